@@ -1,0 +1,70 @@
+"""`python -m lamp_exp task=lamp4 retriever=bm25 k=4`: one experiment, or a sweep with `-m`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from lamp_exp import config
+from lamp_exp.types import InputError
+
+config.register()
+_failures: list[str] = []  # of this command's jobs
+
+
+@hydra.main(version_base="1.3", config_path=config.conf_folder(), config_name="config")
+def run(cfg: DictConfig) -> None:
+    """Composes, builds, runs and records one experiment; prints its folder last."""
+    from lamp_exp.cache import DiskMap
+    from lamp_exp.run import run_plan
+
+    set_up_logging()
+    try:
+        config.draw_seed(cfg)
+        output_dir = Path(cfg.output_dir).expanduser()
+        answers = DiskMap(output_dir / ".cache" / "answers.sqlite")
+        plan = config.make_plan(cfg, dict(HydraConfig.get().runtime.choices), answers)
+        run_plan(plan, output_dir, rerun=cfg.rerun)
+    except InputError as error:
+        _fail(str(error))  # the other jobs of a sweep go on
+
+
+def main() -> None:
+    """The command: the user's mistakes end in one line each, and exit code 2."""
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises, and we say it in one line
+    try:
+        run()
+    except (HydraException, OmegaConfBaseException) as error:
+        _fail(config.explain(error))
+    except ValueError as error:
+        if "Config group override" not in str(error):
+            raise
+        _fail(config.explain(error))  # Hydra has no type of its own for `group=null`
+    if _failures:
+        sys.exit(2)
+
+
+def set_up_logging() -> None:
+    """Our own words and everybody's warnings to the terminal; a run's log takes more."""
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.getLogger("lamp_exp").setLevel(logging.INFO)
+    for chatty in ("absl", "pytorch_lightning", "sentence_transformers", "httpx"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    logging.captureWarnings(True)
+
+
+def _fail(line: str) -> None:
+    _failures.append(line)
+    print(f"lamp_exp: {line}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,203 @@
+"""The types of the root keys, and the one place where YAML becomes objects."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import random
+import re
+from dataclasses import dataclass, field
+from enum import Enum
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from lamp_exp.pipeline import Mode, Plan
+from lamp_exp.types import InputError, ModelSettings, Training
+
+EXTRAS = {"openai": "openai", "gguf": "gguf", "peft": "lora"}  # package: our extra that brings it
+
+
+class Split(Enum):
+    """How the benchmark divides its data."""
+
+    user = "user"
+    time = "time"
+
+
+class PartName(Enum):
+    """The parts of a split."""
+
+    train = "train"
+    dev = "dev"
+    test = "test"
+
+
+@dataclass
+class Experiment:
+    """The root keys; the values are in conf/config.yaml, with what they mean."""
+
+    task: Any = MISSING
+    retriever: Any = MISSING
+    augmentation: Any = MISSING
+    model: Any = MISSING
+    trainer: Any = MISSING
+    logger: Any = MISSING
+    experiment: Any = None
+    split: Split = MISSING
+    part: PartName = MISSING
+    mode: Mode = MISSING
+    k: int = MISSING
+    max_length: int = MISSING
+    max_new_tokens: int = MISSING
+    predict_batch_size: int = MISSING
+    seed: int | None = None
+    data_dir: str | None = None
+    output_dir: str = MISSING
+    limit: int | None = None
+    rerun: bool = False
+    training: Training = field(default_factory=Training)
+
+
+def register() -> None:
+    """Makes the types known to Hydra, under the name that conf/config.yaml asks for."""
+    ConfigStore.instance().store(name="schema", node=Experiment)
+
+
+def conf_folder() -> str:
+    """The conf folder, absolute: in the checkout beside the package, else inside the wheel."""
+    package = Path(__file__).parent
+    inside = package / "conf"
+    return str(inside if inside.is_dir() else package.parent / "conf")
+
+
+def check(cfg: DictConfig) -> None:
+    """Raises InputError for numbers out of range."""
+    lowest = {"k": 0, "max_length": 1, "max_new_tokens": 1, "predict_batch_size": 1, "limit": 1}
+    for name, least in lowest.items():
+        value = cfg[name]
+        if value is not None and value < least:
+            raise InputError(f"{name}={value} must be at least {least}")
+    if cfg.training.batch_size < 1 or cfg.training.lr <= 0:
+        raise InputError("training.batch_size and training.lr must be above 0")
+
+
+def make_plan(cfg: DictConfig, choices: dict[str, str], answers: Any) -> Plan:
+    """The experiment as objects; only what its mode needs is built, so the rest costs nothing.
+
+    `choices` are the names of the chosen group options; `answers` keeps what an API answered.
+    """
+    check(cfg)
+    mode: Mode = cfg.mode
+    settings = ModelSettings(
+        max_length=cfg.max_length,
+        max_new_tokens=cfg.max_new_tokens,
+        predict_batch_size=cfg.predict_batch_size,
+        seed=cfg.seed,
+        training=OmegaConf.to_object(cfg.training),
+        answers=answers,
+    )
+    with_prompts, with_model = mode is not Mode.rank, mode in (Mode.finetune, Mode.zeroshot)
+    return Plan(
+        mode=mode,
+        task=build(cfg, "task"),
+        split=cfg.split.value,
+        part=cfg.part.value,
+        retriever=build(cfg, "retriever"),
+        k=cfg.k,
+        augmentation=build(cfg, "augmentation") if with_prompts else None,
+        model=build(cfg, "model", settings=settings) if with_prompts else None,
+        trainer=recipe(cfg, "trainer") if with_model else None,
+        logger=recipe(cfg, "logger") if with_model else None,
+        max_length=cfg.max_length,
+        data_dir=cfg.data_dir,
+        limit=cfg.limit,
+        choices=choices,
+        settings=plain(cfg),
+    )
+
+
+def plain(cfg: DictConfig) -> dict[str, Any]:
+    """The resolved configuration as plain values, without what is not known yet."""
+    unfilled = OmegaConf.missing_keys(cfg)
+    if unfilled:
+        names = ", ".join(sorted(unfilled))
+        raise InputError(f"{names} must be given: it has no default (see the YAML's comment)")
+    content = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
+    assert isinstance(content, dict)
+    return {str(name): value for name, value in content.items()}
+
+
+def build(cfg: DictConfig, group: str, **given: Any) -> Any:
+    """The component that a group's YAML describes, with objects that only Python can give."""
+    return recipe(cfg, group, **given)(**given)
+
+
+def recipe(cfg: DictConfig, group: str, **given: Any) -> partial[Any]:
+    """What builds a component; unknown and missing options are refused here."""
+    plain(cfg)
+    try:
+        made: partial[Any] = instantiate(cfg[group], _partial_=True, _convert_="all")
+    except InstantiationException as error:
+        raise _explained(error, group) from error
+    parameters = inspect.signature(made.func).parameters
+    for name in made.keywords:
+        if name not in parameters and not _takes_any(parameters):
+            near = difflib.get_close_matches(name, parameters, n=1)
+            hint = f": did you mean {near[0]}?" if near else ""
+            raise InputError(f"{group}.{name} is no option of {made.func.__qualname__}{hint}")
+    return made
+
+
+def _takes_any(parameters: Any) -> bool:
+    return any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+
+
+def _explained(error: InstantiationException, group: str) -> InputError:
+    """An import that failed names the extra to install; anything else, its own first line."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ModuleNotFoundError) and cause.name in EXTRAS:
+            extra = EXTRAS[cause.name]
+            return InputError(f"{group} needs {cause.name}: pip install 'lamp-exp[{extra}]'")
+        cause = cause.__cause__
+    return InputError(f"{group}: {' '.join(str(error).split())}")
+
+
+def draw_seed(cfg: DictConfig) -> None:
+    """`seed=null` draws one, so that the record can name it."""
+    if cfg.seed is None:
+        cfg.seed = random.SystemRandom().randrange(2**31)
+
+
+def explain(error: Exception) -> str:
+    """One line for what Hydra says in many, with the option that was probably meant."""
+    text = str(error)
+    lines = [line.strip() for line in text.splitlines() if line.strip()] or [type(error).__name__]
+    if found := re.search(r"Could not find '(.+?)'", lines[0]):
+        group, _, option = found[1].rpartition("/")
+        return f"{group}={option} does not exist: choose one of {', '.join(_listed(lines))}"
+    if found := re.search(r"Could not (?:override|delete from config|load) '?([\w./@-]+)", lines[0]):
+        near = difflib.get_close_matches(found[1], Experiment.__dataclass_fields__, n=1)
+        return f"{found[1]} is no option" + (f": did you mean {near[0]}?" if near else "; see --help")
+    if lines[0].startswith("Error merging override"):
+        override = lines[0].removeprefix("Error merging override ")
+        return f"{override}: {str(error.__cause__).splitlines()[0]}"
+    if "Config group override must be a string" in text:
+        return "a group cannot be null: for the run without a profile, use retriever=none"
+    if lines[-1].startswith("See https"):  # the override grammar
+        return f"{lines[0]}: a value with = , : or brackets needs quotes inside quotes: 'key=\"a=b\"'"
+    return lines[0]
+
+
+def _listed(lines: list[str]) -> list[str]:
+    """The options that follow Hydra's line `Available options in 'group':`."""
+    start = next((n for n, line in enumerate(lines) if line.startswith("Available options")), 0)
+    names = lines[start + 1 :]
+    end = next((n for n, line in enumerate(names) if line.startswith("Config search")), len(names))
+    return names[:end]

@@ -1,0 +1,5 @@
+"""Questions with their profiles and golds, from files of the official layout or made up."""
+
+from lamp_exp.data.load import Part, load
+
+__all__ = ["Part", "load"]

@@ -1,0 +1,26 @@
+"""Dates as LaMP-format files spell them."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+
+_DATE = re.compile(
+    r"(?P<year>\d{4})(?:[-/.](?P<month>\d{1,2})(?:[-/.](?P<day>\d{1,2})"
+    r"(?:[ T](?P<hour>\d{1,2}):(?P<minute>\d{2})(?::(?P<second>\d{2})(?:\.\d+)?)?Z?)?)?)?"
+)
+
+
+def parse_date(value: object) -> datetime | None:
+    """A date as text or as a bare year; what is left out counts as its earliest value.
+
+    None stands for no date: null or blank. Raises ValueError for what is no date.
+    """
+    text = "" if value is None else str(value).strip()
+    if not text:
+        return None
+    found = _DATE.fullmatch(text)
+    if not found:
+        raise ValueError(f"{value!r} is no date like 2013, 2013-05-09 or 2013-05-09 08:00:00")
+    parts = {name: int(digits) for name, digits in found.groupdict().items() if digits}
+    return datetime(**{"month": 1, "day": 1, **parts})

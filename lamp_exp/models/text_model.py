@@ -1,0 +1,339 @@
+"""What encoder-decoder and decoder-only models share: training, selection, prediction.
+
+A LightningModule that knows its tokenizer from the start and its weights only once they are
+needed (`configure_model`), so that prompts can be made without them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import shutil
+import warnings
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from torch.utils.data import DataLoader
+from transformers import GenerationConfig, PreTrainedModel, get_linear_schedule_with_warmup
+from transformers.utils import logging as transformers_logging
+
+from lamp_exp.models.tokens import ModelTokens, first_line
+from lamp_exp.types import InputError, Lesson, ModelSettings, Prediction, Prompt
+
+transformers_logging.disable_progress_bar()  # of loading and saving; ours are enough
+warnings.filterwarnings("ignore", ".*does not have many workers.*")  # making a batch is cheap
+warnings.filterwarnings("ignore", ".*LeafSpec.*")  # Lightning's own, about torch
+
+Batch = dict[str, Any]
+Pair = tuple[Prompt, str]
+IGNORED = -100  # a label that the loss passes over
+WEIGHTS = "weights"  # Lightning's own checkpoints, while it trains
+CHECKPOINT = "checkpoint"  # the folder of the best weights, in transformers' format
+
+
+class TextModel(pl.LightningModule):
+    """A transformers model that reads prompts and writes answers."""
+
+    reads_passages = False
+
+    def __init__(self, settings: ModelSettings, generation: Mapping[str, Any]) -> None:
+        """`generation` holds options of transformers' GenerationConfig."""
+        super().__init__()
+        self.settings = settings
+        self.generation = checked_generation(generation) | {
+            "max_new_tokens": settings.max_new_tokens
+        }
+        self.network: PreTrainedModel | None = None
+        self.lesson: Lesson | None = None
+        self.history: list[dict[str, float]] = []
+        self._heard: list[tuple[str, str]] = []
+        self._losses: list[float] = []
+
+    @abstractmethod
+    def load_tokenizer(self) -> Any:
+        """The tokenizer, which needs no weights."""
+
+    @abstractmethod
+    def load(self) -> PreTrainedModel:
+        """The network with its weights."""
+
+    @abstractmethod
+    def collate(self, prompts: Sequence[Prompt], targets: Sequence[str] | None = None) -> Batch:
+        """Tensors of a batch; with targets, also its labels."""
+
+    @abstractmethod
+    def loss(self, batch: Batch) -> torch.Tensor:
+        """The mean cross entropy of the labels' tokens."""
+
+    @abstractmethod
+    def generate(self, batch: Batch) -> torch.Tensor:
+        """The new tokens of each answer, (batch, new tokens), padded on the right."""
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """Loaded when it is first needed: the user's mistakes in the data come first."""
+        return self.load_tokenizer()
+
+    @cached_property
+    def tokens(self) -> ModelTokens:
+        """The tokenizer as prompts need it."""
+        return ModelTokens(self.tokenizer)
+
+    # --- Lightning -----------------------------------------------------------------------------
+
+    def configure_model(self) -> None:
+        """Loads the weights, once."""
+        if self.network is None:
+            self.network = self.load()
+            if self.settings.training.lora and self.lesson:
+                self.network = with_lora(self.network, self.settings.training.lora)
+
+    @property
+    def net(self) -> PreTrainedModel:
+        """The loaded network."""
+        assert self.network is not None, "configure_model comes first"
+        return self.network
+
+    def configure_optimizers(self) -> Any:
+        """AdamW with a linear warm-up and decay, as published."""
+        training = self.settings.training
+        trained = [weight for weight in self.parameters() if weight.requires_grad]
+        optimizer = torch.optim.AdamW(trained, lr=training.lr, weight_decay=training.weight_decay)
+        steps = int(self.trainer.estimated_stepping_batches)
+        warmup = round(training.warmup * steps)
+        schedule = get_linear_schedule_with_warmup(optimizer, warmup, steps)
+        return [optimizer], [{"scheduler": schedule, "interval": "step"}]
+
+    def on_fit_start(self) -> None:
+        """Lightning keeps a pretrained network's eval mode: without this, no dropout."""
+        self.net.train()
+        if self.settings.training.gradient_checkpointing:
+            self.net.gradient_checkpointing_enable()
+        self._rehearse()
+
+    def _rehearse(self) -> None:
+        """One batch of the longest examples before the first step: memory that will not
+        suffice shows now, and not hours later."""
+        assert self.lesson is not None, "fit sets it"
+        size = self.settings.training.batch_size
+        longest = sorted(self.lesson.train, key=lambda pair: -pair[0].tokens)[:size]
+        batch = self.transfer_batch_to_device(self._collate_pairs(longest), self.device, 0)
+        state = torch.get_rng_state()
+        try:
+            self.loss(batch).backward()
+        except torch.OutOfMemoryError as error:
+            passages = max(len(prompt.passages) for prompt, _ in longest)
+            raise InputError(
+                f"out of memory with a batch of {len(longest)} examples x {passages} passages x "
+                f"up to {self.settings.max_length} tokens: lower training.batch_size (and raise "
+                "trainer.accumulate_grad_batches), k or max_length, or set "
+                "training.gradient_checkpointing=true"
+            ) from error
+        self.zero_grad()
+        torch.set_rng_state(state)
+
+    def training_step(self, batch: Batch, index: int) -> torch.Tensor:
+        """One step's loss; a loss that is no number ends the run."""
+        loss = self.loss(batch)
+        if not torch.isfinite(loss):
+            raise InputError(
+                f"the loss became {loss.item()} at step {self.global_step}: lower training.lr, or "
+                "use trainer.precision=bf16-mixed or 32-true"
+            )
+        self._losses.append(loss.item())
+        self.log("train_loss", loss, prog_bar=True, batch_size=len(batch["ids"]))
+        return loss
+
+    def validation_step(self, batch: Batch, index: int) -> None:
+        """Answers a batch of dev."""
+        answers = self._answers(batch)
+        self._heard += zip([a.output for a in answers], batch["targets"], strict=True)
+
+    def on_validation_epoch_end(self) -> None:
+        """The task's own metrics on dev."""
+        heard, self._heard = self._heard, []
+        if self.trainer.sanity_checking or self.lesson is None:
+            return
+        scores = self.lesson.score([output for output, _ in heard], [gold for _, gold in heard])
+        self.log_dict(dict(scores.metrics), prog_bar=True)
+        loss = math.fsum(self._losses) / len(self._losses) if self._losses else math.nan
+        self._losses = []
+        self.history.append({"train_loss": loss, **scores.metrics})
+
+    def predict_step(self, batch: Batch, index: int) -> list[tuple[str, str, int, bool]]:
+        """Plain tuples, as Lightning cannot carry frozen values."""
+        return [(a.id, a.output, a.tokens, a.capped) for a in self._answers(batch)]
+
+    # --- the contract --------------------------------------------------------------------------
+
+    def check(self, trains: bool, precision: str) -> None:
+        """The tokenizer must load; nothing else is impossible by default."""
+        assert self.tokenizer is not None
+
+    def fit(self, lesson: Lesson, trainer: Callable[..., pl.Trainer]) -> Mapping[str, Any]:
+        """Fine-tunes, keeps the best epoch on dev, and saves it with its tokenizer."""
+        pl.seed_everything(self.settings.seed, workers=True, verbose=False)
+        self.lesson = lesson
+        best = best_checkpoint(lesson)
+        fitting = trainer(
+            callbacks=[best, *self._early_stopping(lesson)],
+            max_epochs=lesson.epochs,
+            num_sanity_val_steps=0,
+            default_root_dir=str(lesson.folder),
+        )
+        fitting.fit(
+            self,
+            DataLoader(
+                list(lesson.train),
+                batch_size=self.settings.training.batch_size,
+                shuffle=True,
+                collate_fn=self._collate_pairs,
+            ),
+            DataLoader(
+                list(lesson.dev),
+                batch_size=self.settings.predict_batch_size,
+                collate_fn=self._collate_pairs,
+            ),
+        )
+        self._keep(best.best_model_path, lesson.folder)
+        return self._fit_report(fitting, best)
+
+    def _early_stopping(self, lesson: Lesson) -> list[Callback]:
+        patience = self.settings.training.patience
+        metric, mode = lesson.monitor
+        return [EarlyStopping(metric, mode=mode, patience=patience)] if patience else []
+
+    def _keep(self, best_path: str, folder: Path) -> None:
+        """Goes back to the best weights and saves them as transformers does."""
+        state = torch.load(best_path, map_location="cpu", weights_only=True)["state_dict"]
+        self.load_state_dict(state)
+        if self.settings.training.lora:
+            self.network = self.net.merge_and_unload()
+        self.net.save_pretrained(folder / CHECKPOINT)
+        self.tokenizer.save_pretrained(folder / CHECKPOINT)
+        shutil.rmtree(folder / WEIGHTS)
+
+    def _fit_report(self, trainer: pl.Trainer, best: ModelCheckpoint) -> dict[str, Any]:
+        assert self.lesson is not None, "fit sets it"
+        training, limit = self.settings.training, self.settings.max_new_tokens
+        lengths = [self.target_tokens(target) for _, target in self.lesson.train]
+        return {
+            "epochs": self.history,
+            "best_epoch": _best_epoch(self.history, self.lesson.monitor),
+            "optimizer_steps": trainer.global_step,
+            "effective_batch_size": training.batch_size
+            * trainer.accumulate_grad_batches
+            * trainer.world_size,
+            "precision": str(trainer.precision),
+            "train_targets_cut": sum(length > limit for length in lengths),
+        }
+
+    def target_tokens(self, target: str) -> int:
+        """How many tokens a gold takes, the end included."""
+        return self.tokens.count(target)
+
+    def predict(
+        self, prompts: Sequence[Prompt], trainer: Callable[..., pl.Trainer]
+    ) -> list[Prediction]:
+        """One prediction for each prompt, in their order."""
+        pl.seed_everything(self.settings.seed, workers=True, verbose=False)
+        loader = DataLoader(
+            list(prompts),
+            batch_size=self.settings.predict_batch_size,
+            collate_fn=self.collate,
+        )
+        batches = trainer(enable_checkpointing=False).predict(self, loader) or []
+        return [Prediction(*row) for batch in batches for row in batch]
+
+    def report(self) -> Mapping[str, Any]:
+        """The settings that generation really used."""
+        return {"generation": self.generation, "batch_size": self.settings.predict_batch_size}
+
+    # --- parts ---------------------------------------------------------------------------------
+
+    def _collate_pairs(self, pairs: Sequence[Pair]) -> Batch:
+        prompts, targets = zip(*pairs, strict=True)
+        return self.collate(prompts, targets)
+
+    def _answers(self, batch: Batch) -> list[Prediction]:
+        """Generated tokens as text, with their number up to the end token."""
+        rows = self.generate(batch)
+        ends = self.end_tokens()
+        texts = self.tokenizer.batch_decode(rows, skip_special_tokens=True)
+        answers = []
+        for id, row, text in zip(batch["ids"], rows.tolist(), texts, strict=True):
+            stop = next((n for n, token in enumerate(row) if token in ends), None)
+            length = len(row) if stop is None else stop + 1
+            answers.append(Prediction(id, text, length, capped=stop is None))
+        return answers
+
+    def end_tokens(self) -> set[int]:
+        """The tokens that end an answer."""
+        config = self.net.generation_config
+        ends = config.eos_token_id if config else self.tokenizer.eos_token_id
+        return set(ends) if isinstance(ends, list) else {ends}
+
+
+def best_checkpoint(lesson: Lesson) -> ModelCheckpoint:
+    """Keeps the weights of the epoch that is best on dev; its name holds no `=`."""
+    metric, mode = lesson.monitor
+    return ModelCheckpoint(
+        dirpath=lesson.folder / WEIGHTS,
+        filename="best",
+        monitor=metric,
+        mode=mode,
+        save_weights_only=True,
+        enable_version_counter=False,
+    )
+
+
+def _best_epoch(history: Sequence[Mapping[str, float]], monitor: tuple[str, str]) -> int | None:
+    """The first of the best epochs, counted from 1; None if none has a score."""
+    metric, mode = monitor
+    pick = max if mode == "max" else min
+    scored = [n for n, epoch in enumerate(history) if not math.isnan(epoch[metric])]
+    return 1 + pick(scored, key=lambda n: history[n][metric]) if scored else None
+
+
+def checked_generation(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options, or an InputError that suggests the name that was meant."""
+    known = vars(GenerationConfig())
+    for name in options:
+        if name not in known or name.startswith("_"):
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f": did you mean {near[0]}?" if near else ""
+            raise InputError(f"model.generation.{name} is no generation option{hint}")
+    return dict(options)
+
+
+def with_lora(network: PreTrainedModel, lora: Any) -> Any:
+    """The network with low-rank adapters on all its linear layers."""
+    try:
+        from peft import LoraConfig, get_peft_model
+    except ImportError as error:
+        raise InputError("training.lora needs peft: pip install 'lamp-exp[lora]'") from error
+    config = LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules="all-linear",
+    )
+    return get_peft_model(network, config)
+
+
+def load_network(load: Callable[..., Any], name: str, **options: Any) -> PreTrainedModel:
+    """`load(name)` with one clear line where it fails."""
+    try:
+        return load(name, **options)
+    except (OSError, ValueError, ImportError) as error:
+        raise InputError(
+            f"model.name={name}: no weights could be loaded from it ({first_line(error)}): give a "
+            "hub id (and a network) or a local folder"
+        ) from error
+

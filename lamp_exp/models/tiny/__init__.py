@@ -1,0 +1,31 @@
+"""A small encoder-decoder with a vocabulary of its own, for first runs and tests.
+
+The tokenizer beside this file knows the words of the made-up sample and of LaMP's prompts whole,
+other words by their characters. `tests/make_tiny_tokenizer.py` wrote it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lamp_exp.models.seq2seq import Seq2Seq
+from lamp_exp.types import ModelSettings
+
+
+class Tiny(Seq2Seq):
+    """A T5 of the described size; without a `name`, with this folder's tokenizer."""
+
+    def __init__(
+        self,
+        name: str | None,
+        settings: ModelSettings,
+        generation: Mapping[str, Any],
+        dtype: str = "float32",
+        fresh: Mapping[str, Any] | None = None,
+    ) -> None:
+        """`fresh` holds the sizes (T5Config's fields) of a network that has no weights yet."""
+        super().__init__(
+            name or str(Path(__file__).parent), settings, generation, dtype=dtype, fresh=fresh
+        )

@@ -1,0 +1,196 @@
+"""One folder per run: enough to repeat it and to compare it, in open formats.
+
+    result.json       settings, metrics, seconds, counts, versions; written last, so that a
+                      folder that has it is whole
+    predictions.json  the official format
+    examples.parquet  one row a question
+    config.yaml       the resolved configuration
+    run.log           what was logged; with the traceback, if it failed
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import resource
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from filelock import FileLock, Timeout
+
+from lamp_exp.types import Example, Hit, InputError, Prediction, Prompt, Scores
+
+RESULT = "result.json"
+PACKAGES = (
+    "lamp-exp", "torch", "transformers", "tokenizers", "pytorch-lightning", "hydra-core",
+    "omegaconf", "sentence-transformers", "faiss-cpu", "rouge-score", "peft", "openai", "numpy",
+)  # fmt: skip
+
+
+def identity(what: Mapping[str, Any]) -> str:
+    """Eight hexadecimal digits that change with any of the values."""
+    content = json.dumps(what, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(content.encode()).hexdigest()[:8]
+
+
+def folder_fingerprint(name: str) -> str:
+    """A local folder stands for its content, wherever it lies; any other name for itself.
+
+    Of each file its name, size and first MiB count, so that large weights cost little.
+    """
+    folder = Path(name)
+    if not folder.is_dir():
+        return name
+    digest = hashlib.sha256()
+    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+        digest.update(f"{file.relative_to(folder)}:{file.stat().st_size}:".encode())
+        with file.open("rb") as opened:
+            digest.update(opened.read(1 << 20))
+    return f"folder:{digest.hexdigest()[:16]}"
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """Where one run is written; its name ends with the run's identity."""
+
+    path: Path
+
+    @property
+    def finished(self) -> bool:
+        """Whether a whole run lies there."""
+        return (self.path / RESULT).is_file()
+
+    def lock(self) -> FileLock:
+        """Held by the one process that may write here; raises InputError if another has it."""
+        locks = self.path.parent / ".locks"
+        locks.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(locks / f"{self.path.name}.lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise InputError(f"{self.path} is being written by another process") from error
+        return lock
+
+    def start(self, settings: Mapping[str, Any]) -> None:
+        """An empty folder with the resolved configuration."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        self.path.mkdir(parents=True)
+        text = yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True)
+        (self.path / "config.yaml").write_text(text, encoding="utf-8")
+
+    def result(self) -> dict[str, Any]:
+        """What was written last."""
+        content: dict[str, Any] = json.loads((self.path / RESULT).read_text(encoding="utf-8"))
+        return content
+
+    def write_result(self, result: Mapping[str, Any]) -> None:
+        """The last file of a run, whole or not at all."""
+        write_json(self.path / RESULT, result)
+
+    def write_rankings(self, examples: Sequence[Example], rankings: Sequence[list[Hit]]) -> None:
+        """`rankings.jsonl`: all hits with scores, best first."""
+        rows = (
+            {"id": example.id, "items": _items(hits)}
+            for example, hits in zip(examples, rankings, strict=True)
+        )
+        _write_lines(self.path / "rankings.jsonl", rows)
+
+    def write_prompts(self, prompts: Iterable[Prompt]) -> None:
+        """`prompts.jsonl`: the passages as the tokenizer is given them, and what is in them."""
+        rows = (
+            {"id": p.id, "passages": list(p.passages), "items": _items(p.items)} for p in prompts
+        )
+        _write_lines(self.path / "prompts.jsonl", rows)
+
+    def write_predictions(self, task: str, outputs: Iterable[tuple[str | int, str]]) -> None:
+        """`predictions.json`: the official format, ids as the question file has them."""
+        golds = [{"id": id, "output": output} for id, output in outputs]
+        write_json(self.path / "predictions.json", {"task": task, "golds": golds})
+
+    def write_examples(
+        self,
+        examples: Sequence[Example],
+        prompts: Sequence[Prompt],
+        predictions: Sequence[Prediction],
+        scores: Scores | None,
+    ) -> None:
+        """`examples.parquet`: per question, the metrics' columns by their names."""
+        import pyarrow as pa
+        import pyarrow.parquet
+
+        table: dict[str, Any] = {
+            "id": [example.id for example in examples],
+            "user": [example.user for example in examples],
+            "target": pa.array([example.target for example in examples], pa.string()),
+            "prediction": [prediction.output for prediction in predictions],
+            **({} if scores is None else scores.per_example),
+            "profile_size": [len(example.profile) for example in examples],
+            "items": pa.array([[h.id for h in p.items] for p in prompts], pa.list_(pa.string())),
+            "item_scores": pa.array(
+                [[h.score for h in p.items] for p in prompts], pa.list_(pa.float64())
+            ),
+            "items_lost": [prompt.lost_items for prompt in prompts],
+            "texts_cut": [prompt.cut_texts for prompt in prompts],
+            "passages_cut": [prompt.cut_passages for prompt in prompts],
+            "prompt_tokens": [prompt.tokens for prompt in prompts],
+            "output_tokens": [prediction.tokens for prediction in predictions],
+            "output_capped": [prediction.capped for prediction in predictions],
+        }
+        pyarrow.parquet.write_table(pa.table(table), self.path / "examples.parquet")
+
+
+def _items(hits: Iterable[Hit]) -> list[dict[str, Any]]:
+    return [{"id": hit.id, "score": hit.score} for hit in hits]
+
+
+def _write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes beside and renames, so that a reader never sees half a file."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    text = json.dumps(content, ensure_ascii=False, indent=1)
+    beside.write_text(text + "\n", encoding="utf-8")
+    beside.replace(path)
+
+
+def versions() -> dict[str, str]:
+    """Python's and of the packages that make the numbers, those that are installed."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue  # an optional one, or not installed but run from the checkout
+    return found
+
+
+def commit() -> dict[str, Any]:
+    """The checkout's commit and whether files differ from it; nothing for an installed wheel."""
+    folder = Path(__file__).resolve().parent.parent
+    if not (folder / ".git").exists():
+        return {}
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(folder), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+
+    return {"commit": git("rev-parse", "HEAD"), "changed": bool(git("status", "--porcelain", "-uno"))}
+
+
+def peak_memory_mb() -> float:
+    """The most memory that this process has held so far, in MB of 1,000,000 bytes."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6

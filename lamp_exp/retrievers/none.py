@@ -1,0 +1,15 @@
+"""No retrieval: the run without a profile."""
+
+from collections.abc import Sequence
+
+from lamp_exp.types import Document, Hit, Query, Retriever
+
+
+class NoRetrieval(Retriever):
+    """Never looks at the profile, so that its prompts are the bare inputs, whatever k."""
+
+    reads_profile = False
+
+    def rank(self, query: Query, documents: Sequence[Document]) -> list[Hit]:
+        """Nothing."""
+        return []

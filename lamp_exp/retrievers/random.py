@@ -1,0 +1,24 @@
+"""Random items: the baseline that shows what retrieval adds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from random import Random
+
+from lamp_exp.types import Document, Hit, Query, Retriever, by_score
+
+
+class RandomOrder(Retriever):
+    """A permutation drawn from the seed and the question's id, so never twice the same item.
+
+    The official code draws with replacement, and without a seed.
+    """
+
+    def __init__(self, seed: int) -> None:
+        """Another `seed` gives other permutations."""
+        self.seed = seed
+
+    def rank(self, query: Query, documents: Sequence[Document]) -> list[Hit]:
+        """The documents by falling random scores in [0, 1)."""
+        chance = Random(f"{self.seed}:{query.id}")
+        return by_score(documents, [chance.random() for _ in documents])

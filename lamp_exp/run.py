@@ -1,0 +1,191 @@
+"""A plan, carried out and recorded: identity, folder, log, result, and what a person sees."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from lamp_exp import record
+from lamp_exp.pipeline import Material, Mode, Outcome, Plan, execute, gather
+from lamp_exp.record import RunFolder
+from lamp_exp.show import show
+
+log = logging.getLogger("lamp_exp")
+
+# Options that change how a run is carried out, but not its numbers.
+RUNTIME = {
+    "retriever": {"device", "batch_size"},
+    "model": {"base_url", "key_variable", "concurrency", "retries", "timeout"},
+    "trainer": {
+        "accelerator", "devices", "num_nodes", "strategy", "enable_progress_bar",
+        "enable_model_summary", "log_every_n_steps",
+    },
+}  # fmt: skip
+
+
+def run_plan(plan: Plan, output_dir: Path, rerun: bool = False) -> Path:
+    """Runs what is not there yet, shows its numbers, and prints its folder as the last line."""
+    material = gather(plan)
+    folder = RunFolder(output_dir / folder_name(plan, material))
+    if not folder.finished or rerun:
+        with folder.lock(), _logging_to(folder):
+            if not folder.finished or rerun:
+                _run(plan, material, folder)
+    else:
+        log.info("this run is there already; rerun=true runs it again")
+    show(folder.result(), _baseline(plan, material, output_dir))
+    print(folder.path, flush=True)
+    return folder.path
+
+
+def _run(plan: Plan, material: Material, folder: RunFolder) -> None:
+    folder.start(plan.settings)
+    started = datetime.now(UTC)
+    logged = replace(plan, trainer=_with_logger(plan, folder))
+    outcome = execute(logged, material, folder.path)
+    _write(plan, material, outcome, folder)
+    folder.write_result(_result(plan, material, outcome, folder, started))
+
+
+def _with_logger(plan: Plan, folder: RunFolder) -> Any:
+    """The trainer's recipe with a logger that writes into the run's folder."""
+    if plan.trainer is None or plan.logger is None:
+        return plan.trainer
+    return partial(plan.trainer, logger=plan.logger(save_dir=str(folder.path)))
+
+
+def _write(plan: Plan, material: Material, outcome: Outcome, folder: RunFolder) -> None:
+    part = material.asked
+    if plan.mode is Mode.rank:
+        folder.write_rankings(part.examples, outcome.rankings)
+        return
+    folder.write_prompts(outcome.prompts)
+    if plan.mode is Mode.prompts:
+        return
+    answers = [(part.original_id(p.id), p.output) for p in outcome.predictions]
+    folder.write_predictions(plan.task.name, answers)
+    folder.write_examples(part.examples, outcome.prompts, outcome.predictions, outcome.scores)
+
+
+def _result(
+    plan: Plan, material: Material, outcome: Outcome, folder: RunFolder, started: datetime
+) -> dict[str, Any]:
+    scores = outcome.scores
+    return {
+        "run": folder.path.name,
+        "started": started.isoformat(timespec="seconds"),
+        "task": plan.task.name,
+        "choices": dict(plan.choices),
+        "split": plan.split,
+        "part": plan.part,
+        "mode": plan.mode.value,
+        "k": plan.used_k,
+        "seed": plan.settings["seed"],
+        "monitor": list(plan.task.monitor),
+        "metrics": None if scores is None else dict(scores.metrics),
+        "notes": plan.notes(),
+        "made_up_data": material.asked.made_up,
+        "data": {name: _origin(part) for name, part in material.parts.items()},
+        "counts": {
+            **outcome.counts,
+            **({} if scores is None else {"outputs_unreadable": scores.unreadable, **scores.notes}),
+            "output_tokens": sum(p.tokens for p in outcome.predictions),
+        },
+        "seconds": {stage: round(value, 3) for stage, value in outcome.seconds.items()},
+        "peak_memory_mb": round(record.peak_memory_mb()),
+        "retrieval": dict(plan.retriever.report()),
+        "model": {} if plan.model is None else dict(plan.model.report()),
+        "training": outcome.training,
+        "settings": dict(plan.settings),
+        "versions": record.versions(),
+        "code": record.commit(),
+    }
+
+
+def _origin(part: Any) -> dict[str, Any]:
+    return {
+        "source": part.source,
+        "fingerprint": part.fingerprint,
+        "questions": len(part.examples),
+        "golds": part.has_golds,
+        "odd": dict(part.counts),
+    }
+
+
+def folder_name(plan: Plan, material: Material) -> str:
+    """The choices, readable, and the identity."""
+    names, used = plan.choices, plan.used_k
+    words = [names["task"], plan.split, plan.part, plan.mode.value]
+    words += [names["retriever"]] if used or plan.mode is Mode.rank else ["none"]
+    if plan.mode is not Mode.rank:
+        words += [f"k{used}", *([names["augmentation"]] if used else []), names["model"]]
+    words += [f"s{plan.settings['seed']}", record.identity(what_it_is(plan, material))]
+    return "-".join(words)
+
+
+def what_it_is(plan: Plan, material: Material) -> dict[str, Any]:
+    """All that changes a run's numbers, and nothing else: no path, no device, no logger.
+
+    Without items, retriever and augmentation do not matter: such runs are one and the same.
+    """
+    settings, groups = plan.settings, ["task"]
+    used = plan.used_k > 0 or (plan.mode is Mode.rank and plan.retriever.reads_profile)
+    groups += ["retriever"] if used else []
+    if plan.mode is not Mode.rank:
+        groups += ["model", *(["augmentation"] if used else [])]
+    what: dict[str, Any] = {group: _essence(group, settings[group]) for group in groups}
+    what |= {"split": plan.split, "part": plan.part, "mode": plan.mode.value}
+    what |= {"seed": settings["seed"], "limit": plan.limit}
+    what["data"] = {name: part.fingerprint for name, part in material.parts.items()}
+    if plan.mode is not Mode.rank:
+        what |= {"k": plan.used_k, "max_length": plan.max_length}
+    if plan.mode in (Mode.finetune, Mode.zeroshot):
+        what |= {"max_new_tokens": settings["max_new_tokens"]}
+        what["precision"] = settings["trainer"].get("precision")
+    if plan.mode is Mode.finetune:
+        what |= {"training": settings["training"]}
+        what["trainer"] = _essence("trainer", settings["trainer"])
+    return what
+
+
+def _essence(group: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """A group's options without those of the runtime; folders stand for their content."""
+    kept = {name: value for name, value in options.items() if name not in RUNTIME.get(group, ())}
+    for name in kept.keys() & {"name", "tokenizer"}:
+        kept[name] = record.folder_fingerprint(str(kept[name]))
+    return kept
+
+
+def _baseline(plan: Plan, material: Material, output_dir: Path) -> Mapping[str, Any] | None:
+    """The same run without a profile, if it has been done."""
+    if plan.used_k == 0 or plan.mode in (Mode.rank, Mode.prompts):
+        return None
+    twin = RunFolder(output_dir / folder_name(replace(plan, k=0), material))
+    return twin.result() if twin.finished else None
+
+
+@contextmanager
+def _logging_to(folder: RunFolder) -> Iterator[None]:
+    """Everything logged meanwhile also goes to a file, which ends up in the run's folder."""
+    path = folder.path.parent / ".locks" / f"{folder.path.name}.log"
+    handler = logging.FileHandler(path, mode="w", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    try:
+        yield
+    except Exception:
+        log.error("failed", exc_info=sys.exc_info())
+        raise
+    finally:
+        root.removeHandler(handler)
+        handler.close()
+        if folder.path.is_dir():
+            path.replace(folder.path / "run.log")

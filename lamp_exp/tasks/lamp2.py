@@ -1,0 +1,42 @@
+"""LaMP-2: which tag would this user give the movie?"""
+
+from lamp_exp.tasks.base import Labelled, label_list
+from lamp_exp.types import ProfileItem, Writing
+
+
+class Lamp2(Labelled):
+    """Personalised movie tagging, 15 tags."""
+
+    name = "LaMP_2"
+    folder = "LaMP_2"
+    fields = ("description", "tag")
+    instruction = (
+        "Which tag does this movie relate to among the following tags? Just answer with the tag "
+        "name without further explanation. tags: [sci-fi, based on a book, comedy, action, twist "
+        "ending, dystopia, dark comedy, classic, psychology, fantasy, romance, thought-provoking, "
+        "social commentary, violence, true story] description:"
+    )
+    labels = label_list(instruction)
+
+    def document(self, item: ProfileItem) -> str:
+        """The description."""
+        return item.fields["description"]
+
+    def body(self, item: ProfileItem) -> str:
+        """The description."""
+        return item.fields["description"]
+
+    def entry(self, item: ProfileItem, body: str) -> str:
+        """`the tag for the movie: "{description}" is "{tag}" `."""
+        return f'the tag for the movie: "{body}" is "{item.fields["tag"]}" '
+
+    def made_item(self, writing: Writing) -> dict[str, str]:
+        """A movie with this user's tag for such movies."""
+        return {"description": writing.text, "tag": self._tag(writing)}
+
+    def made_question(self, writing: Writing) -> tuple[str, str]:
+        """A movie like those."""
+        return f"{self.instruction} {writing.text}", self._tag(writing)
+
+    def _tag(self, writing: Writing) -> str:
+        return self.labels[writing.choice % len(self.labels)]

@@ -1,0 +1,16 @@
+"""LaMP-4: the headline that this author would write."""
+
+from lamp_exp.tasks.base import Titled
+from lamp_exp.types import ProfileItem, Writing
+
+
+class Lamp4(Titled):
+    """Personalised news headlines."""
+
+    name = "LaMP_4"
+    folder = "LaMP_4"
+    instruction = "Generate a headline for the following article:"
+
+    def document(self, item: ProfileItem) -> str:
+        """`{title} {text}`."""
+        return f"{item.fields['title']} {item.fields['text']}"

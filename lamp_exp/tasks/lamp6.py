@@ -1,0 +1,16 @@
+"""LaMP-6: the subject that this user would give a mail."""
+
+from lamp_exp.tasks.base import Titled
+from lamp_exp.types import ProfileItem
+
+
+class Lamp6(Titled):
+    """Personalised mail subjects (from the Avocado corpus)."""
+
+    name = "LaMP_6"
+    folder = "LaMP_6"
+    instruction = "Generate a subject for the following email:"
+
+    def document(self, item: ProfileItem) -> str:
+        """The mail, without its subject."""
+        return item.fields["text"]

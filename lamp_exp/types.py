@@ -1,0 +1,343 @@
+"""The values that travel through an experiment, and the contracts of its components.
+
+This is the one file to read before adding a task, a retriever, an augmentation or a model.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+
+class InputError(ValueError):
+    """A mistake of the user's: its message says what, where and what to do, in one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileItem:
+    """One text of a user's past; `fields` keeps LaMP's own names, which only the task knows."""
+
+    id: str
+    fields: Mapping[str, str]
+    date: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One question of the benchmark; `target` is None where no gold is known."""
+
+    id: str
+    user: str
+    input: str
+    profile: tuple[ProfileItem, ...]
+    target: str | None = None
+    date: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Writing:
+    """A made-up text and all that tasks may ask about it; tasks turn it into their own words.
+
+    `title` and `choice` show its author's taste, which only the author's other writings tell;
+    `restyled` is `text` as this author would have put it. `related` is a title of the same
+    author and topic, `unrelated` one of a topic foreign to the author; `swapped` says that the
+    unrelated one is to be offered first.
+    """
+
+    text: str
+    title: str
+    choice: int
+    restyled: str
+    related: str
+    unrelated: str
+    swapped: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What to search a profile with; `id` is the question's, so that chance can depend on it."""
+
+    id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """What a retriever sees of a profile item."""
+
+    id: str
+    text: str
+    date: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A ranked document: higher scores are better within one ranking."""
+
+    id: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What a model reads for one question, as text; the model's tokenizer cuts each passage.
+
+    `items` are the hits whose text is really in it, best first; the counts tell what is not.
+    """
+
+    id: str
+    passages: tuple[str, ...]
+    items: tuple[Hit, ...] = ()
+    lost_items: int = 0
+    cut_texts: int = 0
+    cut_passages: int = 0
+    tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """A model's answer to one question; `capped` if it was cut off at the most new tokens."""
+
+    id: str
+    output: str
+    tokens: int = 0
+    capped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Metrics over all examples, the same per example, and what the scorer could not use."""
+
+    metrics: Mapping[str, float]
+    per_example: Mapping[str, Sequence[float]]
+    unreadable: int = 0
+    notes: Mapping[str, int] = field(default_factory=dict)
+
+
+class Tokens(Protocol):
+    """A tokenizer as a prompt's budget sees it: special tokens are counted, as it adds them."""
+
+    def count(self, text: str) -> int:
+        """The number of tokens of `text`, special tokens included."""
+        ...
+
+    def unknown(self, text: str) -> int:
+        """How many of them stand for what the tokenizer does not know."""
+        ...
+
+    def cut(self, text: str, limit: int) -> tuple[str, int]:
+        """`text` cut to `limit` tokens and decoded without special ones, and its token count."""
+        ...
+
+
+class Task(Protocol):
+    """One task of LaMP: its words, and how its answers are scored."""
+
+    @property
+    def name(self) -> str:
+        """The task as the official files call it, such as `LaMP_4`."""
+        ...
+
+    @property
+    def folder(self) -> str:
+        """Where its files lie below the data folder, such as `LaMP_4`."""
+        ...
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The fields that each profile item must have, besides `id`."""
+        ...
+
+    @property
+    def monitor(self) -> tuple[str, str]:
+        """The metric that selects models and its better direction: `("mae", "min")`."""
+        ...
+
+    @property
+    def epochs(self) -> int:
+        """For how many epochs the paper trains it."""
+        ...
+
+    @property
+    def separator_tokens(self) -> int:
+        """Tokens that a prompt's budget sets aside once, for the stop after the entries."""
+        ...
+
+    @property
+    def fixed_words(self) -> str:
+        """Words of the joined prompt that a budget sets aside once."""
+        ...
+
+    def well_worded(self, input: str) -> bool:
+        """Whether a question's input follows the official wording."""
+        ...
+
+    def readable(self, target: str) -> bool:
+        """Whether `target` can be an answer to this task."""
+        ...
+
+    def query(self, input: str) -> str:
+        """What to search the profile with."""
+        ...
+
+    def document(self, item: ProfileItem) -> str:
+        """Under which text an item is found."""
+        ...
+
+    def body(self, item: ProfileItem) -> str:
+        """The part of an item that may be shortened."""
+        ...
+
+    def entry(self, item: ProfileItem, body: str) -> str:
+        """The words shown around an item's (shortened) body."""
+        ...
+
+    def frame_tokens(self, item: ProfileItem, tokens: Tokens) -> int:
+        """What the official code counts for an entry without its body."""
+        ...
+
+    def join(self, input: str, entries: Sequence[str]) -> str:
+        """The whole prompt; without entries, the bare input."""
+        ...
+
+    def instruction_end(self, prompt: str, input: str) -> int:
+        """How many characters of a joined `prompt` must survive for it to be understood."""
+        ...
+
+    def score(self, outputs: Sequence[str], targets: Sequence[str]) -> Scores:
+        """The official metrics of `outputs` against `targets`, which are of one length."""
+        ...
+
+    def made_item(self, writing: Writing) -> dict[str, str]:
+        """A profile item's fields for the made-up sample."""
+        ...
+
+    def made_question(self, writing: Writing) -> tuple[str, str]:
+        """An input and its gold for the made-up sample."""
+        ...
+
+
+class Retriever(ABC):
+    """Ranks a whole profile; how many of its hits are used is decided later, by slicing."""
+
+    reads_profile: bool = True
+    needs_dates: bool = False
+
+    @abstractmethod
+    def rank(self, query: Query, documents: Sequence[Document]) -> list[Hit]:
+        """All documents once, best first; equal scores keep the profile's own order."""
+
+    def rank_all(
+        self, questions: Iterable[tuple[Query, Sequence[Document]]]
+    ) -> Iterator[list[Hit]]:
+        """The rankings of many questions, in their order; override where a batch is faster."""
+        for query, documents in questions:
+            yield self.rank(query, documents)
+
+    def report(self) -> Mapping[str, Any]:
+        """What the record should tell of the work done: counts of texts cut, the device, …"""
+        return {}
+
+
+class Augmentation(Protocol):
+    """Turns a question and its retrieved items into what a model reads."""
+
+    @property
+    def passages_per_prompt(self) -> str:
+        """`one`, or `many` where the model must read several passages apart."""
+        ...
+
+    def __call__(
+        self, task: Task, example: Example, hits: Sequence[Hit], tokens: Tokens, max_length: int
+    ) -> Prompt:
+        """The prompt of one question; no hits give the bare input."""
+        ...
+
+
+def by_score(documents: Sequence[Document], scores: Sequence[float]) -> list[Hit]:
+    """Hits in order of falling score; equal scores keep the order of `documents`."""
+    pairs = zip(documents, scores, strict=True)
+    hits = [Hit(document.id, float(score)) for document, score in pairs]
+    return sorted(hits, key=lambda hit: -hit.score)
+
+
+@dataclass
+class Lora:
+    """Low-rank adapters (peft) instead of all weights; merged into the saved checkpoint."""
+
+    rank: int = 16
+    alpha: int = 32
+    dropout: float = 0.05
+
+
+@dataclass
+class Training:
+    """What fine-tuning varies; the trainer's own options (epochs, precision, …) are Lightning's."""
+
+    lr: float = 5e-5
+    weight_decay: float = 1e-4
+    warmup: float = 0.05  # share of all optimiser steps
+    batch_size: int = 16  # examples per step and device
+    patience: int | None = None  # epochs without a better dev score before it stops
+    gradient_checkpointing: bool = False
+    lora: Lora | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSettings:
+    """What every model is given at the door; `answers` keeps what an API once answered."""
+
+    max_length: int
+    max_new_tokens: int
+    predict_batch_size: int
+    seed: int
+    training: Training
+    answers: MutableMapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What a model learns from, and how it is told whether it got better."""
+
+    train: Sequence[tuple[Prompt, str]]
+    dev: Sequence[tuple[Prompt, str]]
+    score: Callable[[Sequence[str], Sequence[str]], Scores]
+    monitor: tuple[str, str]
+    epochs: int
+    folder: Path
+
+
+class Model(Protocol):
+    """Answers prompts; `reads_passages` says whether it can read several passages apart."""
+
+    @property
+    def reads_passages(self) -> bool:
+        """True of encoder-decoder models: Fusion-in-Decoder needs it."""
+        ...
+
+    @property
+    def tokens(self) -> Tokens:
+        """The tokenizer that will read the prompts; available without the weights."""
+        ...
+
+    def check(self, trains: bool, precision: str) -> None:
+        """Raises InputError, before any long work, for what this model cannot do."""
+        ...
+
+    def fit(self, lesson: Lesson, trainer: Callable[..., Any]) -> Mapping[str, Any]:
+        """Learns, keeps the epoch best on dev, saves it below `lesson.folder`; for the record."""
+        ...
+
+    def predict(
+        self, prompts: Sequence[Prompt], trainer: Callable[..., Any]
+    ) -> Sequence[Prediction]:
+        """One prediction for each prompt, in their order."""
+        ...
+
+    def report(self) -> Mapping[str, Any]:
+        """What the record should tell: weights, generation settings, …"""
+        ...
