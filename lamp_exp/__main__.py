@@ -39,6 +39,7 @@ def run(cfg: DictConfig) -> None:
 
 def main() -> None:
     """The command: the user's mistakes end in one line each, and exit code 2."""
+    _failures.clear()
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises, and we say it in one line
     try:
         run()

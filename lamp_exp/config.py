@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hydra.core.config_store import ConfigStore
 from hydra.errors import InstantiationException
@@ -99,7 +99,7 @@ def make_plan(cfg: DictConfig, choices: dict[str, str], answers: Any) -> Plan:
         max_new_tokens=cfg.max_new_tokens,
         predict_batch_size=cfg.predict_batch_size,
         seed=cfg.seed,
-        training=OmegaConf.to_object(cfg.training),
+        training=cast(Training, OmegaConf.to_object(cfg.training)),
         answers=answers,
     )
     with_prompts, with_model = mode is not Mode.rank, mode in (Mode.finetune, Mode.zeroshot)
@@ -182,16 +182,22 @@ def explain(error: Exception) -> str:
     if found := re.search(r"Could not find '(.+?)'", lines[0]):
         group, _, option = found[1].rpartition("/")
         return f"{group}={option} does not exist: choose one of {', '.join(_listed(lines))}"
-    if found := re.search(r"Could not (?:override|delete from config|load) '?([\w./@-]+)", lines[0]):
+    if found := re.search(
+        r"Could not (?:override|delete from config|load) '?([\w./@-]+)", lines[0]
+    ):
         near = difflib.get_close_matches(found[1], Experiment.__dataclass_fields__, n=1)
-        return f"{found[1]} is no option" + (f": did you mean {near[0]}?" if near else "; see --help")
+        return f"{found[1]} is no option" + (
+            f": did you mean {near[0]}?" if near else "; see --help"
+        )
     if lines[0].startswith("Error merging override"):
         override = lines[0].removeprefix("Error merging override ")
         return f"{override}: {str(error.__cause__).splitlines()[0]}"
     if "Config group override must be a string" in text:
         return "a group cannot be null: for the run without a profile, use retriever=none"
     if lines[-1].startswith("See https"):  # the override grammar
-        return f"{lines[0]}: a value with = , : or brackets needs quotes inside quotes: 'key=\"a=b\"'"
+        return (
+            f"{lines[0]}: a value with = , : or brackets needs quotes inside quotes: 'key=\"a=b\"'"
+        )
     return lines[0]
 
 

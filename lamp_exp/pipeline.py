@@ -230,9 +230,7 @@ def make_prompts(plan: Plan, part: Part, rankings: Sequence[Ranking]) -> list[Pr
     assert plan.augmentation and plan.model, "every mode but rank has both"
     pairs = zip(part.examples, rankings, strict=True)
     return [
-        plan.augmentation(
-            plan.task, example, ranking[: plan.k], plan.model.tokens, plan.max_length
-        )
+        plan.augmentation(plan.task, example, ranking[: plan.k], plan.model.tokens, plan.max_length)
         for example, ranking in progress(pairs, len(rankings), "prompts")
     ]
 

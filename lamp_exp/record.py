@@ -1,11 +1,11 @@
 """One folder per run: enough to repeat it and to compare it, in open formats.
 
-    result.json       settings, metrics, seconds, counts, versions; written last, so that a
-                      folder that has it is whole
-    predictions.json  the official format
-    examples.parquet  one row a question
-    config.yaml       the resolved configuration
-    run.log           what was logged; with the traceback, if it failed
+result.json       settings, metrics, seconds, counts, versions; written last, so that a
+folder that has it is whole
+predictions.json  the official format
+examples.parquet  one row a question
+config.yaml       the resolved configuration
+run.log           what was logged; with the traceback, if it failed
 """
 
 from __future__ import annotations
@@ -187,7 +187,10 @@ def commit() -> dict[str, Any]:
         command = ["git", "-C", str(folder), *words]
         return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
-    return {"commit": git("rev-parse", "HEAD"), "changed": bool(git("status", "--porcelain", "-uno"))}
+    return {
+        "commit": git("rev-parse", "HEAD"),
+        "changed": bool(git("status", "--porcelain", "-uno")),
+    }
 
 
 def peak_memory_mb() -> float:

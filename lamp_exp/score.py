@@ -25,7 +25,9 @@ TASKS = {
 }  # fmt: skip
 
 
-def score_files(golds_file: Path, predictions_file: Path, task: str | None = None) -> dict[str, Any]:
+def score_files(
+    golds_file: Path, predictions_file: Path, task: str | None = None
+) -> dict[str, Any]:
     """The official metrics, and what was unreadable.
 
     Every gold must have its prediction and the other way round. Raises InputError that names

@@ -266,15 +266,6 @@ def by_score(documents: Sequence[Document], scores: Sequence[float]) -> list[Hit
 
 
 @dataclass
-class Lora:
-    """Low-rank adapters (peft) instead of all weights; merged into the saved checkpoint."""
-
-    rank: int = 16
-    alpha: int = 32
-    dropout: float = 0.05
-
-
-@dataclass
 class Training:
     """What fine-tuning varies; the trainer's own options (epochs, precision, …) are Lightning's."""
 
@@ -284,7 +275,9 @@ class Training:
     batch_size: int = 16  # examples per step and device
     patience: int | None = None  # epochs without a better dev score before it stops
     gradient_checkpointing: bool = False
-    lora: Lora | None = None
+    lora_rank: int | None = None  # low-rank adapters of that rank instead of all weights
+    lora_alpha: int = 32
+    lora_dropout: float = 0.05
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""Ways to put retrieved items before a model: one file each."""

@@ -23,4 +23,6 @@ def parse_date(value: object) -> datetime | None:
     if not found:
         raise ValueError(f"{value!r} is no date like 2013, 2013-05-09 or 2013-05-09 08:00:00")
     parts = {name: int(digits) for name, digits in found.groupdict().items() if digits}
-    return datetime(**{"month": 1, "day": 1, **parts})
+    year, month, day = parts["year"], parts.get("month", 1), parts.get("day", 1)
+    hour, minute, second = (parts.get(name, 0) for name in ("hour", "minute", "second"))
+    return datetime(year, month, day, hour, minute, second)

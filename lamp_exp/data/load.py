@@ -37,9 +37,7 @@ class Part:
         return int(id) if id in self.numeric_ids else id
 
 
-def load(
-    data_dir: str | None, task: Task, split: str, part: str, limit: int | None = None
-) -> Part:
+def load(data_dir: str | None, task: Task, split: str, part: str, limit: int | None = None) -> Part:
     """Reads and checks a part; `limit` keeps its first questions only.
 
     Golds are optional, but an outputs file must hold one for every question. Raises InputError
@@ -72,9 +70,7 @@ class PartFiles:
         folders = [base / "new" / part, base / part]
         for folder in folders:
             if (folder / f"{part}_questions.json").is_file():
-                return cls(
-                    folder / f"{part}_questions.json", folder / f"{part}_outputs.json"
-                )
+                return cls(folder / f"{part}_questions.json", folder / f"{part}_outputs.json")
         raise InputError(
             f"no questions at {folders[-1] / f'{part}_questions.json'}: data_dir must hold "
             "[time/]LaMP_n/{train,dev,test}/ as the official download does; without data_dir the "
@@ -105,7 +101,7 @@ def _part(
     golds = None if outputs is None else _golds(task, outputs, source)
     reader = Reader(task, source)
     examples = reader.examples(questions, golds)
-    _refuse_missing(examples, golds, source)
+    _refuse_wrong_golds(task, examples, golds, source)
     return Part(
         examples=tuple(examples[:limit]),
         source=source,
@@ -122,23 +118,26 @@ def _golds(task: Task, outputs: object, source: str) -> dict[str, str]:
     name, golds = read_golds(outputs, where)
     if name is not None and name != task.name:
         raise InputError(f"{where} are of task {name}, not {task.name}")
-    odd = [id for id, output in golds.items() if not task.readable(output)]
-    if odd:
-        raise InputError(f"{where}: the golds of {some(odd)} are no answers to {task.name}")
     return golds
 
 
-def _refuse_missing(
-    examples: list[Example], golds: Mapping[str, str] | None, source: str
+def _refuse_wrong_golds(
+    task: Task, examples: list[Example], golds: Mapping[str, str] | None, source: str
 ) -> None:
+    """Every question needs its gold, every gold its question, and all must be possible."""
     if golds is None:
         return
     missing = [example.id for example in examples if example.target is None]
     if missing:
         raise InputError(f"{source}: no gold for {len(missing)} questions: {some(missing)}")
-    extra = list(golds.keys() - {example.id for example in examples})
+    extra = golds.keys() - {example.id for example in examples}
     if extra:
         raise InputError(f"{source}: golds without a question: {some(sorted(extra))}")
+    odd = [id for id, output in golds.items() if not task.readable(output)]
+    if odd:
+        raise InputError(
+            f"the outputs beside {source}: the golds of {some(odd)} are no answers to {task.name}"
+        )
 
 
 def _hash(made: sample.Made) -> str:

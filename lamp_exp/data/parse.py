@@ -99,8 +99,10 @@ class Reader:
     def _refuse_repeated(self, ids: Sequence[str]) -> None:
         repeated = [id for id, count in Counter(ids).items() if count > 1]
         if repeated:
-            raise InputError(f"{self.where}: question ids must be unique, but {some(repeated)} "
-                             "occur more than once")
+            raise InputError(
+                f"{self.where}: question ids must be unique, but {some(repeated)} "
+                "occur more than once"
+            )
 
     def _refuse_other_wording(self, examples: Sequence[Example]) -> None:
         odd = [e.id for e in examples if not self.task.well_worded(e.input)]

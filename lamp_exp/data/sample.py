@@ -91,9 +91,7 @@ def _taste(chance: Random) -> Taste:
     )
 
 
-def _topic_order(
-    chance: Random, later: Random, size: Size, timed: bool, step: int
-) -> list[int]:
+def _topic_order(chance: Random, later: Random, size: Size, timed: bool, step: int) -> list[int]:
     """Which of the user's topics each item is about, and last the question.
 
     `chance` is the user's and runs the same in all parts; a later part has a longer history.
@@ -101,7 +99,7 @@ def _topic_order(
     """
     length = max(chance.choice((0, 1)) if chance.random() < 0.02 else _length(chance, size), 0)
     if not timed:
-        return [chance.randrange(4) for _ in range(length)] + [later.randrange(4)]
+        return [*(chance.randrange(4) for _ in range(length)), later.randrange(4)]
     runs = [topic for _ in range(length + 8) for topic in [chance.randrange(4)] for _ in range(4)]
     history = length + step if length > 1 else length
     same = later.random() < 0.7 and history

@@ -70,9 +70,7 @@ class OpenAI:
         """Refused by `check`."""
         raise NotImplementedError
 
-    def predict(
-        self, prompts: Sequence[Prompt], trainer: Callable[..., Any]
-    ) -> list[Prediction]:
+    def predict(self, prompts: Sequence[Prompt], trainer: Callable[..., Any]) -> list[Prediction]:
         """One answer for each prompt, in their order; those known from disk cost nothing."""
         bodies = {prompt.id: self._body(prompt) for prompt in prompts}
         keys = {id: _key(body) for id, body in bodies.items()}

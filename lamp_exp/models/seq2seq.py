@@ -120,9 +120,7 @@ class Seq2Seq(TextModel):
         ids, mask = batch["input_ids"], batch["attention_mask"]
         present = mask.any(dim=-1)
         encoder = self.net.get_encoder()
-        encoded = encoder(
-            input_ids=ids[present], attention_mask=mask[present]
-        ).last_hidden_state
+        encoded = encoder(input_ids=ids[present], attention_mask=mask[present]).last_hidden_state
         states = encoded.new_zeros(*ids.shape, encoded.shape[-1])
         states[present] = encoded
         return states.flatten(1, 2), mask.flatten(1, 2)
@@ -146,7 +144,8 @@ class Seq2Seq(TextModel):
             attention_mask=mask,
             **self.generation,
         )
-        return rows[:, 1:]
+        new: torch.Tensor = rows[:, 1:]
+        return new
 
 
 def fresh_t5(tokenizer: Any, sizes: Mapping[str, Any]) -> T5ForConditionalGeneration:

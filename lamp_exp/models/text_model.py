@@ -14,17 +14,17 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from transformers import GenerationConfig, PreTrainedModel, get_linear_schedule_with_warmup
 from transformers.utils import logging as transformers_logging
 
 from lamp_exp.models.tokens import ModelTokens, first_line
-from lamp_exp.types import InputError, Lesson, ModelSettings, Prediction, Prompt
+from lamp_exp.types import InputError, Lesson, ModelSettings, Prediction, Prompt, Training
 
 transformers_logging.disable_progress_bar()  # of loading and saving; ours are enough
 warnings.filterwarnings("ignore", ".*does not have many workers.*")  # making a batch is cheap
@@ -91,8 +91,8 @@ class TextModel(pl.LightningModule):
         """Loads the weights, once."""
         if self.network is None:
             self.network = self.load()
-            if self.settings.training.lora and self.lesson:
-                self.network = with_lora(self.network, self.settings.training.lora)
+            if self.settings.training.lora_rank and self.lesson:
+                self.network = with_lora(self.network, self.settings.training)
 
     @property
     def net(self) -> PreTrainedModel:
@@ -112,21 +112,23 @@ class TextModel(pl.LightningModule):
 
     def on_fit_start(self) -> None:
         """Lightning keeps a pretrained network's eval mode: without this, no dropout."""
-        self.net.train()
+        self.train()
         if self.settings.training.gradient_checkpointing:
-            self.net.gradient_checkpointing_enable()
+            self.net.activation_checkpointing_enable()
+            self.net.enable_input_require_grads()  # for adapters on frozen embeddings
         self._rehearse()
 
     def _rehearse(self) -> None:
         """One batch of the longest examples before the first step: memory that will not
-        suffice shows now, and not hours later."""
+        suffice shows now, and not hours later.
+        """
         assert self.lesson is not None, "fit sets it"
         size = self.settings.training.batch_size
         longest = sorted(self.lesson.train, key=lambda pair: -pair[0].tokens)[:size]
         batch = self.transfer_batch_to_device(self._collate_pairs(longest), self.device, 0)
         state = torch.get_rng_state()
         try:
-            self.loss(batch).backward()
+            torch.autograd.backward(self.loss(batch))
         except torch.OutOfMemoryError as error:
             passages = max(len(prompt.passages) for prompt, _ in longest)
             raise InputError(
@@ -175,6 +177,8 @@ class TextModel(pl.LightningModule):
     def check(self, trains: bool, precision: str) -> None:
         """The tokenizer must load; nothing else is impossible by default."""
         assert self.tokenizer is not None
+        if trains and self.settings.training.lora_rank:
+            _peft()
 
     def fit(self, lesson: Lesson, trainer: Callable[..., pl.Trainer]) -> Mapping[str, Any]:
         """Fine-tunes, keeps the best epoch on dev, and saves it with its tokenizer."""
@@ -187,19 +191,11 @@ class TextModel(pl.LightningModule):
             num_sanity_val_steps=0,
             default_root_dir=str(lesson.folder),
         )
+        size = self.settings.training.batch_size
         fitting.fit(
             self,
-            DataLoader(
-                list(lesson.train),
-                batch_size=self.settings.training.batch_size,
-                shuffle=True,
-                collate_fn=self._collate_pairs,
-            ),
-            DataLoader(
-                list(lesson.dev),
-                batch_size=self.settings.predict_batch_size,
-                collate_fn=self._collate_pairs,
-            ),
+            loader(lesson.train, size, self._collate_pairs, shuffle=True),
+            loader(lesson.dev, self.settings.predict_batch_size, self._collate_pairs),
         )
         self._keep(best.best_model_path, lesson.folder)
         return self._fit_report(fitting, best)
@@ -213,7 +209,7 @@ class TextModel(pl.LightningModule):
         """Goes back to the best weights and saves them as transformers does."""
         state = torch.load(best_path, map_location="cpu", weights_only=True)["state_dict"]
         self.load_state_dict(state)
-        if self.settings.training.lora:
+        if self.settings.training.lora_rank:
             self.network = self.net.merge_and_unload()
         self.net.save_pretrained(folder / CHECKPOINT)
         self.tokenizer.save_pretrained(folder / CHECKPOINT)
@@ -243,12 +239,8 @@ class TextModel(pl.LightningModule):
     ) -> list[Prediction]:
         """One prediction for each prompt, in their order."""
         pl.seed_everything(self.settings.seed, workers=True, verbose=False)
-        loader = DataLoader(
-            list(prompts),
-            batch_size=self.settings.predict_batch_size,
-            collate_fn=self.collate,
-        )
-        batches = trainer(enable_checkpointing=False).predict(self, loader) or []
+        data = loader(prompts, self.settings.predict_batch_size, self.collate)
+        batches = trainer(enable_checkpointing=False).predict(self, data) or []
         return [Prediction(*row) for batch in batches for row in batch]
 
     def report(self) -> Mapping[str, Any]:
@@ -278,6 +270,14 @@ class TextModel(pl.LightningModule):
         config = self.net.generation_config
         ends = config.eos_token_id if config else self.tokenizer.eos_token_id
         return set(ends) if isinstance(ends, list) else {ends}
+
+
+def loader(
+    rows: Sequence[Any], batch_size: int, collate: Callable[..., Batch], shuffle: bool = False
+) -> DataLoader[Any]:
+    """Batches of rows in their order, or shuffled anew in each epoch."""
+    data = cast("Dataset[Any]", rows)  # a sequence is all that a loader needs
+    return DataLoader(data, batch_size=batch_size, collate_fn=collate, shuffle=shuffle)
 
 
 def best_checkpoint(lesson: Lesson) -> ModelCheckpoint:
@@ -312,19 +312,24 @@ def checked_generation(options: Mapping[str, Any]) -> dict[str, Any]:
     return dict(options)
 
 
-def with_lora(network: PreTrainedModel, lora: Any) -> Any:
+def with_lora(network: PreTrainedModel, training: Training) -> Any:
     """The network with low-rank adapters on all its linear layers."""
-    try:
-        from peft import LoraConfig, get_peft_model
-    except ImportError as error:
-        raise InputError("training.lora needs peft: pip install 'lamp-exp[lora]'") from error
-    config = LoraConfig(
-        r=lora.rank,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
+    peft = _peft()
+    config = peft.LoraConfig(
+        r=training.lora_rank,
+        lora_alpha=training.lora_alpha,
+        lora_dropout=training.lora_dropout,
         target_modules="all-linear",
     )
-    return get_peft_model(network, config)
+    return peft.get_peft_model(network, config)
+
+
+def _peft() -> Any:
+    try:
+        import peft
+    except ImportError as error:
+        raise InputError("training.lora_rank needs peft: pip install 'lamp-exp[lora]'") from error
+    return peft
 
 
 def load_network(load: Callable[..., Any], name: str, **options: Any) -> PreTrainedModel:
@@ -336,4 +341,3 @@ def load_network(load: Callable[..., Any], name: str, **options: Any) -> PreTrai
             f"model.name={name}: no weights could be loaded from it ({first_line(error)}): give a "
             "hub id (and a network) or a local folder"
         ) from error
-

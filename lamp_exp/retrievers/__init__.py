@@ -1,0 +1,1 @@
+"""Ways to rank a profile: one file each."""

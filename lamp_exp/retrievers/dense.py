@@ -120,4 +120,3 @@ def _texts(query: Query, documents: Sequence[Document]) -> list[str]:
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().split("\n", 1)[0]
-

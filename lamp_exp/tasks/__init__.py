@@ -1,0 +1,1 @@
+"""The tasks of LaMP: one file each."""

@@ -1,7 +1,7 @@
 """LaMP-4: the headline that this author would write."""
 
 from lamp_exp.tasks.base import Titled
-from lamp_exp.types import ProfileItem, Writing
+from lamp_exp.types import ProfileItem
 
 
 class Lamp4(Titled):

@@ -1,0 +1,105 @@
+"""Small real objects that the tests share."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # no test may reach a hub
+os.environ["WANDB_MODE"] = "offline"
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from omegaconf import DictConfig, open_dict
+
+from lamp_exp import config
+from lamp_exp.pipeline import Plan
+from lamp_exp.types import Example, ModelSettings, ProfileItem, Training
+
+CONF = Path(config.conf_folder())
+SHARED = Path(__file__).parent.parent.parent / "shared"
+TINY = Path(config.__file__).parent / "models" / "tiny"
+config.register()
+
+
+def options(group: str) -> list[str]:
+    """The names of a group's options, as conf/ lists them."""
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+def compose(*overrides: str) -> tuple[DictConfig, dict[str, str]]:
+    """The configuration as the command line makes it, and the names of the choices."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = hydra_compose("config", list(overrides), return_hydra_config=True)
+    choices = dict(cfg.hydra.runtime.choices)
+    with open_dict(cfg):
+        del cfg["hydra"]
+    return cfg, choices
+
+
+def plan(*overrides: str) -> Plan:
+    """An experiment as objects."""
+    return config.make_plan(*compose(*overrides), answers={})
+
+
+def settings(**changes: Any) -> ModelSettings:
+    """What a model is given, small."""
+    given = {
+        "max_length": 64,
+        "max_new_tokens": 8,
+        "predict_batch_size": 4,
+        "seed": 0,
+        "training": Training(),
+        **changes,
+    }
+    return ModelSettings(**given)
+
+
+def example(id: str, input: str, *items: dict[str, str], target: str | None = None) -> Example:
+    """A question whose items are numbered 0, 1, …"""
+    profile = tuple(ProfileItem(str(n), item) for n, item in enumerate(items))
+    return Example(id, id, input, profile, target)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real data, where it lies beside the checkout."""
+    if not SHARED.is_dir():
+        pytest.skip("the real data beside the checkout is not here")
+    return SHARED
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a part in the official layout and returns the data folder."""
+
+    def write(
+        task: str, part: str, questions: object, golds: object = None, time: bool = False
+    ) -> Path:
+        folder = tmp_path / "data" / ("time" if time else "") / task / part
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{part}_questions.json").write_text(json.dumps(questions), encoding="utf-8")
+        if golds is not None:
+            (folder / f"{part}_outputs.json").write_text(json.dumps(golds), encoding="utf-8")
+        return tmp_path / "data"
+
+    return write
+
+
+class Words:
+    """Counts words as tokens, and an end token, as T5 would."""
+
+    def count(self, text: str) -> int:
+        return len(text.split()) + 1
+
+    def unknown(self, text: str) -> int:
+        return 0
+
+    def cut(self, text: str, limit: int) -> tuple[str, int]:
+        words = text.split()[: limit - 1]
+        return " ".join(words), len(words) + 1

@@ -1,0 +1,368 @@
+"""The command line, end to end: what a run writes, and how mistakes end."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow.parquet
+import pytest
+import yaml
+
+from lamp_exp.__main__ import main
+from lamp_exp.record import RunFolder, folder_fingerprint
+from lamp_exp.tasks.lamp3 import Lamp3
+from tests.conftest import TINY
+
+QUICK = ["model=tiny", "trainer=cpu", "trainer.enable_progress_bar=false", "max_new_tokens=8"]
+TRAIN = [*QUICK, "trainer.max_epochs=1", "limit=12", "training.batch_size=6"]
+
+
+@pytest.fixture
+def lamp_exp(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Runs the command in an empty folder: exit code, stdout, stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["lamp_exp", *arguments])
+        code = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        told = capsys.readouterr()
+        return code, told.out, told.err
+
+    return run
+
+
+def folder_of(out: str) -> Path:
+    return Path(out.strip().splitlines()[-1])
+
+
+def rows(path: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_rank_writes_whole_rankings_with_scores(lamp_exp):
+    code, out, _ = lamp_exp("task=lamp2", "mode=rank", "retriever=bm25", "limit=9")
+    assert code == 0
+    assert "made-up sample" in out
+    folder = folder_of(out)
+    ranked = rows(folder / "rankings.jsonl")
+    assert len(ranked) == 9
+    assert all({"id", "score"} == item.keys() for row in ranked for item in row["items"])
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "config.yaml", "rankings.jsonl", "result.json", "run.log",
+    ]  # fmt: skip
+
+
+def test_prompts_are_one_row_a_question(lamp_exp):
+    for augmentation, passages in (("ipa", 1), ("fid", 3)):
+        code, out, _ = lamp_exp(
+            "task=lamp5", "mode=prompts", "k=3", "limit=5", f"augmentation={augmentation}", *QUICK
+        )
+        assert code == 0
+        made = rows(folder_of(out) / "prompts.jsonl")
+        assert [row.keys() for row in made] == [{"id", "passages", "items"}] * 5
+        assert {len(row["passages"]) for row in made if len(row["items"]) == 3} == {passages}
+
+
+def test_prompts_and_rankings_need_no_golds(lamp_exp, data_dir):
+    row = {"id": 5, "input": f"{Lamp3().instruction} fine", "profile": []}
+    place = data_dir("LaMP_3", "test", [row])
+    for mode in ("rank", "prompts", "zeroshot"):
+        code, out, _ = lamp_exp(
+            "task=lamp3", "part=test", f"data_dir={place}", f"mode={mode}", *QUICK
+        )
+        assert code == 0
+    result = json.loads((folder_of(out) / "result.json").read_text())
+    assert result["metrics"] is None
+    assert "no golds" in out
+    predictions = json.loads((folder_of(out) / "predictions.json").read_text())
+    assert predictions["task"] == "LaMP_3"
+    assert [gold["id"] for gold in predictions["golds"]] == [5]
+
+
+def test_finetune_records_everything_and_its_checkpoint_loads_back(lamp_exp):
+    code, out, _ = lamp_exp("task=lamp4", "augmentation=fid", "retriever=random", "k=2", *TRAIN)
+    assert code == 0
+    folder = folder_of(out)
+    result = RunFolder(folder).result()
+    assert set(result["metrics"]) == {"rouge_1", "rouge_l"}
+    assert set(result["seconds"]) == {"rank", "prompts", "train", "predict", "score"}
+    assert result["training"]["optimizer_steps"] == 2
+    assert result["made_up_data"] is True
+    assert result["seed"] == 0
+    assert result["versions"]["torch"]
+    assert result["model"]["weights"] == "random"
+    assert any("chosen on dev" in note for note in result["notes"])
+    assert yaml.safe_load((folder / "config.yaml").read_text())["k"] == 2
+    table = pyarrow.parquet.read_table(folder / "examples.parquet").to_pydict()
+    assert len(table["id"]) == 12
+    assert {"user", "target", "prediction", "rouge_1", "profile_size", "items"} <= table.keys()
+    mean = sum(table["rouge_1"]) / 12
+    assert mean == pytest.approx(result["metrics"]["rouge_1"], abs=1e-12)
+    predictions = json.loads((folder / "predictions.json").read_text())["golds"]
+    assert [gold["output"] for gold in predictions] == table["prediction"]
+    logs = (folder / "training" / "metrics.csv").read_text()
+    assert "rouge_1" in logs
+    code, out, _ = lamp_exp(
+        "task=lamp4", "augmentation=fid", "retriever=random", "k=2", "mode=zeroshot", *QUICK,
+        f"model.name={folder / 'checkpoint'}", "limit=12",
+    )  # fmt: skip
+    assert code == 0
+    again = RunFolder(folder_of(out)).result()
+    assert again["metrics"] == result["metrics"]
+    assert any("without fine-tuning" in note for note in again["notes"])
+
+
+def test_a_finished_run_is_shown_and_not_run_again(lamp_exp):
+    run = ["task=lamp4", "mode=zeroshot", "limit=4", *QUICK]
+    _, out, _ = lamp_exp(*run)
+    written = (folder_of(out) / "result.json").stat().st_mtime_ns
+    code, again, _ = lamp_exp(*run)
+    assert (code, again) == (0, out)
+    assert (folder_of(out) / "result.json").stat().st_mtime_ns == written
+    time.sleep(0.01)
+    lamp_exp(*run, "rerun=true")
+    assert (folder_of(out) / "result.json").stat().st_mtime_ns > written
+
+
+def test_the_run_is_shown_beside_its_own_baseline(lamp_exp):
+    run = ["task=lamp4", "mode=zeroshot", "limit=4", *QUICK]
+    _, out, _ = lamp_exp(*run)
+    assert "k=0" not in out
+    lamp_exp(*run, "k=0")
+    _, out, _ = lamp_exp(*run)
+    assert "without profile (k=0)" in out
+
+
+def test_runs_without_items_are_one_run_however_they_are_asked_for(lamp_exp):
+    run = ["task=lamp4", "mode=zeroshot", "limit=4", *QUICK]
+    ways = ["k=0", "retriever=none", "retriever=none k=3", "k=0 augmentation=fid"]
+    folders = {folder_of(lamp_exp(*run, *way.split())[1]) for way in ways}
+    assert len(folders) == 1
+
+
+def test_without_a_profile_the_profile_is_not_looked_at(lamp_exp, data_dir):
+    item = {"id": "1", "text": "good", "score": "5"}
+    row = {"id": "a", "input": f"{Lamp3().instruction} fine", "profile": [item] * 3}
+    made = []
+    for profile in ([item], []):
+        place = data_dir("LaMP_3", "dev", [{**row, "profile": profile}])
+        run = ["task=lamp3", f"data_dir={place}", "mode=prompts", "retriever=none", *QUICK]
+        _, out, _ = lamp_exp(*run)
+        made.append((folder_of(out) / "prompts.jsonl").read_text())
+    assert made[0] == made[1]
+
+
+def test_empty_profiles_do_not_stop_a_batch(lamp_exp, data_dir):
+    item = {"id": "1", "text": "good", "score": "5"}
+    questions = [
+        {"id": str(n), "input": f"{Lamp3().instruction} fine", "profile": profile}
+        for n, profile in enumerate([[item], [], [item]])
+    ]
+    place = data_dir("LaMP_3", "dev", questions)
+    for retriever in ("bm25", "bm25_okapi", "random", "none"):
+        for augmentation in ("ipa", "fid"):
+            code, out, _ = lamp_exp(
+                "task=lamp3", f"data_dir={place}", "mode=zeroshot", f"retriever={retriever}",
+                f"augmentation={augmentation}", *QUICK,
+            )  # fmt: skip
+            assert code == 0
+            assert RunFolder(folder_of(out)).result()["counts"]["empty_profiles"] == 1
+            assert "1 questions with an empty profile" in out
+
+
+def test_a_profile_smaller_than_k_is_shown_once_and_whole(lamp_exp, data_dir):
+    items = [{"id": str(n), "text": f"text {n}", "score": "5"} for n in range(2)]
+    row = {"id": "a", "input": f"{Lamp3().instruction} fine", "profile": items}
+    place = data_dir("LaMP_3", "dev", [row])
+    for retriever in ("bm25", "random"):
+        _, out, _ = lamp_exp(
+            "task=lamp3",
+            f"data_dir={place}",
+            "mode=prompts",
+            f"retriever={retriever}",
+            "k=16",
+            *QUICK,
+        )
+        (made,) = rows(folder_of(out) / "prompts.jsonl")
+        assert sorted(item["id"] for item in made["items"]) == ["0", "1"]
+        assert made["passages"][0].count("is the score for") == 2
+
+
+def test_settings_that_change_prompts_never_share_a_run(lamp_exp):
+    base = ["task=lamp4", "mode=prompts", "limit=3", *QUICK]
+    changes = [
+        "", "max_length=64", "retriever=random", "k=2", "retriever.k1=1.2", "limit=4", "seed=1",
+        "augmentation=fid", "split=time", "part=test", "augmentation.official=true",
+    ]  # fmt: skip
+    folders = [folder_of(lamp_exp(*base, *change.split())[1]) for change in changes]
+    assert len(set(folders)) == len(changes)
+
+
+def test_settings_that_change_no_number_share_a_run(lamp_exp):
+    base = ["task=lamp4", "mode=zeroshot", "limit=3", *QUICK]
+    changes = [[], ["predict_batch_size=2"], ["trainer.log_every_n_steps=5"], ["logger=wandb"]]
+    folders = [folder_of(lamp_exp(*base, *change)[1]) for change in changes]
+    assert len(set(folders)) == 1
+
+
+def test_a_folder_is_known_by_its_content_and_not_by_its_place(tmp_path: Path):
+    for name, text in (("a", "one"), ("b", "one"), ("c", "two")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text(text)
+    prints = [folder_fingerprint(str(tmp_path / name)) for name in "abc"]
+    assert prints[0] == prints[1] != prints[2]
+    assert folder_fingerprint("google/flan-t5-base") == "google/flan-t5-base"
+
+
+def test_a_drawn_seed_is_recorded_and_can_be_given_again(lamp_exp):
+    run = ["task=lamp4", "mode=rank", "retriever=random", "limit=3"]
+    first, second = (folder_of(lamp_exp(*run, "seed=null")[1]) for _ in range(2))
+    assert first != second
+    seed = RunFolder(first).result()["seed"]
+    assert folder_of(lamp_exp(*run, f"seed={seed}")[1]) == first
+
+
+def test_a_relative_data_dir_is_read_from_where_the_command_is_given(lamp_exp, data_dir, tmp_path):
+    data_dir("LaMP_3", "dev", [{"id": "a", "input": f"{Lamp3().instruction} x", "profile": []}])
+    for multirun in ([], ["-m"]):
+        code, out, _ = lamp_exp(
+            *multirun, "task=lamp3", "data_dir=./data", "mode=rank", "rerun=true"
+        )
+        assert code == 0
+        assert (tmp_path / folder_of(out)).is_dir()
+    assert not (tmp_path / "multirun").exists()
+
+
+def test_a_multirun_goes_on_after_a_job_that_cannot_be(lamp_exp):
+    code, out, err = lamp_exp("-m", "task=lamp4", "mode=rank", "retriever=recency,bm25", "limit=3")
+    assert code == 2
+    assert "needs dates" in err or "has none" in err
+    assert "rank-bm25" in out
+
+
+def test_two_processes_that_want_the_same_run_do_not_write_it_twice(tmp_path: Path):
+    command = [
+        sys.executable,
+        "-m",
+        "lamp_exp",
+        "mode=rank",
+        "task=lamp4",
+        f"output_dir={tmp_path}",
+    ]
+    started = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    told = [process.communicate() for process in started]
+    codes = [process.returncode for process in started]
+    assert 0 in codes
+    for code, (out, err) in zip(codes, told, strict=True):
+        assert (code == 0 and out) or "being written by another process" in err
+    assert len([path for path in tmp_path.iterdir() if not path.name.startswith(".")]) == 1
+
+
+MISTAKES = {
+    "retriver=bm25": "retriver is no option: did you mean retriever?",
+    "retriever=bm52": "retriever=bm52 does not exist: choose one of bm25",
+    "retriever=null": "use retriever=none",
+    "retriever=None": "does not exist: choose one of",
+    "task=lamp8": "task=lamp8 does not exist: choose one of lamp1",
+    "k=-1": "k=-1 must be at least 0",
+    "k=four": "k=four: Value 'four'",
+    "limit=0": "limit=0 must be at least 1",
+    "max_length=0": "max_length=0 must be at least 1",
+    "split=users": "expected one of [user, time]",
+    "part=valid": "expected one of [train, dev, test]",
+    "mode=train": "expected one of",
+    "seed=x": "seed=x: Value 'x'",
+    "training.lr=0": "training.lr must be above 0",
+    "training.learning_rate=1": "training.learning_rate is no option",
+    "training.lora_rang=3": "training.lora_rang is no option",
+    "+retriever.k2=1": "retriever.k2 is no option of BM25",
+    "+trainer.max_epoch=1": "trainer.max_epoch is no option of Trainer: did you mean max_epochs?",
+    "+model.generation.num_beans=4": "is no generation option: did you mean num_beams?",
+    "ckpt=runs/epoch=3.ckpt": "needs quotes inside quotes",
+    "retriever=recency": "has none: use split=time",
+    "data_dir=nowhere": "no questions at nowhere/LaMP_4/dev/dev_questions.json",
+    "model.name=nowhere": "model.name=nowhere: no tokenizer could be loaded",
+    "trainer.precision=16-mixed": "use trainer.precision=bf16-mixed",
+    "model=causal": "model.name must be given",
+    "model=openai model.name=x": "cannot be fine-tuned",
+    f"model=causal model.name={TINY} augmentation=fid": "only an encoder-decoder model can",
+    "model=openai model.name=x mode=zeroshot": "set the environment variable OPENAI_API_KEY",
+}
+
+
+@pytest.mark.parametrize("words", MISTAKES, ids=str)
+def test_a_mistake_ends_in_one_clear_line_and_exit_code_2(lamp_exp, words, tmp_path, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    code, out, err = lamp_exp("task=lamp4", *TRAIN, *words.split(" "))
+    assert code == 2
+    assert out == ""
+    lines = [line for line in err.splitlines() if line.startswith("lamp_exp: ")]
+    assert len(lines) == 1
+    assert MISTAKES[words] in lines[0]
+    assert "Traceback" not in err
+    assert not list(tmp_path.glob("outputs/lamp*"))
+
+
+def test_finetuning_without_golds_is_refused_before_any_work(lamp_exp, data_dir):
+    row = {"id": "1", "input": f"{Lamp3().instruction} x", "profile": []}
+    place = data_dir("LaMP_3", "train", [row])
+    data_dir("LaMP_3", "dev", [{**row, "id": "2"}])
+    code, _, err = lamp_exp("task=lamp3", f"data_dir={place}", *TRAIN)
+    assert code == 2
+    assert "mode=finetune needs golds for train" in err
+
+
+def test_a_user_in_two_parts_of_the_user_split_is_refused(lamp_exp, data_dir):
+    row = {"id": "1", "input": f"{Lamp3().instruction} x", "profile": []}
+    golds = {"task": "LaMP_3", "golds": [{"id": "1", "output": "5"}]}
+    place = data_dir("LaMP_3", "train", [row], golds)
+    data_dir("LaMP_3", "dev", [row], golds)
+    code, _, err = lamp_exp("task=lamp3", f"data_dir={place}", *TRAIN)
+    assert code == 2
+    assert "the user split forbids" in err
+    assert "'1'" in err
+
+
+def test_items_dated_after_their_question_are_counted(lamp_exp, data_dir):
+    items = [{"id": str(n), "text": "t", "score": "5", "date": f"202{n}"} for n in range(3)]
+    row = {"id": "1", "input": f"{Lamp3().instruction} x", "profile": items, "date": "2021-01-01"}
+    place = data_dir("LaMP_3", "dev", [row], time=True)
+    _, out, _ = lamp_exp("task=lamp3", "split=time", f"data_dir={place}", "mode=rank")
+    assert "1 profile items dated after their question" in out
+
+
+def test_a_run_that_fails_leaves_its_traceback_and_no_result(lamp_exp, tmp_path, monkeypatch):
+    from lamp_exp.tasks.lamp4 import Lamp4
+
+    def broken(self: Lamp4, outputs: object, targets: object) -> None:
+        raise ZeroDivisionError("broken on purpose")
+
+    monkeypatch.setattr(Lamp4, "score", broken)
+    with pytest.raises(ZeroDivisionError):
+        lamp_exp("task=lamp4", "mode=zeroshot", "limit=2", *QUICK)
+    (folder,) = tmp_path.glob("outputs/lamp4*")
+    assert not RunFolder(folder).finished
+    assert "broken on purpose" in (folder / "run.log").read_text()
+
+
+def test_help_names_every_group():
+    told = subprocess.run(
+        [sys.executable, "-m", "lamp_exp", "--help"], capture_output=True, text=True
+    )
+    assert told.returncode == 0
+    for name in ("retriever:", "bm25_okapi", "augmentation:", "fid", "logger:", "data_dir"):
+        assert name in told.stdout

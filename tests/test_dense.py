@@ -1,0 +1,141 @@
+"""Dense retrieval with a small random BERT."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sentence_transformers import SentenceTransformer
+from transformers import AutoTokenizer, BertConfig, BertModel
+
+from lamp_exp.retrievers.dense import Dense, inner_products
+from lamp_exp.types import Document, InputError, Query
+from tests.conftest import TINY
+
+TEXTS = ["one two three", "a", "the cat", "a much longer text " * 6, "dog", "b c", "x y z", "end"]
+
+
+@pytest.fixture(scope="session")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A folder as facebook/contriever is one: a plain BERT and a tokenizer."""
+    folder = tmp_path_factory.mktemp("bert")
+    tokenizer = AutoTokenizer.from_pretrained(TINY)
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        pad_token_id=tokenizer.pad_token_id,
+        initializer_range=0.5,
+    )
+    BertModel(config).save_pretrained(folder)
+    return str(folder)
+
+
+def dense(encoder: str, **options) -> Dense:
+    return Dense(encoder, device="cpu", **options)
+
+
+def documents(*texts: str) -> list[Document]:
+    return [Document(str(n), text) for n, text in enumerate(texts)]
+
+
+def test_a_plain_bert_is_the_mean_of_its_real_tokens_not_normalised(encoder):
+    vectors = dense(encoder)._encode(["the cat", "dog"])
+    tokenizer, bert = AutoTokenizer.from_pretrained(encoder), BertModel.from_pretrained(encoder)
+    with torch.no_grad():
+        states = bert(**tokenizer("the cat", return_tensors="pt")).last_hidden_state
+    assert vectors[0] == pytest.approx(states[0].mean(0).numpy(), abs=1e-5)
+
+
+def test_batch_size_changes_no_ranking(encoder):
+    runs = []
+    for size in (1, 3, 8):
+        retriever = dense(encoder, batch_size=size)
+        runs.append(retriever._encode(TEXTS))
+        hits = retriever.rank(Query("q", "the dog"), documents(*TEXTS))
+        runs[-1] = (runs[-1], [hit.id for hit in hits])
+    for vectors, order in runs[1:]:
+        assert np.abs(vectors - runs[0][0]).max() < 1e-5
+        assert order == runs[0][1]
+
+
+def test_equal_texts_tie_and_keep_the_profiles_order(encoder):
+    profile = documents(*["the same text"] * 20)
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        hits = dense(encoder, batch_size=3).rank(Query("q", "text"), profile)
+        assert [hit.id for hit in hits] == [document.id for document in profile]
+
+
+def test_scores_are_inner_products_in_the_rows_order():
+    rng = np.random.default_rng(0)
+    query, rows = rng.normal(size=16).astype("f4"), rng.normal(size=(50, 16)).astype("f4")
+    assert inner_products(query, rows) == pytest.approx(list(rows @ query), abs=1e-5)
+
+
+@pytest.mark.parametrize("change", [np.asfortranarray, lambda rows: rows[::1].copy(), np.float64])
+def test_layout_and_precision_of_the_vectors_do_not_matter(change):
+    rng = np.random.default_rng(0)
+    query, rows = rng.normal(size=16).astype("f4"), rng.normal(size=(9, 16)).astype("f4")
+    rows.setflags(write=False)
+    before = rows.copy()
+    changed = inner_products(query, np.asarray(change(rows), dtype=np.float32))
+    assert changed == inner_products(query, rows)
+    assert (rows == before).all()
+
+
+def test_a_vector_with_nan_comes_last():
+    rows = np.array([[np.nan, 1], [1, 0], [0, 1]], dtype="f4")
+    scores = inner_products(np.array([1, 0.5], dtype="f4"), rows)
+    assert np.argsort(scores).tolist() == [0, 2, 1]
+
+
+def test_texts_too_long_for_the_encoder_are_counted(encoder):
+    retriever = dense(encoder, max_length=8)
+    retriever.rank(Query("q", "dog"), documents("the " * 20, "the", "the " * 7))
+    assert retriever.report()["texts_cut"] == 1
+    assert retriever.report()["cut_at_tokens"] == 8
+
+
+def test_each_distinct_text_is_encoded_once(encoder):
+    retriever = dense(encoder)
+    profile = documents("a", "b", "a")
+    list(retriever.rank_all([(Query("1", "a"), profile), (Query("2", "c"), profile)]))
+    assert retriever.report()["texts_encoded"] == 3
+
+
+def test_normalising_does_not_change_what_comes_after(encoder):
+    profile = documents(*TEXTS)
+    fresh = dense(encoder).rank(Query("q", "cat"), profile)
+    dense(encoder, normalize=True).rank(Query("q", "cat"), profile)
+    assert dense(encoder).rank(Query("q", "cat"), profile) == fresh
+
+
+def test_a_name_that_is_no_encoder_is_one_clear_error(tmp_path: Path):
+    with pytest.raises(InputError, match=r"retriever\.name=.*nothing"):
+        dense(str(tmp_path / "nothing"))
+
+
+def test_a_sentence_transformers_folder_brings_its_own_pooling(encoder, tmp_path: Path):
+    SentenceTransformer(encoder, device="cpu").save(str(tmp_path / "st"))
+    mine = dense(str(tmp_path / "st"))._encode(["the cat"])
+    assert mine == pytest.approx(dense(encoder)._encode(["the cat"]), abs=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("order", ["faiss, torch", "torch, faiss"])
+def test_faiss_and_torch_share_a_process_in_either_order(order):
+    code = f"import {order}; from lamp_exp.retrievers.dense import inner_products; import numpy; "
+    code += "torch.ones(9, 9) @ torch.ones(9, 9); a = numpy.ones((2, 4), 'f4'); "
+    code += "print(inner_products(a[0], a))"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert told.returncode == 0, told.stderr
+    assert told.stdout == "[4.0, 4.0]\n"

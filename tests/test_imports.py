@@ -1,0 +1,77 @@
+"""Which way imports run, and what a run does not load."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import lamp_exp
+
+PACKAGE = Path(lamp_exp.__file__).parent
+LAYERS = {  # each may import what is left of the colon's right side, and itself
+    "types": set(),
+    "metrics": {"types"},
+    "tasks": {"types", "metrics"},
+    "retrievers": {"types"},
+    "augmentations": {"types"},
+    "models": {"types"},
+    "data": {"types"},
+    "cache": {"types"},
+    "record": {"types"},
+    "wandb_logger": {"types"},
+    "show": {"types"},
+    "score": {"types", "data", "tasks"},
+    "pipeline": {"types", "data"},
+    "run": {"types", "pipeline", "record", "show"},
+    "config": {"types", "pipeline"},
+    "__main__": {"types", "config", "cache", "run"},
+    "__init__": set(),
+}
+HEAVY = {"torch", "transformers", "sentence_transformers", "faiss", "pytorch_lightning", "peft"}
+
+
+def files() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def layer(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+@pytest.mark.parametrize("path", files(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_run_one_way(path: Path):
+    mine = layer(path)
+    for name in imported(path):
+        parts = name.split(".")
+        if parts[0] == "lamp_exp" and len(parts) > 1:
+            assert parts[1] in LAYERS[mine] | {mine, "__version__"}, name
+        if parts[0] in {"hydra", "omegaconf"}:
+            assert mine in {"config", "__main__"}, name
+        if parts[0] in HEAVY:
+            dense = path.name == "dense.py"
+            assert mine in {"models", "wandb_logger"} or dense, name
+
+
+def test_ranking_with_bm25_loads_neither_torch_nor_faiss(tmp_path: Path):
+    code = (
+        "import sys; sys.argv = ['lamp_exp', 'mode=rank', 'retriever=bm25', 'limit=5', "
+        f"'output_dir={tmp_path}']; from lamp_exp.__main__ import main; main(); "
+        f"print([name for name in {sorted(HEAVY)} if name in sys.modules])"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert told.returncode == 0, told.stderr
+    assert told.stdout.splitlines()[-1] == "[]"

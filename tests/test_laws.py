@@ -1,0 +1,147 @@
+"""The laws that every option in conf/ keeps; a new component is tested by being listed there."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from itertools import pairwise
+
+import pytest
+from hydra.utils import get_class
+from omegaconf import OmegaConf
+
+from lamp_exp.config import recipe
+from lamp_exp.data import load
+from lamp_exp.models.tokens import ModelTokens, load_tokenizer
+from lamp_exp.pipeline import rank
+from lamp_exp.retrievers.dense import Dense
+from lamp_exp.types import Document, Hit, ProfileItem, Query
+from tests.conftest import TINY, compose, options, plan
+from tests.test_dense import encoder  # noqa: F401  (a fixture)
+
+COMPONENTS = ["task", "retriever", "augmentation", "model", "trainer", "logger"]
+GROUPS = [*COMPONENTS, "experiment"]
+
+
+@pytest.mark.parametrize(
+    ("group", "option"), [(group, option) for group in GROUPS for option in options(group)]
+)
+def test_every_option_composes_and_its_target_takes_its_keys(group, option):
+    cfg, _ = compose(f"{group}={option}")
+    if OmegaConf.is_missing(cfg.model, "name"):
+        cfg.model.name = "a-name"
+    for node in COMPONENTS if group == "experiment" else [group]:
+        assert isinstance(recipe(cfg, node), functools.partial)
+
+
+def dense_folder(name: str, encoder: str) -> list[str]:  # noqa: F811
+    """Dense retrievers are built on the small random encoder."""
+    target = get_class(compose(f"retriever={name}")[0].retriever._target_)
+    return [f"retriever.name={encoder}"] if target is Dense else []
+
+
+@pytest.fixture(params=options("retriever"))
+def retriever(request: pytest.FixtureRequest, encoder):  # noqa: F811
+    name = request.param
+    return plan(f"retriever={name}", "mode=rank", *dense_folder(name, encoder)).retriever
+
+
+def dated(*texts: str) -> list[Document]:
+    from datetime import datetime
+
+    return [Document(str(n), text, datetime(2020, 1, 1 + n % 3)) for n, text in enumerate(texts)]
+
+
+PROFILES = [
+    [],
+    ["only one"],
+    ["", "  "],
+    ["alpha beta", "beta gamma", "gamma", "", "alpha beta", "delta"],
+    ["same"] * 20,
+]
+
+
+@pytest.mark.parametrize("texts", PROFILES)
+@pytest.mark.parametrize("query", ["alpha beta", "", "nothing alike"])
+def test_a_ranking_holds_each_document_once_best_first(retriever, texts, query):
+    documents = dated(*texts)
+    hits = retriever.rank(Query("q", query), documents)
+    if not retriever.reads_profile:
+        assert hits == []
+        return
+    assert sorted(hit.id for hit in hits) == sorted(document.id for document in documents)
+    if texts != [""] and "" not in texts:  # blank documents come last, whatever they score
+        assert all(first.score >= second.score for first, second in pairwise(hits))
+    assert all(isinstance(hit, Hit) for hit in hits)
+    assert retriever.rank(Query("q", query), documents) == hits
+
+
+def test_ranking_many_questions_is_ranking_each(retriever):
+    questions = [(Query(str(n), f"alpha {n}"), dated(*texts)) for n, texts in enumerate(PROFILES)]
+    together = list(retriever.rank_all(questions))
+    assert [[h.id for h in hits] for hits in together] == [
+        [h.id for h in retriever.rank(*question)] for question in questions
+    ]
+    backwards = list(retriever.rank_all(questions[::-1]))[::-1]
+    assert [[h.id for h in hits] for hits in backwards] == [
+        [h.id for h in hits] for hits in together
+    ]
+
+
+@pytest.fixture(scope="module")
+def tiny_tokens() -> ModelTokens:
+    return ModelTokens(load_tokenizer(str(TINY)))
+
+
+@pytest.mark.parametrize("task", options("task"))
+@pytest.mark.parametrize("augmentation", options("augmentation"))
+@pytest.mark.parametrize("length", [24, 100, 300])
+def test_every_prompt_fits_and_none_of_nothing_is_the_bare_input(
+    task, augmentation, length, tiny_tokens
+):
+    p = plan(f"task={task}", f"augmentation={augmentation}", "model=tiny", "mode=prompts")
+    part = load(None, p.task, "user", "dev", limit=12)
+    rankings = rank(p, part)
+    for example, ranking in zip(part.examples, rankings, strict=True):
+        bare = p.augmentation(p.task, example, [], tiny_tokens, length)
+        assert bare.passages == (example.input,)
+        for k in (1, 4, 16):
+            made = p.augmentation(p.task, example, ranking[:k], tiny_tokens, length)
+            assert made.id == example.id
+            assert len(made.items) + made.lost_items == min(k, len(ranking))
+            assert made.items == tuple(hit for hit in ranking if hit in made.items)
+            for text in made.passages:
+                whole = tiny_tokens.count(text) <= length
+                assert whole or made.cut_passages
+                assert whole or keeps_instruction(p.task, text, example.input, tiny_tokens, length)
+
+
+def keeps_instruction(task, text, input, tokens, length):
+    """Only a bare input may be cut before its instruction ends."""
+    return text == input or tokens.count(text[: task.instruction_end(text, input)]) <= length
+
+
+@pytest.mark.parametrize("task", options("task"))
+def test_a_task_reads_what_it_makes_and_scores_the_gold_as_perfect(task):
+    chosen = plan(f"task={task}", "mode=rank").task
+    part = load(None, chosen, "user", "dev", limit=30)
+    golds = [example.target for example in part.examples]
+    scores = chosen.score(golds, golds)
+    metric, direction = chosen.monitor
+    assert metric in scores.metrics
+    assert scores.metrics[metric] == (1 if direction == "max" else 0)
+    assert scores.unreadable == 0
+    assert all(len(values) == len(golds) for values in scores.per_example.values())
+    for example in part.examples:
+        query = chosen.query(example.input)
+        assert (query and query in example.input) or chosen.name == "LaMP_1"
+        for item in example.profile:
+            assert isinstance(item, ProfileItem)
+            assert chosen.body(item) in chosen.entry(item, chosen.body(item))
+
+
+@pytest.mark.parametrize("group", ["task", "retriever", "augmentation", "model"])
+def test_what_a_component_is_says_its_docstring(group):
+    for option in options(group):
+        target = get_class(compose(f"{group}={option}")[0][group]._target_)
+        assert inspect.getdoc(target), option

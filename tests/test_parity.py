@@ -1,0 +1,147 @@
+"""The official code's own prompts, rankings and scores, repeated exactly.
+
+`prompts.json` and `metrics.json` were made by running the benchmark's code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lamp_exp.models.tokens import ModelTokens, load_tokenizer
+from lamp_exp.pipeline import gather, make_prompts, rank
+from lamp_exp.score import main as score
+from tests.conftest import SHARED, plan
+
+TASKS = {  # the official name: our option, folder, split
+    "LaMP-1": ("lamp1", "LaMP_1", "user"),
+    "LaMP-2": ("lamp2", "LaMP_2", "time"),
+    "LaMP-2-old": ("lamp2_news", "LaMP_2", "user"),
+    "LaMP-3": ("lamp3", "LaMP_3", "time"),
+    "LaMP-4": ("lamp4", "LaMP_4", "time"),
+    "LaMP-5": ("lamp5", "LaMP_5", "user"),
+    "LaMP-6": ("lamp6", "LaMP_6", "time"),
+    "LaMP-7": ("lamp7", "LaMP_7", "user"),
+}
+MADE = {"LaMP-2", "LaMP-4", "LaMP-6"}  # their questions are made up, with dates
+RETRIEVERS = {"bm25": "bm25_okapi", "recency": "recency"}
+
+
+def parity_rows() -> dict[str, list[dict[str, Any]]]:
+    rows = defaultdict(list)
+    for row in json.loads((SHARED / "parity" / "prompts.json").read_text()):
+        rows[row["task"]].append(row)
+    return rows
+
+
+def questions(task: str, ids: set[str]) -> list[dict[str, Any]]:
+    _, folder, split = TASKS[task]
+    if task in MADE:
+        file = SHARED / "parity" / "made_questions.json"
+    else:
+        base = SHARED / "data" / ("time" if split == "time" else "") / folder
+        file = base / "dev" / "dev_questions.json"
+    return [question for question in json.loads(file.read_text()) if question["id"] in ids]
+
+
+@pytest.fixture(scope="module")
+def t5_tokens(shared: Path) -> ModelTokens:
+    return ModelTokens(load_tokenizer(str(shared / "tokenizer_t5")))
+
+
+@pytest.fixture
+def asked(shared: Path, data_dir: Callable[..., Path]):
+    """The plan and the data of one task's questions in the file."""
+
+    def make(task: str, *overrides: str):
+        option, folder, split = TASKS[task]
+        rows = parity_rows()[task]
+        wanted = questions(task, {row["id"] for row in rows})
+        place = data_dir(folder, "dev", wanted, time=split == "time")
+        p = plan(f"task={option}", f"split={split}", f"data_dir={place}", "model=tiny",
+                 f"model.name={shared / 'tokenizer_t5'}", *overrides)  # fmt: skip
+        return p, gather(p).asked, rows
+
+    return make
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_queries_documents_and_scores(asked, task):
+    p, part, rows = asked(task, "mode=rank", "retriever=bm25_okapi")
+    rankings = dict(zip([e.id for e in part.examples], rank(p, part), strict=True))
+    examples = {example.id: example for example in part.examples}
+    for row in rows:
+        example = examples[row["id"]]
+        assert p.task.query(example.input) == row["query"]
+        texts = [p.task.document(item) for item in example.profile]
+        hashes = [hashlib.sha256(text.encode()).hexdigest()[:12] for text in texts]
+        assert hashes == row["documents_sha256"]
+        scores = {hit.id: hit.score for hit in rankings[row["id"]]}
+        mine = [scores[item.id] for item in example.profile]
+        assert mine == pytest.approx(row["bm25_scores"], abs=1e-9)
+
+
+@pytest.mark.parametrize("official", [False, True])
+@pytest.mark.parametrize("task", TASKS)
+def test_prompts_byte_for_byte(asked, t5_tokens, task, official):
+    """All, if asked to repeat the official code where it loses the instruction; else all others."""
+    compared = 0
+    for retriever in RETRIEVERS:
+        wanted = [
+            (row["id"], prompt)
+            for row in parity_rows()[task]
+            for prompt in row["prompts"]
+            if prompt["retriever"] == retriever
+        ]
+        if not wanted:
+            continue
+        for k in (1, 4):
+            for length in (256, 512):
+                p, part, _ = asked(
+                    task, "mode=prompts", f"retriever={RETRIEVERS[retriever]}", f"k={k}",
+                    f"max_length={length}", f"augmentation.official={official}",
+                )  # fmt: skip
+                made = {prompt.id: prompt for prompt in make_prompts(p, part, rank(p, part))}
+                inputs = {example.id: example.input for example in part.examples}
+                for id, prompt in wanted:
+                    if (prompt["k"], prompt["max_length"]) != (k, length):
+                        continue
+                    compared += 1
+                    end = p.task.instruction_end(prompt["prompt"], inputs[id])
+                    lost = t5_tokens.count(prompt["prompt"][:end]) > length
+                    if lost and not official:
+                        assert p.task.instruction in t5_tokens.cut(made[id].passages[0], length)[0]
+                        continue
+                    assert made[id].passages[0] == prompt["prompt"]
+                    assert [hit.id for hit in made[id].items] == prompt["items"]
+    assert compared >= 80
+
+
+def test_the_official_code_loses_the_instruction_of_three_prompts(shared, t5_tokens):
+    """Those that differ from it are these three, as the project's rules decide."""
+    from lamp_exp.tasks.lamp5 import Lamp5
+
+    lost = [
+        (row["id"], prompt["k"], prompt["max_length"])
+        for row in parity_rows()["LaMP-5"]
+        for prompt in row["prompts"]
+        if Lamp5().instruction not in t5_tokens.cut(prompt["prompt"], prompt["max_length"])[0]
+    ]
+    assert lost == [("5008529", 4, 256), ("5006167", 4, 256), ("5005111", 4, 256)]
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_metrics(shared: Path, tmp_path: Path, capsys, number):
+    case = json.loads((shared / "parity" / "metrics.json").read_text())[number]
+    for name in ("golds", "predictions"):
+        content = {"task": case["task"], "golds": case[name]}
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    assert score([str(tmp_path / "golds.json"), str(tmp_path / "predictions.json")]) == 0
+    told = json.loads(capsys.readouterr().out)["metrics"]
+    assert told == pytest.approx(case["metrics"], abs=1e-9)

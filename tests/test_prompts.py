@@ -1,0 +1,151 @@
+"""Prompts: what is in them, what is cut, and what is counted as lost."""
+
+from __future__ import annotations
+
+import pytest
+
+from lamp_exp.augmentations.budget import Budget
+from lamp_exp.augmentations.fid import FusionInDecoder
+from lamp_exp.augmentations.ipa import InPrompt
+from lamp_exp.models.tokens import ModelTokens, load_tokenizer
+from lamp_exp.tasks.lamp1 import Lamp1
+from lamp_exp.tasks.lamp2 import Lamp2
+from lamp_exp.tasks.lamp4 import Lamp4
+from lamp_exp.tasks.lamp5 import Lamp5
+from lamp_exp.types import Hit
+from tests.conftest import TINY, Words, example
+
+ARTICLE = "Generate a headline for the following article: one two three"
+
+
+def titled(title: str, text: str) -> dict[str, str]:
+    return {"title": title, "text": text}
+
+
+def hits(*ids: int) -> list[Hit]:
+    return [Hit(str(id), -float(id)) for id in ids]
+
+
+def test_the_lamp_1_prompt_keeps_the_question_whole():
+    input = (
+        'For an author who has written the paper with the title "Own", which reference is '
+        "related? Just answer with [1] or [2] without explanation. "
+        '[1]: "First" [2]: "Second"'
+    )
+    items = [{"title": "Alpha", "abstract": ""}, {"title": "Beta", "abstract": ""}]
+    asked = example("q", input, *items)
+    (text,) = InPrompt()(Lamp1(), asked, hits(0, 1), Words(), 200).passages
+    assert text == (
+        "For an author who has written the paper with the title, and "
+        '"Alpha", and "Beta" "Own", which reference is related? Just answer with [1] or [2] '
+        'without explanation. [1]: "First" [2]: "Second"'
+    )
+
+
+def test_without_items_the_prompt_is_the_bare_input():
+    asked = example("q", ARTICLE, titled("T", "t"))
+    for augmentation in (InPrompt(), FusionInDecoder()):
+        assert augmentation(Lamp4(), asked, [], Words(), 100).passages == (ARTICLE,)
+
+
+def test_braces_and_percent_signs_are_only_text():
+    asked = example("q", ARTICLE, titled("{title} %s", "{text} {0} %d {"))
+    (text,) = InPrompt()(Lamp4(), asked, hits(0), Words(), 100).passages
+    assert text == f'"{{title}} %s" is the title for "{{text}} {{0}} %d {{" . {ARTICLE}'
+
+
+def test_items_are_still_apart_after_t5_reads_them(shared):
+    tokens = ModelTokens(load_tokenizer(str(shared / "tokenizer_t5")))
+    asked = example("q", ARTICLE, titled("A\nB", "x\ty"), titled("C", "  z\n"))
+    (text,) = InPrompt()(Lamp4(), asked, hits(0, 1), tokens, 200).passages
+    read, _ = tokens.cut(text, 200)
+    assert '"A B" is the title for "x y", and "C" is the title for "z".' in read
+
+
+def test_a_prompt_fits_and_a_cut_text_is_counted():
+    asked = example("q", ARTICLE, titled("T", "word " * 50), titled("U", "short"))
+    made = InPrompt()(Lamp4(), asked, hits(0, 1), Words(), 60)
+    assert made.tokens == Words().count(made.passages[0]) <= 60
+    assert made.cut_texts == 1
+    assert made.lost_items == 0
+    assert '"short"' in made.passages[0]
+
+
+def test_what_one_item_does_not_use_the_next_one_has():
+    short, long = titled("T", "a"), titled("T", "word " * 50)
+    asked = example("q", ARTICLE, short, long)
+    second = InPrompt()(Lamp4(), asked, hits(0, 1), Words(), 60).passages[0]
+    first = InPrompt()(Lamp4(), asked, hits(1, 0), Words(), 60).passages[0]
+    assert second.count("word") > first.count("word")
+
+
+def test_items_that_do_not_fit_are_lost_worst_first_and_counted():
+    items = [titled(f"a title of seven words, number {n}", "text") for n in range(8)]
+    asked = example("q", ARTICLE, *items)
+    made = InPrompt()(Lamp4(), asked, hits(*range(8)), Words(), 60)
+    assert 0 < len(made.items) < 8
+    assert made.items == tuple(hits(*range(8))[: len(made.items)])
+    assert made.lost_items == 8 - len(made.items)
+    assert "number 0" in made.passages[0]
+    assert ARTICLE in made.passages[0]
+
+
+def test_the_official_code_loses_the_whole_profile_there():
+    items = [titled(f"a title of seven words, number {n}", "text") for n in range(8)]
+    asked = example("q", ARTICLE, *items)
+    made = InPrompt(official=True)(Lamp4(), asked, hits(*range(8)), Words(), 60)
+    assert made.passages == (ARTICLE,)
+    assert made.lost_items == 8
+
+
+def test_the_instruction_survives_the_cut_of_a_long_input():
+    long = f"{Lamp5().instruction} {'abstract ' * 300}"
+    items = [{"title": "t " * 9, "abstract": "a " * 90} for _ in range(4)]
+    asked = example("q", long, *items)
+    for length in range(10, 200, 10):
+        made = InPrompt()(Lamp5(), asked, hits(0, 1, 2, 3), Words(), length)
+        read, _ = Words().cut(made.passages[0], length)
+        assert Lamp5().instruction in read or not made.items
+        assert made.cut_passages == 1
+        assert made.tokens == length
+
+
+def test_fid_makes_one_passage_of_each_item_with_the_whole_input():
+    asked = example("q", ARTICLE, titled("A", "alpha"), titled("B", "beta"), titled("C", "gamma"))
+    made = FusionInDecoder()(Lamp4(), asked, hits(2, 0), Words(), 60)
+    assert made.passages == (
+        f'"C" is the title for "gamma" . {ARTICLE}',
+        f'"A" is the title for "alpha" . {ARTICLE}',
+    )
+    assert made.items == tuple(hits(2, 0))
+
+
+def test_fid_drops_a_passage_whose_item_does_not_fit():
+    asked = example("q", ARTICLE, titled("word " * 90, "alpha"), titled("B", "beta"))
+    made = FusionInDecoder()(Lamp4(), asked, hits(0, 1), Words(), 40)
+    assert len(made.passages) == 1
+    assert made.items == tuple(hits(1))
+    assert made.lost_items == 1
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 5, 8, 13, 21, 34, 55, 89])
+def test_no_length_breaks_the_budget(length):
+    item = titled("A title", "some text that is long " * 5)
+    asked = example("q", ARTICLE, *[item] * 5)
+    for k in range(6):
+        budget = Budget(Lamp4(), Words(), length)
+        fitted = budget.fit(asked.input, asked.profile[:k])
+        assert fitted.kept <= k
+        assert Words().count(fitted.text) <= max(length, Words().count(ARTICLE))
+
+
+def test_the_tiny_tokenizer_gives_back_what_it_reads():
+    tokens = ModelTokens(load_tokenizer(str(TINY)))
+    for text in (
+        '"tender deep ticket" is the title for "the train near lake" . Generate',
+        '[1]: "a b" [2]: "sci-fi, (really)?!"',
+        f"{Lamp2().instruction} the queen",
+    ):
+        assert tokens.cut(text, 500)[0] == text
+        assert tokens.unknown(text) == 0
+    assert tokens.unknown("naïve") == 1

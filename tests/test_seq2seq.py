@@ -1,0 +1,295 @@
+"""The encoder-decoder: Fusion-in-Decoder, training, selection, saving."""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+from pathlib import Path
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+from lamp_exp.models.text_model import IGNORED, _best_epoch, best_checkpoint
+from lamp_exp.models.tiny import Tiny
+from lamp_exp.tasks.lamp4 import Lamp4
+from lamp_exp.types import InputError, Lesson, Prompt, Training
+from tests.conftest import settings
+
+SIZES = {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4, "dropout_rate": 0.1}
+TEXTS = ["the old oak near lake", "the queen meets the knight", "the camel"]
+
+
+def model(generation: dict[str, object] | None = None, name: str | None = None, **changes) -> Tiny:
+    torch.manual_seed(0)
+    made = Tiny(name, settings(**changes), generation or {"num_beams": 1}, fresh=SIZES)
+    made.configure_model()
+    return made.eval()
+
+
+def prompt(id: str, *passages: str) -> Prompt:
+    return Prompt(id, passages, tokens=sum(len(text.split()) for text in passages))
+
+
+trainer = functools.partial(
+    pl.Trainer,
+    accelerator="cpu",
+    logger=False,
+    enable_progress_bar=False,
+    enable_model_summary=False,
+)
+
+
+def lesson(folder: Path, epochs: int = 1, count: int = 12) -> Lesson:
+    pairs = [(prompt(str(n), TEXTS[n % 3], TEXTS[(n + 1) % 3]), "the oak") for n in range(count)]
+    return Lesson(pairs, pairs[:5], Lamp4().score, Lamp4().monitor, epochs, folder)
+
+
+@torch.no_grad()
+def test_one_passage_is_plain_t5():
+    fid = model()
+    batch = fid.collate([prompt("a", TEXTS[0]), prompt("b", TEXTS[1])], ["the oak", "queen"])
+    plain = fid.tokenizer(TEXTS[:2], padding=True, return_tensors="pt")
+    expected = fid.net(**plain, labels=batch["labels"]).loss
+    assert fid.loss(batch).item() == pytest.approx(expected.item(), abs=1e-6)
+    for beams in (1, 4):
+        fid.generation["num_beams"] = beams
+        answers = fid.net.generate(**plain, max_new_tokens=8, num_beams=beams)
+        assert fid.generate(batch).tolist() == answers[:, 1:].tolist()
+
+
+@torch.no_grad()
+def test_an_absent_passage_is_all_masked_and_changes_nothing():
+    fid = model()
+    alone = fid.collate([prompt("a", TEXTS[0])])
+    mixed = fid.collate([prompt("a", TEXTS[0]), prompt("b", *TEXTS)])
+    assert mixed["input_ids"].shape[:2] == (2, 3)
+    assert mixed["attention_mask"][0, 1:].sum() == 0
+    states, mask = fid.encode(mixed)
+    expected, own = fid.encode(alone)
+    read = states[0][mask[0].bool()]
+    assert torch.allclose(read, expected[0][own[0].bool()], atol=1e-6)
+
+
+@torch.no_grad()
+def test_the_order_of_passages_does_not_matter_but_their_content_does():
+    fid = model()
+    labels = ["the oak"]
+    one = fid.loss(fid.collate([prompt("a", *TEXTS)], labels)).item()
+    other = fid.loss(fid.collate([prompt("a", *TEXTS[::-1])], labels)).item()
+    third = fid.loss(fid.collate([prompt("a", TEXTS[0], TEXTS[0], TEXTS[2])], labels)).item()
+    assert one == pytest.approx(other, abs=1e-5)
+    assert abs(one - third) > 1e-5
+
+
+@pytest.mark.parametrize("beams", [1, 4])
+def test_batch_mates_and_batch_size_change_no_output(beams):
+    prompts = [prompt(str(n), *TEXTS[: n % 3 + 1], TEXTS[0] * (n + 1)) for n in range(7)]
+    told = []
+    for size in (1, 3, 7):
+        fid = model({"num_beams": beams}, predict_batch_size=size)
+        told.append([(p.id, p.output) for p in fid.predict(prompts, trainer)])
+        assert [id for id, _ in told[-1]] == [p.id for p in prompts]
+    assert told[0] == told[1] == told[2]
+    backwards = model({"num_beams": beams}).predict(prompts[::-1], trainer)
+    assert [(p.id, p.output) for p in backwards] == told[0][::-1]
+
+
+def test_an_output_that_never_ends_has_the_asked_length_and_is_counted():
+    fid = model({"num_beams": 1, "suppress_tokens": [1]}, max_new_tokens=64)
+    (answer,) = fid.predict([prompt("a", TEXTS[0])], trainer)
+    assert answer.tokens == 64
+    assert answer.capped
+    assert fid.report()["generation"]["max_new_tokens"] == 64
+
+
+def test_a_misspelt_generation_option_is_refused_with_the_right_name():
+    with pytest.raises(
+        InputError, match="num_beans is no generation option: did you mean num_beams"
+    ):
+        Tiny(None, settings(), {"num_beans": 4}, fresh=SIZES)
+
+
+def test_labels_are_padded_with_what_the_loss_ignores(tmp_path: Path):
+    fid = model()
+    batch = fid.collate([prompt("a", "x"), prompt("b", "x")], ["the oak near the lake", "oak"])
+    assert (batch["labels"][1] == IGNORED).any()
+    assert not (batch["labels"] == fid.tokenizer.pad_token_id).any()
+    report = fid.fit(lesson(tmp_path), trainer)  # dev is decoded from targets of unequal length
+    assert len(report["epochs"]) == 1
+
+
+def test_fp16_is_refused_before_it_overflows():
+    for precision in ("16-mixed", "16-true", "16"):
+        with pytest.raises(InputError, match="bf16"):
+            model().check(True, precision)
+    model().check(True, "bf16-mixed")
+    model().check(True, "32-true")
+
+
+def test_training_is_in_train_mode_and_prediction_in_eval_mode(tmp_path: Path):
+    modes = []
+
+    class Watched(Tiny):
+        def loss(self, batch):
+            modes.append(("loss", self.net.training))
+            return super().loss(batch)
+
+        def generate(self, batch):
+            modes.append(("generate", self.net.training))
+            return super().generate(batch)
+
+    fid = Watched(None, settings(), {"num_beams": 1}, fresh=SIZES)
+    fid.fit(lesson(tmp_path), trainer)
+    fid.predict([prompt("a", "x")], trainer)
+    assert set(modes) == {("loss", True), ("generate", False)}
+
+
+def test_the_same_seed_gives_the_same_training(tmp_path: Path):
+    losses = []
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        fid = Tiny(None, settings(seed=seed), {"num_beams": 1}, fresh=SIZES)
+        report = fid.fit(lesson(tmp_path / name, epochs=2), trainer)
+        losses.append([epoch["train_loss"] for epoch in report["epochs"]])
+    assert losses[0] == losses[1] != losses[2]
+
+
+def test_the_loss_falls_and_steps_are_recorded(tmp_path: Path):
+    training = Training(lr=1e-2, batch_size=4)
+    fid = Tiny(None, settings(training=training), {"num_beams": 1}, fresh=SIZES)
+    report = fid.fit(
+        lesson(tmp_path, epochs=8), functools.partial(trainer, accumulate_grad_batches=2)
+    )
+    losses = [epoch["train_loss"] for epoch in report["epochs"]]
+    assert losses[-1] < losses[0] / 2
+    assert report["optimizer_steps"] == 8 * 2
+    assert report["effective_batch_size"] == 8
+    assert report["train_targets_cut"] == 0
+
+
+def test_targets_longer_than_the_answer_may_be_are_counted(tmp_path: Path):
+    fid = model(max_new_tokens=2)
+    assert fid.fit(lesson(tmp_path), trainer)["train_targets_cut"] == 12
+
+
+def test_the_checkpoint_loads_back_with_the_same_answers_and_tied_embeddings(tmp_path: Path):
+    fid = Tiny(None, settings(), {"num_beams": 1}, fresh=SIZES)
+    fid.fit(lesson(tmp_path), trainer)
+    folder = tmp_path / "checkpoint"
+    again = Tiny(str(folder), settings(), {"num_beams": 1}, fresh=SIZES)
+    again.configure_model()
+    again.eval()
+    assert again.report()["weights"] == str(folder)
+    batch = fid.collate([prompt("a", *TEXTS)], ["the oak"])
+    fid.eval()
+    with torch.no_grad():
+        assert again.loss(batch).item() == fid.loss(batch).item()
+    loaded, info = AutoModelForSeq2SeqLM.from_pretrained(folder, output_loading_info=True)
+    assert not info["missing_keys"]
+    assert not info["unexpected_keys"]
+    assert loaded.shared.weight is loaded.encoder.embed_tokens.weight
+    assert len(AutoTokenizer.from_pretrained(folder)) == len(fid.tokenizer)
+    left = [path.name for path in tmp_path.rglob("*")]
+    assert not any("=" in name or name.endswith(".ckpt") for name in left)
+
+
+def test_the_best_epoch_is_kept_even_after_a_score_that_is_no_number(tmp_path: Path):
+    values = iter([math.nan, 0.3, 0.5, math.nan, 0.1])
+
+    class Scored(Tiny):
+        def on_validation_epoch_end(self) -> None:
+            self._heard.clear()
+            value = next(values)
+            self.log("rouge_1", value)
+            self.history.append({"train_loss": 0.0, "rouge_1": value})
+            kept.append({name: tensor.clone() for name, tensor in self.state_dict().items()})
+
+    kept: list[dict[str, torch.Tensor]] = []
+    fid = Scored(None, settings(training=Training(lr=1e-2)), {"num_beams": 1}, fresh=SIZES)
+    report = fid.fit(lesson(tmp_path, epochs=5), trainer)
+    assert report["best_epoch"] == 3
+    best = kept[2]
+    assert all(torch.equal(tensor, best[name]) for name, tensor in fid.state_dict().items())
+
+
+@pytest.mark.parametrize(("mode", "best"), [("max", 3), ("min", 2)])
+def test_the_first_of_the_best_epochs_counts(mode, best):
+    scores = [math.nan, 0.3, 0.5, 0.5]
+    history = [{"x": score} for score in scores]
+    assert _best_epoch(history, ("x", mode)) == best
+    assert _best_epoch(history[:1], ("x", mode)) is None
+
+
+def test_a_loss_that_is_no_number_ends_the_run_with_its_step(tmp_path: Path):
+    class Broken(Tiny):
+        def loss(self, batch):
+            loss = super().loss(batch)
+            return loss * math.nan if self.trainer.global_step == 1 else loss
+
+    fid = Broken(None, settings(training=Training(batch_size=4)), {"num_beams": 1}, fresh=SIZES)
+    with pytest.raises(InputError, match="loss became nan at step 1"):
+        fid.fit(lesson(tmp_path), trainer)
+
+
+def test_memory_that_will_not_suffice_shows_before_the_first_step(tmp_path: Path):
+    class Large(Tiny):
+        def loss(self, batch):
+            raise torch.OutOfMemoryError("out of memory")
+
+    fid = Large(None, settings(training=Training(batch_size=4)), {"num_beams": 1}, fresh=SIZES)
+    with pytest.raises(InputError, match="4 examples x 2 passages x up to 64 tokens"):
+        fid.fit(lesson(tmp_path), trainer)
+    assert fid.trainer.global_step == 0
+
+
+def test_patience_stops_training(tmp_path: Path):
+    training = Training(lr=1e-9, patience=2)
+    fid = Tiny(None, settings(training=training), {"num_beams": 1}, fresh=SIZES)
+    report = fid.fit(lesson(tmp_path, epochs=20), trainer)
+    assert len(report["epochs"]) == 3
+
+
+def test_gradient_checkpointing_changes_no_loss(tmp_path: Path):
+    losses = []
+    for on in (False, True):
+        training = Training(gradient_checkpointing=on)
+        sizes = {**SIZES, "dropout_rate": 0.0}
+        fid = Tiny(None, settings(training=training), {"num_beams": 1}, fresh=sizes)
+        report = fid.fit(lesson(tmp_path / str(on)), trainer)
+        losses.append(report["epochs"][0]["train_loss"])
+    assert losses[0] == pytest.approx(losses[1], abs=1e-6)
+
+
+def test_lora_trains_few_weights_and_saves_a_plain_model(tmp_path: Path):
+    training = Training(lr=1e-2, lora_rank=4, lora_alpha=8, lora_dropout=0.0)
+    fid = Tiny(None, settings(training=training), {"num_beams": 1}, fresh=SIZES)
+    fid.fit(lesson(tmp_path, epochs=2), trainer)
+    again = Tiny(str(tmp_path / "checkpoint"), settings(), {"num_beams": 1})
+    batch = fid.collate([prompt("a", *TEXTS)], ["the oak"])
+    again.configure_model()
+    fid.eval(), again.eval()
+    with torch.no_grad():
+        assert again.loss(batch).item() == pytest.approx(fid.loss(batch).item(), abs=1e-5)
+    assert not (tmp_path / "checkpoint" / "adapter_config.json").exists()
+
+
+def test_bf16_trains(tmp_path: Path):
+    fid = model()
+    report = fid.fit(lesson(tmp_path), functools.partial(trainer, precision="bf16-mixed"))
+    assert math.isfinite(report["epochs"][0]["train_loss"])
+    assert report["precision"] == "bf16-mixed"
+
+
+def test_weights_and_tokenizers_that_are_not_there_are_one_clear_line(tmp_path: Path):
+    with pytest.raises(InputError, match=r"model\.name=.*nothing"):
+        Tiny(str(tmp_path / "nothing"), settings(), {}).check(True, "32-true")
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "t5"}))
+    with pytest.raises(InputError, match="no weights could be loaded"):
+        Tiny(str(tmp_path), settings(), {}, fresh=SIZES).configure_model()
+
+
+def test_checkpoint_names_hold_no_equals_sign(tmp_path: Path):
+    callback = best_checkpoint(lesson(tmp_path))
+    assert "=" not in callback.format_checkpoint_name({"epoch": 3, "step": 10})
