@@ -103,7 +103,7 @@ def _topic_order(chance: Random, later: Random, size: Size, timed: bool, step: i
     runs = [topic for _ in range(length + 8) for topic in [chance.randrange(4)] for _ in range(4)]
     history = length + step if length > 1 else length
     same = later.random() < 0.7 and history
-    return runs[:history] + [runs[history - 1] if same else later.randrange(4)]
+    return [*runs[:history], runs[history - 1] if same else later.randrange(4)]
 
 
 def _length(chance: Random, size: Size) -> int:
