@@ -57,7 +57,7 @@ def set_up_logging() -> None:
     """Our own words and everybody's warnings to the terminal; a run's log takes more."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("lamp_exp").setLevel(logging.INFO)
-    for chatty in ("absl", "pytorch_lightning", "sentence_transformers", "httpx"):
+    for chatty in ("absl", "sentence_transformers", "httpx"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     logging.captureWarnings(True)
 

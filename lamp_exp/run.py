@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,6 +17,8 @@ from lamp_exp.record import RunFolder
 from lamp_exp.show import show
 
 log = logging.getLogger("lamp_exp")
+_failure = logging.getLogger("lamp_exp.failure")  # to a run's log; the terminal has its own line
+_failure.propagate = False
 
 # Options that change how a run is carried out, but not its numbers.
 RUNTIME = {
@@ -177,15 +178,17 @@ def _logging_to(folder: RunFolder) -> Iterator[None]:
     path = folder.path.parent / ".locks" / f"{folder.path.name}.log"
     handler = logging.FileHandler(path, mode="w", encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    root = logging.getLogger()
-    root.addHandler(handler)
+    loggers = [logging.getLogger(), _failure]
+    for logger in loggers:
+        logger.addHandler(handler)
     try:
         yield
     except Exception:
-        log.error("failed", exc_info=sys.exc_info())
+        _failure.exception("failed")
         raise
     finally:
-        root.removeHandler(handler)
+        for logger in loggers:
+            logger.removeHandler(handler)
         handler.close()
         if folder.path.is_dir():
             path.replace(folder.path / "run.log")

@@ -145,3 +145,10 @@ def test_what_a_component_is_says_its_docstring(group):
     for option in options(group):
         target = get_class(compose(f"{group}={option}")[0][group]._target_)
         assert inspect.getdoc(target), option
+
+
+def test_the_tiny_model_brings_its_own_learning_rate_and_the_command_line_wins():
+    assert compose("model=flan_t5_base")[0].training.lr == 5e-5
+    assert compose("model=tiny")[0].training.lr == 1e-3
+    assert compose("model=tiny", "training.lr=0.5")[0].training.lr == 0.5
+    assert compose("experiment=first")[0].trainer.max_epochs == 6

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -32,9 +33,15 @@ class Causal(TextModel):
         self.dtype_name = dtype
 
     def check(self, trains: bool, precision: str) -> None:
-        """Quantised weights as GGUF files hold them are for answering."""
+        """Quantised weights as GGUF files hold them are for answering, and need their reader."""
         if trains and self.where:
             raise InputError("model.gguf_file is for mode=zeroshot: fine-tune a folder of weights")
+        if self.where and not find_spec("gguf"):
+            raise InputError("model.gguf_file needs gguf: pip install 'lamp-exp[gguf]'")
+        if not isinstance(getattr(torch, self.dtype_name, None), torch.dtype):
+            raise InputError(
+                f"model.dtype={self.dtype_name} does not exist: float32, bfloat16 and float16 do"
+            )
         super().check(trains, precision)
 
     def load_tokenizer(self) -> Any:
@@ -114,11 +121,11 @@ class Causal(TextModel):
     def generate(self, batch: Batch) -> torch.Tensor:
         """The new tokens alone: the prompt is not part of the answer."""
         asked = {name: batch[name] for name in ("input_ids", "attention_mask")}
-        pad = self.tokenizer.pad_token_id
-        rows = self.net.generate(**asked, pad_token_id=pad, **self.generation)
+        ends = {"pad_token_id": self.tokenizer.pad_token_id, "eos_token_id": [*self.end_tokens()]}
+        rows = self.net.generate(**asked, **{**ends, **self.generation})
         new: torch.Tensor = rows[:, asked["input_ids"].shape[1] :]
         return new
 
     def end_tokens(self) -> set[int]:
-        """The model's own end tokens, and the tokenizer's."""
-        return super().end_tokens() | {self.tokenizer.eos_token_id}
+        """The model's own end tokens, and the tokenizer's, which it learns to end with."""
+        return (super().end_tokens() | {self.tokenizer.eos_token_id}) - {None}

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import cached_property
 from typing import Any
 
@@ -15,6 +15,8 @@ from tqdm import tqdm
 
 from lamp_exp.models.tokens import ModelTokens, first_line, load_tokenizer
 from lamp_exp.types import InputError, Lesson, ModelSettings, Prediction, Prompt
+
+KEPT = "what it has answered is kept; run the same command again"
 
 
 class OpenAI:
@@ -33,15 +35,17 @@ class OpenAI:
         concurrency: int = 8,
         retries: int = 5,
         timeout: float = 60.0,
+        limit_option: str = "max_tokens",
     ) -> None:
         """`tokenizer` (a hub id or a folder) counts the prompts' tokens.
 
-        `generation` is sent as it is (temperature, …); `timeout` is in seconds, and `retries`
+        `generation` is sent as it is (temperature, …); `limit_option` is what the server
+        calls the most new tokens; `timeout` is in seconds, and `retries`
         wait longer each time.
         """
         self.name = name
         self.settings = settings
-        self.generation = {**generation, "max_tokens": settings.max_new_tokens}
+        self.generation = {**generation, limit_option: settings.max_new_tokens}
         self.base_url = base_url
         self.tokenizer_name = tokenizer or name
         self.key_variable = key_variable
@@ -59,12 +63,21 @@ class OpenAI:
         """It cannot be trained, and needs its key, before any work."""
         if trains:
             raise InputError("model=openai answers, but cannot be fine-tuned: use mode=zeroshot")
-        if "api.openai.com" in self.base_url and not os.environ.get(self.key_variable):
+        if self.concurrency < 1:
+            raise InputError(f"model.concurrency={self.concurrency} must be at least 1")
+        if "api.openai.com" in self.base_url and not self._secret():
             raise InputError(
                 f"{self.base_url} wants a key: set the environment variable {self.key_variable}, "
                 "or model.base_url for another server"
             )
         assert self.tokens
+
+    def _secret(self) -> str:
+        """The key, from the environment only; what no header can carry is refused unseen."""
+        key = os.environ.get(self.key_variable, "").strip()
+        if not (key.isascii() and key.isprintable()):
+            raise InputError(f"the environment variable {self.key_variable} holds no usable key")
+        return key
 
     def fit(self, lesson: Lesson, trainer: Callable[..., Any]) -> Mapping[str, Any]:
         """Refused by `check`."""
@@ -73,7 +86,7 @@ class OpenAI:
     def predict(self, prompts: Sequence[Prompt], trainer: Callable[..., Any]) -> list[Prediction]:
         """One answer for each prompt, in their order; those known from disk cost nothing."""
         bodies = {prompt.id: self._body(prompt) for prompt in prompts}
-        keys = {id: _key(body) for id, body in bodies.items()}
+        keys = {id: self._key(body) for id, body in bodies.items()}
         wanted = {keys[id]: body for id, body in bodies.items()}
         unknown = {key: body for key, body in wanted.items() if key not in self.settings.answers}
         self._ask_all(unknown)
@@ -95,7 +108,7 @@ class OpenAI:
         if not bodies:
             return
         client = openai.OpenAI(
-            api_key=os.environ.get(self.key_variable) or "none",
+            api_key=self._secret() or "none",
             base_url=self.base_url,
             max_retries=self.retries,
             timeout=self.timeout,
@@ -103,39 +116,65 @@ class OpenAI:
         pool = ThreadPoolExecutor(self.concurrency)
         try:
             jobs = [pool.submit(self._ask, client, *job) for job in bodies.items()]
-            for job in tqdm(jobs, "answers", disable=None, leave=False):
+            done = as_completed(jobs)
+            for job in tqdm(done, "answers", len(jobs), disable=None, leave=False):
                 job.result()
+                self.asked += 1
         finally:
             pool.shutdown(cancel_futures=True)  # after a failure, the rest is not asked for
             client.close()
 
     def _ask(self, client: openai.OpenAI, key: str, body: Mapping[str, Any]) -> None:
         try:
-            reply = client.chat.completions.create(**body)
-        except openai.APIConnectionError as error:
-            raise InputError(
-                f"no answer from {self.base_url} after {self.retries + 1} tries ({error}): is the "
-                "server running? What it has answered is kept; run the same command again"
-            ) from error
-        except openai.APIStatusError as error:
-            raise InputError(
-                f"{self.base_url} refused with status {error.status_code}: {first_line(error)}"
-            ) from error
-        choice = reply.choices[0]
-        answer = {
-            "text": choice.message.content or "",
-            "tokens": reply.usage.completion_tokens if reply.usage else 0,
-            "capped": choice.finish_reason == "length",
-        }
+            answer = _answer(client.chat.completions.create(**body))
+        except (openai.APIError, ValueError) as error:
+            # The traceback goes to the log: without its cause, which may quote the key.
+            raise InputError(self._explained(error)) from None
         self.settings.answers[key] = json.dumps(answer, ensure_ascii=False)
-        self.asked += 1
+
+    def _explained(self, error: Exception) -> str:
+        """One line that says what to do."""
+        tries = f"after {self.retries + 1} tries"
+        if isinstance(error, openai.APITimeoutError):
+            return (
+                f"no answer from {self.base_url} within {self.timeout} s {tries}: raise "
+                f"model.timeout or lower model.concurrency; {KEPT}"
+            )
+        if isinstance(error, openai.APIConnectionError):
+            cause = first_line(error.__cause__ or error)
+            return (
+                f"no answer from {self.base_url} {tries} ({cause}; is the server running?); {KEPT}"
+            )
+        said = first_line(error)
+        if secret := self._secret():
+            said = said.replace(secret, "...")
+        if isinstance(error, openai.APIStatusError):
+            hint = f" (the key is that of {self.key_variable})" if error.status_code == 401 else ""
+            return f"{self.base_url} refused{hint}: {said}; {KEPT}"
+        return f"{self.base_url} sent what is no chat completion ({said}): is it the right address?"
 
     def report(self) -> Mapping[str, Any]:
         """What was sent with each prompt, and how many answers were not on disk yet."""
         return {"generation": self.generation, "weights": self.name, "asked": self.asked}
 
+    def _key(self, body: Mapping[str, Any]) -> str:
+        """The same for the same model, prompt and options, whichever server answers.
 
-def _key(body: Mapping[str, Any]) -> str:
-    """The same for the same model, prompt and options, whichever server answers."""
-    content = json.dumps(body, sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(content.encode()).hexdigest()
+        Where answers are drawn by chance, each seed has its own.
+        """
+        drawn = self.generation.get("temperature") != 0
+        content: Any = [body, self.settings.seed] if drawn else body
+        text = json.dumps(content, sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _answer(reply: Any) -> dict[str, Any]:
+    """What is kept of a reply; raises ValueError for what is no chat completion."""
+    choices = getattr(reply, "choices", None)
+    if not choices:
+        raise ValueError(str(reply)[:200])
+    return {
+        "text": choices[0].message.content or "",
+        "tokens": reply.usage.completion_tokens if reply.usage else 0,
+        "capped": choices[0].finish_reason == "length",
+    }

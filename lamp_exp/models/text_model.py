@@ -7,6 +7,7 @@ needed (`configure_model`), so that prompts can be made without them.
 from __future__ import annotations
 
 import difflib
+import logging
 import math
 import shutil
 import warnings
@@ -26,6 +27,7 @@ from transformers.utils import logging as transformers_logging
 from lamp_exp.models.tokens import ModelTokens, first_line
 from lamp_exp.types import InputError, Lesson, ModelSettings, Prediction, Prompt, Training
 
+logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
 transformers_logging.disable_progress_bar()  # of loading and saving; ours are enough
 warnings.filterwarnings("ignore", ".*does not have many workers.*")  # making a batch is cheap
 warnings.filterwarnings("ignore", ".*LeafSpec.*")  # Lightning's own, about torch
@@ -268,7 +270,8 @@ class TextModel(pl.LightningModule):
     def end_tokens(self) -> set[int]:
         """The tokens that end an answer."""
         config = self.net.generation_config
-        ends = config.eos_token_id if config else self.tokenizer.eos_token_id
+        learned = config.eos_token_id if config else self.tokenizer.eos_token_id
+        ends = self.generation.get("eos_token_id", learned)
         return set(ends) if isinstance(ends, list) else {ends}
 
 

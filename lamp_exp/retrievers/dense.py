@@ -7,6 +7,7 @@ encoder that comes as a sentence-transformers folder brings its own pooling.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -63,7 +64,7 @@ class Dense(Retriever):
             list(texts),
             batch_size=self.batch_size,
             normalize_embeddings=self.normalize,
-            show_progress_bar=len(texts) > self.batch_size,
+            show_progress_bar=sys.stderr.isatty(),
             convert_to_numpy=True,
         )
         return np.asarray(vectors, dtype=np.float32)

@@ -1,0 +1,400 @@
+"""The model behind an API, against a small real server on the loopback."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lamp_exp.cache import DiskMap
+from lamp_exp.models.openai import OpenAI
+from lamp_exp.types import InputError, Prediction, Prompt
+from tests.conftest import TINY, settings
+
+Answer = Callable[[str, int], tuple[int, Any]]
+SECRET = "sk-very-secret-1234"
+
+
+class Server(ThreadingHTTPServer):
+    """Speaks /v1/chat/completions; `answer(prompt, number)` gives status and text, or a body."""
+
+    daemon_threads = True
+
+    def __init__(self, answer: Answer, wait_ms: str | None) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.answer, self.wait_ms = answer, wait_ms
+        self.lock = threading.Lock()
+        self.bodies: list[dict[str, Any]] = []
+        self.keys: list[str | None] = []
+        self.times: list[float] = []
+        self.running = self.most = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/v1"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        with self.server.lock:
+            self.server.bodies.append(body)
+            self.server.keys.append(self.headers["Authorization"])
+            self.server.times.append(time.monotonic())
+            self.server.running += 1
+            self.server.most = max(self.server.most, self.server.running)
+            number = len(self.server.bodies)
+        right = self.path == "/v1/chat/completions"
+        prompt = body["messages"][0]["content"]
+        status, said = self.server.answer(prompt, number) if right else (404, "no such path")
+        with self.server.lock:
+            self.server.running -= 1
+        if status:
+            self._send(status, said)
+
+    def _send(self, status: int, said: Any) -> None:
+        if status == 200 and isinstance(said, str):
+            said = completion(said)
+        content = json.dumps(said if status == 200 else {"error": {"message": said}}).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        if self.server.wait_ms:
+            self.send_header("Retry-After-Ms", self.server.wait_ms)
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, format: str, *values: object) -> None:
+        pass
+
+
+def completion(text: str, reason: str = "stop") -> dict[str, Any]:
+    message = {"role": "assistant", "content": text}
+    return {
+        "id": "x",
+        "object": "chat.completion",
+        "created": 0,
+        "model": "m",
+        "choices": [{"index": 0, "message": message, "finish_reason": reason}],
+        "usage": {"prompt_tokens": 1, "completion_tokens": 3, "total_tokens": 4},
+    }
+
+
+def echo(prompt: str, number: int) -> tuple[int, Any]:
+    return 200, f"re: {prompt}"
+
+
+@contextmanager
+def serving(answer: Answer = echo, wait_ms: str | None = "1") -> Iterator[Server]:
+    server = Server(answer, wait_ms)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.fixture(autouse=True)
+def no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> DiskMap:
+    return DiskMap(tmp_path / "a.sqlite")
+
+
+def model(url: str, kept: DiskMap, generation: dict[str, Any] | None = None, **changes) -> OpenAI:
+    sizes = {name: changes.pop(name) for name in ("max_length", "seed") if name in changes}
+    given = {"tokenizer": str(TINY), "retries": 2, "timeout": 5.0, **changes}
+    own = settings(answers=kept, **sizes)
+    return OpenAI("m", own, generation or {"temperature": 0}, base_url=url, **given)
+
+
+def ask(asked: OpenAI, *texts: str) -> list[Prediction]:
+    return asked.predict([Prompt(str(n), (text,)) for n, text in enumerate(texts)], None)
+
+
+def outputs(asked: OpenAI, *texts: str) -> list[str]:
+    return [answer.output for answer in ask(asked, *texts)]
+
+
+def closed_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def test_answers_come_back_in_order_whatever_their_delay(kept):
+    def slow_first(prompt: str, number: int) -> tuple[int, Any]:
+        time.sleep(0.15 - 0.02 * int(prompt))
+        return echo(prompt, number)
+
+    texts = [str(n) for n in range(7)]
+    with serving(slow_first) as server:
+        answers = ask(model(server.url, kept), *texts)
+    assert [answer.output for answer in answers] == [f"re: {text}" for text in texts]
+    assert [answer.id for answer in answers] == texts
+    assert {(answer.tokens, answer.capped) for answer in answers} == {(3, False)}
+
+
+@pytest.mark.parametrize("concurrency", [1, 3])
+def test_no_more_than_concurrency_are_asked_at_once(kept, concurrency):
+    def slow(prompt: str, number: int) -> tuple[int, Any]:
+        time.sleep(0.03)
+        return echo(prompt, number)
+
+    with serving(slow) as server:
+        ask(model(server.url, kept, concurrency=concurrency), *"abcdef")
+    assert server.most == concurrency
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_busy_or_failing_server_is_asked_again(kept, status):
+    def third_time(prompt: str, number: int) -> tuple[int, Any]:
+        return echo(prompt, number) if number > 2 else (status, "later")
+
+    with serving(third_time) as server:
+        asked = model(server.url, kept)
+        assert outputs(asked, "a") == ["re: a"]
+    assert len(server.bodies) == 3
+    assert asked.report()["asked"] == 1
+
+
+def test_each_wait_before_asking_again_is_longer(kept):
+    statuses = {1: 429, 2: 500}
+
+    def third_time(prompt: str, number: int) -> tuple[int, Any]:
+        return (statuses[number], "later") if number in statuses else echo(prompt, number)
+
+    with serving(third_time, wait_ms=None) as server:
+        ask(model(server.url, kept), "a")
+    first, second, third = server.times
+    assert 0.1 < second - first < third - second
+
+
+def test_a_server_that_stays_busy_ends_in_one_line(kept):
+    with (
+        serving(lambda prompt, number: (429, "slow down")) as server,
+        pytest.raises(InputError, match=r"127\.0\.0\.1.* refused: .*429.*slow down") as caught,
+    ):
+        ask(model(server.url, kept), "a")
+    assert len(server.bodies) == 3
+    assert "\n" not in str(caught.value)
+
+
+def test_a_server_that_is_away_is_named_in_one_line(kept):
+    url = f"http://127.0.0.1:{closed_port()}/v1"
+    with pytest.raises(InputError, match="is the server running") as caught:
+        ask(model(url, kept, retries=0), *"abc")
+    line = str(caught.value)
+    assert line.startswith(f"no answer from {url} after 1 tries (")
+    assert "refused" in line
+    assert "\n" not in line
+
+
+def test_a_server_that_goes_away_leaves_the_answers_given_so_far(kept):
+    def twice(prompt: str, number: int) -> tuple[int, Any]:
+        return echo(prompt, number) if number <= 2 else (0, "the connection just closes")
+
+    with (
+        serving(twice) as server,
+        pytest.raises(InputError, match="what it has answered is kept"),
+    ):
+        ask(model(server.url, kept, retries=0, concurrency=1), *"abcd")
+    assert sorted(json.loads(text)["text"] for text in kept.values()) == ["re: a", "re: b"]
+    with serving() as server:
+        again = model(server.url, kept)
+        assert outputs(again, *"abcd") == ["re: a", "re: b", "re: c", "re: d"]
+    assert sorted(body["messages"][0]["content"] for body in server.bodies) == ["c", "d"]
+    assert again.report()["asked"] == 2
+
+
+def test_after_a_failure_the_rest_is_not_asked_for(kept):
+    def never(prompt: str, number: int) -> tuple[int, Any]:
+        time.sleep(0.02)
+        return 400, "never"
+
+    with serving(never) as server, pytest.raises(InputError, match="never"):
+        ask(model(server.url, kept, concurrency=2), *[str(n) for n in range(50)])
+    assert len(server.bodies) < 10
+
+
+def test_a_failure_is_noticed_while_an_earlier_question_still_waits(kept):
+    def first_slow(prompt: str, number: int) -> tuple[int, Any]:
+        time.sleep(0.3 if prompt == "0" else 0.01)
+        return echo(prompt, number) if prompt == "0" else (400, "never")
+
+    with serving(first_slow) as server, pytest.raises(InputError, match="never"):
+        ask(model(server.url, kept, concurrency=2), *[str(n) for n in range(50)])
+    assert len(server.bodies) < 10
+    assert [json.loads(text)["text"] for text in kept.values()] == ["re: 0"]
+
+
+def test_a_slow_server_is_told_from_one_that_is_away(kept):
+    def slow(prompt: str, number: int) -> tuple[int, Any]:
+        time.sleep(0.3)
+        return 0, ""
+
+    with serving(slow) as server, pytest.raises(InputError, match=r"raise model\.timeout"):
+        ask(model(server.url, kept, retries=0, timeout=0.1), "a")
+
+
+@pytest.mark.parametrize("status", [400, 401])
+def test_a_refusal_is_one_line_without_the_key_and_final(kept, monkeypatch, status):
+    monkeypatch.setenv("OPENAI_API_KEY", SECRET)
+    with (
+        serving(lambda prompt, number: (status, f"wrong key {SECRET}\nsee help")) as server,
+        pytest.raises(InputError, match=f"refused.*{status}.*wrong key") as caught,
+    ):
+        ask(model(server.url, kept), "a")
+    assert server.url in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert SECRET not in "".join(traceback.format_exception(caught.value))  # as run.log has it
+    assert ("OPENAI_API_KEY" in str(caught.value)) == (status == 401)
+    assert len(server.bodies) == 1
+    assert not kept
+
+
+@pytest.mark.parametrize("said", [{"hello": "world"}, {"choices": []}, ["x"]])
+def test_what_is_no_chat_completion_is_one_line(kept, said):
+    with (
+        serving(lambda prompt, number: (200, said)) as server,
+        pytest.raises(InputError, match="no chat completion"),
+    ):
+        ask(model(server.url, kept), "a")
+    assert not kept
+
+
+def test_a_second_run_asks_nothing(kept, tmp_path: Path):
+    with serving() as server:
+        first = model(server.url, kept)
+        given = ask(first, *"abc")
+        assert ask(first, *"abc") == given
+        again = model("http://127.0.0.1:1/v1", DiskMap(tmp_path / "a.sqlite"))
+        assert ask(again, *"abc") == given  # of a server that is not even there
+    assert len(server.bodies) == 3
+    assert first.report()["asked"] == 3
+    assert again.report()["asked"] == 0
+
+
+def test_the_same_prompt_is_asked_once(kept):
+    with serving() as server:
+        asked = model(server.url, kept)
+        answers = ask(asked, "a", "b", "a", "a")
+    assert [answer.output for answer in answers] == ["re: a", "re: b", "re: a", "re: a"]
+    assert [answer.id for answer in answers] == ["0", "1", "2", "3"]
+    assert len(server.bodies) == 2
+    assert asked.report()["asked"] == 2
+
+
+def test_other_options_are_other_questions(kept):
+    with serving() as server:
+        ask(model(server.url, kept), "a")
+        ask(model(server.url, kept, {"temperature": 0, "top_p": 0.5}), "a")
+    assert len(server.bodies) == 2
+
+
+@pytest.mark.parametrize(("temperature", "asked"), [(0, 1), (0.7, 2)])
+def test_a_seed_has_its_own_answers_only_where_they_are_drawn(kept, temperature, asked):
+    with serving() as server:
+        for seed in (0, 1, 0):
+            ask(model(server.url, kept, {"temperature": temperature}, seed=seed), "a")
+    assert len(server.bodies) == asked
+
+
+def test_the_key_comes_from_the_environment_and_stays_out_of_the_record(kept, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", f"{SECRET}\n")  # as `$(cat file)` of some shells
+    monkeypatch.setenv("OTHER", "another-secret")
+    with serving() as server:
+        asked = model(server.url, kept)
+        other = model(server.url, kept, key_variable="OTHER")
+        ask(asked, "a"), ask(other, "b")
+        ask(model(server.url, kept, key_variable="UNSET"), "c")
+    assert server.keys == [f"Bearer {SECRET}", "Bearer another-secret", "Bearer none"]
+    written = kept.path.read_bytes() + repr([asked.report(), other.report()]).encode()
+    assert b"re: a" in written
+    assert SECRET.encode() not in written
+    assert b"another-secret" not in written
+
+
+@pytest.mark.parametrize("key", ["sk-über", "sk-a\nb"])
+def test_a_key_that_no_header_can_carry_is_refused_unseen(kept, monkeypatch, key):
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    with pytest.raises(InputError, match="OPENAI_API_KEY holds no usable key") as caught:
+        ask(model("http://127.0.0.1:1/v1", kept), "a")
+    assert key not in str(caught.value)
+
+
+def test_max_tokens_and_the_generation_options_are_sent(kept):
+    with serving() as server:
+        asked = model(server.url, kept, {"temperature": 0.5, "top_p": 0.9})
+        ask(asked, "a")
+    (body,) = server.bodies
+    assert body == {
+        "model": "m",
+        "messages": [{"role": "user", "content": "a"}],
+        "temperature": 0.5,
+        "top_p": 0.9,
+        "max_tokens": 8,
+    }
+    assert asked.report()["generation"] == {"temperature": 0.5, "top_p": 0.9, "max_tokens": 8}
+
+
+def test_an_answer_cut_at_max_tokens_is_counted_and_an_empty_one_is_empty(kept):
+    def answer(prompt: str, number: int) -> tuple[int, Any]:
+        whole = completion(prompt, "length")
+        whole["choices"][0]["message"]["content"] = None if prompt == "b" else prompt
+        if prompt == "b":
+            del whole["usage"]
+        return 200, whole
+
+    with serving(answer) as server:
+        cut, empty = ask(model(server.url, kept), "a", "b")
+    assert cut == Prediction("0", "a", 3, capped=True)
+    assert empty == Prediction("1", "", 0, capped=True)
+
+
+def test_a_prompt_longer_than_max_length_is_cut(kept):
+    text = "the oak near the lake and the queen and the knight"
+    with serving() as server:
+        asked = model(server.url, kept, max_length=5)
+        ask(asked, text, "the oak")
+    sent = sorted(body["messages"][0]["content"] for body in server.bodies)
+    assert sent == ["the oak", "the oak near the"]
+    assert asked.tokens.count(sent[1]) == 5
+
+
+def test_training_is_refused_and_so_is_openai_itself_without_a_key(kept, monkeypatch):
+    local = model("http://127.0.0.1:1/v1", kept)
+    local.check(False, "32-true")
+    with pytest.raises(InputError, match="cannot be fine-tuned: use mode=zeroshot"):
+        local.check(True, "32-true")
+    with pytest.raises(NotImplementedError):
+        local.fit(None, None)
+    official = model("https://api.openai.com/v1", kept)
+    with pytest.raises(InputError, match="set the environment variable OPENAI_API_KEY"):
+        official.check(False, "32-true")
+    monkeypatch.setenv("OPENAI_API_KEY", SECRET)
+    official.check(False, "32-true")
+
+
+def test_wrong_settings_are_refused_before_any_work(kept, tmp_path: Path):
+    with pytest.raises(InputError, match=r"model\.concurrency=0 must be at least 1"):
+        model("http://127.0.0.1:1/v1", kept, concurrency=0).check(False, "32-true")
+    with pytest.raises(InputError, match=r"model\.tokenizer=.*nothing"):
+        model("http://127.0.0.1:1/v1", kept, tokenizer=str(tmp_path / "nothing")).check(False, "")

@@ -1,0 +1,66 @@
+"""The manual is true: its commands run, its options are there."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import CONF, compose, options
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = [
+    line
+    for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+    for line in block.strip().splitlines()
+]
+RUNS = [line for line in COMMANDS if line.startswith("python -m lamp_exp ")]
+INSTALLS = [line for line in COMMANDS if line.startswith("python3 -m venv")]
+
+
+@pytest.mark.parametrize("command", RUNS)
+def test_a_command_is_understood(command: str):
+    words = [word for word in shlex.split(command)[3:] if word not in {"-m", "--help"}]
+    compose(*[word.split(",")[0] for word in words if "=" in word])
+
+
+@pytest.mark.parametrize("command", [line for line in RUNS if "limit=" in line])
+def test_a_command_runs(command: str, tmp_path: Path):
+    words = [sys.executable, *shlex.split(command)[1:], f"output_dir={tmp_path}"]
+    told = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert told.returncode == 0, told.stderr
+    assert (Path(told.stdout.splitlines()[-1]) / "result.json").is_file()
+
+
+def test_ci_calls_exactly_the_readmes_test_command():
+    (command,) = [line for line in INSTALLS if "pytest" in line]
+    assert command in (ROOT / ".ci" / "run").read_text().splitlines()
+
+
+def test_every_group_option_is_in_the_manual():
+    for group in CONF.iterdir():
+        for option in options(group.name) if group.is_dir() else []:
+            written = f"`{option}`" in README or option in {f"lamp{n}" for n in range(1, 8)}
+            assert written, f"{group.name}={option}"
+
+
+def test_every_root_key_is_in_the_manual():
+    cfg, _ = compose()
+    for key in cfg:
+        assert f"`{key}" in README, key
+
+
+@pytest.mark.slow
+@pytest.mark.network
+@pytest.mark.parametrize("command", INSTALLS)
+def test_an_install_command_runs_in_a_clean_clone(command: str, tmp_path: Path):
+    subprocess.run(["git", "clone", "-q", str(ROOT), str(tmp_path / "clone")], check=True)
+    told = subprocess.run(
+        command, shell=True, cwd=tmp_path / "clone", capture_output=True, text=True, check=False
+    )
+    assert told.returncode == 0, told.stdout[-3000:] + told.stderr[-3000:]
