@@ -116,6 +116,7 @@ def make_plan(cfg: DictConfig, choices: dict[str, str], answers: Any) -> Plan:
         logger=recipe(cfg, "logger") if with_model else None,
         max_length=cfg.max_length,
         data_dir=cfg.data_dir,
+        cache_dir=Path(cfg.output_dir).expanduser() / ".cache",
         limit=cfg.limit,
         choices=choices,
         settings=plain(cfg),

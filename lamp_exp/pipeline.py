@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from tqdm import tqdm
 
 from lamp_exp.data import Part, load
+from lamp_exp.record import RunFolder
 from lamp_exp.types import (
     Augmentation,
     Document,
@@ -59,6 +60,7 @@ class Plan:
     logger: Callable[..., Any] | None
     max_length: int
     data_dir: str | None
+    cache_dir: Path
     limit: int | None
     choices: Mapping[str, str]
     settings: Mapping[str, Any]
@@ -113,7 +115,7 @@ class Material:
 class Outcome:
     """All that a run found out."""
 
-    rankings: list[Ranking] = field(default_factory=list)
+    profile_sizes: list[int] = field(default_factory=list)
     prompts: list[Prompt] = field(default_factory=list)
     predictions: list[Prediction] = field(default_factory=list)
     scores: Scores | None = None
@@ -133,7 +135,7 @@ def gather(plan: Plan) -> Material:
     """Loads and checks all data before any long work."""
 
     def read(part: str) -> Part:
-        return load(plan.data_dir, plan.task, plan.split, part, plan.limit)
+        return load(plan.data_dir, plan.task, plan.split, part, plan.limit, plan.cache_dir)
 
     asked = read(plan.part)
     _refuse_undated(plan, asked)
@@ -155,25 +157,21 @@ def gather(plan: Plan) -> Material:
 
 
 def _refuse_undated(plan: Plan, part: Part) -> None:
-    if not plan.retriever.needs_dates:
-        return
-    for example in part.examples:
-        for item in example.profile:
-            if item.date is None:
-                raise InputError(
-                    f"this retriever orders items by date, but item {item.id!r} of question "
-                    f"{example.id!r} in {part.source} has none: use split=time, or another "
-                    "retriever"
-                )
+    if plan.retriever.needs_dates and part.first_undated:
+        question, item = part.first_undated
+        raise InputError(
+            f"this retriever orders items by date, but item {item!r} of question {question!r} in "
+            f"{part.source} has none: use split=time, or another retriever"
+        )
 
 
 def _refuse_shared_users(train: Part, *others: Part) -> None:
     """In the user split, nobody may be in train and in another part."""
-    known = {example.user for example in train.examples}
+    known = set(train.examples.column("user"))
     for other in others:
         if other is train:
             continue
-        shared = [example.user for example in other.examples if example.user in known]
+        shared = [user for user in other.examples.column("user") if user in known]
         if shared:
             raise InputError(
                 f"{len(shared)} users of {other.source} are in train, too (such as "
@@ -181,57 +179,77 @@ def _refuse_shared_users(train: Part, *others: Part) -> None:
             )
 
 
-def execute(plan: Plan, material: Material, folder: Path) -> Outcome:
-    """Runs all stages that the mode asks for; `folder` takes a model's checkpoint."""
-    outcome = Outcome()
-    with outcome.timed("rank"):
-        outcome.rankings = rank(plan, material.asked)
-    _count_data(outcome, material.asked)
+def execute(plan: Plan, material: Material, folder: RunFolder) -> Outcome:
+    """Runs all stages that the mode asks for; each writes what it made into `folder`."""
+    outcome, part = Outcome(), material.asked
     if plan.mode is Mode.rank:
+        with outcome.timed("rank"):
+            folder.write_rankings(part.examples.column("id"), rank(plan, part, outcome))
         return outcome
-    with outcome.timed("prompts"):
-        outcome.prompts = make_prompts(plan, material.asked, outcome.rankings)
+    outcome.prompts = _prompts(plan, part, outcome, outcome)
+    folder.write_prompts(outcome.prompts)
     _count_prompts(plan, outcome)
-    if plan.mode is Mode.prompts:
-        return outcome
-    assert plan.model and plan.trainer, "these modes come with a model and a trainer"
+    if plan.mode is not Mode.prompts:
+        _answer(plan, material, outcome, folder)
+    return outcome
+
+
+def _answer(plan: Plan, material: Material, outcome: Outcome, folder: RunFolder) -> None:
+    """Fine-tunes if asked to, predicts, and scores where there are golds."""
+    assert plan.model, "these modes come with a model"
+    assert plan.trainer, "and with a trainer"
     if plan.mode is Mode.finetune:
-        lesson = _lesson(plan, material, outcome, folder)
+        lesson = _lesson(plan, material, outcome, folder.path)
         with outcome.timed("train"):
             outcome.training = plan.model.fit(lesson, plan.trainer)
     with outcome.timed("predict"):
         outcome.predictions = list(plan.model.predict(outcome.prompts, plan.trainer))
     _refuse_misaligned(outcome)
     outcome.counts["outputs_at_the_token_limit"] = sum(p.capped for p in outcome.predictions)
-    if material.asked.has_golds:
+    part = material.asked
+    answers = [(part.original_id(p.id), p.output) for p in outcome.predictions]
+    folder.write_predictions(plan.task.name, answers)
+    if part.has_golds:
         with outcome.timed("score"):
-            outcome.scores = plan.task.score(
-                [prediction.output for prediction in outcome.predictions],
-                targets_of(material.asked),
-            )
-    return outcome
+            outputs = [prediction.output for prediction in outcome.predictions]
+            outcome.scores = plan.task.score(outputs, part.examples.column("target"))
+    columns = {name: part.examples.column(name) for name in ("id", "user", "target")}
+    columns["profile_size"] = outcome.profile_sizes
+    folder.write_examples(columns, outcome.prompts, outcome.predictions, outcome.scores)
 
 
-def rank(plan: Plan, part: Part) -> list[Ranking]:
-    """The whole profile of each question, best item first."""
-    questions = (
-        (
-            Query(example.id, plan.task.query(example.input)),
-            [Document(i.id, plan.task.document(i), i.date) for i in example.profile],
-        )
-        for example in part.examples
-    )
-    ranked = plan.retriever.rank_all(questions)
-    return list(progress(ranked, len(part.examples), "rank"))
+def rank(plan: Plan, part: Part, outcome: Outcome) -> Iterator[Ranking]:
+    """The whole profile of each question, best item first; counts what it passes."""
+
+    def questions() -> Iterator[tuple[Query, list[Document]]]:
+        for example in progress(part.examples, len(part.examples), "rank"):
+            _count_example(outcome, example)
+            documents = [Document(i.id, plan.task.document(i), i.date) for i in example.profile]
+            yield Query(example.id, plan.task.query(example.input)), documents
+
+    return plan.retriever.rank_all(questions())
 
 
-def make_prompts(plan: Plan, part: Part, rankings: Sequence[Ranking]) -> list[Prompt]:
-    """What the model reads for each question, from its first k hits."""
-    assert plan.augmentation and plan.model, "every mode but rank has both"
-    pairs = zip(part.examples, rankings, strict=True)
+def _prompts(plan: Plan, part: Part, outcome: Outcome, counted: Outcome) -> list[Prompt]:
+    """What the model reads for each question of a part, from its first k hits.
+
+    Time goes to `outcome`; what is counted of the data, to `counted`.
+    """
+    with outcome.timed("rank"):
+        shown = [ranking[: plan.k] for ranking in rank(plan, part, counted)]
+    with outcome.timed("prompts"):
+        return make_prompts(plan, part, shown)
+
+
+def make_prompts(plan: Plan, part: Part, shown: Sequence[Ranking]) -> list[Prompt]:
+    """The prompts of questions from the hits that they are to show."""
+    augment, model = plan.augmentation, plan.model
+    assert augment, "every mode but rank has an augmentation"
+    assert model, "and a model, whose tokenizer counts"
+    pairs = zip(part.examples, shown, strict=True)
     return [
-        plan.augmentation(plan.task, example, ranking[: plan.k], plan.model.tokens, plan.max_length)
-        for example, ranking in progress(pairs, len(rankings), "prompts")
+        augment(plan.task, example, hits, model.tokens, plan.max_length)
+        for example, hits in progress(pairs, len(shown), "prompts")
     ]
 
 
@@ -240,13 +258,9 @@ def _lesson(plan: Plan, material: Material, outcome: Outcome, folder: Path) -> L
     assert material.train and material.dev, "gather loads both"
 
     def pairs(part: Part) -> list[tuple[Prompt, str]]:
-        if part is material.asked:
-            return list(zip(outcome.prompts, targets_of(part), strict=True))
-        with outcome.timed("rank"):
-            rankings = rank(plan, part)
-        with outcome.timed("prompts"):
-            prompts = make_prompts(plan, part, rankings)
-        return list(zip(prompts, targets_of(part), strict=True))
+        asked = part is material.asked
+        prompts = outcome.prompts if asked else _prompts(plan, part, outcome, Outcome())
+        return list(zip(prompts, part.examples.column("target"), strict=True))
 
     metric, direction = plan.task.monitor
     return Lesson(
@@ -259,22 +273,20 @@ def _lesson(plan: Plan, material: Material, outcome: Outcome, folder: Path) -> L
     )
 
 
-def targets_of(part: Part) -> list[str]:
-    """The golds, in the order of the examples."""
-    return [example.target for example in part.examples if example.target is not None]
-
-
 def progress(values: Iterable[T], total: int, label: str) -> Iterable[T]:
     """A progress bar where a person watches."""
     bar: Iterable[T] = tqdm(values, label, total, disable=None, leave=False)
     return bar
 
 
-def _count_data(outcome: Outcome, part: Part) -> None:
-    outcome.counts["questions"] = len(part.examples)
-    outcome.counts["profile_items"] = sum(len(example.profile) for example in part.examples)
-    outcome.counts["empty_profiles"] = sum(not example.profile for example in part.examples)
-    outcome.counts["items_dated_after_the_question"] = sum(map(_later_items, part.examples))
+def _count_example(outcome: Outcome, example: Example) -> None:
+    outcome.profile_sizes.append(len(example.profile))
+    outcome.counts.update(
+        questions=1,
+        profile_items=len(example.profile),
+        empty_profiles=not example.profile,
+        items_dated_after_the_question=_later_items(example),
+    )
 
 
 def _later_items(example: Example) -> int:

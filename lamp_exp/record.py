@@ -27,7 +27,7 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
-from lamp_exp.types import Example, Hit, InputError, Prediction, Prompt, Scores
+from lamp_exp.types import Hit, InputError, Prediction, Prompt, Scores
 
 RESULT = "result.json"
 PACKAGES = (
@@ -96,12 +96,10 @@ class RunFolder:
         """The last file of a run, whole or not at all."""
         write_json(self.path / RESULT, result)
 
-    def write_rankings(self, examples: Sequence[Example], rankings: Sequence[list[Hit]]) -> None:
-        """`rankings.jsonl`: all hits with scores, best first."""
-        rows = (
-            {"id": example.id, "items": _items(hits)}
-            for example, hits in zip(examples, rankings, strict=True)
-        )
+    def write_rankings(self, ids: Iterable[str], rankings: Iterable[list[Hit]]) -> None:
+        """`rankings.jsonl`: all hits with scores, best first; written as they come."""
+        pairs = zip(ids, rankings, strict=True)
+        rows = ({"id": id, "items": _items(hits)} for id, hits in pairs)
         _write_lines(self.path / "rankings.jsonl", rows)
 
     def write_prompts(self, prompts: Iterable[Prompt]) -> None:
@@ -118,22 +116,20 @@ class RunFolder:
 
     def write_examples(
         self,
-        examples: Sequence[Example],
+        columns: Mapping[str, Sequence[Any]],
         prompts: Sequence[Prompt],
         predictions: Sequence[Prediction],
         scores: Scores | None,
     ) -> None:
-        """`examples.parquet`: per question, the metrics' columns by their names."""
+        """`examples.parquet`: `columns` of the questions, what was shown, answered and scored."""
         import pyarrow as pa
         import pyarrow.parquet
 
         table: dict[str, Any] = {
-            "id": [example.id for example in examples],
-            "user": [example.user for example in examples],
-            "target": pa.array([example.target for example in examples], pa.string()),
+            **columns,
+            "target": pa.array(columns["target"], pa.string()),
             "prediction": [prediction.output for prediction in predictions],
             **({} if scores is None else scores.per_example),
-            "profile_size": [len(example.profile) for example in examples],
             "items": pa.array([[h.id for h in p.items] for p in prompts], pa.list_(pa.string())),
             "item_scores": pa.array(
                 [[h.score for h in p.items] for p in prompts], pa.list_(pa.float64())

@@ -50,8 +50,7 @@ def _run(plan: Plan, material: Material, folder: RunFolder) -> None:
     folder.start(plan.settings)
     started = datetime.now(UTC)
     logged = replace(plan, trainer=_with_logger(plan, folder))
-    outcome = execute(logged, material, folder.path)
-    _write(plan, material, outcome, folder)
+    outcome = execute(logged, material, folder)
     folder.write_result(_result(plan, material, outcome, folder, started))
 
 
@@ -60,19 +59,6 @@ def _with_logger(plan: Plan, folder: RunFolder) -> Any:
     if plan.trainer is None or plan.logger is None:
         return plan.trainer
     return partial(plan.trainer, logger=plan.logger(save_dir=str(folder.path)))
-
-
-def _write(plan: Plan, material: Material, outcome: Outcome, folder: RunFolder) -> None:
-    part = material.asked
-    if plan.mode is Mode.rank:
-        folder.write_rankings(part.examples, outcome.rankings)
-        return
-    folder.write_prompts(outcome.prompts)
-    if plan.mode is Mode.prompts:
-        return
-    answers = [(part.original_id(p.id), p.output) for p in outcome.predictions]
-    folder.write_predictions(plan.task.name, answers)
-    folder.write_examples(part.examples, outcome.prompts, outcome.predictions, outcome.scores)
 
 
 def _result(

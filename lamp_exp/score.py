@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lamp_exp.data.load import read_json
 from lamp_exp.data.parse import read_golds, some
+from lamp_exp.data.source import read_json
 from lamp_exp.types import InputError, Task
 
 # LaMP_2 is two tasks of one name: the labels of the golds tell which.

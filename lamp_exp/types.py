@@ -143,8 +143,8 @@ class Task(Protocol):
         ...
 
     @property
-    def folder(self) -> str:
-        """Where its files lie below the data folder, such as `LaMP_4`."""
+    def folders(self) -> tuple[str, ...]:
+        """Where its files may lie below the data folder, such as `LaMP_4`; the first counts."""
         ...
 
     @property

@@ -22,7 +22,7 @@ from lamp_exp.pipeline import Plan
 from lamp_exp.types import Example, ModelSettings, ProfileItem, Training
 
 CONF = Path(config.conf_folder())
-SHARED = Path(__file__).parent.parent.parent / "shared"
+SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
 TINY = Path(config.__file__).parent / "models" / "tiny"
 config.register()
 
@@ -64,6 +64,12 @@ def example(id: str, input: str, *items: dict[str, str], target: str | None = No
     """A question whose items are numbered 0, 1, …"""
     profile = tuple(ProfileItem(str(n), item) for n, item in enumerate(items))
     return Example(id, id, input, profile, target)
+
+
+@pytest.fixture(autouse=True)
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test works in a folder of its own, so that caches and outputs lie there."""
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture(scope="session")

@@ -29,7 +29,7 @@ CHAT = (
     "{{ bos_token }}{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}\n"
     "{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}"
 )
-SHORT, LONG = "the old oak near", " ".join(["the queen meets the knight near lake"] * 7)
+SHORT, LONG = "the old rose near", " ".join(["the singer meets the judge near lake"] * 7)
 
 
 def tokenizer(template: str | None):
@@ -85,7 +85,7 @@ def prompt(id: str, text: str) -> Prompt:
 
 
 def lesson(path: Path, epochs: int = 1, count: int = 12) -> Lesson:
-    texts = [("the old oak", "the oak"), ("the queen", "the queen meets"), ("the camel", "near")]
+    texts = [("the old rose", "the rose"), ("the singer", "the singer meets"), ("the oven", "near")]
     pairs = [(prompt(str(n), texts[n % 3][0]), texts[n % 3][1]) for n in range(count)]
     return Lesson(pairs, pairs[:3], Lamp4().score, Lamp4().monitor, epochs, path)
 
@@ -180,7 +180,7 @@ def test_a_prompt_longer_than_max_length_is_cut(folder, use):
 @pytest.mark.parametrize("use", ["base", "chat"])
 def test_labels_cover_the_target_and_its_end_only(folder, use):
     causal = model(folder(use=use))
-    texts, golds = [LONG, SHORT], ["near", "the old oak near lake"]
+    texts, golds = [LONG, SHORT], ["near", "the old rose near lake"]
     prompts = [prompt(str(n), text) for n, text in enumerate(texts)]
     batch = causal.collate(prompts, golds)
     assert batch["targets"] == golds
@@ -199,15 +199,15 @@ def test_labels_cover_the_target_and_its_end_only(folder, use):
 
 def test_a_target_is_cut_at_max_new_tokens(folder):
     causal = model(folder(), max_new_tokens=3)
-    labels = causal.collate([prompt("a", SHORT)], ["the old oak near lake"])["labels"][0].tolist()
+    labels = causal.collate([prompt("a", SHORT)], ["the old rose near lake"])["labels"][0].tolist()
     assert [token for token in labels if token != IGNORED] == labels[-3:]
-    assert causal.tokenizer.decode(labels[-3:]) == "the old oak"
+    assert causal.tokenizer.decode(labels[-3:]) == "the old rose"
 
 
 @torch.no_grad()
 def test_the_loss_is_the_mean_over_the_targets_tokens(folder):
     causal = loaded(folder())
-    pairs = [(prompt("a", SHORT), "the oak"), (prompt("b", LONG), "near")]
+    pairs = [(prompt("a", SHORT), "the rose"), (prompt("b", LONG), "near")]
     batch = causal.collate([one for one, _ in pairs], [gold for _, gold in pairs])
     losses = []
     for one, gold in pairs:

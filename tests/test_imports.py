@@ -25,7 +25,7 @@ LAYERS = {  # each may import what is left of the colon's right side, and itself
     "wandb_logger": {"types"},
     "show": {"types"},
     "score": {"types", "data", "tasks"},
-    "pipeline": {"types", "data"},
+    "pipeline": {"types", "data", "record"},
     "run": {"types", "pipeline", "record", "show"},
     "config": {"types", "pipeline"},
     "__main__": {"types", "config", "cache", "run"},

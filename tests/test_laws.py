@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from lamp_exp.config import recipe
 from lamp_exp.data import load
 from lamp_exp.models.tokens import ModelTokens, load_tokenizer
-from lamp_exp.pipeline import rank
+from lamp_exp.pipeline import Outcome, rank
 from lamp_exp.retrievers.dense import Dense
 from lamp_exp.types import Document, Hit, ProfileItem, Query
 from tests.conftest import TINY, compose, options, plan
@@ -101,7 +101,7 @@ def test_every_prompt_fits_and_none_of_nothing_is_the_bare_input(
 ):
     p = plan(f"task={task}", f"augmentation={augmentation}", "model=tiny", "mode=prompts")
     part = load(None, p.task, "user", "dev", limit=12)
-    rankings = rank(p, part)
+    rankings = rank(p, part, Outcome())
     for example, ranking in zip(part.examples, rankings, strict=True):
         bare = p.augmentation(p.task, example, [], tiny_tokens, length)
         assert bare.passages == (example.input,)
@@ -149,6 +149,6 @@ def test_what_a_component_is_says_its_docstring(group):
 
 def test_the_tiny_model_brings_its_own_learning_rate_and_the_command_line_wins():
     assert compose("model=flan_t5_base")[0].training.lr == 5e-5
-    assert compose("model=tiny")[0].training.lr == 1e-3
+    assert compose("model=tiny")[0].training.lr == 3e-3
     assert compose("model=tiny", "training.lr=0.5")[0].training.lr == 0.5
-    assert compose("experiment=first")[0].trainer.max_epochs == 6
+    assert compose("experiment=first")[0].trainer.max_epochs == 8

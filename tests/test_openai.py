@@ -370,12 +370,12 @@ def test_an_answer_cut_at_max_tokens_is_counted_and_an_empty_one_is_empty(kept):
 
 
 def test_a_prompt_longer_than_max_length_is_cut(kept):
-    text = "the oak near the lake and the queen and the knight"
+    text = "the rose near the lake and the singer and the judge"
     with serving() as server:
         asked = model(server.url, kept, max_length=5)
-        ask(asked, text, "the oak")
+        ask(asked, text, "the rose")
     sent = sorted(body["messages"][0]["content"] for body in server.bodies)
-    assert sent == ["the oak", "the oak near the"]
+    assert sent == ["the rose", "the rose near the"]
     assert asked.tokens.count(sent[1]) == 5
 
 

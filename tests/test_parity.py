@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from lamp_exp.models.tokens import ModelTokens, load_tokenizer
-from lamp_exp.pipeline import gather, make_prompts, rank
+from lamp_exp.pipeline import Outcome, gather, make_prompts, rank
 from lamp_exp.score import main as score
 from tests.conftest import SHARED, plan
 
@@ -74,7 +74,7 @@ def asked(shared: Path, data_dir: Callable[..., Path]):
 @pytest.mark.parametrize("task", TASKS)
 def test_queries_documents_and_scores(asked, task):
     p, part, rows = asked(task, "mode=rank", "retriever=bm25_okapi")
-    rankings = dict(zip([e.id for e in part.examples], rank(p, part), strict=True))
+    rankings = dict(zip([e.id for e in part.examples], rank(p, part, Outcome()), strict=True))
     examples = {example.id: example for example in part.examples}
     for row in rows:
         example = examples[row["id"]]
@@ -107,7 +107,8 @@ def test_prompts_byte_for_byte(asked, t5_tokens, task, official):
                     task, "mode=prompts", f"retriever={RETRIEVERS[retriever]}", f"k={k}",
                     f"max_length={length}", f"augmentation.official={official}",
                 )  # fmt: skip
-                made = {prompt.id: prompt for prompt in make_prompts(p, part, rank(p, part))}
+                shown = [ranking[:k] for ranking in rank(p, part, Outcome())]
+                made = {prompt.id: prompt for prompt in make_prompts(p, part, shown)}
                 inputs = {example.id: example.input for example in part.examples}
                 for id, prompt in wanted:
                     if (prompt["k"], prompt["max_length"]) != (k, length):

@@ -142,9 +142,9 @@ def test_no_length_breaks_the_budget(length):
 def test_the_tiny_tokenizer_gives_back_what_it_reads():
     tokens = ModelTokens(load_tokenizer(str(TINY)))
     for text in (
-        '"tender deep ticket" is the title for "the train near lake" . Generate',
+        '"noble proud oven" is the title for "the nurse near lake" . Generate',
         '[1]: "a b" [2]: "sci-fi, (really)?!"',
-        f"{Lamp2().instruction} the queen",
+        f"{Lamp2().instruction} the oven",
     ):
         assert tokens.cut(text, 500)[0] == text
         assert tokens.unknown(text) == 0

@@ -19,7 +19,7 @@ from lamp_exp.types import InputError, Lesson, Prompt, Training
 from tests.conftest import settings
 
 SIZES = {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4, "dropout_rate": 0.1}
-TEXTS = ["the old oak near lake", "the queen meets the knight", "the camel"]
+TEXTS = ["the old rose near lake", "the sailor meets the nurse", "the oven"]
 
 
 def model(generation: dict[str, object] | None = None, name: str | None = None, **changes) -> Tiny:
@@ -43,14 +43,14 @@ trainer = functools.partial(
 
 
 def lesson(folder: Path, epochs: int = 1, count: int = 12) -> Lesson:
-    pairs = [(prompt(str(n), TEXTS[n % 3], TEXTS[(n + 1) % 3]), "the oak") for n in range(count)]
+    pairs = [(prompt(str(n), TEXTS[n % 3], TEXTS[(n + 1) % 3]), "the rose") for n in range(count)]
     return Lesson(pairs, pairs[:5], Lamp4().score, Lamp4().monitor, epochs, folder)
 
 
 @torch.no_grad()
 def test_one_passage_is_plain_t5():
     fid = model()
-    batch = fid.collate([prompt("a", TEXTS[0]), prompt("b", TEXTS[1])], ["the oak", "queen"])
+    batch = fid.collate([prompt("a", TEXTS[0]), prompt("b", TEXTS[1])], ["the rose", "sailor"])
     plain = fid.tokenizer(TEXTS[:2], padding=True, return_tensors="pt")
     expected = fid.net(**plain, labels=batch["labels"]).loss
     assert fid.loss(batch).item() == pytest.approx(expected.item(), abs=1e-6)
@@ -76,7 +76,7 @@ def test_an_absent_passage_is_all_masked_and_changes_nothing():
 @torch.no_grad()
 def test_the_order_of_passages_does_not_matter_but_their_content_does():
     fid = model()
-    labels = ["the oak"]
+    labels = ["the rose"]
     one = fid.loss(fid.collate([prompt("a", *TEXTS)], labels)).item()
     other = fid.loss(fid.collate([prompt("a", *TEXTS[::-1])], labels)).item()
     third = fid.loss(fid.collate([prompt("a", TEXTS[0], TEXTS[0], TEXTS[2])], labels)).item()
@@ -114,7 +114,7 @@ def test_a_misspelt_generation_option_is_refused_with_the_right_name():
 
 def test_labels_are_padded_with_what_the_loss_ignores(tmp_path: Path):
     fid = model()
-    batch = fid.collate([prompt("a", "x"), prompt("b", "x")], ["the oak near the lake", "oak"])
+    batch = fid.collate([prompt("a", "x"), prompt("b", "x")], ["the rose near the lake", "rose"])
     assert (batch["labels"][1] == IGNORED).any()
     assert not (batch["labels"] == fid.tokenizer.pad_token_id).any()
     report = fid.fit(lesson(tmp_path), trainer)  # dev is decoded from targets of unequal length
@@ -182,7 +182,7 @@ def test_the_checkpoint_loads_back_with_the_same_answers_and_tied_embeddings(tmp
     again.configure_model()
     again.eval()
     assert again.report()["weights"] == str(folder)
-    batch = fid.collate([prompt("a", *TEXTS)], ["the oak"])
+    batch = fid.collate([prompt("a", *TEXTS)], ["the rose"])
     fid.eval()
     with torch.no_grad():
         assert again.loss(batch).item() == fid.loss(batch).item()
@@ -267,7 +267,7 @@ def test_lora_trains_few_weights_and_saves_a_plain_model(tmp_path: Path):
     fid = Tiny(None, settings(training=training), {"num_beams": 1}, fresh=SIZES)
     fid.fit(lesson(tmp_path, epochs=2), trainer)
     again = Tiny(str(tmp_path / "checkpoint"), settings(), {"num_beams": 1})
-    batch = fid.collate([prompt("a", *TEXTS)], ["the oak"])
+    batch = fid.collate([prompt("a", *TEXTS)], ["the rose"])
     again.configure_model()
     fid.eval(), again.eval()
     with torch.no_grad():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -24,14 +24,25 @@ class Reader:
         self.counts: Counter[str] = Counter()
         self.numeric_ids: set[str] = set()
 
-    def examples(self, questions: object, golds: Mapping[str, str] | None) -> list[Example]:
-        """All questions, in file order; `golds` is None where there are none."""
-        if not isinstance(questions, list):
-            raise InputError(f"{self.where}: a list of questions is expected at the top")
-        examples = [self._example(row, n, golds) for n, row in enumerate(questions, 1)]
-        self._refuse_repeated([example.id for example in examples])
-        self._refuse_other_wording(examples)
-        return examples
+    def examples(
+        self, questions: Iterable[object], golds: Mapping[str, str] | None
+    ) -> Iterator[Example]:
+        """The questions one by one, in file order; `golds` is None where there are none.
+
+        What concerns the file as a whole is refused after the last one.
+        """
+        ids: list[str] = []
+        misworded: list[str] = []
+        for number, row in enumerate(questions, 1):
+            example = self._example(row, number, golds)
+            ids.append(example.id)
+            if not self.task.well_worded(example.input):
+                misworded.append(example.id)
+            yield example
+        self._refuse_repeated(ids)
+        self._refuse_other_wording(misworded, len(ids))
+        if golds is not None:
+            self._refuse_wrong_golds(ids, golds)
 
     def _example(self, row: object, number: int, golds: Mapping[str, str] | None) -> Example:
         place = f"{self.where}: question {number}"
@@ -104,14 +115,28 @@ class Reader:
                 "occur more than once"
             )
 
-    def _refuse_other_wording(self, examples: Sequence[Example]) -> None:
-        odd = [e.id for e in examples if not self.task.well_worded(e.input)]
+    def _refuse_other_wording(self, odd: Sequence[str], questions: int) -> None:
         self.counts["misworded_inputs"] += len(odd)
-        if len(odd) > MISWORDED_SHARE * len(examples):
+        if len(odd) > MISWORDED_SHARE * questions:
             raise InputError(
-                f"{self.where}: {len(odd)} of {len(examples)} inputs do not follow the wording of "
+                f"{self.where}: {len(odd)} of {questions} inputs do not follow the wording of "
                 f"{self.task.name} as chosen (ids {some(odd)}): is it another task's file, or the "
                 "other LaMP-2 (task=lamp2 is movies, task=lamp2_news is news)?"
+            )
+
+    def _refuse_wrong_golds(self, ids: Sequence[str], golds: Mapping[str, str]) -> None:
+        """Every question needs its gold, every gold its question, and all must be possible."""
+        missing = [id for id in ids if id not in golds]
+        if missing:
+            raise InputError(f"{self.where}: no gold for {len(missing)} questions: {some(missing)}")
+        extra = sorted(golds.keys() - set(ids))
+        if extra:
+            raise InputError(f"{self.where}: golds without a question: {some(extra)}")
+        odd = [id for id, output in golds.items() if not self.task.readable(output)]
+        if odd:
+            raise InputError(
+                f"the outputs beside {self.where}: the golds of {some(odd)} are no answers to "
+                f"{self.task.name}"
             )
 
 

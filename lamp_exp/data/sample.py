@@ -8,7 +8,7 @@ the time split users stay with a topic for a while, so that the newest items hel
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from random import Random
@@ -17,7 +17,6 @@ from typing import Any
 from lamp_exp.data.words import ADJECTIVES, ENDINGS, OPENINGS, PLACES, TASTES, TOPICS, VERBS
 from lamp_exp.types import Task, Writing
 
-SOURCE = "made-up sample"
 VERSION = 1  # of the material: another number, other data
 CHOICES = 15
 DEFAULT_QUESTIONS = {"train": 2000, "dev": 300, "test": 300}
@@ -28,17 +27,9 @@ class Size:
     """How much to make; `questions` None stands for the default of each part."""
 
     questions: int | None = None
-    items: int = 16
-    words: int = 11
+    items: int = 24
+    words: int = 10
     seed: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Made:
-    """A part as the official files hold it; `outputs` is None for the test part."""
-
-    questions: list[dict[str, Any]]
-    outputs: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +43,19 @@ class Taste:
     ending: str
 
 
-def make(task: Task, split: str, part: str, size: Size) -> Made:
-    """The questions and golds of a part; each question depends on its user and `size` alone."""
+def rows(task: Task, split: str, part: str, size: Size) -> Iterator[tuple[dict[str, Any], str]]:
+    """The questions of a part, as the official files hold them, each with its gold.
+
+    Each depends on its user and `size` alone, so that a longer sample begins as a shorter one.
+    """
     count = DEFAULT_QUESTIONS[part] if size.questions is None else size.questions
-    rows = [_question(task, split, part, number, size) for number in range(count)]
-    golds = [{"id": row["id"], "output": row.pop("gold")} for row in rows]
-    return Made(rows, {"task": task.name, "golds": golds})
+    for number in range(count):
+        yield _question(task, split, part, number, size)
 
 
-def _question(task: Task, split: str, part: str, number: int, size: Size) -> dict[str, Any]:
+def _question(
+    task: Task, split: str, part: str, number: int, size: Size
+) -> tuple[dict[str, Any], str]:
     """A question with its gold; in the time split, one number is one user in all parts."""
     timed = split == "time"
     user = f"{number}" if timed else f"{part}{number}"
@@ -75,8 +70,8 @@ def _question(task: Task, split: str, part: str, number: int, size: Size) -> dic
         item = {"id": f"{id}{position}", **task.made_item(_writing(written, taste, topic, size))}
         items.append(item | ({"date": _day(position)} if timed else {}))
     input, gold = task.made_question(_writing(later, taste, order[-1], size))
-    row = {"id": id, "input": input, "profile": items, "gold": gold}
-    return row | ({"user_id": user, "date": _day(len(items))} if timed else {})
+    row = {"id": id, "input": input, "profile": items}
+    return row | ({"user_id": user, "date": _day(len(items))} if timed else {}), gold
 
 
 def _taste(chance: Random) -> Taste:
@@ -127,13 +122,16 @@ def _writing(chance: Random, taste: Taste, topic: int, size: Size) -> Writing:
 
 
 def _text(chance: Random, nouns: Sequence[str], words: int) -> str:
-    """Three nouns of the topic among words of no topic, `words` long but at least 11."""
+    """Three nouns of the topic among words of no topic, `words` long but at least 10.
+
+    The first, which the title bears, stands twice: order alone need not tell it.
+    """
     first, second, third = nouns
-    parts = ["the", chance.choice(ADJECTIVES), first, chance.choice(VERBS), "the", second]
-    parts += ["and", "the", third, "near", chance.choice(PLACES)]
+    parts = ["the", chance.choice(ADJECTIVES), first, chance.choice(VERBS), second]
+    parts += ["and", third, "near", first, chance.choice(PLACES)]
     while len(parts) < words:
         parts += ["and", "the", chance.choice(ADJECTIVES), chance.choice(PLACES)]
-    return " ".join(parts[: max(words, 11)])
+    return " ".join(parts[: max(words, 10)])
 
 
 def _day(position: int) -> str:

@@ -15,6 +15,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
+from transformers.utils import logging as transformers_logging
 
 from lamp_exp.types import Document, Hit, InputError, Query, Retriever, by_score
 
@@ -87,6 +88,7 @@ class Dense(Retriever):
 
 def load_encoder(name: str, device: str | None) -> SentenceTransformer:
     """The encoder from a hub id or a folder."""
+    transformers_logging.disable_progress_bar()  # of loading; encoding has one
     try:
         return SentenceTransformer(name, device=device)
     except (OSError, ValueError) as error:

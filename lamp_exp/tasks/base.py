@@ -16,7 +16,7 @@ class LampTask:
     """An input is an instruction and then the text it is about; entries stand before it."""
 
     name: str
-    folder: str
+    folders: tuple[str, ...]
     fields: tuple[str, ...]
     instruction: str
     monitor: tuple[str, str]

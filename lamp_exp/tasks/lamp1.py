@@ -21,7 +21,7 @@ class Lamp1(Labelled):
     """Citation identification; entries are put into the input, after its first word `title`."""
 
     name = "LaMP_1"
-    folder = "LaMP_1"
+    folders = ("LaMP_1",)
     fields = ("title", "abstract")
     labels = ("[1]", "[2]")
     separator_tokens = 0  # no stop follows the entries here

@@ -8,7 +8,7 @@ class Lamp2(Labelled):
     """Personalised movie tagging, 15 tags."""
 
     name = "LaMP_2"
-    folder = "LaMP_2"
+    folders = ("LaMP_2/new", "LaMP_2")  # the download has the movies in `new`
     fields = ("description", "tag")
     instruction = (
         "Which tag does this movie relate to among the following tags? Just answer with the tag "

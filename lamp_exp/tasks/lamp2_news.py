@@ -8,7 +8,7 @@ class Lamp2News(Labelled):
     """Personalised news categorisation, 15 categories; its files are called LaMP_2, too."""
 
     name = "LaMP_2"
-    folder = "LaMP_2"
+    folders = ("LaMP_2",)
     fields = ("text", "title", "category")
     instruction = (
         "Which category does this article relate to among the following categories? Just answer "

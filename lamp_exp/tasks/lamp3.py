@@ -13,7 +13,7 @@ class Lamp3(LampTask):
     """Personalised product rating, 1 to 5."""
 
     name = "LaMP_3"
-    folder = "LaMP_3"
+    folders = ("LaMP_3",)
     fields = ("text", "score")
     monitor = ("mae", "min")
     epochs = 10

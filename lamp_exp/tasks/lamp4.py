@@ -8,7 +8,7 @@ class Lamp4(Titled):
     """Personalised news headlines."""
 
     name = "LaMP_4"
-    folder = "LaMP_4"
+    folders = ("LaMP_4",)
     instruction = "Generate a headline for the following article:"
 
     def document(self, item: ProfileItem) -> str:

@@ -12,7 +12,7 @@ class Lamp5(Written):
     """Personalised scholarly titles."""
 
     name = "LaMP_5"
-    folder = "LaMP_5"
+    folders = ("LaMP_5",)
     fields = ("title", "abstract")
     instruction = "Generate a title for the following abstract of a paper:"
     fixed_words = "Following the given patterns"

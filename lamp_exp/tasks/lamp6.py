@@ -8,7 +8,7 @@ class Lamp6(Titled):
     """Personalised mail subjects (from the Avocado corpus)."""
 
     name = "LaMP_6"
-    folder = "LaMP_6"
+    folders = ("LaMP_6",)
     instruction = "Generate a subject for the following email:"
 
     def document(self, item: ProfileItem) -> str:

@@ -12,7 +12,7 @@ class Lamp7(Written):
     """Personalised tweet paraphrasing."""
 
     name = "LaMP_7"
-    folder = "LaMP_7"
+    folders = ("LaMP_7",)
     fields = ("text",)
     instruction = "Paraphrase the following tweet without any explanation before or after it:"
     # The official code sets aside these words, but writes others into the prompt.

@@ -1,0 +1,168 @@
+"""Where the questions of a part come from: official files, or the made-up sample."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Protocol
+
+from lamp_exp.data import sample, words
+from lamp_exp.data.parse import read_golds
+from lamp_exp.data.stream import Hashing, read_objects
+from lamp_exp.types import InputError, Task
+
+
+class Source(Protocol):
+    """Questions as JSON objects, one by one, and their golds."""
+
+    @property
+    def name(self) -> str:
+        """A file name for what is prepared from it, the same for the same source and task."""
+        ...
+
+    @property
+    def where(self) -> str:
+        """What errors and records call it."""
+        ...
+
+    @property
+    def made_up(self) -> bool:
+        """Whether the text was made by this project."""
+        ...
+
+    def stamp(self) -> Any:
+        """Changes (as JSON) when the source does, and costs nothing to ask for."""
+        ...
+
+    def golds(self) -> Mapping[str, str] | None:
+        """The golds by id; None where there are none. Full once all questions are read."""
+        ...
+
+    def questions(self) -> Iterator[Any]:
+        """The questions as the files have them."""
+        ...
+
+    def fingerprint(self) -> str:
+        """Changes with the content; known once all questions are read."""
+        ...
+
+
+def find_source(data_dir: str | None, task: Task, split: str, part: str) -> Source:
+    """The official files below `data_dir`, or without one the sample."""
+    if data_dir is None:
+        return Sample(task, split, part, sample.Size())
+    return Files(data_dir, task, split, part)
+
+
+class Files:
+    """`{part}_questions.json`, and `{part}_outputs.json` if it is there."""
+
+    made_up = False
+
+    def __init__(self, data_dir: str, task: Task, split: str, part: str) -> None:
+        """Looks below `data_dir` as the official download lays files out."""
+        self.task = task
+        folder = _part_folder(Path(data_dir).expanduser(), task, split, part)
+        self.questions_file = folder / f"{part}_questions.json"
+        self.outputs_file = folder / f"{part}_outputs.json"
+        self.where = str(self.questions_file)
+        key = [str(self.questions_file.resolve()), task.fields]
+        self.name = f"{task.name}-{split}-{part}-{_short_hash(json.dumps(key).encode())}"
+        self._hashes: list[str] = []
+
+    def stamp(self) -> Any:
+        """Size and time of change of both files."""
+        files = [self.questions_file, self.outputs_file]
+        return [[s.st_size, s.st_mtime_ns] for s in (f.stat() for f in files if f.exists())]
+
+    def golds(self) -> Mapping[str, str] | None:
+        """Read whole: an outputs file is small."""
+        if not self.outputs_file.exists():
+            return None
+        where = f"the outputs beside {self.where}"
+        name, golds = read_golds(read_json(self.outputs_file), where)
+        if name is not None and name != self.task.name:
+            raise InputError(f"{where} are of task {name}, not {self.task.name}")
+        self._hashes.append(hashlib.sha256(self.outputs_file.read_bytes()).hexdigest())
+        return golds
+
+    def questions(self) -> Iterator[Any]:
+        """One by one: a questions file may be larger than memory."""
+        hashing = Hashing(self.questions_file)
+        yield from read_objects(self.questions_file, hashing)
+        self._hashes.append(hashing.digest.hexdigest())
+
+    def fingerprint(self) -> str:
+        """Of the bytes of both files."""
+        return _short_hash("".join(self._hashes).encode(), 16)
+
+
+def _part_folder(data_dir: Path, task: Task, split: str, part: str) -> Path:
+    base = data_dir / ("time" if split == "time" else "")
+    folders = [base / folder / part for folder in task.folders]
+    for folder in folders:
+        if (folder / f"{part}_questions.json").is_file():
+            return folder
+    raise InputError(
+        f"no questions at {folders[-1] / f'{part}_questions.json'}: data_dir must hold "
+        "[time/]LaMP_n/{train,dev,test}/ as the official download does; without data_dir the "
+        "made-up sample is used"
+    )
+
+
+class Sample:
+    """The made-up sample, at any size."""
+
+    made_up = True
+    where = "made-up sample"
+
+    def __init__(self, task: Task, split: str, part: str, size: sample.Size) -> None:
+        """`size` is that of this part."""
+        self.rows = sample.rows(task, split, part, size)
+        self._stamp = _short_hash(_material(task) + json.dumps(asdict(size)).encode(), 16)
+        key = json.dumps([task.fields, task.fixed_words, asdict(size)]).encode()
+        self.name = f"sample-{task.name}-{split}-{part}-{_short_hash(key)}"
+        self._golds: dict[str, str] = {}
+        self._digest = hashlib.sha256()
+
+    def stamp(self) -> Any:
+        """Of the code and the words that it is made from."""
+        return self._stamp
+
+    def golds(self) -> Mapping[str, str]:
+        """Filled as the questions are made."""
+        return self._golds
+
+    def questions(self) -> Iterator[Any]:
+        """Made one by one."""
+        for row, gold in self.rows:
+            self._golds[row["id"]] = gold
+            self._digest.update(json.dumps([row, gold]).encode())
+            yield row
+
+    def fingerprint(self) -> str:
+        """Of the rows and golds."""
+        return self._digest.hexdigest()[:16]
+
+
+def _material(task: Task) -> bytes:
+    modules = (sample, words, type(task))
+    return b"".join(Path(inspect.getfile(module)).read_bytes() for module in modules)
+
+
+def _short_hash(content: bytes, length: int = 8) -> str:
+    return hashlib.sha256(content).hexdigest()[:length]
+
+
+def read_json(path: Path) -> Any:
+    """The content of a small JSON file, or an InputError that says where it is broken."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path} cannot be read as JSON ({error}): download it again") from error

@@ -1,0 +1,239 @@
+"""A prepared part: Arrow files that open by memory map, each distinct item kept once.
+
+    items.arrow       the fields of every distinct profile item
+    questions.arrow   id, user, input, target, date, and which items (and under which ids)
+    store.json        the sources, the fingerprint and the counts; written last
+
+A store is made in a folder beside its place and moved there whole, so that one that was killed in
+the middle is never read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, overload
+
+import pyarrow as pa
+import pyarrow.ipc
+
+from lamp_exp.data.dates import parse_date
+from lamp_exp.types import Example, ProfileItem
+
+FORMAT = 1  # of these files: another number, and older stores are made again
+META = "store.json"
+ITEMS_AT_ONCE, QUESTIONS_AT_ONCE = 20_000, 500  # rows of a record batch: memory while writing
+_QUESTIONS = pa.schema(
+    [
+        ("id", pa.string()),
+        ("user", pa.string()),
+        ("input", pa.string()),
+        ("target", pa.string()),
+        ("date", pa.string()),
+        ("items", pa.list_(pa.int32())),
+        ("item_ids", pa.list_(pa.string())),
+    ]
+)
+
+
+class Writer:
+    """Writes examples as they come, in bounded memory."""
+
+    def __init__(self, folder: Path, fields: Sequence[str]) -> None:
+        """`fields` are those of the task's items; their dates are kept beside them."""
+        self.folder = folder
+        self.fields = (*fields, "date")
+        schema = pa.schema([(name, pa.string()) for name in self.fields])
+        self.items = _Table(folder / "items.arrow", schema, ITEMS_AT_ONCE)
+        self.questions = _Table(folder / "questions.arrow", _QUESTIONS, QUESTIONS_AT_ONCE)
+        self.known: dict[bytes, int] = {}
+
+    def write(self, examples: Iterable[Example]) -> None:
+        """All examples, in their order."""
+        for example in examples:
+            self.questions.append(
+                (
+                    example.id,
+                    example.user,
+                    example.input,
+                    example.target,
+                    _written(example.date),
+                    [self._item(item) for item in example.profile],
+                    [item.id for item in example.profile],
+                )
+            )
+
+    def _item(self, item: ProfileItem) -> int:
+        """The row of an item's content, which is written when it is first seen."""
+        values = [item.fields.get(name) for name in self.fields]
+        content = "\x1f".join("\x1e" if value is None else value for value in values)
+        key = hashlib.blake2b(content.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        row = self.known.setdefault(key, len(self.known))
+        if row == self.items.rows:
+            self.items.append(tuple(values))
+        return row
+
+    def close(self, meta: Mapping[str, Any]) -> None:
+        """Finishes the files; `meta` is what a reader must know besides."""
+        self.items.close()
+        self.questions.close()
+        content = {"format": FORMAT, "items": self.items.rows, **meta}
+        (self.folder / META).write_text(json.dumps(content), encoding="utf-8")
+
+
+class _Table:
+    """An Arrow file that is written batch by batch."""
+
+    def __init__(self, path: Path, schema: pa.Schema, at_once: int) -> None:
+        self.sink = pa.OSFile(str(path), "wb")
+        self.writer = pa.ipc.new_file(self.sink, schema)
+        self.schema = schema
+        self.at_once = at_once
+        self.waiting: list[tuple[Any, ...]] = []
+        self.rows = 0
+
+    def append(self, row: tuple[Any, ...]) -> None:
+        self.waiting.append(row)
+        self.rows += 1
+        if len(self.waiting) >= self.at_once:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self.waiting:
+            columns = zip(*self.waiting, strict=True)
+            arrays = [
+                pa.array(column, field.type)
+                for column, field in zip(columns, self.schema, strict=True)
+            ]
+            self.writer.write_batch(pa.record_batch(arrays, schema=self.schema))
+            self.waiting = []
+
+    def close(self) -> None:
+        self._flush()
+        self.writer.close()
+        self.sink.close()
+
+
+@dataclass(frozen=True)
+class Store:
+    """A prepared part, opened by memory map: opening reads next to nothing."""
+
+    folder: Path
+
+    @cached_property
+    def meta(self) -> dict[str, Any]:
+        """What the writer knew at the end."""
+        content: dict[str, Any] = json.loads((self.folder / META).read_text(encoding="utf-8"))
+        return content
+
+    @cached_property
+    def questions(self) -> pa.Table:
+        """One row a question."""
+        return _open(self.folder / "questions.arrow")
+
+    @cached_property
+    def items(self) -> pa.Table:
+        """One row for each distinct item."""
+        return _open(self.folder / "items.arrow")
+
+    def __len__(self) -> int:
+        """The number of questions."""
+        return int(self.questions.num_rows)
+
+    def column(self, name: str, limit: int | None) -> list[Any]:
+        """One column of the first questions."""
+        values: list[Any] = self.questions.column(name).slice(0, limit).to_pylist()
+        return values
+
+    def example(self, row: int) -> Example:
+        """A question with its profile."""
+        question = {name: column[0] for name, column in self._slice(row).items()}
+        return Example(
+            id=question["id"],
+            user=question["user"],
+            input=question["input"],
+            profile=tuple(self._profile(question["items"], question["item_ids"])),
+            target=question["target"],
+            date=_read_date(question["date"]),
+        )
+
+    def _slice(self, row: int) -> dict[str, list[Any]]:
+        columns: dict[str, list[Any]] = self.questions.slice(row, 1).to_pydict()
+        return columns
+
+    def _profile(self, rows: Sequence[int], ids: Sequence[str]) -> Iterator[ProfileItem]:
+        if not rows:
+            return
+        first, last = rows[0], rows[-1]
+        run = last - first + 1 == len(rows) and all(b - a == 1 for a, b in pairwise(rows))
+        table = self.items.slice(first, len(rows)) if run else self.items.take(list(rows))
+        columns = table.to_pydict()
+        names = list(columns)
+        for id, values in zip(ids, zip(*columns.values(), strict=True), strict=True):
+            fields = {n: v for n, v in zip(names, values, strict=True) if v is not None}
+            yield ProfileItem(id, fields, _read_date(fields.get("date")))
+
+
+def _open(path: Path) -> pa.Table:
+    return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+
+
+def _written(date: datetime | None) -> str | None:
+    return None if date is None else date.isoformat(sep=" ")
+
+
+def _read_date(text: str | None) -> datetime | None:
+    return None if text is None else parse_date(text)
+
+
+class Examples(Sequence[Example]):
+    """The questions of a store, read when they are looked at; `limit` keeps the first ones."""
+
+    def __init__(self, store: Store, limit: int | None = None) -> None:
+        """Nothing is read yet."""
+        self.store = store
+        self.limit = limit
+        self.size = len(store) if limit is None else min(limit, len(store))
+
+    def __len__(self) -> int:
+        """The number of questions."""
+        return self.size
+
+    @overload
+    def __getitem__(self, index: int) -> Example: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Example]: ...
+    def __getitem__(self, index: int | slice) -> Example | list[Example]:
+        """A question, or some."""
+        if isinstance(index, slice):
+            return [self.store.example(row) for row in range(*index.indices(self.size))]
+        if not -self.size <= index < self.size:
+            raise IndexError(index)
+        return self.store.example(index % self.size)
+
+    def __iter__(self) -> Iterator[Example]:
+        """The questions in file order."""
+        return (self.store.example(row) for row in range(self.size))
+
+    def column(self, name: str) -> list[Any]:
+        """`id`, `user` or `target` of all questions, without their profiles."""
+        return self.store.column(name, self.size)
+
+
+def replace_folder(made: Path, place: Path) -> None:
+    """Moves a finished folder to its place; what lay there before is gone."""
+    if place.exists():
+        old = place.with_name(f"{place.name}.old-{os.getpid()}")
+        place.rename(old)
+        made.rename(place)
+        shutil.rmtree(old)
+    else:
+        made.rename(place)
