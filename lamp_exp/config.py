@@ -18,9 +18,18 @@ from hydra.utils import instantiate
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from lamp_exp.pipeline import Mode, Plan
-from lamp_exp.types import InputError, ModelSettings, Training
+from lamp_exp.types import InputError, ModelSettings, ProfileOptions, Shape, Training
 
 EXTRAS = {"openai": "openai", "gguf": "gguf", "peft": "lora"}  # package: our extra that brings it
+
+
+CHOICES = {
+    "fixes": ("none", "declared"),
+    "selection": ("dev", "holdout"),
+    "profile.keep": ("newest", "first"),
+    "profile.control": ("none", "shuffled_user"),
+    "profile.own_items": ("keep", "remove"),
+}
 
 
 class Split(Enum):
@@ -61,6 +70,9 @@ class Experiment:
     output_dir: str = MISSING
     limit: int | None = None
     rerun: bool = False
+    fixes: str = MISSING
+    selection: str = MISSING
+    profile: ProfileOptions = field(default_factory=ProfileOptions)
     training: Training = field(default_factory=Training)
 
 
@@ -83,6 +95,12 @@ def check(cfg: DictConfig) -> None:
         value = cfg[name]
         if value is not None and value < least:
             raise InputError(f"{name}={value} must be at least {least}")
+    for name, allowed in CHOICES.items():
+        value = OmegaConf.select(cfg, name)
+        if value not in allowed:
+            raise InputError(f"{name}={value} must be one of {', '.join(allowed)}")
+    if cfg.profile.max_items is not None and cfg.profile.max_items < 0:
+        raise InputError(f"profile.max_items={cfg.profile.max_items} must be at least 0")
     if cfg.training.batch_size < 1 or cfg.training.lr <= 0:
         raise InputError("training.batch_size and training.lr must be above 0")
 
@@ -118,6 +136,12 @@ def make_plan(cfg: DictConfig, choices: dict[str, str], answers: Any) -> Plan:
         data_dir=cfg.data_dir,
         cache_dir=Path(cfg.output_dir).expanduser() / ".cache",
         limit=cfg.limit,
+        selection=cfg.selection,
+        shape=Shape(
+            profile=cast(ProfileOptions, OmegaConf.to_object(cfg.profile)),
+            fixes=cfg.fixes,
+            seed=cfg.seed or 0,
+        ),
         choices=choices,
         settings=plain(cfg),
     )

@@ -6,14 +6,14 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
 
 from tqdm import tqdm
 
-from lamp_exp.data import Part, load
+from lamp_exp.data import Part, is_own_item, load
 from lamp_exp.record import RunFolder
 from lamp_exp.types import (
     Augmentation,
@@ -28,6 +28,7 @@ from lamp_exp.types import (
     Query,
     Retriever,
     Scores,
+    Shape,
     Task,
 )
 
@@ -62,6 +63,8 @@ class Plan:
     data_dir: str | None
     cache_dir: Path
     limit: int | None
+    selection: str
+    shape: Shape
     choices: Mapping[str, str]
     settings: Mapping[str, Any]
 
@@ -91,14 +94,16 @@ class Plan:
             notes.append("fid without fine-tuning: no model has learned to fuse passages")
         if self.mode is Mode.finetune and self.part == "train":
             notes.append("scored on the part that it was trained on")
-        if self.mode is Mode.finetune and self.part == "dev":
+        if self.mode is Mode.finetune and self.part == "dev" and self.selection == "dev":
             notes.append("the best epoch was chosen on dev, the part that is scored")
         return notes
 
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """The parts that a plan reads: the one it answers, and what a model learns from."""
+    """The parts that a plan reads: the one it answers, what a model learns from, and the one
+    (`dev`, or users held out of train) on which its best epoch is chosen.
+    """
 
     asked: Part
     train: Part | None = None
@@ -107,7 +112,7 @@ class Material:
     @property
     def parts(self) -> dict[str, Part]:
         """By name, each that there is."""
-        named = {"asked": self.asked, "train": self.train, "dev": self.dev}
+        named = {"asked": self.asked, "train": self.train, "selection": self.dev}
         return {name: part for name, part in named.items() if part is not None}
 
 
@@ -134,22 +139,26 @@ class Outcome:
 def gather(plan: Plan) -> Material:
     """Loads and checks all data before any long work."""
 
-    def read(part: str) -> Part:
-        return load(plan.data_dir, plan.task, plan.split, part, plan.limit, plan.cache_dir)
+    def read(part: str, carve: str | None = None) -> Part:
+        where = (plan.data_dir, plan.task, plan.split, part, plan.limit, plan.cache_dir)
+        return load(*where, replace(plan.shape, carve=carve))
 
     asked = read(plan.part)
     _refuse_undated(plan, asked)
     if plan.mode is not Mode.finetune:
         plan.check()
         return Material(asked)
-    train = asked if plan.part == "train" else read("train")
-    dev = asked if plan.part == "dev" else read("dev")
-    for name, part in (("train", train), ("dev", dev)):
+    held_out = plan.selection == "holdout"
+    train = read("train", "rest" if held_out else None)
+    dev = read("train", "holdout") if held_out else asked if plan.part == "dev" else read("dev")
+    for name, part in (("train", train), ("selection", dev)):
         if not part.has_golds:
             raise InputError(
                 f"mode=finetune needs golds for {name}, but {part.source} has no outputs file "
                 "beside it: use mode=zeroshot, or another data_dir"
             )
+        if not len(part.examples):
+            raise InputError(f"no questions are left for {name}: raise limit, or use selection=dev")
     if plan.split == "user":
         _refuse_shared_users(train, dev, asked)
     plan.check()
@@ -169,8 +178,8 @@ def _refuse_shared_users(train: Part, *others: Part) -> None:
     """In the user split, nobody may be in train and in another part."""
     known = set(train.examples.column("user"))
     for other in others:
-        if other is train:
-            continue
+        if other.source == train.source:
+            continue  # scored on train, or chosen on users held out of it
         shared = [user for user in other.examples.column("user") if user in known]
         if shared:
             raise InputError(
@@ -223,7 +232,7 @@ def rank(plan: Plan, part: Part, outcome: Outcome) -> Iterator[Ranking]:
 
     def questions() -> Iterator[tuple[Query, list[Document]]]:
         for example in progress(part.examples, len(part.examples), "rank"):
-            _count_example(outcome, example)
+            _count_example(plan.task, outcome, example)
             documents = [Document(i.id, plan.task.document(i), i.date) for i in example.profile]
             yield Query(example.id, plan.task.query(example.input)), documents
 
@@ -279,13 +288,15 @@ def progress(values: Iterable[T], total: int, label: str) -> Iterable[T]:
     return bar
 
 
-def _count_example(outcome: Outcome, example: Example) -> None:
+def _count_example(task: Task, outcome: Outcome, example: Example) -> None:
+    own = [item for item in example.profile if is_own_item(task, example.input, item)]
     outcome.profile_sizes.append(len(example.profile))
     outcome.counts.update(
         questions=1,
         profile_items=len(example.profile),
         empty_profiles=not example.profile,
         items_dated_after_the_question=_later_items(example),
+        profiles_that_hold_the_question=bool(own),
     )
 
 

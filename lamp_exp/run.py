@@ -78,6 +78,9 @@ def _result(
         "monitor": list(plan.task.monitor),
         "metrics": None if scores is None else dict(scores.metrics),
         "notes": plan.notes(),
+        "fixes": plan.settings["fixes"],
+        "selection": plan.selection if plan.mode is Mode.finetune else None,
+        "profile": dict(plan.settings["profile"]),
         "made_up_data": material.asked.made_up,
         "data": {name: _origin(part) for name, part in material.parts.items()},
         "counts": {
@@ -129,7 +132,8 @@ def what_it_is(plan: Plan, material: Material) -> dict[str, Any]:
         groups += ["model", *(["augmentation"] if used else [])]
     what: dict[str, Any] = {group: _essence(group, settings[group]) for group in groups}
     what |= {"split": plan.split, "part": plan.part, "mode": plan.mode.value}
-    what |= {"seed": settings["seed"], "limit": plan.limit}
+    what |= {"seed": settings["seed"], "limit": plan.limit, "fixes": settings["fixes"]}
+    what |= {"profile": settings["profile"]} if used else {}
     what["data"] = {name: part.fingerprint for name, part in material.parts.items()}
     if plan.mode is not Mode.rank:
         what |= {"k": plan.used_k, "max_length": plan.max_length}
@@ -137,7 +141,7 @@ def what_it_is(plan: Plan, material: Material) -> dict[str, Any]:
         what |= {"max_new_tokens": settings["max_new_tokens"]}
         what["precision"] = settings["trainer"].get("precision")
     if plan.mode is Mode.finetune:
-        what |= {"training": settings["training"]}
+        what |= {"training": settings["training"], "selection": plan.selection}
         what["trainer"] = _essence("trainer", settings["trainer"])
     return what
 

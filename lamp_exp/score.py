@@ -7,7 +7,6 @@ they come from. Prints one JSON object; a mistake ends in one line on stderr and
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -16,13 +15,8 @@ from typing import Any
 
 from lamp_exp.data.parse import read_golds, some
 from lamp_exp.data.source import read_json
+from lamp_exp.tasks import all_tasks
 from lamp_exp.types import InputError, Task
-
-# LaMP_2 is two tasks of one name: the labels of the golds tell which.
-TASKS = {
-    "lamp1": "Lamp1", "lamp2": "Lamp2", "lamp2_news": "Lamp2News", "lamp3": "Lamp3",
-    "lamp4": "Lamp4", "lamp5": "Lamp5", "lamp6": "Lamp6", "lamp7": "Lamp7",
-}  # fmt: skip
 
 
 def score_files(
@@ -69,9 +63,11 @@ def refuse_other_ids(golds: Mapping[str, str], predictions: Mapping[str, str]) -
 def choose_task(name: str, golds: Mapping[str, str], predictions: Mapping[str, str]) -> Task:
     """The task of that name whose answers the golds can be."""
     wanted = name.replace("-", "_").lower()
-    candidates = [task for key, task in _tasks().items() if wanted in (key, task.name.lower())]
+    tasks = all_tasks()
+    # LaMP_2 is two tasks of one name: the labels of the golds tell which.
+    candidates = [task for key, task in tasks.items() if wanted in (key, task.name.lower())]
     if not candidates:
-        raise InputError(f"{name!r} is no task: choose one of {', '.join(TASKS)}")
+        raise InputError(f"{name!r} is no task: choose one of {', '.join(tasks)}")
     for task in candidates:
         if all(map(task.readable, golds.values())):
             return task
@@ -81,13 +77,6 @@ def choose_task(name: str, golds: Mapping[str, str], predictions: Mapping[str, s
     if all(map(task.readable, predictions.values())):
         fault += ", but all predictions are: are the two files swapped?"
     raise InputError(fault)
-
-
-def _tasks() -> dict[str, Task]:
-    return {
-        key: getattr(importlib.import_module(f"lamp_exp.tasks.{key}"), name)()
-        for key, name in TASKS.items()
-    }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -16,6 +16,7 @@ WARNINGS = {
     "outputs_at_the_token_limit": "outputs cut at max_new_tokens",
     "outputs_unreadable": "outputs that are no answer",
     "references_without_scorable_token": "references that ROUGE cannot score",
+    "profiles_that_hold_the_question": "profiles that hold the question itself (a leak)",
     "items_dated_after_the_question": "profile items dated after their question",
 }
 

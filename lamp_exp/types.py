@@ -176,12 +176,24 @@ class Task(Protocol):
         """Whether a question's input follows the official wording."""
         ...
 
+    def reworded(self, input: str) -> str:
+        """An input that lacks the official wording, with it; others as they are."""
+        ...
+
     def readable(self, target: str) -> bool:
         """Whether `target` can be an answer to this task."""
         ...
 
     def query(self, input: str) -> str:
         """What to search the profile with."""
+        ...
+
+    def own_text(self, input: str) -> str:
+        """By which text the question's own item would be known, if its profile held it."""
+        ...
+
+    def own_item_text(self, item: ProfileItem) -> str:
+        """The text of an item to compare with that."""
         ...
 
     def document(self, item: ProfileItem) -> str:
@@ -263,6 +275,30 @@ def by_score(documents: Sequence[Document], scores: Sequence[float]) -> list[Hit
     pairs = zip(documents, scores, strict=True)
     hits = [Hit(document.id, float(score)) for document, score in pairs]
     return sorted(hits, key=lambda hit: -hit.score)
+
+
+@dataclass
+class ProfileOptions:
+    """Profiles other than the benchmark's, for science; the defaults leave them as they are."""
+
+    max_items: int | None = None  # keep so many: how little is enough?
+    keep: str = "newest"  # which ones: newest, first
+    before: str | None = None  # only items dated before that day
+    control: str = "none"  # shuffled_user: the profile of another user of the same part
+    own_items: str = "keep"  # remove: items that are the question itself (they are always counted)
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How a part is read: which of its users, and what becomes of its examples.
+
+    `carve` takes a fixed share of a part's users (`holdout`), or the others (`rest`).
+    """
+
+    profile: ProfileOptions = field(default_factory=ProfileOptions)
+    fixes: str = "none"
+    seed: int = 0
+    carve: str | None = None
 
 
 @dataclass

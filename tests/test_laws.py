@@ -15,6 +15,7 @@ from lamp_exp.data import load
 from lamp_exp.models.tokens import ModelTokens, load_tokenizer
 from lamp_exp.pipeline import Outcome, rank
 from lamp_exp.retrievers.dense import Dense
+from lamp_exp.tasks import all_tasks
 from lamp_exp.types import Document, Hit, ProfileItem, Query
 from tests.conftest import TINY, compose, options, plan
 from tests.test_dense import encoder  # noqa: F401  (a fixture)
@@ -152,3 +153,9 @@ def test_the_tiny_model_brings_its_own_learning_rate_and_the_command_line_wins()
     assert compose("model=tiny")[0].training.lr == 3e-3
     assert compose("model=tiny", "training.lr=0.5")[0].training.lr == 0.5
     assert compose("experiment=first")[0].trainer.max_epochs == 8
+
+
+def test_the_tasks_of_the_package_are_those_of_the_configuration():
+    named = {name: type(task).__module__ for name, task in all_tasks().items()}
+    targets = {name: compose(f"task={name}")[0].task._target_ for name in options("task")}
+    assert named == {name: target.rpartition(".")[0] for name, target in targets.items()}

@@ -37,6 +37,19 @@ def test_a_command_runs(command: str, tmp_path: Path):
     assert (Path(told.stdout.splitlines()[-1]) / "result.json").is_file()
 
 
+@pytest.mark.parametrize(
+    "command", [line for line in COMMANDS if line.startswith("python -m lamp_exp.")]
+)
+def test_the_verbs_have_the_options_that_are_shown(command: str):
+    words = shlex.split(command)
+    told = subprocess.run(
+        [sys.executable, *words[1:4], "--help"], capture_output=True, text=True, check=False
+    )
+    assert told.returncode == 0, told.stderr
+    for option in [word for word in words if word.startswith("--")]:
+        assert option in told.stdout
+
+
 def test_ci_calls_exactly_the_readmes_test_command():
     (command,) = [line for line in INSTALLS if "pytest" in line]
     assert command in (ROOT / ".ci" / "run").read_text().splitlines()

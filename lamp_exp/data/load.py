@@ -10,7 +10,8 @@ from typing import Any
 from lamp_exp.data.prepare import prepared
 from lamp_exp.data.source import find_source
 from lamp_exp.data.store import Examples
-from lamp_exp.types import Task
+from lamp_exp.data.view import View, carved
+from lamp_exp.types import Shape, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +44,21 @@ def load(
     part: str,
     limit: int | None = None,
     cache_dir: Path = Path("outputs/.cache"),
+    shape: Shape | None = None,
 ) -> Part:
     """Opens a part, which is prepared (and checked) below `cache_dir` at its first use.
 
-    `limit` keeps its first questions only. Golds are optional, but an outputs file must hold
-    one for every question. Raises InputError that names file and place of what is wrong.
+    `limit` keeps its first questions only, `shape` says what else is done to it. Golds are
+    optional, but an outputs file must hold one for every question. Raises InputError that
+    names file and place of what is wrong.
     """
     source = find_source(data_dir, task, split, part)
     store = prepared(task, source, cache_dir)
-    meta = store.meta
+    meta, shape = store.meta, shape or Shape()
+    view = View.of(task, split, part, store, shape)
+    rows = carved(store.column("user", range(len(store))), shape.carve)[:limit]
     return Part(
-        examples=Examples(store, limit),
+        examples=Examples(store, rows, view),
         source=source.where,
         made_up=source.made_up,
         fingerprint=meta["fingerprint"],

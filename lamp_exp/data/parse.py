@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
@@ -11,6 +12,7 @@ from lamp_exp.data.dates import parse_date
 from lamp_exp.types import Example, InputError, ProfileItem, Task
 
 Json = Mapping[str, Any]
+_HALF = re.compile("[\ud800-\udfff]")
 MISWORDED_SHARE = 0.02  # more than this share of unknown wording is no defect but another task
 
 
@@ -53,7 +55,7 @@ class Reader:
         self.counts["empty_profiles"] += not profile
         return Example(
             id=id,
-            user=str(question.get("user_id", id)),
+            user=self._whole(str(question.get("user_id", id))),
             input=self._text(question, "input", place),
             profile=profile,
             target=None if golds is None else golds.get(id),
@@ -96,7 +98,14 @@ class Reader:
             return ""
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             raise InputError(f"{place}: `{name}` must be text, not {type(value).__name__}")
-        return str(value)
+        return self._whole(str(value))
+
+    def _whole(self, text: str) -> str:
+        """Halves of characters, which JSON can spell but no file can hold, are replaced."""
+        if text.isascii() or not _HALF.search(text):
+            return text
+        self.counts["texts_with_broken_characters"] += 1
+        return _HALF.sub("\ufffd", text)
 
     def _id(self, row: Json, place: str, remember: bool = True) -> str:
         """Ids are joined as text: 2 and "2" are one id, "001" and "1" are two."""
@@ -105,7 +114,7 @@ class Reader:
             raise InputError(f"{place}: its `id` must be text or a whole number, not {value!r}")
         if remember and isinstance(value, int):
             self.numeric_ids.add(str(value))
-        return str(value)
+        return self._whole(str(value))
 
     def _refuse_repeated(self, ids: Sequence[str]) -> None:
         repeated = [id for id, count in Counter(ids).items() if count > 1]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,9 +15,64 @@ from filelock import FileLock
 from tqdm import tqdm
 
 from lamp_exp.data.parse import Reader
-from lamp_exp.data.source import Source
+from lamp_exp.data.source import Source, find_source
 from lamp_exp.data.store import FORMAT, META, Store, Writer, replace_folder
-from lamp_exp.types import Example, Task
+from lamp_exp.types import Example, InputError, Task
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which parts, and where the stores lie."""
+    parser.add_argument("--data-dir", required=True, help="where the official files lie")
+    parser.add_argument("--task", action="append", help="lamp1 … (repeatable; default: all there)")
+    parser.add_argument("--split", action="append", choices=["user", "time"])
+    parser.add_argument("--part", action="append", choices=["train", "dev", "test"])
+    kept = "where stores are kept, a run's output_dir/.cache (default: outputs/.cache)"
+    parser.add_argument("--cache-dir", type=Path, default=Path("outputs/.cache"), help=kept)
+
+
+def run(options: argparse.Namespace, tasks: Mapping[str, Task]) -> int:
+    """Prepares what is there; a part that was asked for by name must be there."""
+    unknown = [name for name in options.task or () if name not in tasks]
+    if unknown:
+        raise InputError(f"--task {unknown[0]} does not exist: choose one of {', '.join(tasks)}")
+    done: set[str] = set()
+    failed: dict[str, InputError] = {}
+    for task in [tasks[name] for name in options.task or tasks]:
+        for split in options.split or ("user", "time"):
+            for part in options.part or ("train", "dev", "test"):
+                _prepare_one(options, (task, split, part), done, failed)
+    if not done and not failed:
+        raise InputError(f"no part that was asked for lies below {options.data_dir}")
+    # The two LaMP-2 may share a folder: what one of them can read is no failure of the other.
+    faults = [error for where, error in failed.items() if where not in done]
+    for error in faults:
+        print(error, file=sys.stderr)
+    return 1 if faults else 0
+
+
+def _prepare_one(
+    options: argparse.Namespace,
+    what: tuple[Task, str, str],
+    done: set[str],
+    failed: dict[str, InputError],
+) -> None:
+    """Prepares one part if it is there, and tells what it holds and how long that took."""
+    try:
+        source = find_source(options.data_dir, *what)
+    except InputError:
+        if options.task and options.split and options.part:
+            raise
+        return  # not downloaded, and not asked for by name
+    start = time.perf_counter()
+    try:
+        store = prepared(what[0], source, options.cache_dir)
+    except InputError as error:
+        failed[source.where] = error
+        return
+    done.add(source.where)
+    seconds = time.perf_counter() - start
+    told = f"{len(store)} questions, {store.meta['items']} distinct items ({seconds:.1f} s)"
+    print(f"{source.where}: {told}")
 
 
 def prepared(task: Task, source: Source, cache_dir: Path) -> Store:

@@ -14,7 +14,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -74,7 +74,7 @@ class Writer:
     def _item(self, item: ProfileItem) -> int:
         """The row of an item's content, which is written when it is first seen."""
         values = [item.fields.get(name) for name in self.fields]
-        content = "\x1f".join("\x1e" if value is None else value for value in values)
+        content = "".join("-" if v is None else f"{len(v)}:{v}" for v in values)
         key = hashlib.blake2b(content.encode("utf-8", "surrogatepass"), digest_size=16).digest()
         row = self.known.setdefault(key, len(self.known))
         if row == self.items.rows:
@@ -148,10 +148,14 @@ class Store:
         """The number of questions."""
         return int(self.questions.num_rows)
 
-    def column(self, name: str, limit: int | None) -> list[Any]:
-        """One column of the first questions."""
-        values: list[Any] = self.questions.column(name).slice(0, limit).to_pylist()
-        return values
+    def column(self, name: str, rows: Sequence[int]) -> list[Any]:
+        """One column of some questions."""
+        values = self.questions.column(name).to_pylist()
+        return [values[row] for row in rows]
+
+    def user(self, row: int) -> str:
+        """Whose question that is."""
+        return str(self.questions.column("user")[row])
 
     def example(self, row: int) -> Example:
         """A question with its profile."""
@@ -195,17 +199,19 @@ def _read_date(text: str | None) -> datetime | None:
 
 
 class Examples(Sequence[Example]):
-    """The questions of a store, read when they are looked at; `limit` keeps the first ones."""
+    """Some questions of a store, read (and seen through `view`) when they are looked at."""
 
-    def __init__(self, store: Store, limit: int | None = None) -> None:
-        """Nothing is read yet."""
+    def __init__(
+        self, store: Store, rows: Sequence[int], view: Callable[[Example], Example]
+    ) -> None:
+        """`rows` are the questions, in order; nothing is read yet."""
         self.store = store
-        self.limit = limit
-        self.size = len(store) if limit is None else min(limit, len(store))
+        self.rows = rows
+        self.view = view
 
     def __len__(self) -> int:
         """The number of questions."""
-        return self.size
+        return len(self.rows)
 
     @overload
     def __getitem__(self, index: int) -> Example: ...
@@ -214,18 +220,19 @@ class Examples(Sequence[Example]):
     def __getitem__(self, index: int | slice) -> Example | list[Example]:
         """A question, or some."""
         if isinstance(index, slice):
-            return [self.store.example(row) for row in range(*index.indices(self.size))]
-        if not -self.size <= index < self.size:
-            raise IndexError(index)
-        return self.store.example(index % self.size)
+            return [self._read(row) for row in self.rows[index]]
+        return self._read(self.rows[index])
 
     def __iter__(self) -> Iterator[Example]:
         """The questions in file order."""
-        return (self.store.example(row) for row in range(self.size))
+        return map(self._read, self.rows)
+
+    def _read(self, row: int) -> Example:
+        return self.view(self.store.example(row))
 
     def column(self, name: str) -> list[Any]:
         """`id`, `user` or `target` of all questions, without their profiles."""
-        return self.store.column(name, self.size)
+        return self.store.column(name, self.rows)
 
 
 def replace_folder(made: Path, place: Path) -> None:

@@ -247,7 +247,11 @@ class TextModel(pl.LightningModule):
 
     def report(self) -> Mapping[str, Any]:
         """The settings that generation really used."""
-        return {"generation": self.generation, "batch_size": self.settings.predict_batch_size}
+        return {
+            "generation": self.generation,
+            "batch_size": self.settings.predict_batch_size,
+            "threads": torch.get_num_threads(),  # another number rounds otherwise
+        }
 
     # --- parts ---------------------------------------------------------------------------------
 

@@ -1,1 +1,20 @@
 """The tasks of LaMP: one file each."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+
+from lamp_exp.types import Task
+
+
+def all_tasks() -> dict[str, Task]:
+    """Every task by the name of its file, which is also its option's."""
+    names = [module.name for module in pkgutil.iter_modules(__path__) if module.name != "base"]
+    return {name: _only_class(f"{__name__}.{name}")() for name in sorted(names)}
+
+
+def _only_class(module: str) -> type[Task]:
+    defined = vars(importlib.import_module(module)).values()
+    (found,) = [one for one in defined if isinstance(one, type) and one.__module__ == module]
+    return found

@@ -28,9 +28,25 @@ class LampTask:
         """Whether the input opens with the task's instruction."""
         return input.startswith(self.instruction)
 
+    def reworded(self, input: str) -> str:
+        """The instruction, put before an input that lacks it."""
+        return input if self.well_worded(input) else f"{self.instruction} {input}"
+
     def query(self, input: str) -> str:
         """The text after the instruction; the whole input where it is worded otherwise."""
         return input.removeprefix(self.instruction).strip()
+
+    def body(self, item: ProfileItem) -> str:
+        """The part of an item that may be shortened; each task has its own."""
+        raise NotImplementedError
+
+    def own_text(self, input: str) -> str:
+        """The text that is asked about."""
+        return self.query(input)
+
+    def own_item_text(self, item: ProfileItem) -> str:
+        """The item's text."""
+        return self.body(item)
 
     def entry(self, item: ProfileItem, body: str) -> str:
         """The words shown around an item's body; each task has its own."""

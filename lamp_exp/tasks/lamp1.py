@@ -9,8 +9,8 @@ from lamp_exp.tasks.base import Labelled
 from lamp_exp.types import ProfileItem, Tokens, Writing
 
 _WORDING = re.compile(
-    r"For an author who has written the paper with the title \".*\", which reference is related\? "
-    r"Just answer with \[1\] or \[2\] without explanation\. "
+    r"For an author who has written the paper with the title \"(?P<own>.*)\", "
+    r"which reference is related\? Just answer with \[1\] or \[2\] without explanation\. "
     r"\[1\]: \"(?P<first>.*)\" \[2\]: \"(?P<second>.*)\"\s*",
     re.DOTALL,
 )
@@ -30,6 +30,10 @@ class Lamp1(Labelled):
         """Whether the whole input follows the wording."""
         return _WORDING.fullmatch(input) is not None
 
+    def reworded(self, input: str) -> str:
+        """As it is: three texts cannot be told apart without the wording."""
+        return input
+
     def query(self, input: str) -> str:
         """The two candidate titles, but not the author's own.
 
@@ -37,6 +41,11 @@ class Lamp1(Labelled):
         """
         found = _WORDING.fullmatch(input)
         return f"{found['first']} {found['second']}" if found else input
+
+    def own_text(self, input: str) -> str:
+        """The title of the author's own paper."""
+        found = _WORDING.fullmatch(input)
+        return found["own"] if found else ""
 
     def document(self, item: ProfileItem) -> str:
         """`{title} {abstract}`."""
