@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from tqdm import tqdm
 
 from lamp_exp.data import Part, is_own_item, load
-from lamp_exp.record import RunFolder
+from lamp_exp.record import RunFolder, training_settings
 from lamp_exp.types import (
     Augmentation,
     Document,
@@ -86,11 +86,16 @@ class Plan:
         precision = str(self.settings["trainer"].get("precision", ""))
         self.model.check(self.mode is Mode.finetune, precision)
 
+    @property
+    def fine_tuned(self) -> bool:
+        """Whether the model is a checkpoint of this project."""
+        return bool(training_settings(str(self.settings["model"].get("name"))))
+
     def notes(self) -> list[str]:
         """What a reader of the results should know of these choices."""
         notes = []
         many = self.augmentation and self.augmentation.passages_per_prompt == "many"
-        if self.mode is Mode.zeroshot and many and self.used_k > 1:
+        if self.mode is Mode.zeroshot and many and self.used_k > 1 and not self.fine_tuned:
             notes.append("fid without fine-tuning: no model has learned to fuse passages")
         if self.mode is Mode.finetune and self.part == "train":
             notes.append("scored on the part that it was trained on")

@@ -30,6 +30,7 @@ from filelock import FileLock, Timeout
 from lamp_exp.types import Hit, InputError, Prediction, Prompt, Scores
 
 RESULT = "result.json"
+CHECKPOINT, TRAINED = "checkpoint", "lamp_exp.json"
 PACKAGES = (
     "lamp-exp", "torch", "transformers", "tokenizers", "pytorch-lightning", "hydra-core",
     "omegaconf", "sentence-transformers", "faiss-cpu", "rouge-score", "peft", "openai", "numpy",
@@ -96,6 +97,10 @@ class RunFolder:
         """The last file of a run, whole or not at all."""
         write_json(self.path / RESULT, result)
 
+    def write_training_settings(self, settings: Mapping[str, Any]) -> None:
+        """Beside the weights, how they were trained; see `training_settings`."""
+        write_json(self.path / CHECKPOINT / TRAINED, settings)
+
     def write_rankings(self, ids: Iterable[str], rankings: Iterable[list[Hit]]) -> None:
         """`rankings.jsonl`: all hits with scores, best first; written as they come."""
         pairs = zip(ids, rankings, strict=True)
@@ -142,6 +147,15 @@ class RunFolder:
             "output_capped": [prediction.capped for prediction in predictions],
         }
         pyarrow.parquet.write_table(pa.table(table), self.path / "examples.parquet")
+
+
+def training_settings(checkpoint: str) -> dict[str, Any]:
+    """How a checkpoint of this project was trained; nothing for any other."""
+    path = Path(checkpoint) / TRAINED
+    if not path.is_file():
+        return {}
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
 
 
 def _items(hits: Iterable[Hit]) -> list[dict[str, Any]]:

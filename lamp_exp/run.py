@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -49,16 +49,20 @@ def run_plan(plan: Plan, output_dir: Path, rerun: bool = False) -> Path:
 def _run(plan: Plan, material: Material, folder: RunFolder) -> None:
     folder.start(plan.settings)
     started = datetime.now(UTC)
-    logged = replace(plan, trainer=_with_logger(plan, folder))
-    outcome = execute(logged, material, folder)
+    with _logger(plan, folder) as logger:
+        trainer = plan.trainer and partial(plan.trainer, logger=logger)
+        outcome = execute(replace(plan, trainer=trainer), material, folder)
+        if outcome.scores is not None and logger:
+            logger.log_metrics({f"final/{n}": v for n, v in outcome.scores.metrics.items()})
+            logger.save()
+    if plan.mode is Mode.finetune:
+        folder.write_training_settings(_what_is_read(plan))
     folder.write_result(_result(plan, material, outcome, folder, started))
 
 
-def _with_logger(plan: Plan, folder: RunFolder) -> Any:
-    """The trainer's recipe with a logger that writes into the run's folder."""
-    if plan.trainer is None or plan.logger is None:
-        return plan.trainer
-    return partial(plan.trainer, logger=plan.logger(save_dir=str(folder.path)))
+def _logger(plan: Plan, folder: RunFolder) -> AbstractContextManager[Any]:
+    """The chosen logger, which writes into the run's folder; none where no model runs."""
+    return nullcontext() if plan.logger is None else plan.logger(save_dir=str(folder.path))
 
 
 def _result(
@@ -77,7 +81,7 @@ def _result(
         "seed": plan.settings["seed"],
         "monitor": list(plan.task.monitor),
         "metrics": None if scores is None else dict(scores.metrics),
-        "notes": plan.notes(),
+        "notes": [*plan.notes(), *_mismatch(plan)],
         "fixes": plan.settings["fixes"],
         "selection": plan.selection if plan.mode is Mode.finetune else None,
         "profile": dict(plan.settings["profile"]),
@@ -152,6 +156,32 @@ def _essence(group: str, options: Mapping[str, Any]) -> dict[str, Any]:
     for name in kept.keys() & {"name", "tokenizer"}:
         kept[name] = record.folder_fingerprint(str(kept[name]))
     return kept
+
+
+def _what_is_read(plan: Plan) -> dict[str, Any]:
+    """What a model learned to read: it should be asked in the same way."""
+    used = plan.used_k > 0
+    return {
+        "task": plan.choices["task"],
+        "split": plan.split,
+        "retriever": plan.choices["retriever"] if used else "none",
+        "augmentation": plan.choices["augmentation"] if used else "none",
+        "k": plan.used_k,
+        "max_length": plan.max_length,
+    }
+
+
+def _mismatch(plan: Plan) -> list[str]:
+    """How a fine-tuned checkpoint is asked otherwise than it was trained: allowed, but told."""
+    name = plan.settings["model"].get("name") if plan.mode is not Mode.rank else None
+    trained = record.training_settings(str(name))
+    asked = _what_is_read(plan)
+    changed = [key for key in asked if trained and trained.get(key) != asked[key]]
+    if not changed:
+        return []
+    then = " ".join(f"{key}={trained.get(key)}" for key in changed)
+    now = " ".join(f"{key}={asked[key]}" for key in changed)
+    return [f"the checkpoint was trained with {then}, and is asked with {now}"]
 
 
 def _baseline(plan: Plan, material: Material, output_dir: Path) -> Mapping[str, Any] | None:

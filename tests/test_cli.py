@@ -120,7 +120,36 @@ def test_finetune_records_everything_and_its_checkpoint_loads_back(lamp_exp):
     assert code == 0
     again = RunFolder(folder_of(out)).result()
     assert again["metrics"] == result["metrics"]
-    assert any("without fine-tuning" in note for note in again["notes"])
+    assert not any("the checkpoint was trained" in note for note in again["notes"])
+    _, out, _ = lamp_exp(
+        "task=lamp4", "augmentation=fid", "retriever=bm25", "k=3", "mode=zeroshot", *QUICK,
+        f"model.name={folder / 'checkpoint'}", "limit=12",
+    )  # fmt: skip
+    told = "trained with retriever=random k=2, and is asked with retriever=bm25 k=3"
+    assert told in " ".join(out.split())
+
+
+def test_an_untrained_model_that_is_to_fuse_passages_is_noted(lamp_exp):
+    _, out, _ = lamp_exp("task=lamp4", "mode=zeroshot", "augmentation=fid", "limit=3", *QUICK)
+    assert "without fine-tuning" in out
+
+
+def test_each_logger_gets_the_curves_and_the_final_metrics(lamp_exp):
+    run = ["-m", "task=lamp4", "augmentation=fid", *TRAIN]
+    code, out, _ = lamp_exp(*run, "logger=csv", "seed=0,1")
+    assert code == 0
+    logs = (folder_of(out) / "training" / "metrics.csv").read_text()
+    assert "train_loss" in logs
+    assert "final/rouge_1" in logs
+
+
+@pytest.mark.slow
+def test_each_job_of_a_sweep_is_one_offline_run_of_wandb(lamp_exp, tmp_path, monkeypatch):
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
+    code, _, _ = lamp_exp("-m", "task=lamp4", "logger=wandb", "seed=0,1", *TRAIN)
+    assert code == 0
+    assert len(list(tmp_path.glob("outputs/lamp4*/wandb/offline-run-*/*.wandb"))) == 2
 
 
 def test_a_finished_run_is_shown_and_not_run_again(lamp_exp):

@@ -82,6 +82,15 @@ def test_rouge_is_the_plain_mean_and_the_same_in_every_process():
     assert scores.metrics["rouge_1"] == sum(scores.per_example["rouge_1"]) / 3
 
 
+def test_scoring_opens_no_connection(monkeypatch: pytest.MonkeyPatch):
+    def refused(*_: object) -> None:
+        raise AssertionError("no network here")
+
+    monkeypatch.setattr("socket.socket.connect", refused)
+    for task, answer in ((Lamp1(), "[1]"), (Lamp3(), "5"), (Lamp4(), "a b")):
+        assert task.score([answer], [answer]).unreadable == 0
+
+
 def test_outputs_and_targets_of_different_length_are_refused():
     for score in (Lamp1().score, Lamp3().score, Lamp4().score):
         with pytest.raises(ValueError, match="zip"):

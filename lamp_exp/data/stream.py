@@ -12,7 +12,8 @@ from typing import Any, TextIO
 
 from lamp_exp.types import InputError
 
-WINDOW = 1 << 22  # characters in view at least: some profiles are half a million
+WINDOW = 1 << 20  # characters read at once at least
+WIDEST = 1 << 22  # and at most, unless one object is longer: some profiles are half a million
 LONGEST = 1 << 28  # characters of one object at most: what is longer is broken
 
 
@@ -32,26 +33,32 @@ class Window:
         self.longest = longest
         self.text = ""
         self.at = 0
+        self.width = WINDOW
 
     def take(self) -> str:
         """The next character that is no white space, which is passed; empty at the end."""
-        mark = self._peek()
+        mark = self.peek()
         self.at += len(mark)
         return mark
 
     def object(self) -> Any:
         """The JSON object that comes next, which is passed; Broken if it is none."""
-        if self._peek() != "{":
+        if self.peek() != "{":
             raise Broken("a JSON object is expected")
         while True:
             try:
-                value, self.at = self._decoder.raw_decode(self.text, self.at)
-                return value
+                value, end = self._decoder.raw_decode(self.text, self.at)
             except json.JSONDecodeError as error:  # broken, or not all of it is in view yet
                 if len(self.text) - self.at > self.longest or not self._grow():
                     raise Broken(f"{error.msg}, or it is cut off") from error
+            else:
+                # What is cut at the edge of the view is parsed twice: let that be few objects.
+                self.width = min(WIDEST, max(self.width, 8 * (end - self.at)))
+                self.at = end
+                return value
 
-    def _peek(self) -> str:
+    def peek(self) -> str:
+        """The next character that is no white space, which stays; empty at the end."""
         while True:
             space = self._space.match(self.text, self.at)
             self.at = space.end() if space else self.at
@@ -61,7 +68,7 @@ class Window:
     def _grow(self) -> bool:
         """Doubles what is in view, so that a long object is not parsed again too often."""
         ahead = self.text[self.at :]
-        more = self.file.read(max(WINDOW, len(ahead)))
+        more = self.file.read(max(self.width, len(ahead)))
         self.text, self.at = ahead + more, 0
         return bool(more)
 
@@ -71,7 +78,7 @@ def objects(file: TextIO, longest: int = LONGEST) -> Iterator[Any]:
     window = Window(file, longest)
     if window.take() != "[":
         raise Broken("a list of questions is expected at the top")
-    number, mark = 0, window._peek()
+    number, mark = 0, window.peek()
     if mark == "]":
         window.take()
     while mark != "]":
