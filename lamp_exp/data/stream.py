@@ -12,8 +12,7 @@ from typing import Any, TextIO
 
 from lamp_exp.types import InputError
 
-WINDOW = 1 << 20  # characters read at once at least
-WIDEST = 1 << 22  # and at most, unless one object is longer: some profiles are half a million
+WINDOW = 1 << 20  # characters read at once at least: some profiles are half a million
 LONGEST = 1 << 28  # characters of one object at most: what is longer is broken
 
 
@@ -33,7 +32,6 @@ class Window:
         self.longest = longest
         self.text = ""
         self.at = 0
-        self.width = WINDOW
 
     def take(self) -> str:
         """The next character that is no white space, which is passed; empty at the end."""
@@ -47,15 +45,11 @@ class Window:
             raise Broken("a JSON object is expected")
         while True:
             try:
-                value, end = self._decoder.raw_decode(self.text, self.at)
+                value, self.at = self._decoder.raw_decode(self.text, self.at)
+                return value
             except json.JSONDecodeError as error:  # broken, or not all of it is in view yet
                 if len(self.text) - self.at > self.longest or not self._grow():
                     raise Broken(f"{error.msg}, or it is cut off") from error
-            else:
-                # What is cut at the edge of the view is parsed twice: let that be few objects.
-                self.width = min(WIDEST, max(self.width, 8 * (end - self.at)))
-                self.at = end
-                return value
 
     def peek(self) -> str:
         """The next character that is no white space, which stays; empty at the end."""
@@ -68,7 +62,7 @@ class Window:
     def _grow(self) -> bool:
         """Doubles what is in view, so that a long object is not parsed again too often."""
         ahead = self.text[self.at :]
-        more = self.file.read(max(self.width, len(ahead)))
+        more = self.file.read(max(WINDOW, len(ahead)))
         self.text, self.at = ahead + more, 0
         return bool(more)
 

@@ -1,0 +1,113 @@
+"""`python -m lamp_exp.data download`: the official files, each of them whole or not at all."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+
+import httpx2
+
+from lamp_exp import __version__
+from lamp_exp.data.fetch import Fetcher, Outcome, Wanted
+from lamp_exp.data.retry import Patience
+from lamp_exp.types import InputError, Task
+
+MIRROR = "https://ciir.cs.umass.edu/downloads/LaMP"
+FOLDERS = {  # where the server has the files of each task
+    "lamp1": "LaMP_1", "lamp2": "LaMP_2/new", "lamp2_news": "LaMP_2", "lamp3": "LaMP_3",
+    "lamp4": "LaMP_4", "lamp5": "LaMP_5", "lamp6": "LaMP_6", "lamp7": "LaMP_7",
+}  # fmt: skip
+SPLITS = ("user", "time")
+PARTS = ("train", "dev", "test")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of the verb."""
+    add = parser.add_argument
+    tasks = f"{', '.join(FOLDERS)}; several allowed, by default all"
+    add("--task", nargs="+", action="extend", metavar="TASK", help=tasks)
+    add("--split", nargs="+", action="extend", metavar="SPLIT", help="user or time (both)")
+    add("--part", nargs="+", action="extend", metavar="PART", help="train, dev or test (all)")
+    add("--data-dir", type=Path, required=True, help="where the files are put")
+    add("--mirror", default=MIRROR, metavar="ADDRESS", help="where from (%(default)s)")
+    add("--retries", type=int, default=5, help="tries in a row without progress (%(default)s)")
+    add("--timeout", type=float, default=30.0, help="seconds without an answer (%(default)s)")
+    add("--wait", type=float, default=1.0, help="seconds before the first retry (%(default)s)")
+    add("--force", action="store_true", help="download again what is there")
+
+
+def run(options: argparse.Namespace, _tasks: Mapping[str, Task]) -> int:
+    """Downloads what is asked for, one file at a time; 0 if all of it is there in the end."""
+    wanted, mirror = wanted_files(options), _mirror(options.mirror)
+    if options.retries < 0:
+        raise InputError(f"--retries {options.retries}: give 0 or more")
+    for name, seconds in (("timeout", options.timeout), ("wait", options.wait)):
+        if not (math.isfinite(seconds) and seconds > 0):
+            raise InputError(f"--{name} {seconds:g}: give a number of seconds above 0")
+    data_dir = _make_folder(options.data_dir.expanduser())
+    if any(file.changes for file in wanted):
+        print("LaMP-6 holds only mail file names: `python -m lamp_exp.data avocado` completes them")
+    headers = {"User-Agent": f"lamp_exp/{__version__}", "Accept-Encoding": "identity"}
+    patience = Patience(options.retries, options.wait)
+    with httpx2.Client(headers=headers, timeout=options.timeout, follow_redirects=True) as client:
+        fetcher = Fetcher(client, mirror, data_dir, patience, options.force)
+        return report([fetcher.bring(file) for file in wanted])
+
+
+def wanted_files(options: argparse.Namespace) -> list[Wanted]:
+    """All files that the options name; the outputs of test are not public."""
+    named = options.task or ()
+    tasks = _chosen("task", named, FOLDERS)
+    return [
+        Wanted(
+            path=f"{'time/' * (split == 'time')}{FOLDERS[task]}/{part}/{part}_{kind}.json",
+            optional=task == "lamp2_news" and task not in named,  # deprecated
+            changes=task == "lamp6",
+        )
+        for task in tasks
+        for split in _chosen("split", options.split, SPLITS)
+        for part in _chosen("part", options.part, PARTS)
+        for kind in ("questions", "outputs")
+        if (part, kind) != ("test", "outputs")
+    ]
+
+
+def report(outcomes: Sequence[Outcome]) -> int:
+    """One line for each file, one for all of them; the command's exit code."""
+    for outcome in outcomes:
+        note = f": {outcome.note}" if outcome.note else ""
+        print(f"{outcome.state:<11}  {outcome.path}{note}")
+    states = Counter(outcome.state for outcome in outcomes)
+    print(", ".join(f"{count} {state}" for state, count in sorted(states.items())))
+    return 1 if states["failed"] else 0
+
+
+def _chosen(option: str, given: Sequence[str] | None, known: Collection[str]) -> list[str]:
+    odd = [name for name in given or () if name not in known]
+    if odd:
+        raise InputError(f"--{option} {odd[0]}: choose from {', '.join(known)}")
+    return [name for name in known if not given or name in given]
+
+
+def _mirror(address: str) -> str:
+    """The address without its last slash; one with a password would end up in messages."""
+    try:
+        url = httpx2.URL(address)
+    except httpx2.InvalidURL as error:
+        raise InputError(f"--mirror {address!r} is no address: {error}") from error
+    if url.scheme not in ("http", "https") or not url.host:
+        raise InputError(f"--mirror {address!r}: give an address such as {MIRROR}")
+    if url.userinfo or url.query or url.fragment:
+        raise InputError("--mirror: give an address without user name, `?` and `#`")
+    return address.rstrip("/")
+
+
+def _make_folder(path: Path) -> Path:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--data-dir {path} cannot be made ({error}): choose another") from error
+    return path
