@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import traceback
 from pathlib import Path
 
 import hydra
@@ -29,12 +30,15 @@ def run(cfg: DictConfig) -> None:
     set_up_logging()
     try:
         config.draw_seed(cfg)
-        output_dir = Path(cfg.output_dir).expanduser()
+        output_dir = made_folder(cfg.output_dir)
         answers = DiskMap(output_dir / ".cache" / "answers.sqlite")
         plan = config.make_plan(cfg, dict(HydraConfig.get().runtime.choices), answers)
         run_plan(plan, output_dir, rerun=cfg.rerun)
     except InputError as error:
         _fail(str(error))  # the other jobs of a sweep go on
+    except Exception as error:  # noqa: BLE001  (after a fault of ours, they go on as well)
+        traceback.print_exc()
+        _fail(f"{type(error).__name__}: {error} (a run that had begun keeps this in its run.log)")
 
 
 def main() -> None:
@@ -51,6 +55,16 @@ def main() -> None:
         _fail(config.explain(error))  # Hydra has no type of its own for `group=null`
     if _failures:
         sys.exit(2)
+
+
+def made_folder(name: str) -> Path:
+    """The folder for what is written, which must be possible before any work."""
+    folder = Path(name).expanduser()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"output_dir={name} cannot be made ({error})") from error
+    return folder
 
 
 def set_up_logging() -> None:

@@ -23,6 +23,11 @@ from lamp_exp.types import InputError, ModelSettings, ProfileOptions, Shape, Tra
 EXTRAS = {"openai": "openai", "gguf": "gguf", "peft": "lora"}  # package: our extra that brings it
 
 
+LOWEST = {
+    "k": 0, "max_length": 1, "max_new_tokens": 1, "predict_batch_size": 1, "limit": 1, "seed": 0,
+    "profile.max_items": 0, "training.batch_size": 1, "training.lora_rank": 1,
+    "training.patience": 1, "training.warmup": 0, "trainer.max_epochs": 1,
+}  # fmt: skip
 CHOICES = {
     "fixes": ("none", "declared"),
     "selection": ("dev", "holdout"),
@@ -70,6 +75,7 @@ class Experiment:
     output_dir: str = MISSING
     limit: int | None = None
     rerun: bool = False
+    document_dates: bool = False
     fixes: str = MISSING
     selection: str = MISSING
     profile: ProfileOptions = field(default_factory=ProfileOptions)
@@ -90,19 +96,18 @@ def conf_folder() -> str:
 
 def check(cfg: DictConfig) -> None:
     """Raises InputError for numbers out of range."""
-    lowest = {"k": 0, "max_length": 1, "max_new_tokens": 1, "predict_batch_size": 1, "limit": 1}
-    for name, least in lowest.items():
-        value = cfg[name]
-        if value is not None and value < least:
+    for name, least in LOWEST.items():
+        value = OmegaConf.select(cfg, name)
+        if isinstance(value, int | float) and value < least:
             raise InputError(f"{name}={value} must be at least {least}")
+    if cfg.seed is not None and cfg.seed >= 2**32:
+        raise InputError(f"seed={cfg.seed} must be below 2**32")
     for name, allowed in CHOICES.items():
         value = OmegaConf.select(cfg, name)
         if value not in allowed:
             raise InputError(f"{name}={value} must be one of {', '.join(allowed)}")
-    if cfg.profile.max_items is not None and cfg.profile.max_items < 0:
-        raise InputError(f"profile.max_items={cfg.profile.max_items} must be at least 0")
-    if cfg.training.batch_size < 1 or cfg.training.lr <= 0:
-        raise InputError("training.batch_size and training.lr must be above 0")
+    if cfg.training.lr <= 0:
+        raise InputError(f"training.lr={cfg.training.lr} must be above 0")
 
 
 def make_plan(cfg: DictConfig, choices: dict[str, str], answers: Any) -> Plan:
@@ -137,6 +142,7 @@ def make_plan(cfg: DictConfig, choices: dict[str, str], answers: Any) -> Plan:
         cache_dir=Path(cfg.output_dir).expanduser() / ".cache",
         limit=cfg.limit,
         selection=cfg.selection,
+        document_dates=cfg.document_dates,
         shape=Shape(
             profile=cast(ProfileOptions, OmegaConf.to_object(cfg.profile)),
             fixes=cfg.fixes,

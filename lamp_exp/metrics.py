@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from lamp_exp.types import Scores
 
 LOWEST, HIGHEST = 1.0, 5.0  # the scale of LaMP-3's ratings
+ABSURD = 1e6
 
 
 def classification(outputs: Sequence[str], targets: Sequence[str], labels: Sequence[str]) -> Scores:
@@ -32,23 +33,27 @@ def _f1_of(label: str, pairs: Sequence[tuple[str, str]]) -> float:
 
 
 def rating(outputs: Sequence[str], targets: Sequence[str]) -> Scores:
-    """MAE and RMSE; an unreadable output counts as the end of the scale farther from the gold."""
+    """MAE and RMSE; an unreadable output counts as the end of the scale farther from the gold.
+
+    A number beyond `ABSURD` is no rating but a model that repeats digits: unreadable, where the
+    official code would let it swamp the mean.
+    """
     errors, unreadable = [], 0
     for output, target in zip(outputs, targets, strict=True):
         gold, value = float(target), read_number(output)
         unreadable += value is None
         errors.append(abs((_farthest(gold) if value is None else value) - gold))
-    rmse = math.sqrt(mean([error**2 for error in errors]))
+    rmse = math.sqrt(mean([error * error for error in errors]))
     return Scores({"mae": mean(errors), "rmse": rmse}, {"mae": errors}, unreadable)
 
 
 def read_number(text: str) -> float | None:
-    """`text` as a finite number, or None."""
+    """`text` as a number of ordinary size, or None."""
     try:
         value = float(text)
     except ValueError:  # any text may come from a model; the caller counts it
         return None
-    return value if math.isfinite(value) else None
+    return value if abs(value) <= ABSURD else None  # neither infinite nor no number
 
 
 def _farthest(gold: float) -> float:

@@ -24,6 +24,7 @@ from lamp_exp.types import (
     Lesson,
     Model,
     Prediction,
+    ProfileItem,
     Prompt,
     Query,
     Retriever,
@@ -64,6 +65,7 @@ class Plan:
     cache_dir: Path
     limit: int | None
     selection: str
+    document_dates: bool
     shape: Shape
     choices: Mapping[str, str]
     settings: Mapping[str, Any]
@@ -84,7 +86,7 @@ class Plan:
                 "model can: use augmentation=ipa, or a model such as model=flan_t5_base"
             )
         precision = str(self.settings["trainer"].get("precision", ""))
-        self.model.check(self.mode is Mode.finetune, precision)
+        self.model.check(self.mode is Mode.finetune, precision, self.trainer)
 
     @property
     def fine_tuned(self) -> bool:
@@ -131,6 +133,7 @@ class Outcome:
     scores: Scores | None = None
     training: Mapping[str, Any] | None = None
     counts: Counter[str] = field(default_factory=Counter)
+    learned_from: dict[str, dict[str, int]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
@@ -238,10 +241,17 @@ def rank(plan: Plan, part: Part, outcome: Outcome) -> Iterator[Ranking]:
     def questions() -> Iterator[tuple[Query, list[Document]]]:
         for example in progress(part.examples, len(part.examples), "rank"):
             _count_example(plan.task, outcome, example)
-            documents = [Document(i.id, plan.task.document(i), i.date) for i in example.profile]
+            documents = [_document(plan, item) for item in example.profile]
             yield Query(example.id, plan.task.query(example.input)), documents
 
     return plan.retriever.rank_all(questions())
+
+
+def _document(plan: Plan, item: ProfileItem) -> Document:
+    text = plan.task.document(item)
+    if plan.document_dates and "date" in item.fields:
+        text = f"{text} date: {item.fields['date']}"
+    return Document(item.id, text, item.date)
 
 
 def _prompts(plan: Plan, part: Part, outcome: Outcome, counted: Outcome) -> list[Prompt]:
@@ -271,15 +281,16 @@ def _lesson(plan: Plan, material: Material, outcome: Outcome, folder: Path) -> L
     """Train and dev as prompts with their golds, retrieved as the asked part is."""
     assert material.train and material.dev, "gather loads both"
 
-    def pairs(part: Part) -> list[tuple[Prompt, str]]:
+    def pairs(name: str, part: Part) -> list[tuple[Prompt, str]]:
         asked = part is material.asked
         prompts = outcome.prompts if asked else _prompts(plan, part, outcome, Outcome())
+        outcome.learned_from[name] = prompt_counts(prompts)
         return list(zip(prompts, part.examples.column("target"), strict=True))
 
     metric, direction = plan.task.monitor
     return Lesson(
-        train=pairs(material.train),
-        dev=pairs(material.dev),
+        train=pairs("train", material.train),
+        dev=pairs("selection", material.dev),
         score=plan.task.score,
         monitor=(metric, direction),
         epochs=plan.settings["trainer"]["max_epochs"] or plan.task.epochs,
@@ -313,18 +324,22 @@ def _later_items(example: Example) -> int:
 
 def _count_prompts(plan: Plan, outcome: Outcome) -> None:
     assert plan.model, "prompts are made with a model's tokenizer"
-    prompts, tokens = outcome.prompts, plan.model.tokens
-    passages = [text for prompt in prompts for text in prompt.passages]
-    outcome.counts.update(
-        passages=len(passages),
-        prompt_tokens=sum(prompt.tokens for prompt in prompts),
-        unknown_tokens=sum(map(tokens.unknown, passages)),
-        items_shown=sum(len(prompt.items) for prompt in prompts),
-        items_lost=sum(prompt.lost_items for prompt in prompts),
-        prompts_that_lost_items=sum(prompt.lost_items > 0 for prompt in prompts),
-        texts_cut=sum(prompt.cut_texts for prompt in prompts),
-        passages_cut=sum(prompt.cut_passages for prompt in prompts),
-    )
+    passages = [text for prompt in outcome.prompts for text in prompt.passages]
+    outcome.counts.update(prompt_counts(outcome.prompts))
+    outcome.counts["unknown_tokens"] = sum(map(plan.model.tokens.unknown, passages))
+
+
+def prompt_counts(prompts: Sequence[Prompt]) -> dict[str, int]:
+    """What is in prompts, and what was cut or lost on the way."""
+    return {
+        "passages": sum(len(prompt.passages) for prompt in prompts),
+        "prompt_tokens": sum(prompt.tokens for prompt in prompts),
+        "items_shown": sum(len(prompt.items) for prompt in prompts),
+        "items_lost": sum(prompt.lost_items for prompt in prompts),
+        "prompts_that_lost_items": sum(prompt.lost_items > 0 for prompt in prompts),
+        "texts_cut": sum(prompt.cut_texts for prompt in prompts),
+        "passages_cut": sum(prompt.cut_passages for prompt in prompts),
+    }
 
 
 def _refuse_misaligned(outcome: Outcome) -> None:

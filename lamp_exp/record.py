@@ -21,6 +21,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from filelock import FileLock, Timeout
 from lamp_exp.types import Hit, InputError, Prediction, Prompt, Scores
 
 RESULT = "result.json"
+ANEW = ".new"
 CHECKPOINT, TRAINED = "checkpoint", "lamp_exp.json"
 PACKAGES = (
     "lamp-exp", "torch", "transformers", "tokenizers", "pytorch-lightning", "hydra-core",
@@ -43,19 +45,20 @@ def identity(what: Mapping[str, Any]) -> str:
     return hashlib.sha256(content.encode()).hexdigest()[:8]
 
 
+@lru_cache  # a sweep asks for the same folder again and again
 def folder_fingerprint(name: str) -> str:
     """A local folder stands for its content, wherever it lies; any other name for itself.
 
-    Of each file its name, size and first MiB count, so that large weights cost little.
+    All of it counts: adapters, say, change weights far from a file's beginning only.
     """
     folder = Path(name)
     if not folder.is_dir():
         return name
     digest = hashlib.sha256()
     for file in sorted(path for path in folder.rglob("*") if path.is_file()):
-        digest.update(f"{file.relative_to(folder)}:{file.stat().st_size}:".encode())
         with file.open("rb") as opened:
-            digest.update(opened.read(1 << 20))
+            content = hashlib.file_digest(opened, "sha256").hexdigest()
+        digest.update(f"{file.relative_to(folder)}:{content}:".encode())
     return f"folder:{digest.hexdigest()[:16]}"
 
 
@@ -64,6 +67,20 @@ class RunFolder:
     """Where one run is written; its name ends with the run's identity."""
 
     path: Path
+
+    @property
+    def name(self) -> str:
+        """The run's name, also while it is made anew beside a finished one."""
+        return self.path.name.removeprefix(".").removesuffix(ANEW)
+
+    def anew(self) -> RunFolder:
+        """A folder beside this one, so that a finished run stays until another has succeeded."""
+        return RunFolder(self.path.with_name(f".{self.name}{ANEW}"))
+
+    def replace(self, finished: RunFolder) -> None:
+        """Takes the place of a finished run."""
+        shutil.rmtree(finished.path)
+        self.path.rename(finished.path)
 
     @property
     def finished(self) -> bool:

@@ -25,8 +25,8 @@ RUNTIME = {
     "retriever": {"device", "batch_size"},
     "model": {"base_url", "key_variable", "concurrency", "retries", "timeout"},
     "trainer": {
-        "accelerator", "devices", "num_nodes", "strategy", "enable_progress_bar",
-        "enable_model_summary", "log_every_n_steps",
+        "accelerator", "strategy", "enable_progress_bar", "enable_model_summary",
+        "log_every_n_steps",
     },
 }  # fmt: skip
 
@@ -36,9 +36,13 @@ def run_plan(plan: Plan, output_dir: Path, rerun: bool = False) -> Path:
     material = gather(plan)
     folder = RunFolder(output_dir / folder_name(plan, material))
     if not folder.finished or rerun:
-        with folder.lock(), _logging_to(folder):
-            if not folder.finished or rerun:
+        with folder.lock():
+            if not folder.finished:
                 _run(plan, material, folder)
+            elif rerun:
+                anew = folder.anew()
+                _run(plan, material, anew)
+                anew.replace(folder)
     else:
         log.info("this run is there already; rerun=true runs it again")
     show(folder.result(), _baseline(plan, material, output_dir))
@@ -47,17 +51,23 @@ def run_plan(plan: Plan, output_dir: Path, rerun: bool = False) -> Path:
 
 
 def _run(plan: Plan, material: Material, folder: RunFolder) -> None:
-    folder.start(plan.settings)
     started = datetime.now(UTC)
+    with _logging_to(folder):
+        folder.start(plan.settings)
+        outcome = _executed(plan, material, folder)
+        if plan.mode is Mode.finetune:
+            folder.write_training_settings(_what_is_read(plan))
+    folder.write_result(_result(plan, material, outcome, folder, started))
+
+
+def _executed(plan: Plan, material: Material, folder: RunFolder) -> Outcome:
     with _logger(plan, folder) as logger:
         trainer = plan.trainer and partial(plan.trainer, logger=logger)
         outcome = execute(replace(plan, trainer=trainer), material, folder)
         if outcome.scores is not None and logger:
             logger.log_metrics({f"final/{n}": v for n, v in outcome.scores.metrics.items()})
             logger.save()
-    if plan.mode is Mode.finetune:
-        folder.write_training_settings(_what_is_read(plan))
-    folder.write_result(_result(plan, material, outcome, folder, started))
+    return outcome
 
 
 def _logger(plan: Plan, folder: RunFolder) -> AbstractContextManager[Any]:
@@ -70,7 +80,7 @@ def _result(
 ) -> dict[str, Any]:
     scores = outcome.scores
     return {
-        "run": folder.path.name,
+        "run": folder.name,
         "started": started.isoformat(timespec="seconds"),
         "task": plan.task.name,
         "choices": dict(plan.choices),
@@ -96,7 +106,7 @@ def _result(
         "peak_memory_mb": round(record.peak_memory_mb()),
         "retrieval": dict(plan.retriever.report()),
         "model": {} if plan.model is None else dict(plan.model.report()),
-        "training": outcome.training,
+        "training": outcome.training and {**outcome.training, "learned_from": outcome.learned_from},
         "settings": dict(plan.settings),
         "versions": record.versions(),
         "code": record.commit(),
@@ -137,7 +147,8 @@ def what_it_is(plan: Plan, material: Material) -> dict[str, Any]:
     what: dict[str, Any] = {group: _essence(group, settings[group]) for group in groups}
     what |= {"split": plan.split, "part": plan.part, "mode": plan.mode.value}
     what |= {"seed": settings["seed"], "limit": plan.limit, "fixes": settings["fixes"]}
-    what |= {"profile": settings["profile"]} if used else {}
+    names = ("profile", "document_dates")
+    what |= {name: settings[name] for name in names} if used else {}
     what["data"] = {name: part.fingerprint for name, part in material.parts.items()}
     if plan.mode is not Mode.rank:
         what |= {"k": plan.used_k, "max_length": plan.max_length}

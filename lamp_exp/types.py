@@ -353,8 +353,13 @@ class Model(Protocol):
         """The tokenizer that will read the prompts; available without the weights."""
         ...
 
-    def check(self, trains: bool, precision: str) -> None:
-        """Raises InputError, before any long work, for what this model cannot do."""
+    def check(
+        self, trains: bool, precision: str, trainer: Callable[..., Any] | None = None
+    ) -> None:
+        """Raises InputError, before any long work, for what this model cannot do.
+
+        Without a `trainer` only its tokenizer will be needed.
+        """
         ...
 
     def fit(self, lesson: Lesson, trainer: Callable[..., Any]) -> Mapping[str, Any]:

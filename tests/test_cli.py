@@ -16,7 +16,7 @@ import yaml
 from lamp_exp.__main__ import main
 from lamp_exp.record import RunFolder, folder_fingerprint
 from lamp_exp.tasks.lamp3 import Lamp3
-from tests.conftest import TINY
+from tests.conftest import TINY, plan
 
 QUICK = ["model=tiny", "trainer=cpu", "trainer.enable_progress_bar=false", "max_new_tokens=8"]
 TRAIN = [*QUICK, "trainer.max_epochs=1", "limit=12", "training.batch_size=6"]
@@ -245,8 +245,63 @@ def test_settings_that_change_no_number_share_a_run(lamp_exp):
     assert len(set(folders)) == 1
 
 
+def test_a_run_made_anew_that_fails_leaves_the_finished_one(lamp_exp, monkeypatch):
+    from lamp_exp.tasks.lamp4 import Lamp4
+
+    run = ["task=lamp4", "mode=zeroshot", "limit=3", *QUICK]
+    folder = folder_of(lamp_exp(*run)[1])
+    before = (folder / "result.json").read_text()
+    with monkeypatch.context() as broken:
+        broken.setattr(Lamp4, "score", None)
+        assert lamp_exp(*run, "rerun=true")[0] == 2
+    assert (folder / "result.json").read_text() == before
+    assert "TypeError" in (folder.parent / f".{folder.name}.new" / "run.log").read_text()
+    assert lamp_exp(*run, "rerun=true")[0] == 0
+    assert RunFolder(folder).result()["run"] == folder.name
+    assert not (folder.parent / f".{folder.name}.new").exists()
+
+
+def test_the_number_of_devices_makes_another_run_of_training(lamp_exp):
+    from lamp_exp.pipeline import gather
+    from lamp_exp.run import folder_name
+
+    def name(*overrides: str) -> str:
+        p = plan("task=lamp4", *TRAIN, *overrides)
+        return folder_name(p, gather(p))
+
+    assert name() != name("trainer.devices=2")
+    assert name() == name("trainer.log_every_n_steps=7")
+    assert name("mode=zeroshot") == name("mode=zeroshot", "trainer.devices=2")
+
+
+def test_training_inputs_that_lose_items_are_counted(lamp_exp):
+    _, out, _ = lamp_exp("task=lamp4", "max_length=40", *TRAIN)
+    learned = RunFolder(folder_of(out)).result()["training"]["learned_from"]
+    assert learned["train"]["passages"] == learned["selection"]["passages"] == 12
+    assert learned["train"]["items_lost"] > 0
+
+
+def test_retrievers_read_dates_if_asked_to(lamp_exp, data_dir):
+    items = [
+        {"id": str(n), "text": "same", "score": "5", "date": date}
+        for n, date in enumerate(["2020-01-01", "2021-02-03"])
+    ]
+    row = {"id": "1", "input": f"{Lamp3().instruction} 2021-02-03", "profile": items}
+    place = data_dir("LaMP_3", "dev", [row], time=True)
+    firsts = []
+    for dates in ("false", "true"):
+        _, out, _ = lamp_exp(
+            "task=lamp3", "split=time", f"data_dir={place}", "mode=rank", "retriever=bm25",
+            f"document_dates={dates}",
+        )  # fmt: skip
+        (ranked,) = rows(folder_of(out) / "rankings.jsonl")
+        firsts.append([item["id"] for item in ranked["items"]])
+    assert firsts == [["0", "1"], ["1", "0"]]
+
+
 def test_a_folder_is_known_by_its_content_and_not_by_its_place(tmp_path: Path):
-    for name, text in (("a", "one"), ("b", "one"), ("c", "two")):
+    long = "x" * 3_000_000
+    for name, text in (("a", f"{long}1"), ("b", f"{long}1"), ("c", f"{long}2")):
         (tmp_path / name).mkdir()
         (tmp_path / name / "file").write_text(text)
     prints = [folder_fingerprint(str(tmp_path / name)) for name in "abc"]
@@ -315,7 +370,20 @@ MISTAKES = {
     "part=valid": "expected one of [train, dev, test]",
     "mode=train": "expected one of",
     "seed=x": "seed=x: Value 'x'",
-    "training.lr=0": "training.lr must be above 0",
+    "training.lr=0": "training.lr=0.0 must be above 0",
+    "training.batch_size=0": "training.batch_size=0 must be at least 1",
+    "training.lora_rank=0": "training.lora_rank=0 must be at least 1",
+    "training.patience=0": "training.patience=0 must be at least 1",
+    "trainer.max_epochs=0": "trainer.max_epochs=0 must be at least 1",
+    "seed=-1": "seed=-1 must be at least 0",
+    "seed=4294967296": "must be below 2**32",
+    "trainer.precision=foo": "trainer: ",
+    "trainer.accelerator=foo": "trainer: ",
+    "model.dtype=float23": "model.dtype=float23 does not exist",
+    "model.dtype=bfloat16": "use model.dtype=float32",
+    "trainer.precision=bf16-true": "use model.dtype=float32",
+    "output_dir=/dev/null/x": "output_dir=/dev/null/x cannot be made",
+    f"model=flan_t5_base model.name={TINY}": "no weights could be loaded",
     "training.learning_rate=1": "training.learning_rate is no option",
     "training.lora_rang=3": "training.lora_rang is no option",
     "+retriever.k2=1": "retriever.k2 is no option of BM25",
@@ -381,8 +449,10 @@ def test_a_run_that_fails_leaves_its_traceback_and_no_result(lamp_exp, tmp_path,
         raise ZeroDivisionError("broken on purpose")
 
     monkeypatch.setattr(Lamp4, "score", broken)
-    with pytest.raises(ZeroDivisionError):
-        lamp_exp("task=lamp4", "mode=zeroshot", "limit=2", *QUICK)
+    code, out, err = lamp_exp("-m", "task=lamp4,lamp3", "mode=zeroshot", "limit=2", *QUICK)
+    assert code == 2
+    assert "lamp_exp: ZeroDivisionError: broken on purpose" in err
+    assert "lamp3-user-dev-zeroshot" in out  # the other job went on
     (folder,) = tmp_path.glob("outputs/lamp4*")
     assert not RunFolder(folder).finished
     assert "broken on purpose" in (folder / "run.log").read_text()

@@ -75,6 +75,12 @@ def test_two_items_of_one_id_are_both_kept(data_dir):
     assert part.counts["repeated_item_ids"] == 1
 
 
+def test_a_new_id_for_a_repeated_item_is_never_one_that_is_taken(data_dir):
+    items = [{"id": id, "text": str(n), "title": ""} for n, id in enumerate([7, "7#2", 7, 7])]
+    part = read(data_dir, [question(profile=items)])
+    assert len({item.id for item in part.examples[0].profile}) == 4
+
+
 def test_null_fields_and_numbers_are_read_and_counted(data_dir):
     items = [{"id": "1", "text": None, "title": 5}]
     part = read(data_dir, [question(profile=items)])

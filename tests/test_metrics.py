@@ -41,7 +41,7 @@ def test_wordy_and_ambiguous_answers_are_wrong_and_counted():
     assert scores.unreadable == 4
 
 
-@pytest.mark.parametrize("bad", ["", "five", "nan", "inf", "-inf", "4 stars"])
+@pytest.mark.parametrize("bad", ["", "five", "nan", "inf", "-inf", "4 stars", "1e200", "9" * 200])
 def test_an_unreadable_rating_is_the_farther_end_of_the_scale(bad: str):
     scores = Lamp3().score([bad, bad, "4"], ["2", "5", "4"])
     assert scores.per_example["mae"] == [3.0, 4.0, 0.0]

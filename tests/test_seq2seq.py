@@ -244,6 +244,40 @@ def test_memory_that_will_not_suffice_shows_before_the_first_step(tmp_path: Path
     assert fid.trainer.global_step == 0
 
 
+def test_the_rehearsal_is_the_worst_batch_in_the_precision_of_the_steps(tmp_path):
+    seen = []
+
+    class Watched(Tiny):
+        def loss(self, batch):
+            shape = batch["input_ids"].shape[1], batch["labels"].shape[1]
+            seen.append((*shape, torch.is_autocast_enabled("cpu")))
+            return super().loss(batch)
+
+    one, many = prompt("a", TEXTS[0] * 9), prompt("b", *TEXTS)
+    pairs = [(one, "the"), (many, "the"), (one, "the rose near the rose")]
+    whole = Lesson(pairs, pairs[:1], Lamp4().score, Lamp4().monitor, 1, tmp_path)
+    fid = Watched(None, settings(training=Training(batch_size=1)), {"num_beams": 1}, fresh=SIZES)
+    fid.fit(whole, functools.partial(trainer, precision="bf16-mixed"))
+    rehearsed, *steps = seen
+    assert all(rehearsed[0] >= step[0] and rehearsed[1] >= step[1] for step in steps)
+    assert {step[2] for step in seen} == {True}
+
+
+@pytest.mark.filterwarnings("ignore:.*could not find the monitored key")
+def test_training_without_validation_keeps_its_last_weights(tmp_path: Path):
+    fid = Tiny(None, settings(), {"num_beams": 1}, fresh=SIZES)
+    report = fid.fit(lesson(tmp_path), functools.partial(trainer, limit_val_batches=0))
+    assert report["best_epoch"] is None
+    assert (tmp_path / "checkpoint" / "model.safetensors").is_file()
+
+
+def test_the_record_tells_the_generation_options_that_the_weights_bring(tmp_path: Path):
+    fid = model()
+    fid.net.generation_config.repetition_penalty = 1.5
+    assert fid.report()["generation"]["repetition_penalty"] == 1.5
+    assert fid.report()["generation"]["num_beams"] == 1
+
+
 def test_patience_stops_training(tmp_path: Path):
     training = Training(lr=1e-9, patience=2)
     fid = Tiny(None, settings(training=training), {"num_beams": 1}, fresh=SIZES)

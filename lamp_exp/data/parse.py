@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -73,7 +74,8 @@ class Reader:
             seen[id] += 1
             if seen[id] > 1:  # both are shown, under ids that tell them apart
                 self.counts["repeated_item_ids"] += 1
-                id = f"{id}#{seen[id]}"
+                id = next(new for n in itertools.count(2) if (new := f"{id}#{n}") not in seen)
+                seen[id] += 1
             items.append(self._item(item, id, f"{item_place} (id {id!r})"))
         return tuple(items)
 

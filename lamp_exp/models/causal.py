@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any
 
@@ -27,22 +27,18 @@ class Causal(TextModel):
         gguf_file: str | None = None,
     ) -> None:
         """`name` is a hub id or a folder, `gguf_file` the file in it that holds the weights."""
-        super().__init__(settings, generation)
-        self.name = name
+        super().__init__(name, settings, generation, dtype)
         self.where = {"gguf_file": gguf_file} if gguf_file else {}
-        self.dtype_name = dtype
 
-    def check(self, trains: bool, precision: str) -> None:
+    def check(
+        self, trains: bool, precision: str, trainer: Callable[..., Any] | None = None
+    ) -> None:
         """Quantised weights as GGUF files hold them are for answering, and need their reader."""
         if trains and self.where:
             raise InputError("model.gguf_file is for mode=zeroshot: fine-tune a folder of weights")
         if self.where and not find_spec("gguf"):
             raise InputError("model.gguf_file needs gguf: pip install 'lamp-exp[gguf]'")
-        if not isinstance(getattr(torch, self.dtype_name, None), torch.dtype):
-            raise InputError(
-                f"model.dtype={self.dtype_name} does not exist: float32, bfloat16 and float16 do"
-            )
-        super().check(trains, precision)
+        super().check(trains, precision, trainer)
 
     def load_tokenizer(self) -> Any:
         """That of the hub id or folder; it pads with its end token if it has nothing else."""
@@ -53,9 +49,8 @@ class Causal(TextModel):
 
     def load(self) -> PreTrainedModel:
         """Pretrained weights."""
-        dtype = getattr(torch, self.dtype_name)
         load = AutoModelForCausalLM.from_pretrained
-        return load_network(load, self.name, dtype=dtype, **self.where)
+        return load_network(load, self.name, dtype=self.weights_dtype, **self.where)
 
     def report(self) -> Mapping[str, Any]:
         """Where the weights come from, and whether prompts were put into a chat."""

@@ -59,7 +59,9 @@ class OpenAI:
         """The tokenizer that counts; loaded when it is needed."""
         return ModelTokens(load_tokenizer(self.tokenizer_name, "model.tokenizer"))
 
-    def check(self, trains: bool, precision: str) -> None:
+    def check(
+        self, trains: bool, precision: str, trainer: Callable[..., Any] | None = None
+    ) -> None:
         """It cannot be trained, and needs its key, before any work."""
         if trains:
             raise InputError("model=openai answers, but cannot be fine-tuned: use mode=zeroshot")

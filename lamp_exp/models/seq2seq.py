@@ -6,7 +6,7 @@ of them (Izacard and Grave, arXiv 2007.01282). With one passage that is the plai
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,19 +43,19 @@ class Seq2Seq(TextModel):
         `fresh` describes a T5 with random weights (T5Config's fields), used where the folder
         `name` holds a tokenizer and no weights.
         """
-        super().__init__(settings, generation)
-        self.name = name
-        self.dtype_name = dtype
+        super().__init__(name, settings, generation, dtype)
         self.fresh = fresh if fresh is not None and _only_a_tokenizer(name) else None
 
-    def check(self, trains: bool, precision: str) -> None:
+    def check(
+        self, trains: bool, precision: str, trainer: Callable[..., Any] | None = None
+    ) -> None:
         """Refuses fp16, in which T5 above small overflows to NaN."""
         if precision.startswith("16") or self.dtype_name == "float16":
             raise InputError(
                 "T5 overflows in fp16: use trainer.precision=bf16-mixed or 32-true (and "
                 "model.dtype=bfloat16 or float32)"
             )
-        super().check(trains, precision)
+        super().check(trains, precision, trainer)
 
     def load_tokenizer(self) -> Any:
         """That of the hub id or folder."""
@@ -65,8 +65,13 @@ class Seq2Seq(TextModel):
         """Pretrained weights, or random ones of the described size."""
         if self.fresh is not None:
             return fresh_t5(self.tokenizer, self.fresh)
-        dtype = getattr(torch, self.dtype_name)
-        return load_network(AutoModelForSeq2SeqLM.from_pretrained, self.name, dtype=dtype)
+        load = AutoModelForSeq2SeqLM.from_pretrained
+        return load_network(load, self.name, dtype=self.weights_dtype)
+
+    def refuse_without_weights(self) -> None:
+        """Fresh weights need no file."""
+        if self.fresh is None:
+            super().refuse_without_weights()
 
     def report(self) -> Mapping[str, Any]:
         """Whether the weights were learned before."""

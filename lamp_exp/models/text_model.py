@@ -15,13 +15,20 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from torch.utils.data import DataLoader, Dataset
-from transformers import GenerationConfig, PreTrainedModel, get_linear_schedule_with_warmup
+from transformers import (
+    AutoConfig,
+    GenerationConfig,
+    PreTrainedModel,
+    get_linear_schedule_with_warmup,
+)
 from transformers.utils import logging as transformers_logging
 
 from lamp_exp.models.tokens import ModelTokens, first_line
@@ -36,6 +43,7 @@ Batch = dict[str, Any]
 Pair = tuple[Prompt, str]
 IGNORED = -100  # a label that the loss passes over
 WEIGHTS = "weights"  # Lightning's own checkpoints, while it trains
+WEIGHT_FILES = ("*.safetensors", "*.bin", "*.pt", "*.gguf", "*.h5", "*.msgpack")
 CHECKPOINT = "checkpoint"  # the folder of the best weights, in transformers' format
 
 
@@ -44,9 +52,16 @@ class TextModel(pl.LightningModule):
 
     reads_passages = False
 
-    def __init__(self, settings: ModelSettings, generation: Mapping[str, Any]) -> None:
-        """`generation` holds options of transformers' GenerationConfig."""
+    # Where weights come from, besides `name`: the name of a GGUF file, say.
+    where: Mapping[str, Any] = MappingProxyType({})
+
+    def __init__(
+        self, name: str, settings: ModelSettings, generation: Mapping[str, Any], dtype: str
+    ) -> None:
+        """`name` is a hub id or a folder, `generation` holds options of GenerationConfig."""
         super().__init__()
+        self.name = name
+        self.dtype_name = dtype
         self.settings = settings
         self.generation = checked_generation(generation) | {
             "max_new_tokens": settings.max_new_tokens
@@ -77,6 +92,12 @@ class TextModel(pl.LightningModule):
     def generate(self, batch: Batch) -> torch.Tensor:
         """The new tokens of each answer, (batch, new tokens), padded on the right."""
 
+    @property
+    def weights_dtype(self) -> torch.dtype:
+        """As which the weights are loaded."""
+        dtype: torch.dtype = getattr(torch, self.dtype_name)
+        return dtype
+
     @cached_property
     def tokenizer(self) -> Any:
         """Loaded when it is first needed: the user's mistakes in the data come first."""
@@ -93,7 +114,7 @@ class TextModel(pl.LightningModule):
         """Loads the weights, once."""
         if self.network is None:
             self.network = self.load()
-            if self.settings.training.lora_rank and self.lesson:
+            if self.settings.training.lora_rank is not None and self.lesson:
                 self.network = with_lora(self.network, self.settings.training)
 
     @property
@@ -121,16 +142,19 @@ class TextModel(pl.LightningModule):
         self._rehearse()
 
     def _rehearse(self) -> None:
-        """One batch of the longest examples before the first step: memory that will not
-        suffice shows now, and not hours later.
+        """The longest prompts with the longest targets, before the first step.
+
+        Memory that will not suffice shows now, and not hours later.
         """
         assert self.lesson is not None, "fit sets it"
         size = self.settings.training.batch_size
-        longest = sorted(self.lesson.train, key=lambda pair: -pair[0].tokens)[:size]
+        longest = worst_batch(self.lesson.train, size)
         batch = self.transfer_batch_to_device(self._collate_pairs(longest), self.device, 0)
         state = torch.get_rng_state()
         try:
-            torch.autograd.backward(self.loss(batch))
+            with self.trainer.precision_plugin.forward_context():
+                loss = self.loss(batch)
+            torch.autograd.backward(loss)
         except torch.OutOfMemoryError as error:
             passages = max(len(prompt.passages) for prompt, _ in longest)
             raise InputError(
@@ -176,11 +200,48 @@ class TextModel(pl.LightningModule):
 
     # --- the contract --------------------------------------------------------------------------
 
-    def check(self, trains: bool, precision: str) -> None:
-        """The tokenizer must load; nothing else is impossible by default."""
+    def check(
+        self, trains: bool, precision: str, trainer: Callable[..., Any] | None = None
+    ) -> None:
+        """Tokenizer, weights, trainer and precision must be there before any long work."""
+        if not isinstance(getattr(torch, self.dtype_name, None), torch.dtype):
+            raise InputError(
+                f"model.dtype={self.dtype_name} does not exist: float32, bfloat16 and float16 do"
+            )
         assert self.tokenizer is not None
-        if trains and self.settings.training.lora_rank:
+        if trains:
+            self._check_training(precision)
+        if trainer is not None:
+            self.refuse_without_weights()
+            refuse_impossible(trainer)
+
+    def _check_training(self, precision: str) -> None:
+        """Small steps on weights of 16 bits are rounded away: such training learns nothing."""
+        if self.settings.training.lora_rank is not None:
             _peft()
+        elif self.dtype_name != "float32" or precision == "bf16-true":
+            raise InputError(
+                "fine-tuning all weights needs them in 32 bits: use model.dtype=float32 with "
+                "trainer.precision=bf16-mixed (or 32-true), or training.lora_rank=16"
+            )
+
+    def refuse_without_weights(self) -> None:
+        """Its configuration must load and its context suffice; a folder must hold weights."""
+        if self.where:
+            return  # GGUF: one file holds all
+        try:
+            config = AutoConfig.from_pretrained(self.name)
+        except (OSError, ValueError) as error:
+            raise no_weights(self.name, error) from error
+        if Path(self.name).is_dir() and not any(map(Path(self.name).glob, WEIGHT_FILES)):
+            raise no_weights(self.name, "it holds none")
+        context = getattr(config, "max_position_embeddings", None)
+        wanted = self.settings.max_length + self.settings.max_new_tokens
+        if context is not None and wanted > context:
+            raise InputError(
+                f"max_length + max_new_tokens = {wanted}, but model.name={self.name} has a context "
+                f"of {context} tokens: lower max_length"
+            )
 
     def fit(self, lesson: Lesson, trainer: Callable[..., pl.Trainer]) -> Mapping[str, Any]:
         """Fine-tunes, keeps the best epoch on dev, and saves it with its tokenizer."""
@@ -205,17 +266,20 @@ class TextModel(pl.LightningModule):
     def _early_stopping(self, lesson: Lesson) -> list[Callback]:
         patience = self.settings.training.patience
         metric, mode = lesson.monitor
-        return [EarlyStopping(metric, mode=mode, patience=patience)] if patience else []
+        if patience is None:
+            return []
+        return [EarlyStopping(metric, mode=mode, patience=patience)]
 
     def _keep(self, best_path: str, folder: Path) -> None:
         """Goes back to the best weights and saves them as transformers does."""
-        state = torch.load(best_path, map_location="cpu", weights_only=True)["state_dict"]
-        self.load_state_dict(state)
-        if self.settings.training.lora_rank:
+        if best_path:  # none if Lightning was told not to validate: then the last weights count
+            state = torch.load(best_path, map_location="cpu", weights_only=True)["state_dict"]
+            self.load_state_dict(state)
+        if self.settings.training.lora_rank is not None:
             self.network = self.net.merge_and_unload()
         self.net.save_pretrained(folder / CHECKPOINT)
         self.tokenizer.save_pretrained(folder / CHECKPOINT)
-        shutil.rmtree(folder / WEIGHTS)
+        shutil.rmtree(folder / WEIGHTS, ignore_errors=True)
 
     def _fit_report(self, trainer: pl.Trainer, best: ModelCheckpoint) -> dict[str, Any]:
         assert self.lesson is not None, "fit sets it"
@@ -247,8 +311,11 @@ class TextModel(pl.LightningModule):
 
     def report(self) -> Mapping[str, Any]:
         """The settings that generation really used."""
+        config = self.network.generation_config if self.network is not None else None
+        own = config.to_diff_dict() if config else {}  # the weights bring options, too
+        own.pop("transformers_version", None)
         return {
-            "generation": self.generation,
+            "generation": {**own, **self.generation},
             "batch_size": self.settings.predict_batch_size,
             "threads": torch.get_num_threads(),  # another number rounds otherwise
         }
@@ -344,7 +411,27 @@ def load_network(load: Callable[..., Any], name: str, **options: Any) -> PreTrai
     try:
         return load(name, **options)
     except (OSError, ValueError, ImportError) as error:
-        raise InputError(
-            f"model.name={name}: no weights could be loaded from it ({first_line(error)}): give a "
-            "hub id (and a network) or a local folder"
-        ) from error
+        raise no_weights(name, error) from error
+
+
+def no_weights(name: str, why: Exception | str) -> InputError:
+    """One clear line."""
+    return InputError(
+        f"model.name={name}: no weights could be loaded from it ({first_line(why)}): give a "
+        "hub id (and a network) or a local folder"
+    )
+
+
+def worst_batch(pairs: Sequence[Pair], size: int) -> list[Pair]:
+    """The prompts of most passages and tokens, each with one of the longest targets."""
+    prompts = sorted((p for p, _ in pairs), key=lambda p: (-len(p.passages), -p.tokens))
+    targets = sorted((target for _, target in pairs), key=len, reverse=True)
+    return list(zip(prompts[:size], targets[:size], strict=True))
+
+
+def refuse_impossible(trainer: Callable[..., pl.Trainer]) -> None:
+    """Lightning says what is wrong with its options only once it is built."""
+    try:
+        trainer(logger=False, enable_checkpointing=False, max_epochs=1)
+    except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
+        raise InputError(f"trainer: {first_line(error)}") from error

@@ -47,6 +47,6 @@ def load_tokenizer(name: str, option: str = "model.name", **where: Any) -> Any:
         ) from error
 
 
-def first_line(error: BaseException) -> str:
+def first_line(error: BaseException | str) -> str:
     """The first line of an error's message."""
     return str(error).strip().split("\n", 1)[0]
