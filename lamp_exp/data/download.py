@@ -49,7 +49,7 @@ def run(options: argparse.Namespace, _tasks: Mapping[str, Task]) -> int:
             raise InputError(f"--{name} {seconds:g}: give a number of seconds above 0")
     data_dir = _make_folder(options.data_dir.expanduser())
     if any(file.changes for file in wanted):
-        print("LaMP-6 holds only mail file names: `python -m lamp_exp.data avocado` completes them")
+        print("LaMP-6 holds only the names of mails: their text needs the Avocado corpus")
     headers = {"User-Agent": f"lamp_exp/{__version__}", "Accept-Encoding": "identity"}
     patience = Patience(options.retries, options.wait)
     with httpx2.Client(headers=headers, timeout=options.timeout, follow_redirects=True) as client:
