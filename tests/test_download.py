@@ -56,7 +56,7 @@ def test_everything_lands_where_the_loader_finds_it(
     assert all((tmp_path / path).read_bytes() == server.files[path] for path in public)
     assert all(re.match(r"lamp_exp/\d", a.agent or "") for a in server.asked)
     told = capsys.readouterr().out
-    assert "avocado" in told
+    assert "Avocado" in told
     assert told.splitlines()[-1] == "80 downloaded"
     for name in set(TASKS) - {"lamp2_news"}:
         for split, part in (("user", "train"), ("time", "dev")):
