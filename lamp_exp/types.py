@@ -196,6 +196,10 @@ class Task(Protocol):
         """The text of an item to compare with that."""
         ...
 
+    def answer_text(self, item: ProfileItem) -> str | None:
+        """An item's text of the kind that is asked for, where a gold in a profile is a leak."""
+        ...
+
     def document(self, item: ProfileItem) -> str:
         """Under which text an item is found."""
         ...

@@ -81,6 +81,21 @@ def test_a_new_id_for_a_repeated_item_is_never_one_that_is_taken(data_dir):
     assert len({item.id for item in part.examples[0].profile}) == 4
 
 
+def test_without_a_user_the_question_is_its_own(data_dir):
+    part = read(data_dir, [question("1", user_id=None), question("2"), question("3", user_id=7)])
+    assert part.examples.column("user") == ["1", "2", "7"]
+
+
+def test_only_case_and_spacing_are_passed_over_to_find_a_leak():
+    from lamp_exp.data.leaks import same_text
+
+    assert same_text("A  title\n here", "a Title here ")
+    assert same_text("x " * 300, "X  " * 300)
+    assert not same_text("a title here", "a title here.")
+    assert not same_text("x" * 200 + "a", "x" * 200 + "b")
+    assert not same_text("", " ")
+
+
 def test_null_fields_and_numbers_are_read_and_counted(data_dir):
     items = [{"id": "1", "text": None, "title": 5}]
     part = read(data_dir, [question(profile=items)])

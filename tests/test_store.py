@@ -190,7 +190,7 @@ def test_a_mistake_ends_in_one_line(words, capsys):
 
 
 def test_every_verb_has_help(capsys):
-    for verb in ("download", "prepare", "avocado", "sample"):
+    for verb in ("download", "check", "prepare", "avocado", "sample"):
         with pytest.raises(SystemExit, match="0"):
             data([verb, "--help"])
         assert "usage" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""`python -m lamp_exp.data VERB`: download, prepare, complete and make LaMP's files."""
+"""`python -m lamp_exp.data VERB`: download, check, prepare, complete and make LaMP's files."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from lamp_exp.types import InputError
 
 VERBS = {  # the module of each verb, and what it does
     "download": ("download", "fetch the official files, resuming what was cut off"),
+    "check": ("check", "tell what is wrong or odd in the files"),
     "prepare": ("prepare", "make the stores that all runs read (else made at first use)"),
     "avocado": ("avocado", "complete LaMP-6 from the Avocado corpus"),
     "sample": ("write", "write the made-up sample as official files, at any size"),

@@ -1,17 +1,27 @@
-"""The question's own item inside its profile: a leak, which LaMP-1 has in about 8% of profiles."""
+"""The question's own item inside its profile: a leak, which LaMP-1 has by the dozen."""
 
 from __future__ import annotations
 
 from lamp_exp.types import ProfileItem, Task
 
+_HEAD = 100  # characters that tell nearly all texts apart
+
 
 def is_own_item(task: Task, input: str, item: ProfileItem) -> bool:
-    """Whether an item is what the question asks about: the same text, case and spacing aside.
+    """Whether an item is what the question asks about: the same text.
 
     Equal ids alone are no leak, and neither are two blank texts.
     """
-    own = plain(task.own_text(input))
-    return bool(own) and own == plain(task.own_item_text(item))
+    return same_text(task.own_text(input), task.own_item_text(item))
+
+
+def same_text(one: str, other: str) -> bool:
+    """Whether two texts are the same, and not blank: case and spacing aside, nothing else."""
+    head, other_head = plain(one[:_HEAD]), plain(other[:_HEAD])
+    if not head.startswith(other_head) and not other_head.startswith(head):
+        return False
+    text = plain(one)
+    return bool(text) and text == plain(other)
 
 
 def plain(text: str) -> str:

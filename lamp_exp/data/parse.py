@@ -56,12 +56,17 @@ class Reader:
         self.counts["empty_profiles"] += not profile
         return Example(
             id=id,
-            user=self._whole(str(question.get("user_id", id))),
+            user=self._user(question, id),
             input=self._text(question, "input", place),
             profile=profile,
             target=None if golds is None else golds.get(id),
             date=_date(question, place),
         )
+
+    def _user(self, question: Json, id: str) -> str:
+        """Whose question it is; without a name (or with null), its own id stands for the user."""
+        user = question.get("user_id")
+        return id if user is None else self._whole(str(user))
 
     def _profile(self, rows: object, place: str) -> tuple[ProfileItem, ...]:
         if not isinstance(rows, list):
@@ -84,7 +89,7 @@ class Reader:
         missing = [name for name in self.task.fields if name not in item]
         if missing:
             raise InputError(
-                f"{place} has no `{'`, `'.join(missing)}`, only `{'`, `'.join(item)}`: these are "
+                f"{place} has no `{'`, `'.join(missing)}`, only {some(list(item), 9)}: these are "
                 f"no items of {self.task.name} as chosen; is it another task's file, or the "
                 "other LaMP-2 (task=lamp2 is movies, task=lamp2_news is news)?"
             )
@@ -103,11 +108,9 @@ class Reader:
         return self._whole(str(value))
 
     def _whole(self, text: str) -> str:
-        """Halves of characters, which JSON can spell but no file can hold, are replaced."""
-        if text.isascii() or not _HALF.search(text):
-            return text
-        self.counts["texts_with_broken_characters"] += 1
-        return _HALF.sub("\ufffd", text)
+        kept = whole(text)
+        self.counts["texts_with_broken_characters"] += kept != text
+        return kept
 
     def _id(self, row: Json, place: str, remember: bool = True) -> str:
         """Ids are joined as text: 2 and "2" are one id, "001" and "1" are two."""
@@ -169,7 +172,13 @@ def read_golds(content: object, where: str) -> tuple[str | None, dict[str, str]]
             raise InputError(f"{where}: id {id!r} occurs more than once")
         outputs[id] = output
     task = _object(content, where).get("task")
-    return (str(task).replace("-", "_") if task is not None else None), outputs
+    name = None if task is None else " ".join(whole(str(task)).replace("-", "_").split())
+    return name, outputs
+
+
+def whole(text: str) -> str:
+    """Halves of characters, which JSON can spell but no file can hold, are replaced."""
+    return text if text.isascii() else _HALF.sub("\ufffd", text)
 
 
 def _gold(row: object, place: str) -> tuple[str, str]:
@@ -179,7 +188,7 @@ def _gold(row: object, place: str) -> tuple[str, str]:
         raise InputError(f"{place}: its `id` must be text or a whole number, not {id!r}")
     if isinstance(output, bool) or not isinstance(output, str | int | float):
         raise InputError(f"{place} (id {id!r}): its `output` must be text, not {output!r}")
-    return str(id), str(output)
+    return whole(str(id)), whole(str(output))
 
 
 def some(ids: Sequence[str], most: int = 5) -> str:

@@ -92,7 +92,10 @@ class Files:
 
     def questions(self) -> Iterator[Any]:
         """One by one: a questions file may be larger than memory."""
-        hashing = Hashing(self.questions_file)
+        try:
+            hashing = Hashing(self.questions_file)
+        except OSError as error:
+            raise InputError(f"{self.questions_file} cannot be read ({error.strerror})") from error
         yield from read_objects(self.questions_file, hashing)
         self._hashes.append(hashing.digest.hexdigest())
 

@@ -48,6 +48,10 @@ class LampTask:
         """The item's text."""
         return self.body(item)
 
+    def answer_text(self, item: ProfileItem) -> str | None:
+        """None: that a profile holds the right label is no leak."""
+        return None
+
     def entry(self, item: ProfileItem, body: str) -> str:
         """The words shown around an item's body; each task has its own."""
         raise NotImplementedError
@@ -105,6 +109,10 @@ class Titled(Written):
     def body(self, item: ProfileItem) -> str:
         """The text that bears the title."""
         return item.fields["text"]
+
+    def answer_text(self, item: ProfileItem) -> str | None:
+        """The title."""
+        return item.fields["title"]
 
     def entry(self, item: ProfileItem, body: str) -> str:
         """`"{title}" is the title for "{text}" `."""

@@ -25,6 +25,10 @@ class Lamp5(Written):
         """The abstract."""
         return item.fields["abstract"]
 
+    def answer_text(self, item: ProfileItem) -> str | None:
+        """The title."""
+        return item.fields["title"]
+
     def entry(self, item: ProfileItem, body: str) -> str:
         """`"{title}" is a title for "{abstract}" `."""
         return f'"{item.fields["title"]}" is a title for "{body}" '

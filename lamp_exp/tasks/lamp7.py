@@ -26,6 +26,10 @@ class Lamp7(Written):
         """The tweet."""
         return item.fields["text"]
 
+    def answer_text(self, item: ProfileItem) -> str | None:
+        """The tweet."""
+        return item.fields["text"]
+
     def entry(self, item: ProfileItem, body: str) -> str:
         """The quoted tweet."""
         return f'"{body}" '

@@ -1,0 +1,74 @@
+"""Golds as `check` reads them: what can be used is, and what cannot is found."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+
+from lamp_exp.data.findings import Findings
+from lamp_exp.data.source import Files, read_json
+from lamp_exp.types import InputError, Task
+
+_HALF = re.compile("[\ud800-\udfff]")
+
+
+def usable_golds(files: Files, task: Task, part: str, findings: Findings) -> dict[str, str] | None:
+    """The golds that can be read, by id; None where there is no use of them."""
+    file = files.outputs_file
+    if not file.exists():
+        code = "golds_not_public" if part == "test" else "golds_absent"
+        findings.add(code, file=file.name)
+        return None
+    try:
+        content = read_json(file)
+    except InputError as error:
+        findings.add("golds_unreadable", error=short(error).removeprefix(f"{file} "))
+        return None
+    if not isinstance(content, dict) or not isinstance(content.get("golds"), list):
+        shape = 'must be {"task": "LaMP_n", "golds": [{"id", "output"}, ...]}'
+        findings.add("golds_unreadable", error=shape)
+        return None
+    named = content.get("task")
+    if named is not None and (not is_id(named) or str(named).replace("-", "_") != task.name):
+        findings.add("golds_of_other_task", named=short(repr(named) if is_id(named) else "no text"))
+    golds: dict[str, str] = {}
+    for number, row in enumerate(content["golds"], 1):
+        _gold(row, number, task, golds, findings)
+    return golds
+
+
+def _gold(row: object, number: int, task: Task, golds: dict[str, str], findings: Findings) -> None:
+    id, output = (row.get("id"), row.get("output")) if isinstance(row, dict) else (None, None)
+    if not is_id(id) or isinstance(output, bool) or not isinstance(output, str | int | float):
+        findings.add("golds_malformed", at={"gold number": str(number)})
+        return
+    at = {"gold": str(id)}
+    if str(id) in golds:
+        findings.add("golds_repeated", at=at)
+    if not task.readable(str(output)):
+        findings.add("golds_impossible", at=at)
+    golds[str(id)] = whole(str(output), findings)
+
+
+def is_id(value: object) -> bool:
+    """Whether it can be an id: text or a whole number."""
+    return isinstance(value, str | int) and not isinstance(value, bool)
+
+
+def is_blank(value: object) -> bool:
+    """Whether it is no value at all: null, or a text without a visible character."""
+    return value is None or (isinstance(value, str) and not value.strip())
+
+
+def whole(text: str, findings: Findings) -> str:
+    """A text whose halves of characters are replaced, as loading does."""
+    if text.isascii() or not _HALF.search(text):
+        return text
+    findings.add("characters_broken")
+    return _HALF.sub("\ufffd", text)
+
+
+def short(text: object) -> str:
+    """The beginning of a text that may be huge, on one line and fit for any screen."""
+    printable = str(text)[:1000].encode("utf-8", "replace").decode()
+    return textwrap.shorten(printable, 300, placeholder=" …")
