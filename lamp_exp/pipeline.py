@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm
 
-from lamp_exp.data import Part, is_own_item, load
+from lamp_exp.data import Part, load, own_items
 from lamp_exp.record import RunFolder, training_settings
 from lamp_exp.types import (
     Augmentation,
@@ -305,7 +305,7 @@ def progress(values: Iterable[T], total: int, label: str) -> Iterable[T]:
 
 
 def _count_example(task: Task, outcome: Outcome, example: Example) -> None:
-    own = [item for item in example.profile if is_own_item(task, example.input, item)]
+    own = own_items(task, example.input, example.profile)
     outcome.profile_sizes.append(len(example.profile))
     outcome.counts.update(
         questions=1,

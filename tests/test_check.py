@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from lamp_exp.data import check, is_own_item, load
+from lamp_exp.data import check, load, own_items
 from lamp_exp.data.findings import ERROR, KINDS
 from lamp_exp.tasks import all_tasks
 from lamp_exp.tasks.lamp1 import Lamp1
@@ -234,12 +234,13 @@ def test_the_paper_asked_about_is_found_in_lamp_1_and_equal_ids_are_no_leak():
         ("Another", False),
     ]:
         fields = {"title": title, "abstract": "My own paper"}
-        assert is_own_item(task, input, ProfileItem("1", fields)) is own
-    assert not is_own_item(task, "odd words", ProfileItem("1", {"title": "", "abstract": ""}))
+        assert bool(own_items(task, input, [ProfileItem("1", fields)])) is own
+    assert not own_items(task, "odd words", [ProfileItem("1", {"title": "", "abstract": ""})])
     long = "the same beginning " * 20
     for end in ("a", "b"):
         row = ProfileItem("1", {"text": f"{long} {end}"})
-        assert is_own_item(Lamp7(), f"{Lamp7.instruction} {long} A", row) is (end == "a")
+        found = own_items(Lamp7(), f"{Lamp7.instruction} {long} A", [row])
+        assert bool(found) is (end == "a")
 
 
 def test_a_size_other_than_the_published_is_told(data_dir: Callable[..., Path]):

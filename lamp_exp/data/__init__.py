@@ -1,6 +1,6 @@
 """Questions with their profiles and golds, from files of the official layout or made up."""
 
-from lamp_exp.data.leaks import is_own_item
+from lamp_exp.data.leaks import own_items
 from lamp_exp.data.load import Part, load
 
-__all__ = ["Part", "is_own_item", "load"]
+__all__ = ["Part", "load", "own_items"]

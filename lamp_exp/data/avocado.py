@@ -39,7 +39,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from lamp_exp.data.parse import some
+from lamp_exp.data.parse import is_id, some
 from lamp_exp.data.stream import Hashing, read_objects
 from lamp_exp.types import InputError, Task
 
@@ -166,7 +166,7 @@ class PartFiles:
         """The questions as downloaded, one by one; InputError for what is none."""
         for number, row in enumerate(read_objects(self.source, Hashing(self.source)), 1):
             place = f"{self.source}: question {number}"
-            if isinstance(row.get("id"), bool) or not isinstance(row.get("id"), str | int):
+            if not is_id(row.get("id")):
                 raise InputError(f"{place}: its `id` must be text or a whole number")
             _need_text(row, "input", place)
             if not isinstance(row.get("profile"), list):

@@ -19,9 +19,9 @@ from tqdm import tqdm
 
 from lamp_exp.data.dates import parse_date
 from lamp_exp.data.findings import Findings
-from lamp_exp.data.golds import is_blank, is_id, short, usable_golds, whole
-from lamp_exp.data.leaks import is_own_item, same_text
-from lamp_exp.data.parse import MISWORDED_SHARE
+from lamp_exp.data.golds import is_blank, short, usable_golds, whole
+from lamp_exp.data.leaks import own_items, same_text
+from lamp_exp.data.parse import MISWORDED_SHARE, is_id, is_value
 from lamp_exp.data.source import Files
 from lamp_exp.data.stream import Hashing, read_objects
 from lamp_exp.data.view import MISWORDED
@@ -138,7 +138,7 @@ class _Examiner:
 
     def _input(self, row: Mapping[str, Any], at: Place) -> str:
         value = row.get("input")
-        if isinstance(value, bool) or not isinstance(value, str | int | float):
+        if not is_value(value):
             self.add("inputs_missing", at=at)
             return ""
         if not self.task.well_worded(str(value)):
@@ -190,7 +190,7 @@ class _Examiner:
         if value is None:
             self.add("fields_null", at=at)
             return ""
-        if isinstance(value, bool) or not isinstance(value, str | int | float):
+        if not is_value(value):
             self.add("fields_malformed", at=at, field=name)
             return None
         return self.whole(str(value))
@@ -207,7 +207,7 @@ class _Examiner:
             return None
 
     def _leaks(self, input: str, items: Sequence[ProfileItem], at: Place) -> None:
-        own = [item for item in items if is_own_item(self.task, input, item)]
+        own = own_items(self.task, input, items)
         if own:
             self.add("own_items", at={**at, "item": own[0].id})
         gold = (self.golds or {}).get(at["question"])

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import textwrap
 
+from lamp_exp.data import parse
 from lamp_exp.data.findings import Findings
+from lamp_exp.data.parse import is_id, is_value
 from lamp_exp.data.source import Files, read_json
 from lamp_exp.types import InputError, Task
-
-_HALF = re.compile("[\ud800-\udfff]")
 
 
 def usable_golds(files: Files, task: Task, part: str, findings: Findings) -> dict[str, str] | None:
@@ -39,7 +38,7 @@ def usable_golds(files: Files, task: Task, part: str, findings: Findings) -> dic
 
 def _gold(row: object, number: int, task: Task, golds: dict[str, str], findings: Findings) -> None:
     id, output = (row.get("id"), row.get("output")) if isinstance(row, dict) else (None, None)
-    if not is_id(id) or isinstance(output, bool) or not isinstance(output, str | int | float):
+    if not is_id(id) or not is_value(output):
         findings.add("golds_malformed", at={"gold number": str(number)})
         return
     at = {"gold": str(id)}
@@ -50,11 +49,6 @@ def _gold(row: object, number: int, task: Task, golds: dict[str, str], findings:
     golds[str(id)] = whole(str(output), findings)
 
 
-def is_id(value: object) -> bool:
-    """Whether it can be an id: text or a whole number."""
-    return isinstance(value, str | int) and not isinstance(value, bool)
-
-
 def is_blank(value: object) -> bool:
     """Whether it is no value at all: null, or a text without a visible character."""
     return value is None or (isinstance(value, str) and not value.strip())
@@ -62,10 +56,10 @@ def is_blank(value: object) -> bool:
 
 def whole(text: str, findings: Findings) -> str:
     """A text whose halves of characters are replaced, as loading does."""
-    if text.isascii() or not _HALF.search(text):
-        return text
-    findings.add("characters_broken")
-    return _HALF.sub("\ufffd", text)
+    kept = parse.whole(text)
+    if kept != text:
+        findings.add("characters_broken")
+    return kept
 
 
 def short(text: object) -> str:

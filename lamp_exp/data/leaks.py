@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from lamp_exp.types import ProfileItem, Task
 
 _HEAD = 100  # characters that tell nearly all texts apart
 
 
-def is_own_item(task: Task, input: str, item: ProfileItem) -> bool:
-    """Whether an item is what the question asks about: the same text.
+def own_items(task: Task, input: str, items: Iterable[ProfileItem]) -> list[ProfileItem]:
+    """The items that are what the question asks about: the same text.
 
     Equal ids alone are no leak, and neither are two blank texts.
     """
-    return same_text(task.own_text(input), task.own_item_text(item))
+    own = task.own_text(input)
+    return [item for item in items if same_text(own, task.own_item_text(item))]
 
 
 def same_text(one: str, other: str) -> bool:

@@ -103,19 +103,20 @@ class Reader:
         if value is None and name != "input":
             self.counts["null_fields"] += 1
             return ""
-        if isinstance(value, bool) or not isinstance(value, str | int | float):
+        if not is_value(value):
             raise InputError(f"{place}: `{name}` must be text, not {type(value).__name__}")
         return self._whole(str(value))
 
     def _whole(self, text: str) -> str:
         kept = whole(text)
-        self.counts["texts_with_broken_characters"] += kept != text
+        if kept != text:
+            self.counts["texts_with_broken_characters"] += 1
         return kept
 
     def _id(self, row: Json, place: str, remember: bool = True) -> str:
         """Ids are joined as text: 2 and "2" are one id, "001" and "1" are two."""
         value = row.get("id")
-        if isinstance(value, bool) or not isinstance(value, str | int):
+        if not is_id(value):
             raise InputError(f"{place}: its `id` must be text or a whole number, not {value!r}")
         if remember and isinstance(value, int):
             self.numeric_ids.add(str(value))
@@ -176,6 +177,16 @@ def read_golds(content: object, where: str) -> tuple[str | None, dict[str, str]]
     return name, outputs
 
 
+def is_id(value: object) -> bool:
+    """Whether it can be an id: text or a whole number."""
+    return isinstance(value, str | int) and not isinstance(value, bool)
+
+
+def is_value(value: object) -> bool:
+    """Whether it can stand for a text: text or a number."""
+    return isinstance(value, str | int | float) and not isinstance(value, bool)
+
+
 def whole(text: str) -> str:
     """Halves of characters, which JSON can spell but no file can hold, are replaced."""
     return text if text.isascii() else _HALF.sub("\ufffd", text)
@@ -184,9 +195,9 @@ def whole(text: str) -> str:
 def _gold(row: object, place: str) -> tuple[str, str]:
     gold = _object(row, place)
     id, output = gold.get("id"), gold.get("output")
-    if isinstance(id, bool) or not isinstance(id, str | int):
+    if not is_id(id):
         raise InputError(f"{place}: its `id` must be text or a whole number, not {id!r}")
-    if isinstance(output, bool) or not isinstance(output, str | int | float):
+    if not is_value(output):
         raise InputError(f"{place} (id {id!r}): its `output` must be text, not {output!r}")
     return whole(str(id)), whole(str(output))
 

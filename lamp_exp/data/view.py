@@ -12,7 +12,7 @@ from datetime import datetime
 from random import Random
 
 from lamp_exp.data.dates import parse_date
-from lamp_exp.data.leaks import is_own_item
+from lamp_exp.data.leaks import own_items
 from lamp_exp.data.store import Store
 from lamp_exp.types import Example, InputError, ProfileItem, Shape, Task
 
@@ -53,7 +53,8 @@ class View:
         if self.before is not None:
             items = [item for item in items if item.date is not None and item.date < self.before]
         if options.own_items == "remove":
-            items = [item for item in items if not is_own_item(self.task, example.input, item)]
+            own = {item.id for item in own_items(self.task, example.input, items)}
+            items = [item for item in items if item.id not in own]
         if options.max_items is not None:
             items = _kept(items, options.max_items, options.keep)
         input = example.input

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from lamp_exp.data.parse import read_golds
+from lamp_exp.data.parse import is_id, read_golds
 from lamp_exp.data.stream import Broken, objects
 
 HEAD = 2**20  # bytes in which a web page shows that it is one
@@ -66,7 +66,7 @@ def check_outputs(path: Path) -> None:
 def _refuse_odd(question: dict[str, Any]) -> None:
     """What makes an object a question, of whatever task."""
     id, profile = question.get("id"), question.get("profile")
-    if isinstance(id, bool) or not isinstance(id, str | int):
+    if not is_id(id):
         raise Broken(f"its `id` must be text or a whole number, not {id!r}")
     if "input" not in question:
         raise Broken("it has no `input`")
