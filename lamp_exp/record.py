@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
-import os
 import platform
 import resource
 import shutil
@@ -28,6 +27,7 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
+from lamp_exp.files import replace_folder, write_whole
 from lamp_exp.types import Hit, InputError, Prediction, Prompt, Scores
 
 RESULT = "result.json"
@@ -79,8 +79,7 @@ class RunFolder:
 
     def replace(self, finished: RunFolder) -> None:
         """Takes the place of a finished run."""
-        shutil.rmtree(finished.path)
-        self.path.rename(finished.path)
+        replace_folder(self.path, finished.path)
 
     @property
     def finished(self) -> bool:
@@ -186,11 +185,8 @@ def _write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Writes beside and renames, so that a reader never sees half a file."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    text = json.dumps(content, ensure_ascii=False, indent=1)
-    beside.write_text(text + "\n", encoding="utf-8")
-    beside.replace(path)
+    """Whole or not at all."""
+    write_whole(path, [json.dumps(content, ensure_ascii=False, indent=1), "\n"])
 
 
 def versions() -> dict[str, str]:

@@ -41,6 +41,7 @@ from tqdm import tqdm
 
 from lamp_exp.data.parse import is_id, some
 from lamp_exp.data.stream import Hashing, read_objects
+from lamp_exp.files import json_list
 from lamp_exp.types import InputError, Task
 
 Json = Mapping[str, Any]
@@ -254,7 +255,7 @@ class Completion:
     def write(self) -> bool:
         """Replaces the part's files, if they can be whole; says whether."""
         with _beside(self.part.questions) as questions, _beside(self.part.outputs) as outputs:
-            _write(questions, _json_list(self.rows()))
+            _write(questions, json_list(self.rows()))
             if not self.counts["questions"] or (self.missing and not self.drop):
                 return False
             _write(outputs, [json.dumps({"task": TASK, "golds": self.golds}, ensure_ascii=False)])
@@ -330,14 +331,6 @@ def _write(path: Path, pieces: Iterable[str]) -> None:
         file.writelines(pieces)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _json_list(rows: Iterable[Json]) -> Iterator[str]:
-    lead = "["
-    for row in rows:
-        yield lead + json.dumps(row, ensure_ascii=False)
-        lead = ", "
-    yield "]" if lead == ", " else "[]"
 
 
 def _copy(path: Path, to: Path) -> None:

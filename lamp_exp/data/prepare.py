@@ -16,7 +16,8 @@ from tqdm import tqdm
 
 from lamp_exp.data.parse import Reader
 from lamp_exp.data.source import Source, find_source
-from lamp_exp.data.store import FORMAT, META, Store, Writer, replace_folder
+from lamp_exp.data.store import FORMAT, META, Store, Writer
+from lamp_exp.files import replace_folder
 from lamp_exp.types import Example, InputError, Task
 
 

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -233,14 +231,3 @@ class Examples(Sequence[Example]):
     def column(self, name: str) -> list[Any]:
         """`id`, `user` or `target` of all questions, without their profiles."""
         return self.store.column(name, self.rows)
-
-
-def replace_folder(made: Path, place: Path) -> None:
-    """Moves a finished folder to its place; what lay there before is gone."""
-    if place.exists():
-        old = place.with_name(f"{place.name}.old-{os.getpid()}")
-        place.rename(old)
-        made.rename(place)
-        shutil.rmtree(old)
-    else:
-        made.rename(place)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from lamp_exp.data import sample
+from lamp_exp.files import json_list, write_whole
 from lamp_exp.types import InputError, Task
 
 
@@ -55,27 +55,8 @@ def write_part(task: Task, split: str, part: str, size: sample.Size, out: Path) 
             golds.append({"id": row["id"], "output": gold})
             yield row
 
-    _write_list(folder / f"{part}_questions.json", questions())
+    write_whole(folder / f"{part}_questions.json", json_list(questions()))
     if part != "test":
         content = json.dumps({"task": task.name, "golds": golds}, ensure_ascii=False)
-        _replace(folder / f"{part}_outputs.json", [content])
+        write_whole(folder / f"{part}_outputs.json", [content])
     return folder / f"{part}_questions.json"
-
-
-def _write_list(path: Path, rows: Iterable[Any]) -> None:
-    def pieces() -> Iterator[str]:
-        lead = "["
-        for row in rows:
-            yield lead + json.dumps(row, ensure_ascii=False)
-            lead = ", "
-        yield "]" if lead == ", " else "[]"
-
-    _replace(path, pieces())
-
-
-def _replace(path: Path, pieces: Iterable[str]) -> None:
-    """Writes beside and renames, so that nobody reads half a file."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    with beside.open("w", encoding="utf-8") as file:
-        file.writelines(pieces)
-    beside.replace(path)
