@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lamp_exp.data import download, load
+from lamp_exp.data import load
 from lamp_exp.types import InputError
 from tests.file_server import (
     DEV,
@@ -28,6 +28,11 @@ from tests.file_server import (
     words,
 )
 
+FOLDERS = {  # where the server has the files of each task
+    "lamp1": "LaMP_1", "lamp2": "LaMP_2/new", "lamp2_news": "LaMP_2", "lamp3": "LaMP_3",
+    "lamp4": "LaMP_4", "lamp5": "LaMP_5", "lamp6": "LaMP_6", "lamp7": "LaMP_7",
+}  # fmt: skip
+
 
 @pytest.fixture
 def server() -> Iterator[Server]:
@@ -36,14 +41,14 @@ def server() -> Iterator[Server]:
 
 
 def test_the_folders_are_those_of_the_tasks():
-    assert {name: task.folders[0] for name, task in TASKS.items()} == download.FOLDERS
+    assert {name: task.folders[0] for name, task in TASKS.items()} == FOLDERS
 
 
 def test_everything_lands_where_the_loader_finds_it(
     server: Server, tmp_path: Path, capsys, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
-    for name, folder in download.FOLDERS.items():
+    for name, folder in FOLDERS.items():
         for split in ("user", "time"):
             for part in ("train", "dev", "test"):
                 base = f"{'time/' if split == 'time' else ''}{folder}/{part}/{part}"
@@ -116,8 +121,8 @@ def test_without_a_size_to_compare_with_the_content_decides(server: Server, tmp_
 
 
 def test_the_news_may_be_missing_unless_named(server: Server, tmp_path: Path, capsys):
-    for name in set(download.FOLDERS) - {"lamp2_news"}:
-        base = f"{download.FOLDERS[name]}/dev/dev"
+    for name in set(FOLDERS) - {"lamp2_news"}:
+        base = f"{FOLDERS[name]}/dev/dev"
         both = made(name, "user", "dev", 1)
         server.files[f"{base}_questions.json"], server.files[f"{base}_outputs.json"] = both
     assert call(*words(server, tmp_path, "--split", "user", "--part", "dev")) == 0

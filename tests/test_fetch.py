@@ -281,9 +281,10 @@ def test_two_downloads_at_once_are_one(server: Server, tmp_path: Path, capsys):
 COMMAND = """
 import argparse
 from lamp_exp.data import download
+from lamp_exp.tasks import all_tasks
 parser = argparse.ArgumentParser()
 download.add_arguments(parser)
-raise SystemExit(download.run(parser.parse_args(), {}))
+raise SystemExit(download.run(parser.parse_args(), all_tasks()))
 """
 
 

@@ -39,6 +39,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from lamp_exp.data.options import PARTS, SPLITS
 from lamp_exp.data.parse import is_id, some
 from lamp_exp.data.stream import Hashing, read_objects
 from lamp_exp.files import json_list
@@ -47,8 +48,6 @@ from lamp_exp.types import InputError, Task
 Json = Mapping[str, Any]
 
 TASK = "LaMP_6"
-SPLITS = ("user", "time")
-PARTS = ("train", "dev", "test")
 INSTRUCTION = "Generate a subject for the following email:"  # as lamp_exp.tasks.lamp6 has it
 MISSING = "missing_mails.txt"
 # One word with a digit, such as 026-003413-EM.txt; possibly below a folder.

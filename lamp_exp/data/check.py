@@ -16,15 +16,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lamp_exp.data.compare import PARTS, compare_parts, compare_size
+from lamp_exp.data.compare import compare_parts, compare_size
 from lamp_exp.data.examine import Examined, Measure, Target, examine
 from lamp_exp.data.findings import ERROR, NOTE, WARNING, Finding
 from lamp_exp.data.golds import short
+from lamp_exp.data.options import PARTS, SPLITS, chosen
 from lamp_exp.data.source import Files
 from lamp_exp.data.stream import Hashing, read_objects
 from lamp_exp.types import InputError, Task
 
-SPLITS = ("user", "time")
 STYLES = {ERROR: "red", WARNING: "yellow", NOTE: "dim"}
 PEEK = 20  # questions that tell the two LaMP-2 apart
 
@@ -64,15 +64,11 @@ def run(options: argparse.Namespace, tasks: Mapping[str, Task]) -> int:
 
 def find_targets(options: argparse.Namespace, tasks: Mapping[str, Task]) -> list[Target]:
     """The parts to check; one that was asked for by name must be there."""
-    unknown = [name for name in options.task or () if name not in tasks]
-    if unknown:
-        raise InputError(f"--task {short(unknown[0])}: choose from {', '.join(tasks)}")
     by_name = bool(options.task and options.split and options.part)
-    splits, parts = options.split or SPLITS, options.part or PARTS
     wanted = itertools.product(
-        [option for option in tasks if option in (options.task or tasks)],
-        [split for split in SPLITS if split in splits],
-        [part for part in PARTS if part in parts],
+        chosen("task", [short(name) for name in options.task or ()], tasks),
+        chosen("split", options.split, SPLITS),
+        chosen("part", options.part, PARTS),
     )
     by_file: dict[Path, list[Target]] = {}
     for option, split, part in wanted:

@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 from lamp_exp.data.examine import Examined
+from lamp_exp.data.options import PARTS
 
-PARTS = ("train", "dev", "test")
 # Questions of each part, by the task's option and the split.
 SIZES = {
     ("lamp1", "user"): (9682, 2500, 2500), ("lamp1", "time"): (6542, 1500, 1500),

@@ -5,29 +5,24 @@ from __future__ import annotations
 import argparse
 import math
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import httpx2
 
 from lamp_exp import __version__
 from lamp_exp.data.fetch import Fetcher, Outcome, Wanted
+from lamp_exp.data.options import PARTS, SPLITS, chosen
 from lamp_exp.data.retry import Patience
 from lamp_exp.types import InputError, Task
 
 MIRROR = "https://ciir.cs.umass.edu/downloads/LaMP"
-FOLDERS = {  # where the server has the files of each task
-    "lamp1": "LaMP_1", "lamp2": "LaMP_2/new", "lamp2_news": "LaMP_2", "lamp3": "LaMP_3",
-    "lamp4": "LaMP_4", "lamp5": "LaMP_5", "lamp6": "LaMP_6", "lamp7": "LaMP_7",
-}  # fmt: skip
-SPLITS = ("user", "time")
-PARTS = ("train", "dev", "test")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the verb."""
     add = parser.add_argument
-    tasks = f"{', '.join(FOLDERS)}; several allowed, by default all"
+    tasks = "lamp1 ... lamp7, lamp2_news; several allowed, by default all"
     add("--task", nargs="+", action="extend", metavar="TASK", help=tasks)
     add("--split", nargs="+", action="extend", metavar="SPLIT", help="user or time (both)")
     add("--part", nargs="+", action="extend", metavar="PART", help="train, dev or test (all)")
@@ -39,9 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--force", action="store_true", help="download again what is there")
 
 
-def run(options: argparse.Namespace, _tasks: Mapping[str, Task]) -> int:
+def run(options: argparse.Namespace, tasks: Mapping[str, Task]) -> int:
     """Downloads what is asked for, one file at a time; 0 if all of it is there in the end."""
-    wanted, mirror = wanted_files(options), _mirror(options.mirror)
+    wanted, mirror = wanted_files(options, tasks), _mirror(options.mirror)
     if options.retries < 0:
         raise InputError(f"--retries {options.retries}: give 0 or more")
     for name, seconds in (("timeout", options.timeout), ("wait", options.wait)):
@@ -57,19 +52,21 @@ def run(options: argparse.Namespace, _tasks: Mapping[str, Task]) -> int:
         return report([fetcher.bring(file) for file in wanted])
 
 
-def wanted_files(options: argparse.Namespace) -> list[Wanted]:
-    """All files that the options name; the outputs of test are not public."""
+def wanted_files(options: argparse.Namespace, tasks: Mapping[str, Task]) -> list[Wanted]:
+    """All files that the options name; the outputs of test are not public.
+
+    The server has them where the loader looks first.
+    """
     named = options.task or ()
-    tasks = _chosen("task", named, FOLDERS)
     return [
         Wanted(
-            path=f"{'time/' * (split == 'time')}{FOLDERS[task]}/{part}/{part}_{kind}.json",
+            path=f"{'time/' * (split == 'time')}{tasks[task].folders[0]}/{part}/{part}_{kind}.json",
             optional=task == "lamp2_news" and task not in named,  # deprecated
             changes=task == "lamp6",
         )
-        for task in tasks
-        for split in _chosen("split", options.split, SPLITS)
-        for part in _chosen("part", options.part, PARTS)
+        for task in chosen("task", named, tasks)
+        for split in chosen("split", options.split, SPLITS)
+        for part in chosen("part", options.part, PARTS)
         for kind in ("questions", "outputs")
         if (part, kind) != ("test", "outputs")
     ]
@@ -83,13 +80,6 @@ def report(outcomes: Sequence[Outcome]) -> int:
     states = Counter(outcome.state for outcome in outcomes)
     print(", ".join(f"{count} {state}" for state, count in sorted(states.items())))
     return 1 if states["failed"] else 0
-
-
-def _chosen(option: str, given: Sequence[str] | None, known: Collection[str]) -> list[str]:
-    odd = [name for name in given or () if name not in known]
-    if odd:
-        raise InputError(f"--{option} {odd[0]}: choose from {', '.join(known)}")
-    return [name for name in known if not given or name in given]
 
 
 def _mirror(address: str) -> str:

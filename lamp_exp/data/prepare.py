@@ -14,6 +14,7 @@ from pathlib import Path
 from filelock import FileLock
 from tqdm import tqdm
 
+from lamp_exp.data.options import PARTS, SPLITS, chosen
 from lamp_exp.data.parse import Reader
 from lamp_exp.data.source import Source, find_source
 from lamp_exp.data.store import FORMAT, META, Store, Writer
@@ -25,22 +26,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Which parts, and where the stores lie."""
     parser.add_argument("--data-dir", required=True, help="where the official files lie")
     parser.add_argument("--task", action="append", help="lamp1 … (repeatable; default: all there)")
-    parser.add_argument("--split", action="append", choices=["user", "time"])
-    parser.add_argument("--part", action="append", choices=["train", "dev", "test"])
+    parser.add_argument("--split", action="append", choices=SPLITS)
+    parser.add_argument("--part", action="append", choices=PARTS)
     kept = "where stores are kept, a run's output_dir/.cache (default: outputs/.cache)"
     parser.add_argument("--cache-dir", type=Path, default=Path("outputs/.cache"), help=kept)
 
 
 def run(options: argparse.Namespace, tasks: Mapping[str, Task]) -> int:
     """Prepares what is there; a part that was asked for by name must be there."""
-    unknown = [name for name in options.task or () if name not in tasks]
-    if unknown:
-        raise InputError(f"--task {unknown[0]} does not exist: choose one of {', '.join(tasks)}")
     done: set[str] = set()
     failed: dict[str, InputError] = {}
-    for task in [tasks[name] for name in options.task or tasks]:
-        for split in options.split or ("user", "time"):
-            for part in options.part or ("train", "dev", "test"):
+    for task in [tasks[name] for name in chosen("task", options.task, tasks)]:
+        for split in options.split or SPLITS:
+            for part in options.part or PARTS:
                 _prepare_one(options, (task, split, part), done, failed)
     if not done and not failed:
         raise InputError(f"no part that was asked for lies below {options.data_dir}")

@@ -14,6 +14,7 @@ from datetime import date, timedelta
 from random import Random
 from typing import Any
 
+from lamp_exp.data.options import PARTS
 from lamp_exp.data.words import ADJECTIVES, ENDINGS, OPENINGS, PLACES, TASTES, TOPICS, VERBS
 from lamp_exp.types import Task, Writing
 
@@ -62,8 +63,9 @@ def _question(
     chance = Random(f"{VERSION}:{size.seed}:{split}:{user}")
     taste = _taste(chance)
     later = Random(f"{VERSION}:{size.seed}:{split}:{part}:{user}")
-    order = _topic_order(chance, later, size, timed, ("train", "dev", "test").index(part))
-    id = f"{'123'[('train', 'dev', 'test').index(part)]}{number:05d}"
+    step = PARTS.index(part)
+    order = _topic_order(chance, later, size, timed, step)
+    id = f"{step + 1}{number:05d}"
     items = []
     for position, topic in enumerate(order[:-1]):
         written = Random(f"{VERSION}:{size.seed}:{split}:{user}:{position}")

@@ -11,6 +11,7 @@ from typing import Any
 from tqdm import tqdm
 
 from lamp_exp.data import sample
+from lamp_exp.data.options import PARTS, SPLITS, chosen
 from lamp_exp.files import json_list, write_whole
 from lamp_exp.types import InputError, Task
 
@@ -19,8 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to make, how much of it, and where."""
     parser.add_argument("--out", type=Path, required=True, help="the data folder to write")
     parser.add_argument("--task", action="append", help="lamp1 … (repeatable; default: all)")
-    parser.add_argument("--split", action="append", choices=["user", "time"])
-    parser.add_argument("--part", action="append", choices=["train", "dev", "test"])
+    parser.add_argument("--split", action="append", choices=SPLITS)
+    parser.add_argument("--part", action="append", choices=PARTS)
     parser.add_argument("--questions", type=int, help="of each part (default: 2000, 300, 300)")
     parser.add_argument("--items", type=int, default=sample.Size().items, help="of a profile, mean")
     parser.add_argument("--words", type=int, default=sample.Size().words, help="of a text")
@@ -32,12 +33,9 @@ def run(options: argparse.Namespace, tasks: Mapping[str, Task]) -> int:
     size = sample.Size(options.questions, options.items, options.words, options.seed)
     if min(size.questions or 1, size.items + 1, size.words) < 1:
         raise InputError("--questions and --words must be at least 1, --items at least 0")
-    chosen = options.task or list(tasks)
-    for name in chosen:
-        if name not in tasks:
-            raise InputError(f"--task {name} does not exist: choose one of {', '.join(tasks)}")
-        for split in options.split or ["user", "time"]:
-            for part in options.part or ["train", "dev", "test"]:
+    for name in chosen("task", options.task, tasks):
+        for split in options.split or SPLITS:
+            for part in options.part or PARTS:
                 print(write_part(tasks[name], split, part, size, options.out))
     return 0
 
