@@ -21,8 +21,6 @@ from lamp_exp.pipeline import Mode, Plan
 from lamp_exp.types import InputError, ModelSettings, ProfileOptions, Shape, Training
 
 EXTRAS = {"openai": "openai", "gguf": "gguf", "peft": "lora"}  # package: our extra that brings it
-
-
 LOWEST = {
     "k": 0, "max_length": 1, "max_new_tokens": 1, "predict_batch_size": 1, "limit": 1, "seed": 0,
     "profile.max_items": 0, "training.batch_size": 1, "training.lora_rank": 1,
@@ -115,6 +113,7 @@ def make_plan(cfg: DictConfig, choices: dict[str, str], answers: Any) -> Plan:
 
     `choices` are the names of the chosen group options; `answers` keeps what an API answered.
     """
+    values = plain(cfg)
     check(cfg)
     mode: Mode = cfg.mode
     settings = ModelSettings(
@@ -149,7 +148,7 @@ def make_plan(cfg: DictConfig, choices: dict[str, str], answers: Any) -> Plan:
             seed=cfg.seed or 0,
         ),
         choices=choices,
-        settings=plain(cfg),
+        settings=values,
     )
 
 
@@ -166,12 +165,11 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
 
 def build(cfg: DictConfig, group: str, **given: Any) -> Any:
     """The component that a group's YAML describes, with objects that only Python can give."""
-    return recipe(cfg, group, **given)(**given)
+    return recipe(cfg, group)(**given)
 
 
-def recipe(cfg: DictConfig, group: str, **given: Any) -> partial[Any]:
-    """What builds a component; unknown and missing options are refused here."""
-    plain(cfg)
+def recipe(cfg: DictConfig, group: str) -> partial[Any]:
+    """What builds a component; options that it does not have are refused here."""
     try:
         made: partial[Any] = instantiate(cfg[group], _partial_=True, _convert_="all")
     except InstantiationException as error:

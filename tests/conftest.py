@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,14 @@ def settings(**changes: Any) -> ModelSettings:
     return ModelSettings(**given)
 
 
+def trainer(**options: Any) -> Any:
+    """A quiet trainer on the CPU."""
+    import pytorch_lightning
+
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    return pytorch_lightning.Trainer(**{"accelerator": "cpu", **quiet, **options})
+
+
 def example(id: str, input: str, *items: dict[str, str], target: str | None = None) -> Example:
     """A question whose items are numbered 0, 1, …"""
     profile = tuple(ProfileItem(str(n), item) for n, item in enumerate(items))
@@ -96,6 +104,15 @@ def data_dir(tmp_path: Path) -> Callable[..., Path]:
         return tmp_path / "data"
 
     return write
+
+
+@pytest.fixture
+def server() -> Iterator[Any]:
+    """A real server on the loopback, which can misbehave in many ways."""
+    from tests.file_server import serving
+
+    with serving() as server:
+        yield server
 
 
 class Words:

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import pytorch_lightning as pl
 import torch
 from tokenizers.processors import TemplateProcessing
 from transformers import (
@@ -23,7 +22,7 @@ from lamp_exp.models.causal import Causal
 from lamp_exp.models.text_model import IGNORED
 from lamp_exp.tasks.lamp4 import Lamp4
 from lamp_exp.types import InputError, Lesson, Prompt, Training
-from tests.conftest import TINY, settings
+from tests.conftest import TINY, settings, trainer
 
 CHAT = (
     "{{ bos_token }}{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}\n"
@@ -88,15 +87,6 @@ def lesson(path: Path, epochs: int = 1, count: int = 12) -> Lesson:
     texts = [("the old rose", "the rose"), ("the singer", "the singer meets"), ("the oven", "near")]
     pairs = [(prompt(str(n), texts[n % 3][0]), texts[n % 3][1]) for n in range(count)]
     return Lesson(pairs, pairs[:3], Lamp4().score, Lamp4().monitor, epochs, path)
-
-
-trainer = functools.partial(
-    pl.Trainer,
-    accelerator="cpu",
-    logger=False,
-    enable_progress_bar=False,
-    enable_model_summary=False,
-)
 
 
 @pytest.mark.parametrize("use", ["base", "chat"])

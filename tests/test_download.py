@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -24,7 +23,6 @@ from tests.file_server import (
     made,
     question,
     run,
-    serving,
     words,
 )
 
@@ -32,12 +30,6 @@ FOLDERS = {  # where the server has the files of each task
     "lamp1": "LaMP_1", "lamp2": "LaMP_2/new", "lamp2_news": "LaMP_2", "lamp3": "LaMP_3",
     "lamp4": "LaMP_4", "lamp5": "LaMP_5", "lamp6": "LaMP_6", "lamp7": "LaMP_7",
 }  # fmt: skip
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with serving() as server:
-        yield server
 
 
 def test_the_folders_are_those_of_the_tasks():

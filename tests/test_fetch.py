@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -27,16 +26,8 @@ from tests.file_server import (
     made,
     question,
     run,
-    serving,
     words,
 )
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with serving() as server:
-        yield server
-
 
 # --- interrupted, and gone on with ---
 

@@ -8,7 +8,6 @@ import math
 from pathlib import Path
 
 import pytest
-import pytorch_lightning as pl
 import torch
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
@@ -16,7 +15,7 @@ from lamp_exp.models.text_model import IGNORED, _best_epoch, best_checkpoint
 from lamp_exp.models.tiny import Tiny
 from lamp_exp.tasks.lamp4 import Lamp4
 from lamp_exp.types import InputError, Lesson, Prompt, Training
-from tests.conftest import settings
+from tests.conftest import settings, trainer
 
 SIZES = {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4, "dropout_rate": 0.1}
 TEXTS = ["the old rose near lake", "the sailor meets the nurse", "the oven"]
@@ -31,15 +30,6 @@ def model(generation: dict[str, object] | None = None, name: str | None = None, 
 
 def prompt(id: str, *passages: str) -> Prompt:
     return Prompt(id, passages, tokens=sum(len(text.split()) for text in passages))
-
-
-trainer = functools.partial(
-    pl.Trainer,
-    accelerator="cpu",
-    logger=False,
-    enable_progress_bar=False,
-    enable_model_summary=False,
-)
 
 
 def lesson(folder: Path, epochs: int = 1, count: int = 12) -> Lesson:

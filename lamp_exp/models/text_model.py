@@ -261,7 +261,7 @@ class TextModel(pl.LightningModule):
             loader(lesson.dev, self.settings.predict_batch_size, self._collate_pairs),
         )
         self._keep(best.best_model_path, lesson.folder)
-        return self._fit_report(fitting, best)
+        return self._fit_report(fitting)
 
     def _early_stopping(self, lesson: Lesson) -> list[Callback]:
         patience = self.settings.training.patience
@@ -281,7 +281,7 @@ class TextModel(pl.LightningModule):
         self.tokenizer.save_pretrained(folder / CHECKPOINT)
         shutil.rmtree(folder / WEIGHTS, ignore_errors=True)
 
-    def _fit_report(self, trainer: pl.Trainer, best: ModelCheckpoint) -> dict[str, Any]:
+    def _fit_report(self, trainer: pl.Trainer) -> dict[str, Any]:
         assert self.lesson is not None, "fit sets it"
         training, limit = self.settings.training, self.settings.max_new_tokens
         lengths = [self.target_tokens(target) for _, target in self.lesson.train]
