@@ -15,6 +15,7 @@ from lamp_exp import record
 from lamp_exp.pipeline import Material, Mode, Outcome, Plan, execute, gather
 from lamp_exp.record import RunFolder
 from lamp_exp.show import show
+from lamp_exp.types import About, RunLog
 
 log = logging.getLogger("lamp_exp")
 _failure = logging.getLogger("lamp_exp.failure")  # to a run's log; the terminal has its own line
@@ -31,17 +32,20 @@ RUNTIME = {
 }  # fmt: skip
 
 
-def run_plan(plan: Plan, output_dir: Path, rerun: bool = False) -> Path:
-    """Runs what is not there yet, shows its numbers, and prints its folder as the last line."""
+def run_plan(plan: Plan, output_dir: Path, rerun: bool = False, sweep: str | None = None) -> Path:
+    """Runs what is not there yet, shows its numbers, and prints its folder as the last line.
+
+    `sweep` names the sweep that it is a job of.
+    """
     material = gather(plan)
     folder = RunFolder(output_dir / folder_name(plan, material))
     if not folder.finished or rerun:
         with folder.lock():
             if not folder.finished:
-                _run(plan, material, folder)
+                _run(plan, material, folder, sweep)
             elif rerun:
                 anew = folder.anew()
-                _run(plan, material, anew)
+                _run(plan, material, anew, sweep)
                 anew.replace(folder)
     else:
         log.info("this run is there already; rerun=true runs it again")
@@ -50,29 +54,35 @@ def run_plan(plan: Plan, output_dir: Path, rerun: bool = False) -> Path:
     return folder.path
 
 
-def _run(plan: Plan, material: Material, folder: RunFolder) -> None:
+def _run(plan: Plan, material: Material, folder: RunFolder, sweep: str | None) -> None:
     started = datetime.now(UTC)
-    with _logging_to(folder):
+    with _logging_to(folder), _logger(plan, folder, sweep) as logger:
         folder.start(plan.settings)
-        outcome = _executed(plan, material, folder)
+        trainer = plan.trainer and partial(plan.trainer, logger=logger and logger.lightning)
+        outcome = execute(replace(plan, trainer=trainer), material, folder)
         if plan.mode is Mode.finetune:
             folder.write_training_settings(_what_is_read(plan))
-    folder.write_result(_result(plan, material, outcome, folder, started))
+        result = _result(plan, material, outcome, folder, started)
+        folder.write_result(result)
+        if logger:
+            logger.finished(result)
 
 
-def _executed(plan: Plan, material: Material, folder: RunFolder) -> Outcome:
-    with _logger(plan, folder) as logger:
-        trainer = plan.trainer and partial(plan.trainer, logger=logger)
-        outcome = execute(replace(plan, trainer=trainer), material, folder)
-        if outcome.scores is not None and logger:
-            logger.log_metrics({f"final/{n}": v for n, v in outcome.scores.metrics.items()})
-            logger.save()
-    return outcome
+def _logger(
+    plan: Plan, folder: RunFolder, sweep: str | None
+) -> AbstractContextManager[RunLog | None]:
+    """The chosen logger; none where no model runs."""
+    if plan.logger is None:
+        return nullcontext()
+    about = About(folder.name, folder.path, sweep, plan.mode.value, _tags(plan), plan.settings)
+    opened: AbstractContextManager[RunLog] = plan.logger(about)
+    return opened
 
 
-def _logger(plan: Plan, folder: RunFolder) -> AbstractContextManager[Any]:
-    """The chosen logger, which writes into the run's folder; none where no model runs."""
-    return nullcontext() if plan.logger is None else plan.logger(save_dir=str(folder.path))
+def _tags(plan: Plan) -> tuple[str, ...]:
+    """By what runs are picked and compared."""
+    used = [plan.choices["retriever"], plan.choices["augmentation"]] if plan.used_k else []
+    return (plan.choices["task"], plan.split, *used, f"k{plan.used_k}")
 
 
 def _result(

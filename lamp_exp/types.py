@@ -344,6 +344,31 @@ class Lesson:
     folder: Path
 
 
+@dataclass(frozen=True, slots=True)
+class About:
+    """What a logger is told of a run before it begins."""
+
+    run: str
+    folder: Path
+    sweep: str | None  # the sweep that it belongs to
+    mode: str
+    tags: tuple[str, ...]
+    settings: Mapping[str, Any]
+
+
+class RunLog(Protocol):
+    """Where one run's curves and results go, besides its own record."""
+
+    @property
+    def lightning(self) -> Any:
+        """The logger that Lightning's trainer is given."""
+        ...
+
+    def finished(self, result: Mapping[str, Any]) -> None:
+        """Told the content of `result.json` once the record is whole."""
+        ...
+
+
 class Model(Protocol):
     """Answers prompts; `reads_passages` says whether it can read several passages apart."""
 

@@ -1,4 +1,4 @@
-"""What outlives a run on disk."""
+"""What an API once answered."""
 
 from __future__ import annotations
 
