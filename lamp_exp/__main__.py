@@ -7,6 +7,7 @@ import os
 import sys
 import traceback
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -17,7 +18,11 @@ from omegaconf.errors import OmegaConfBaseException
 from lamp_exp import config
 from lamp_exp.types import InputError
 
+if TYPE_CHECKING:
+    from lamp_exp.run import Ran
+
 config.register()
+log = logging.getLogger("lamp_exp")
 _failures: list[str] = []  # of this command's jobs
 
 
@@ -33,12 +38,22 @@ def run(cfg: DictConfig) -> None:
         output_dir = made_folder(cfg.output_dir)
         answers = DiskMap(output_dir / ".cache" / "answers.sqlite")
         plan = config.make_plan(cfg, dict(HydraConfig.get().runtime.choices), answers)
-        run_plan(plan, output_dir, rerun=cfg.rerun)
+        tell(run_plan(plan, output_dir, rerun=cfg.rerun))
     except InputError as error:
         _fail(str(error))  # the other jobs of a sweep go on
     except Exception as error:  # noqa: BLE001  (after a fault of ours, they go on as well)
         traceback.print_exc()
         _fail(f"{type(error).__name__}: {error} (a run that had begun keeps this in its run.log)")
+
+
+def tell(ran: Ran) -> None:
+    """The numbers, and the run's folder as the last line."""
+    from lamp_exp.show import show
+
+    if ran.state == "there":
+        log.info("this run is there already; rerun=true runs it again")
+    show(ran.folder.result(), ran.baseline)
+    print(ran.folder.path, flush=True)
 
 
 def main() -> None:

@@ -1,11 +1,11 @@
-"""A plan, carried out and recorded: identity, folder, log, result, and what a person sees."""
+"""A plan, carried out and recorded: identity, folder, log, result."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -14,10 +14,8 @@ from typing import Any
 from lamp_exp import record
 from lamp_exp.pipeline import Material, Mode, Outcome, Plan, execute, gather
 from lamp_exp.record import RunFolder
-from lamp_exp.show import show
 from lamp_exp.types import About, RunLog
 
-log = logging.getLogger("lamp_exp")
 _failure = logging.getLogger("lamp_exp.failure")  # to a run's log; the terminal has its own line
 _failure.propagate = False
 
@@ -32,32 +30,38 @@ RUNTIME = {
 }  # fmt: skip
 
 
-def run_plan(plan: Plan, output_dir: Path, rerun: bool = False, sweep: str | None = None) -> Path:
-    """Runs what is not there yet, shows its numbers, and prints its folder as the last line.
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """A finished run: `done` now, or `there` already; and its twin without a profile, if known."""
+
+    folder: RunFolder
+    state: str
+    baseline: Mapping[str, Any] | None
+
+
+def run_plan(plan: Plan, output_dir: Path, rerun: bool = False, sweep: str | None = None) -> Ran:
+    """Runs what is not there yet.
 
     `sweep` names the sweep that it is a job of.
     """
     material = gather(plan)
     folder = RunFolder(output_dir / folder_name(plan, material))
+    state = "there"
     if not folder.finished or rerun:
         with folder.lock():
             if not folder.finished:
-                _run(plan, material, folder, sweep)
+                state = _run(plan, material, folder, sweep)
             elif rerun:
                 anew = folder.anew()
-                _run(plan, material, anew, sweep)
+                state = _run(plan, material, anew, sweep)
                 anew.replace(folder)
-    else:
-        log.info("this run is there already; rerun=true runs it again")
-    show(folder.result(), _baseline(plan, material, output_dir))
-    print(folder.path, flush=True)
-    return folder.path
+    return Ran(folder, state, _baseline(plan, material, output_dir))
 
 
-def _run(plan: Plan, material: Material, folder: RunFolder, sweep: str | None) -> None:
+def _run(plan: Plan, material: Material, folder: RunFolder, sweep: str | None) -> str:
     started = datetime.now(UTC)
+    folder.start(plan.settings)
     with _logging_to(folder), _logger(plan, folder, sweep) as logger:
-        folder.start(plan.settings)
         trainer = plan.trainer and partial(plan.trainer, logger=logger and logger.lightning)
         outcome = execute(replace(plan, trainer=trainer), material, folder)
         if plan.mode is Mode.finetune:
@@ -66,6 +70,7 @@ def _run(plan: Plan, material: Material, folder: RunFolder, sweep: str | None) -
         folder.write_result(result)
         if logger:
             logger.finished(result)
+    return "done"
 
 
 def _logger(
