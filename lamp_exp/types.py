@@ -312,7 +312,7 @@ class Training:
     lr: float = 5e-5
     weight_decay: float = 1e-4
     warmup: float = 0.05  # share of all optimiser steps
-    batch_size: int = 16  # examples per step and device
+    batch_size: int = 16  # examples per step, over all devices
     patience: int | None = None  # epochs without a better dev score before it stops
     gradient_checkpointing: bool = False
     lora_rank: int | None = None  # low-rank adapters of that rank instead of all weights
@@ -369,6 +369,18 @@ class RunLog(Protocol):
         ...
 
 
+class Journal(Protocol):
+    """Answers kept as they come, so that a run that is broken off loses none of them."""
+
+    def known(self) -> Iterable[Prediction]:
+        """What has been kept for these prompts so far, by any process."""
+        ...
+
+    def keep(self, predictions: Iterable[Prediction]) -> None:
+        """On disk when it returns."""
+        ...
+
+
 class Model(Protocol):
     """Answers prompts; `reads_passages` says whether it can read several passages apart."""
 
@@ -392,13 +404,19 @@ class Model(Protocol):
         ...
 
     def fit(self, lesson: Lesson, trainer: Callable[..., Any]) -> Mapping[str, Any]:
-        """Learns, keeps the epoch best on dev, saves it below `lesson.folder`; for the record."""
+        """Learns, keeps the epoch best on dev, saves it below `lesson.folder`; for the record.
+
+        Goes on with what it left there when it was broken off.
+        """
         ...
 
     def predict(
-        self, prompts: Sequence[Prompt], trainer: Callable[..., Any]
+        self,
+        prompts: Sequence[Prompt],
+        trainer: Callable[..., Any],
+        journal: Journal | None = None,
     ) -> Sequence[Prediction]:
-        """One prediction for each prompt, in their order."""
+        """One prediction for each prompt, in their order; those in `journal` are not asked for."""
         ...
 
     def report(self) -> Mapping[str, Any]:

@@ -69,6 +69,12 @@ def trainer(**options: Any) -> Any:
     return pytorch_lightning.Trainer(**{"accelerator": "cpu", **quiet, **options})
 
 
+def mean_loss(model: Any, batch: Any) -> float:
+    """The loss per token."""
+    loss, tokens = model.loss(batch)
+    return float(loss / tokens)
+
+
 def example(id: str, input: str, *items: dict[str, str], target: str | None = None) -> Example:
     """A question whose items are numbered 0, 1, …"""
     profile = tuple(ProfileItem(str(n), item) for n, item in enumerate(items))

@@ -19,7 +19,7 @@ LAYERS = {  # each may import what is left of the colon's right side, and itself
     "tasks": {"types", "metrics"},
     "retrievers": {"types"},
     "augmentations": {"types"},
-    "models": {"types"},
+    "models": {"types", "files"},
     "data": {"types", "files"},
     "cache": {"types"},
     "record": {"types", "files"},
