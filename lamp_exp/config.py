@@ -6,6 +6,7 @@ import difflib
 import inspect
 import random
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import partial
@@ -150,6 +151,12 @@ def make_plan(cfg: DictConfig, choices: dict[str, str], answers: Any) -> Plan:
         choices=choices,
         settings=values,
     )
+
+
+def plan_of(settings: Mapping[str, Any], choices: dict[str, str]) -> Plan:
+    """A plan from a resolved configuration, such as a run's record holds."""
+    cfg = OmegaConf.merge(OmegaConf.structured(Experiment), settings)
+    return make_plan(cast(DictConfig, cfg), choices, answers={})
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:

@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from tqdm import tqdm
 
 from lamp_exp.data import Part, load, own_items
+from lamp_exp.journal import Answers
 from lamp_exp.record import RunFolder, training_settings
 from lamp_exp.types import (
     Augmentation,
@@ -220,7 +222,8 @@ def _answer(plan: Plan, material: Material, outcome: Outcome, folder: RunFolder)
         with outcome.timed("train"):
             outcome.training = plan.model.fit(lesson, plan.trainer)
     with outcome.timed("predict"):
-        outcome.predictions = list(plan.model.predict(outcome.prompts, plan.trainer))
+        journal = Answers(folder.path, outcome.prompts)
+        outcome.predictions = list(plan.model.predict(outcome.prompts, plan.trainer, journal))
     _refuse_misaligned(outcome)
     outcome.counts["outputs_at_the_token_limit"] = sum(p.capped for p in outcome.predictions)
     part = material.asked
@@ -233,6 +236,20 @@ def _answer(plan: Plan, material: Material, outcome: Outcome, folder: RunFolder)
     columns = {name: part.examples.column(name) for name in ("id", "user", "target")}
     columns["profile_size"] = outcome.profile_sizes
     folder.write_examples(columns, outcome.prompts, outcome.predictions, outcome.scores)
+
+
+def follow(plan: Plan, material: Material, folder: Path) -> None:
+    """What a process does that shares a run's model work: the same calls of the model, no record.
+
+    `folder` is the run's: weights and answers are left there, as the leader's are.
+    """
+    assert plan.model and plan.trainer, "only runs of a model are shared"
+    outcome = Outcome()
+    outcome.prompts = _prompts(plan, material.asked, outcome, outcome)
+    trainer = partial(plan.trainer, logger=False)
+    if plan.mode is Mode.finetune:
+        plan.model.fit(_lesson(plan, material, outcome, folder), trainer)
+    plan.model.predict(outcome.prompts, trainer, Answers(folder, outcome.prompts))
 
 
 def rank(plan: Plan, part: Part, outcome: Outcome) -> Iterator[Ranking]:

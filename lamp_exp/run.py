@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -11,7 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lamp_exp import record
+from lamp_exp import processes, record
+from lamp_exp.identity import code_fingerprint
 from lamp_exp.pipeline import Material, Mode, Outcome, Plan, execute, gather
 from lamp_exp.record import RunFolder
 from lamp_exp.types import About, RunLog
@@ -39,38 +41,83 @@ class Ran:
     baseline: Mapping[str, Any] | None
 
 
-def run_plan(plan: Plan, output_dir: Path, rerun: bool = False, sweep: str | None = None) -> Ran:
-    """Runs what is not there yet.
+def run_plan(
+    plan: Plan, output_dir: Path, rerun: bool | str = False, sweep: str | None = None
+) -> Ran:
+    """Runs what is not there yet; with `rerun`, also what is (or, if `stale`, what is stale).
 
-    `sweep` names the sweep that it is a job of.
+    Of two processes that want the same run, one runs and the other waits. `sweep` names the sweep
+    that it is a job of.
     """
     material = gather(plan)
     folder = RunFolder(output_dir / folder_name(plan, material))
-    state = "there"
-    if not folder.finished or rerun:
+    maker, state = _maker(plan), "there"
+    if not _suffices(folder, maker, rerun):
         with folder.lock():
             if not folder.finished:
-                state = _run(plan, material, folder, sweep)
-            elif rerun:
+                state = _run(plan, material, folder, maker, sweep)
+            elif not _suffices(folder, maker, rerun):
                 anew = folder.anew()
-                state = _run(plan, material, anew, sweep)
+                state = _run(plan, material, anew, maker, sweep)
                 anew.replace(folder)
+    if state == "done":
+        _mark_superseded(folder)
     return Ran(folder, state, _baseline(plan, material, output_dir))
 
 
-def _run(plan: Plan, material: Material, folder: RunFolder, sweep: str | None) -> str:
+def _maker(plan: Plan) -> dict[str, Any]:
+    """What made a run's numbers, besides what it is: the code and the libraries."""
+    components = [plan.task, plan.retriever, plan.augmentation, plan.model]
+    code = code_fingerprint(execute, *(part for part in components if part is not None))
+    return {"code": code, "versions": record.versions()}
+
+
+def _suffices(folder: RunFolder, maker: Mapping[str, Any], rerun: bool | str) -> bool:
+    """Whether a run that is there may stay; it is marked if other code has made it."""
+    if not folder.finished:
+        return False
+    other = folder.result()["code"]["fingerprint"] != maker["code"]
+    folder.mark("made by other code than today's: rerun=stale makes it anew" if other else None)
+    return not (rerun is True or (rerun == "stale" and other))
+
+
+def _mark_superseded(folder: RunFolder) -> None:
+    """Runs of the same choices on data that has changed since are stale."""
+    mine = folder.result()["identity"]
+    stem = folder.path.name.rpartition("-")[0]
+    for path in folder.path.parent.glob(f"{glob.escape(stem)}-*"):
+        other = RunFolder(path)
+        if path == folder.path or not other.finished:
+            continue
+        its = other.result()["identity"]
+        if its["data"] != mine["data"] and {**its, "data": 0} == {**mine, "data": 0}:
+            other.mark(f"its data has changed since: {folder.name} is the run on that of now")
+
+
+def _run(
+    plan: Plan, material: Material, folder: RunFolder, maker: Mapping[str, Any], sweep: str | None
+) -> str:
     started = datetime.now(UTC)
-    folder.start(plan.settings)
-    with _logging_to(folder), _logger(plan, folder, sweep) as logger:
+    folder.start(plan.settings, maker)
+    with _logging_to(folder), _logger(plan, folder, sweep) as logger, _followed(plan, folder):
         trainer = plan.trainer and partial(plan.trainer, logger=logger and logger.lightning)
         outcome = execute(replace(plan, trainer=trainer), material, folder)
         if plan.mode is Mode.finetune:
             folder.write_training_settings(_what_is_read(plan))
         result = _result(plan, material, outcome, folder, started)
+        result["code"]["fingerprint"] = maker["code"]
         folder.write_result(result)
         if logger:
             logger.finished(result)
     return "done"
+
+
+def _followed(plan: Plan, folder: RunFolder) -> AbstractContextManager[None]:
+    """The other processes of the run, if its trainer wants several."""
+    if plan.trainer is None or plan.model is None or not plan.model.shares_work:
+        return nullcontext()
+    told = {"settings": plan.settings, "choices": plan.choices, "folder": str(folder.path)}
+    return processes.followed(plan.trainer, told, folder.path)
 
 
 def _logger(
@@ -123,6 +170,7 @@ def _result(
         "model": {} if plan.model is None else dict(plan.model.report()),
         "training": outcome.training and {**outcome.training, "learned_from": outcome.learned_from},
         "settings": dict(plan.settings),
+        "identity": what_it_is(plan, material),
         "versions": record.versions(),
         "code": record.commit(),
     }

@@ -390,6 +390,11 @@ class Model(Protocol):
         ...
 
     @property
+    def shares_work(self) -> bool:
+        """Whether several processes can do its work together, as Lightning's trainers do."""
+        ...
+
+    @property
     def tokens(self) -> Tokens:
         """The tokenizer that will read the prompts; available without the weights."""
         ...

@@ -23,6 +23,7 @@ class OpenAI:
     """Asks several prompts at a time; an answer once given is kept, and not asked for again."""
 
     reads_passages = False
+    shares_work = False
 
     def __init__(
         self,

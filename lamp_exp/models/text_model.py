@@ -43,10 +43,13 @@ from lamp_exp.models.batches import (
 from lamp_exp.models.tokens import ModelTokens, first_line
 from lamp_exp.types import InputError, Journal, Lesson, ModelSettings, Prediction, Prompt
 
-logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+for chatty in ("pytorch_lightning", "lightning_fabric", "lightning"):
+    logging.getLogger(chatty).setLevel(logging.WARNING)
 transformers_logging.disable_progress_bar()  # of loading and saving; ours are enough
 warnings.filterwarnings("ignore", ".*does not have many workers.*")  # making a batch is cheap
+warnings.filterwarnings("ignore", "Checkpoint directory .* is not empty")  # it is gone on with
 warnings.filterwarnings("ignore", ".*LeafSpec.*")  # Lightning's own, about torch
+warnings.filterwarnings("ignore", ".*`srun` command is available.*")  # sweeps use it themselves
 
 log = logging.getLogger("lamp_exp")
 IGNORED = -100  # a label that the loss passes over
@@ -57,6 +60,7 @@ class TextModel(pl.LightningModule):
     """A transformers model that reads prompts and writes answers."""
 
     reads_passages = False
+    shares_work = True
     allow_zero_length_dataloader_with_multiple_devices = True  # more processes than questions
     loader: Callable[..., Any]  # `from_pretrained` of the right kind of network
 
@@ -182,11 +186,6 @@ class TextModel(pl.LightningModule):
         if fitting.stopped_early(self.trainer):
             self.trainer.should_stop = True
 
-    def on_train_epoch_start(self) -> None:
-        """Chance depends on the epoch, not on what ran before it."""
-        seed = seed_of(self.settings.seed, self.current_epoch, self.trainer.global_rank)
-        torch.manual_seed(seed)
-
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """What was told of the epochs so far goes with the weights."""
         checkpoint["history"] = self.history
@@ -221,6 +220,9 @@ class TextModel(pl.LightningModule):
 
     def training_step(self, batch: Batch, index: int) -> torch.Tensor:
         """One step's loss, the mean over all processes' tokens; no number ends the run."""
+        # Chance depends on the step, not on what ran before it.
+        rank = self.trainer.global_rank
+        torch.manual_seed(seed_of(self.settings.seed, self.current_epoch, index, rank))
         summed, tokens = self.loss(batch)
         if self._batches.is_stand_in(index):
             summed, tokens = summed * 0, tokens * 0
