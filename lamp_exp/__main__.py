@@ -19,6 +19,7 @@ from lamp_exp import config
 from lamp_exp.types import InputError
 
 if TYPE_CHECKING:
+    from lamp_exp.pipeline import Plan
     from lamp_exp.run import Ran
 
 config.register()
@@ -31,14 +32,24 @@ def run(cfg: DictConfig) -> None:
     """Composes, builds, runs and records one experiment; prints its folder last."""
     from lamp_exp.cache import DiskMap
     from lamp_exp.run import run_plan
+    from lamp_exp.tune import run_tuned
 
     set_up_logging()
     try:
         config.draw_seed(cfg)
         output_dir = made_folder(cfg.output_dir)
         answers = DiskMap(output_dir / ".cache" / "answers.sqlite")
-        plan = config.make_plan(cfg, dict(HydraConfig.get().runtime.choices), answers)
-        tell(run_plan(plan, output_dir, rerun=cfg.rerun))
+        choices = dict(HydraConfig.get().runtime.choices)
+
+        def plan_of(k: int, part: str) -> Plan:
+            return config.make_plan(config.with_k(cfg, k, part), choices, answers)
+
+        config.check(cfg)
+        if cfg.k == config.TUNE:
+            values = list(cfg.k_values)
+            tell(run_tuned(plan_of, values, cfg.part.value, output_dir, cfg.rerun))
+        else:
+            tell(run_plan(plan_of(cfg.k, cfg.part.value), output_dir, cfg.rerun))
     except InputError as error:
         _fail(str(error))  # the other jobs of a sweep go on
     except Exception as error:  # noqa: BLE001  (after a fault of ours, they go on as well)

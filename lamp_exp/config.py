@@ -22,6 +22,7 @@ from lamp_exp.pipeline import Mode, Plan
 from lamp_exp.types import InputError, ModelSettings, ProfileOptions, Shape, Training
 
 EXTRAS = {"openai": "openai", "gguf": "gguf", "peft": "lora"}  # package: our extra that brings it
+TUNE = "tune"  # as k: chosen on dev from k_values
 LOWEST = {
     "k": 0, "max_length": 1, "max_new_tokens": 1, "predict_batch_size": 1, "limit": 1, "seed": 0,
     "profile.max_items": 0, "training.batch_size": 1, "training.lora_rank": 1,
@@ -65,7 +66,8 @@ class Experiment:
     split: Split = MISSING
     part: PartName = MISSING
     mode: Mode = MISSING
-    k: int = MISSING
+    k: Any = MISSING
+    k_values: list[int] = MISSING
     max_length: int = MISSING
     max_new_tokens: int = MISSING
     predict_batch_size: int = MISSING
@@ -73,7 +75,7 @@ class Experiment:
     data_dir: str | None = None
     output_dir: str = MISSING
     limit: int | None = None
-    rerun: bool = False
+    rerun: Any = False
     document_dates: bool = False
     fixes: str = MISSING
     selection: str = MISSING
@@ -99,6 +101,12 @@ def check(cfg: DictConfig) -> None:
         value = OmegaConf.select(cfg, name)
         if isinstance(value, int | float) and value < least:
             raise InputError(f"{name}={value} must be at least {least}")
+    if not (cfg.k == TUNE or type(cfg.k) is int):
+        raise InputError(f"k={cfg.k} must be a number of profile items, or {TUNE}")
+    if not cfg.k_values or min(cfg.k_values) < 1 or len(set(cfg.k_values)) < len(cfg.k_values):
+        raise InputError(f"k_values={list(cfg.k_values)} must be different numbers from 1 on")
+    if cfg.rerun not in (True, False, "stale"):
+        raise InputError(f"rerun={cfg.rerun} must be one of false, true, stale")
     if cfg.seed is not None and cfg.seed >= 2**32:
         raise InputError(f"seed={cfg.seed} must be below 2**32")
     for name, allowed in CHOICES.items():
@@ -151,6 +159,13 @@ def make_plan(cfg: DictConfig, choices: dict[str, str], answers: Any) -> Plan:
         choices=choices,
         settings=values,
     )
+
+
+def with_k(cfg: DictConfig, k: int, part: str) -> DictConfig:
+    """The same experiment with that k, for that part."""
+    other = cfg.copy()
+    other.k, other.part = k, part
+    return other
 
 
 def plan_of(settings: Mapping[str, Any], choices: dict[str, str]) -> Plan:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -51,28 +51,28 @@ def run_plan(
     """
     material = gather(plan)
     folder = RunFolder(output_dir / folder_name(plan, material))
-    maker, state = _maker(plan), "there"
-    if not _suffices(folder, maker, rerun):
+    maker, state = maker_of(plan), "there"
+    if not suffices(folder, maker, rerun):
         with folder.lock():
             if not folder.finished:
                 state = _run(plan, material, folder, maker, sweep)
-            elif not _suffices(folder, maker, rerun):
+            elif not suffices(folder, maker, rerun):
                 anew = folder.anew()
                 state = _run(plan, material, anew, maker, sweep)
                 anew.replace(folder)
     if state == "done":
         _mark_superseded(folder)
-    return Ran(folder, state, _baseline(plan, material, output_dir))
+    return Ran(folder, state, baseline_of(plan, material, output_dir))
 
 
-def _maker(plan: Plan) -> dict[str, Any]:
+def maker_of(plan: Plan) -> dict[str, Any]:
     """What made a run's numbers, besides what it is: the code and the libraries."""
     components = [plan.task, plan.retriever, plan.augmentation, plan.model]
     code = code_fingerprint(execute, *(part for part in components if part is not None))
     return {"code": code, "versions": record.versions()}
 
 
-def _suffices(folder: RunFolder, maker: Mapping[str, Any], rerun: bool | str) -> bool:
+def suffices(folder: RunFolder, maker: Mapping[str, Any], rerun: bool | str) -> bool:
     """Whether a run that is there may stay; it is marked if other code has made it."""
     if not folder.finished:
         return False
@@ -188,12 +188,22 @@ def _origin(part: Any) -> dict[str, Any]:
 
 def folder_name(plan: Plan, material: Material) -> str:
     """The choices, readable, and the identity."""
+    return _name(plan, f"k{plan.used_k}", what_it_is(plan, material))
+
+
+def tuned_name(plan: Plan, material: Material, dev: str, values: Sequence[int]) -> str:
+    """The same where k is chosen from `values` on the dev part of that fingerprint."""
+    what = what_it_is(plan, material)
+    return _name(plan, "ktune", {**what, "k": list(values), "tuned_on": dev})
+
+
+def _name(plan: Plan, k: str, what: Mapping[str, Any]) -> str:
     names, used = plan.choices, plan.used_k
     words = [names["task"], plan.split, plan.part, plan.mode.value]
     words += [names["retriever"]] if used or plan.mode is Mode.rank else ["none"]
     if plan.mode is not Mode.rank:
-        words += [f"k{used}", *([names["augmentation"]] if used else []), names["model"]]
-    words += [f"s{plan.settings['seed']}", record.identity(what_it_is(plan, material))]
+        words += [k, *([names["augmentation"]] if used else []), names["model"]]
+    words += [f"s{plan.settings['seed']}", record.identity(what)]
     return "-".join(words)
 
 
@@ -258,7 +268,7 @@ def _mismatch(plan: Plan) -> list[str]:
     return [f"the checkpoint was trained with {then}, and is asked with {now}"]
 
 
-def _baseline(plan: Plan, material: Material, output_dir: Path) -> Mapping[str, Any] | None:
+def baseline_of(plan: Plan, material: Material, output_dir: Path) -> Mapping[str, Any] | None:
     """The same run without a profile, if it has been done."""
     if plan.used_k == 0 or plan.mode in (Mode.rank, Mode.prompts):
         return None

@@ -363,7 +363,7 @@ MISTAKES = {
     "retriever=None": "does not exist: choose one of",
     "task=lamp8": "task=lamp8 does not exist: choose one of lamp1",
     "k=-1": "k=-1 must be at least 0",
-    "k=four": "k=four: Value 'four'",
+    "k=four": "k=four must be a number of profile items, or tune",
     "limit=0": "limit=0 must be at least 1",
     "max_length=0": "max_length=0 must be at least 1",
     "split=users": "expected one of [user, time]",

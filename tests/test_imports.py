@@ -31,9 +31,10 @@ LAYERS = {  # each may import what is left of the colon's right side, and itself
     "score": {"types", "data", "tasks"},
     "pipeline": {"types", "data", "record", "journal"},
     "run": {"types", "pipeline", "record", "identity", "processes"},
+    "tune": {"types", "pipeline", "record", "run"},
     "config": {"types", "pipeline"},
     "follow": {"config", "pipeline"},
-    "__main__": {"types", "config", "cache", "run", "show"},
+    "__main__": {"types", "config", "cache", "pipeline", "run", "show", "tune"},
     "__init__": set(),
 }
 HEAVY = {"torch", "transformers", "sentence_transformers", "faiss", "pytorch_lightning", "peft"}
