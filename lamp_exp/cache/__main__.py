@@ -37,11 +37,16 @@ def _parser() -> argparse.ArgumentParser:
         made = verbs.add_parser(verb, help=words, description=words)
         where = "as given to runs (default: outputs)"
         made.add_argument("--output-dir", type=Path, default=Path("outputs"), help=where)
-    old = "also what was not used for so long: 12h, 30d, 8w (but never answers of APIs)"
-    made.add_argument("--older-than", metavar="TIME", help=old)
-    made.add_argument("--all", action="store_true", help="all, and the answers of APIs, too")
-    made.add_argument("--dry-run", action="store_true", help="only tell what would be removed")
+        if verb == "prune":
+            _add_choices(made)
     return parser
+
+
+def _add_choices(prune: argparse.ArgumentParser) -> None:
+    old = "also what was not used for so long: 12h, 30d, 8w (but never answers of APIs)"
+    prune.add_argument("--older-than", metavar="TIME", help=old)
+    prune.add_argument("--all", action="store_true", help="all, and the answers of APIs, too")
+    prune.add_argument("--dry-run", action="store_true", help="only tell what would be removed")
 
 
 def _cache(output_dir: Path) -> Path:

@@ -254,16 +254,19 @@ def read_shard(file: Sealed) -> _Shard:
 
 
 def _write(path: Path, shard: _Shard) -> Sealed:
-    keys = pa.FixedSizeBinaryArray.from_buffers(
-        pa.binary(KEY_BYTES), len(shard.keys), [None, pa.py_buffer(shard.keys.tobytes())]
-    )
-    flat = pa.array(shard.vectors.reshape(-1))
+    keys = _arrow(pa.binary(KEY_BYTES), shard.keys)
+    flat = _arrow(pa.float32(), shard.vectors.reshape(-1))
     vectors = pa.FixedSizeListArray.from_arrays(flat, shard.vectors.shape[1])
-    columns = {"key": keys, "cut": pa.array(shard.cut), "vector": vectors}
+    columns = {"key": keys, "cut": pa.array(shard.cut.tolist()), "vector": vectors}
     with Writer(path, pa.schema([(name, one.type) for name, one in columns.items()])) as writer:
         writer.write(*columns.values())
     with writing(path):
         return Sealed.open(path, check=False)
+
+
+def _arrow(type: pa.DataType, values: NDArray[Any]) -> pa.Array:
+    """The same memory as an Arrow array; `pa.array` of one of numpy's would import pandas."""
+    return pa.Array.from_buffers(type, len(values), [None, pa.py_buffer(values)])
 
 
 def hold(folder: Path) -> int:

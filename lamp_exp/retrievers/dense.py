@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import cached_property
 from importlib.metadata import version
 from typing import Any
 
@@ -55,11 +56,16 @@ class Dense(Retriever):
         self.batch_size = batch_size
         self.encoder = load_encoder(name, device)
         self.encoder.max_seq_length = max_length
-        self.vectors: TextVectors = InMemory()
+        self.store: VectorStore | None = None
 
     def keep(self, store: VectorStore) -> None:
         """Vectors are then read from `store`, and kept there."""
-        self.vectors = store.open(self.what_decides_a_vector())
+        self.store = store
+
+    @cached_property
+    def vectors(self) -> TextVectors:
+        """Opened when they are needed, so that what other jobs kept meanwhile is found."""
+        return InMemory() if self.store is None else self.store.open(self.what_decides_a_vector())
 
     def what_decides_a_vector(self) -> dict[str, Any]:
         """Neither device nor batch size: they change its last bits only."""
