@@ -18,6 +18,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import MISSING, DictConfig, OmegaConf
 
+from lamp_exp.cache import RankingCache, VectorCache
 from lamp_exp.pipeline import Mode, Plan
 from lamp_exp.types import InputError, ModelSettings, ProfileOptions, Shape, Training
 
@@ -133,13 +134,16 @@ def make_plan(cfg: DictConfig, choices: dict[str, str], answers: Any) -> Plan:
         training=cast(Training, OmegaConf.to_object(cfg.training)),
         answers=answers,
     )
+    cache_dir = Path(cfg.output_dir).expanduser() / ".cache"
+    retriever = build(cfg, "retriever")
+    retriever.keep(VectorCache(cache_dir / "vectors"))
     with_prompts, with_model = mode is not Mode.rank, mode in (Mode.finetune, Mode.zeroshot)
     return Plan(
         mode=mode,
         task=build(cfg, "task"),
         split=cfg.split.value,
         part=cfg.part.value,
-        retriever=build(cfg, "retriever"),
+        retriever=retriever,
         k=cfg.k,
         augmentation=build(cfg, "augmentation") if with_prompts else None,
         model=build(cfg, "model", settings=settings) if with_prompts else None,
@@ -147,7 +151,8 @@ def make_plan(cfg: DictConfig, choices: dict[str, str], answers: Any) -> Plan:
         logger=recipe(cfg, "logger") if with_model else None,
         max_length=cfg.max_length,
         data_dir=cfg.data_dir,
-        cache_dir=Path(cfg.output_dir).expanduser() / ".cache",
+        cache_dir=cache_dir,
+        rankings=RankingCache(cache_dir / "rankings"),
         limit=cfg.limit,
         selection=cfg.selection,
         document_dates=cfg.document_dates,

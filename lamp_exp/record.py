@@ -23,7 +23,6 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -53,23 +52,6 @@ def identity(what: Mapping[str, Any]) -> str:
     """Eight hexadecimal digits that change with any of the values."""
     content = json.dumps(what, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(content.encode()).hexdigest()[:8]
-
-
-@lru_cache  # a sweep asks for the same folder again and again
-def folder_fingerprint(name: str) -> str:
-    """A local folder stands for its content, wherever it lies; any other name for itself.
-
-    All of it counts: adapters, say, change weights far from a file's beginning only.
-    """
-    folder = Path(name)
-    if not folder.is_dir():
-        return name
-    digest = hashlib.sha256()
-    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
-        with file.open("rb") as opened:
-            content = hashlib.file_digest(opened, "sha256").hexdigest()
-        digest.update(f"{file.relative_to(folder)}:{content}:".encode())
-    return f"folder:{digest.hexdigest()[:16]}"
 
 
 @dataclass(frozen=True, slots=True)

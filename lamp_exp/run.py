@@ -13,23 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from lamp_exp import processes, record
-from lamp_exp.identity import code_fingerprint
+from lamp_exp.identity import code_fingerprint, essence
 from lamp_exp.pipeline import Material, Mode, Outcome, Plan, execute, gather
 from lamp_exp.record import RunFolder
 from lamp_exp.types import About, RunLog
 
 _failure = logging.getLogger("lamp_exp.failure")  # to a run's log; the terminal has its own line
 _failure.propagate = False
-
-# Options that change how a run is carried out, but not its numbers.
-RUNTIME = {
-    "retriever": {"device", "batch_size"},
-    "model": {"base_url", "key_variable", "concurrency", "retries", "timeout"},
-    "trainer": {
-        "accelerator", "strategy", "enable_progress_bar", "enable_model_summary",
-        "log_every_n_steps",
-    },
-}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +58,7 @@ def run_plan(
 def maker_of(plan: Plan) -> dict[str, Any]:
     """What made a run's numbers, besides what it is: the code and the libraries."""
     components = [plan.task, plan.retriever, plan.augmentation, plan.model]
-    code = code_fingerprint(execute, *(part for part in components if part is not None))
+    code = code_fingerprint(Outcome, *(part for part in components if part is not None))
     return {"code": code, "versions": record.versions()}
 
 
@@ -166,7 +156,7 @@ def _result(
         },
         "seconds": {stage: round(value, 3) for stage, value in outcome.seconds.items()},
         "peak_memory_mb": round(record.peak_memory_mb()),
-        "retrieval": dict(plan.retriever.report()),
+        "retrieval": {**plan.retriever.report(), "ranking_cache": plan.rankings.report()},
         "model": {} if plan.model is None else dict(plan.model.report()),
         "training": outcome.training and {**outcome.training, "learned_from": outcome.learned_from},
         "settings": dict(plan.settings),
@@ -217,7 +207,7 @@ def what_it_is(plan: Plan, material: Material) -> dict[str, Any]:
     groups += ["retriever"] if used else []
     if plan.mode is not Mode.rank:
         groups += ["model", *(["augmentation"] if used else [])]
-    what: dict[str, Any] = {group: _essence(group, settings[group]) for group in groups}
+    what: dict[str, Any] = {group: essence(group, settings[group]) for group in groups}
     what |= {"split": plan.split, "part": plan.part, "mode": plan.mode.value}
     what |= {"seed": settings["seed"], "limit": plan.limit, "fixes": settings["fixes"]}
     names = ("profile", "document_dates")
@@ -230,16 +220,8 @@ def what_it_is(plan: Plan, material: Material) -> dict[str, Any]:
         what["precision"] = settings["trainer"].get("precision")
     if plan.mode is Mode.finetune:
         what |= {"training": settings["training"], "selection": plan.selection}
-        what["trainer"] = _essence("trainer", settings["trainer"])
+        what["trainer"] = essence("trainer", settings["trainer"])
     return what
-
-
-def _essence(group: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """A group's options without those of the runtime; folders stand for their content."""
-    kept = {name: value for name, value in options.items() if name not in RUNTIME.get(group, ())}
-    for name in kept.keys() & {"name", "tokenizer"}:
-        kept[name] = record.folder_fingerprint(str(kept[name]))
-    return kept
 
 
 def _what_is_read(plan: Plan) -> dict[str, Any]:

@@ -14,7 +14,8 @@ import pytest
 import yaml
 
 from lamp_exp.__main__ import main
-from lamp_exp.record import RunFolder, folder_fingerprint
+from lamp_exp.identity import folder_fingerprint
+from lamp_exp.record import RunFolder
 from lamp_exp.tasks.lamp3 import Lamp3
 from tests.conftest import TINY, plan
 
