@@ -73,6 +73,8 @@ class Experiment:
     output_dir: str = MISSING
     limit: int | None = None
     rerun: bool = False
+    dry_run: bool = False
+    fail_fast: bool = False
     document_dates: bool = False
     fixes: str = MISSING
     selection: str = MISSING
@@ -214,6 +216,8 @@ def explain(error: Exception) -> str:
     if found := re.search(
         r"Could not (?:override|delete from config|load) '?([\w./@-]+)", lines[0]
     ):
+        if found[1] == "sweep":
+            return "named sweeps are added with a plus: python -m lamp_exp -m +sweep=table2"
         near = difflib.get_close_matches(found[1], Experiment.__dataclass_fields__, n=1)
         return f"{found[1]} is no option" + (
             f": did you mean {near[0]}?" if near else "; see --help"

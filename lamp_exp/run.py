@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -39,13 +39,22 @@ class Ran:
     baseline: Mapping[str, Any] | None
 
 
-def run_plan(plan: Plan, output_dir: Path, rerun: bool = False, sweep: str | None = None) -> Ran:
+def run_plan(
+    plan: Plan,
+    output_dir: Path,
+    rerun: bool = False,
+    sweep: str | None = None,
+    placed: Callable[[RunFolder, RunFolder | None], None] = lambda folder, twin: None,
+) -> Ran:
     """Runs what is not there yet.
 
-    `sweep` names the sweep that it is a job of.
+    `sweep` names the sweep that it is a job of; `placed` is told before the run begins where it
+    lies, and where its twin without a profile would.
     """
     material = gather(plan)
     folder = RunFolder(output_dir / folder_name(plan, material))
+    twin = _twin(plan, material, output_dir)
+    placed(folder, twin)
     state = "there"
     if not folder.finished or rerun:
         with folder.lock():
@@ -55,7 +64,7 @@ def run_plan(plan: Plan, output_dir: Path, rerun: bool = False, sweep: str | Non
                 anew = folder.anew()
                 state = _run(plan, material, anew, sweep)
                 anew.replace(folder)
-    return Ran(folder, state, _baseline(plan, material, output_dir))
+    return Ran(folder, state, twin.result() if twin and twin.finished else None)
 
 
 def _run(plan: Plan, material: Material, folder: RunFolder, sweep: str | None) -> str:
@@ -210,12 +219,11 @@ def _mismatch(plan: Plan) -> list[str]:
     return [f"the checkpoint was trained with {then}, and is asked with {now}"]
 
 
-def _baseline(plan: Plan, material: Material, output_dir: Path) -> Mapping[str, Any] | None:
-    """The same run without a profile, if it has been done."""
+def _twin(plan: Plan, material: Material, output_dir: Path) -> RunFolder | None:
+    """Where the same run without a profile lies, if it has been done."""
     if plan.used_k == 0 or plan.mode in (Mode.rank, Mode.prompts):
         return None
-    twin = RunFolder(output_dir / folder_name(replace(plan, k=0), material))
-    return twin.result() if twin.finished else None
+    return RunFolder(output_dir / folder_name(replace(plan, k=0), material))
 
 
 @contextmanager
