@@ -77,6 +77,8 @@ class Experiment:
     output_dir: str = MISSING
     limit: int | None = None
     rerun: Any = False
+    dry_run: bool = False
+    fail_fast: bool = False
     document_dates: bool = False
     fixes: str = MISSING
     selection: str = MISSING
@@ -166,6 +168,13 @@ def make_plan(cfg: DictConfig, choices: dict[str, str], answers: Any) -> Plan:
     )
 
 
+def asked(cfg: DictConfig) -> tuple[int, str, list[int]]:
+    """k, the part, and the values from which k is to be tuned: none if it is given."""
+    check(cfg)
+    tuned = cfg.k == TUNE
+    return 0 if tuned else cfg.k, cfg.part.value, list(cfg.k_values) if tuned else []
+
+
 def with_k(cfg: DictConfig, k: int, part: str) -> DictConfig:
     """The same experiment with that k, for that part."""
     other = cfg.copy()
@@ -241,6 +250,8 @@ def explain(error: Exception) -> str:
     if found := re.search(
         r"Could not (?:override|delete from config|load) '?([\w./@-]+)", lines[0]
     ):
+        if found[1] == "sweep":
+            return "named sweeps are added with a plus: python -m lamp_exp -m +sweep=table2"
         near = difflib.get_close_matches(found[1], Experiment.__dataclass_fields__, n=1)
         return f"{found[1]} is no option" + (
             f": did you mean {near[0]}?" if near else "; see --help"

@@ -20,9 +20,14 @@ def main() -> None:
     """Follows until the work is done, or the leader is gone."""
     told: dict[str, Any] = json.loads(sys.stdin.readline())
     threading.Thread(target=_end_with_the_leader, daemon=True).start()
+    follow_run(told)
+    threading.Event().wait()  # the leader ends it, when it needs the others no more
+
+
+def follow_run(told: dict[str, Any]) -> None:
+    """Takes part in the run of that folder, whose settings are told."""
     plan = config.plan_of(told["settings"], told["choices"])
     follow(plan, gather(plan), Path(told["folder"]))
-    threading.Event().wait()  # the leader ends it, when it needs the others no more
 
 
 def _end_with_the_leader() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -22,6 +22,9 @@ _failure = logging.getLogger("lamp_exp.failure")  # to a run's log; the terminal
 _failure.propagate = False
 
 
+Placed = Callable[[RunFolder, RunFolder | None], None]  # told of a run's place, and its twin's
+
+
 @dataclass(frozen=True, slots=True)
 class Ran:
     """A finished run: `done` now, or `there` already; and its twin without a profile, if known."""
@@ -32,15 +35,22 @@ class Ran:
 
 
 def run_plan(
-    plan: Plan, output_dir: Path, rerun: bool | str = False, sweep: str | None = None
+    plan: Plan,
+    output_dir: Path,
+    rerun: bool | str = False,
+    sweep: str | None = None,
+    placed: Placed = lambda folder, twin: None,
 ) -> Ran:
     """Runs what is not there yet; with `rerun`, also what is (or, if `stale`, what is stale).
 
     Of two processes that want the same run, one runs and the other waits. `sweep` names the sweep
-    that it is a job of.
+    that it is a job of; `placed` is told before the run begins where it lies, and where its twin
+    without a profile would.
     """
     material = gather(plan)
     folder = RunFolder(output_dir / folder_name(plan, material))
+    twin = twin_of(plan, material, output_dir)
+    placed(folder, twin)
     maker, state = maker_of(plan), "there"
     if not suffices(folder, maker, rerun):
         with folder.lock():
@@ -52,7 +62,7 @@ def run_plan(
                 anew.replace(folder)
     if state == "done":
         _mark_superseded(folder)
-    return Ran(folder, state, baseline_of(plan, material, output_dir))
+    return Ran(folder, state, twin.result() if twin and twin.finished else None)
 
 
 def maker_of(plan: Plan) -> dict[str, Any]:
@@ -250,12 +260,11 @@ def _mismatch(plan: Plan) -> list[str]:
     return [f"the checkpoint was trained with {then}, and is asked with {now}"]
 
 
-def baseline_of(plan: Plan, material: Material, output_dir: Path) -> Mapping[str, Any] | None:
-    """The same run without a profile, if it has been done."""
+def twin_of(plan: Plan, material: Material, output_dir: Path) -> RunFolder | None:
+    """Where the same run without a profile lies, if it has been done."""
     if plan.used_k == 0 or plan.mode in (Mode.rank, Mode.prompts):
         return None
-    twin = RunFolder(output_dir / folder_name(replace(plan, k=0), material))
-    return twin.result() if twin.finished else None
+    return RunFolder(output_dir / folder_name(replace(plan, k=0), material))
 
 
 @contextmanager

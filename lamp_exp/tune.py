@@ -14,7 +14,7 @@ from typing import Any
 
 from lamp_exp.pipeline import Mode, Plan, gather
 from lamp_exp.record import LASTING, RunFolder
-from lamp_exp.run import Ran, baseline_of, maker_of, run_plan, suffices, tuned_name
+from lamp_exp.run import Placed, Ran, maker_of, run_plan, suffices, tuned_name, twin_of
 from lamp_exp.types import InputError
 
 log = logging.getLogger("lamp_exp")
@@ -28,32 +28,33 @@ def run_tuned(
     output_dir: Path,
     rerun: bool | str = False,
     sweep: str | None = None,
+    placed: Placed = lambda folder, twin: None,
 ) -> Ran:
     """Runs what is not there yet of `values` on dev, then the best of them on `part`.
 
-    The task's main metric decides; of equal values, the smallest k.
+    The task's main metric decides; of equal values, the smallest k. The rest is as `run_plan` has
+    it.
     """
-    folder, maker, settings = _tuned_folder(plan_of, values, part, output_dir)
+    plan = plan_of(values[0], part)
+    folder, maker, settings = tuned_folder(plan, plan_of(values[0], "dev"), values, output_dir)
+    twin = twin_of(plan, gather(plan), output_dir)
+    placed(folder, twin)
     if suffices(folder, maker, rerun):
-        chosen_plan = plan_of(folder.result()["k"], part)
-        return Ran(folder, "there", baseline_of(chosen_plan, gather(chosen_plan), output_dir))
+        return Ran(folder, "there", twin.result() if twin and twin.finished else None)
     with folder.lock():
         curve = [_point(plan_of(k, "dev"), output_dir, rerun, sweep) for k in values]
-        k = _best(curve, plan_of(values[0], part).task.monitor[1])
+        k = _best(curve, plan.task.monitor[1])
         chosen = run_plan(plan_of(k, part), output_dir, rerun and part != "dev", sweep)
         _record(folder, maker, settings, chosen.folder, curve)
     return Ran(folder, "done", chosen.baseline)
 
 
-def _tuned_folder(
-    plan_of: PlanOf, values: Sequence[int], part: str, output_dir: Path
+def tuned_folder(
+    plan: Plan, on_dev: Plan, values: Sequence[int], output_dir: Path
 ) -> tuple[RunFolder, dict[str, Any], dict[str, Any]]:
     """Where it goes, what makes it, and its settings; refuses what cannot be tuned."""
-    plan, on_dev = plan_of(values[0], part), plan_of(values[0], "dev")
     if plan.mode not in (Mode.finetune, Mode.zeroshot):
         raise InputError("k=tune needs scores: use mode=finetune or mode=zeroshot, or a number")
-    if not plan.retriever.reads_profile:
-        raise InputError("k=tune needs a retriever that reads the profile: use k=0 without one")
     material, dev = gather(plan), gather(on_dev)
     if not dev.asked.has_golds:
         raise InputError(f"k=tune needs golds for dev, but {dev.asked.source} has none beside it")

@@ -8,7 +8,7 @@ import pytest
 
 from lamp_exp.record import RunFolder
 from lamp_exp.tune import _best
-from tests.test_cli import QUICK, folder_of, lamp_exp  # noqa: F401  (a fixture)
+from tests.test_cli import QUICK, folder_of
 
 RUN = ["task=lamp4", "mode=zeroshot", "limit=6", *QUICK]
 TUNE = [*RUN, "k=tune", "k_values=[1,2,4]"]
@@ -36,7 +36,7 @@ def scored_by_k(monkeypatch):
     monkeypatch.setattr(Lamp4, "score", score)
 
 
-def test_the_k_that_is_best_on_dev_is_run_on_the_asked_part(lamp_exp, scored_by_k):  # noqa: F811
+def test_the_k_that_is_best_on_dev_is_run_on_the_asked_part(lamp_exp, scored_by_k):
     code, out, _ = lamp_exp(*TUNE, "part=train")
     assert code == 0
     folder = folder_of(out)
@@ -53,7 +53,7 @@ def test_the_k_that_is_best_on_dev_is_run_on_the_asked_part(lamp_exp, scored_by_
     assert sorted(run["k"] for run in runs) == [1, 2, 4]
 
 
-def test_tuning_shares_its_runs_with_a_sweep_over_k(lamp_exp, tmp_path):  # noqa: F811
+def test_tuning_shares_its_runs_with_a_sweep_over_k(lamp_exp, tmp_path):
     folder = folder_of(lamp_exp(*RUN, "k=2")[1])
     written = (folder / "result.json").stat().st_mtime_ns
     code, out, _ = lamp_exp(*TUNE)
@@ -70,7 +70,18 @@ def test_equal_values_give_the_smallest_k_and_errors_are_the_lower_the_better():
     assert _best(curve, "min") == 1
 
 
-def test_other_values_are_another_run(lamp_exp):  # noqa: F811
+def test_without_a_profile_there_is_nothing_to_tune(lamp_exp):
+    tuned = folder_of(lamp_exp(*RUN, "retriever=none", "k=tune")[1])
+    assert tuned == folder_of(lamp_exp(*RUN, "k=0")[1])
+
+
+def test_a_dry_run_knows_a_tuned_run(lamp_exp):
+    assert "ktune" in lamp_exp(*TUNE, "dry_run=true")[1]
+    lamp_exp(*TUNE)
+    assert "there" in lamp_exp(*TUNE, "dry_run=true")[1]
+
+
+def test_other_values_are_another_run(lamp_exp):
     first = folder_of(lamp_exp(*TUNE)[1])
     second = folder_of(lamp_exp(*RUN, "k=tune", "k_values=[1,2]")[1])
     assert first != second
@@ -80,7 +91,6 @@ def test_other_values_are_another_run(lamp_exp):  # noqa: F811
     ("words", "line"),
     [
         (["k=tune", "mode=rank"], "k=tune needs scores"),
-        (["k=tune", "retriever=none"], "k=tune needs a retriever that reads the profile"),
         (["k=tune", "k_values=[]"], "k_values=[] must be different numbers from 1 on"),
         (["k=tune", "k_values=[2,2]"], "k_values=[2, 2] must be different numbers"),
         (["k=best"], "k=best must be a number of profile items, or tune"),
@@ -88,14 +98,14 @@ def test_other_values_are_another_run(lamp_exp):  # noqa: F811
         (["rerun=maybe"], "rerun=maybe must be one of false, true, stale"),
     ],
 )
-def test_what_cannot_be_tuned_is_told_before_any_work(lamp_exp, words, line, tmp_path):  # noqa: F811
+def test_what_cannot_be_tuned_is_told_before_any_work(lamp_exp, words, line, tmp_path):
     code, _, err = lamp_exp(*RUN, *words)
     assert code == 2
     assert line in err
     assert not list(tmp_path.glob("outputs/lamp*"))
 
 
-def test_tuning_without_golds_for_dev_is_refused(lamp_exp, data_dir):  # noqa: F811
+def test_tuning_without_golds_for_dev_is_refused(lamp_exp, data_dir):
     from lamp_exp.tasks.lamp3 import Lamp3
 
     row = {"id": "1", "input": f"{Lamp3().instruction} x", "profile": []}
@@ -106,7 +116,7 @@ def test_tuning_without_golds_for_dev_is_refused(lamp_exp, data_dir):  # noqa: F
     assert "k=tune needs golds for dev" in err
 
 
-def test_the_settings_say_tune(lamp_exp):  # noqa: F811
+def test_the_settings_say_tune(lamp_exp):
     folder = folder_of(lamp_exp(*TUNE)[1])
     assert "k: tune" in (folder / "config.yaml").read_text()
     predictions = json.loads((folder / "predictions.json").read_text())
