@@ -128,17 +128,6 @@ def make_plan(cfg: DictConfig, choices: dict[str, str], answers: Any) -> Plan:
     values = plain(cfg)
     check(cfg)
     mode: Mode = cfg.mode
-    settings = ModelSettings(
-        max_length=cfg.max_length,
-        max_new_tokens=cfg.max_new_tokens,
-        predict_batch_size=cfg.predict_batch_size,
-        seed=cfg.seed,
-        training=cast(Training, OmegaConf.to_object(cfg.training)),
-        answers=answers,
-    )
-    cache_dir = Path(cfg.output_dir).expanduser() / ".cache"
-    retriever = build(cfg, "retriever")
-    retriever.keep(VectorCache(cache_dir / "vectors"))
     with_prompts, with_model = mode is not Mode.rank, mode in (Mode.finetune, Mode.zeroshot)
     return Plan(
         mode=mode,
@@ -148,7 +137,7 @@ def make_plan(cfg: DictConfig, choices: dict[str, str], answers: Any) -> Plan:
         retriever=retriever,
         k=cfg.k,
         augmentation=build(cfg, "augmentation") if with_prompts else None,
-        model=build(cfg, "model", settings=settings) if with_prompts else None,
+        model=build(cfg, "model", settings=_model_settings(cfg, answers)) if with_prompts else None,
         trainer=recipe(cfg, "trainer") if with_model else None,
         logger=recipe(cfg, "logger") if with_model else None,
         max_length=cfg.max_length,
@@ -166,6 +155,20 @@ def make_plan(cfg: DictConfig, choices: dict[str, str], answers: Any) -> Plan:
         choices=choices,
         settings=values,
     )
+
+
+def _model_settings(cfg: DictConfig, answers: Any) -> ModelSettings:
+    return ModelSettings(
+        max_length=cfg.max_length,
+        max_new_tokens=cfg.max_new_tokens,
+        predict_batch_size=cfg.predict_batch_size,
+        seed=cfg.seed,
+        training=cast(Training, OmegaConf.to_object(cfg.training)),
+        answers=answers,
+    )
+    cache_dir = Path(cfg.output_dir).expanduser() / ".cache"
+    retriever = build(cfg, "retriever")
+    retriever.keep(VectorCache(cache_dir / "vectors"))
 
 
 def asked(cfg: DictConfig) -> tuple[int, str, list[int]]:
