@@ -19,7 +19,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from lamp_exp.cache import RankingCache, VectorCache
 from lamp_exp.pipeline import Mode, Plan
-from lamp_exp.types import InputError, ModelSettings, ProfileOptions, Shape, Training
+from lamp_exp.types import InputError, ModelSettings, ProfileOptions, Retriever, Shape, Training
 
 EXTRAS = {"openai": "openai", "gguf": "gguf", "peft": "lora"}  # package: our extra that brings it
 LOWEST = {
@@ -126,15 +126,13 @@ def make_plan(cfg: DictConfig, choices: dict[str, str], answers: Any) -> Plan:
         answers=answers,
     )
     cache_dir = Path(cfg.output_dir).expanduser() / ".cache"
-    retriever = build(cfg, "retriever")
-    retriever.keep(VectorCache(cache_dir / "vectors"))
     with_prompts, with_model = mode is not Mode.rank, mode in (Mode.finetune, Mode.zeroshot)
     return Plan(
         mode=mode,
         task=build(cfg, "task"),
         split=cfg.split.value,
         part=cfg.part.value,
-        retriever=retriever,
+        retriever=_retriever(cfg, cache_dir),
         k=cfg.k,
         augmentation=build(cfg, "augmentation") if with_prompts else None,
         model=build(cfg, "model", settings=settings) if with_prompts else None,
@@ -155,6 +153,13 @@ def make_plan(cfg: DictConfig, choices: dict[str, str], answers: Any) -> Plan:
         choices=choices,
         settings=values,
     )
+
+
+def _retriever(cfg: DictConfig, cache_dir: Path) -> Retriever:
+    """Told at the door where it may keep what is costly to compute."""
+    retriever: Retriever = build(cfg, "retriever")
+    retriever.keep(VectorCache(cache_dir / "vectors"))
+    return retriever
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:
