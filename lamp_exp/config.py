@@ -20,7 +20,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from lamp_exp.cache import RankingCache, VectorCache
 from lamp_exp.pipeline import Mode, Plan
-from lamp_exp.types import InputError, ModelSettings, ProfileOptions, Shape, Training
+from lamp_exp.types import InputError, ModelSettings, ProfileOptions, Retriever, Shape, Training
 
 EXTRAS = {"openai": "openai", "gguf": "gguf", "peft": "lora"}  # package: our extra that brings it
 TUNE = "tune"  # as k: chosen on dev from k_values
@@ -128,13 +128,14 @@ def make_plan(cfg: DictConfig, choices: dict[str, str], answers: Any) -> Plan:
     values = plain(cfg)
     check(cfg)
     mode: Mode = cfg.mode
+    cache_dir = Path(cfg.output_dir).expanduser() / ".cache"
     with_prompts, with_model = mode is not Mode.rank, mode in (Mode.finetune, Mode.zeroshot)
     return Plan(
         mode=mode,
         task=build(cfg, "task"),
         split=cfg.split.value,
         part=cfg.part.value,
-        retriever=retriever,
+        retriever=_retriever(cfg, cache_dir),
         k=cfg.k,
         augmentation=build(cfg, "augmentation") if with_prompts else None,
         model=build(cfg, "model", settings=_model_settings(cfg, answers)) if with_prompts else None,
@@ -166,9 +167,13 @@ def _model_settings(cfg: DictConfig, answers: Any) -> ModelSettings:
         training=cast(Training, OmegaConf.to_object(cfg.training)),
         answers=answers,
     )
-    cache_dir = Path(cfg.output_dir).expanduser() / ".cache"
-    retriever = build(cfg, "retriever")
+
+
+def _retriever(cfg: DictConfig, cache_dir: Path) -> Retriever:
+    """With a place for what is costly to compute."""
+    retriever: Retriever = build(cfg, "retriever")
     retriever.keep(VectorCache(cache_dir / "vectors"))
+    return retriever
 
 
 def asked(cfg: DictConfig) -> tuple[int, str, list[int]]:

@@ -286,6 +286,7 @@ def _ranking_key(plan: Plan, part: Part, questions: Questions) -> dict[str, Any]
         "task_name": plan.task.name,
         "task": essence("task", plan.settings["task"]),
         "retriever": essence("retriever", plan.settings["retriever"]),
+        "depends_on": dict(plan.retriever.depends_on()),
         "document_dates": plan.document_dates,
         "data": part.fingerprint,
         "reading": dict(part.reading),

@@ -290,6 +290,10 @@ class Retriever(ABC):
     def keep(self, store: VectorStore) -> None:  # noqa: B027  (most have nothing to keep)
         """Told once, before any ranking, where it may keep what is costly to compute."""
 
+    def depends_on(self) -> Mapping[str, Any]:
+        """What rankings depend on besides options and code, as JSON values: library versions, …"""
+        return {}
+
     def rank_all(
         self, questions: Collection[tuple[Query, Sequence[Document]]]
     ) -> Iterator[list[Hit]]:

@@ -267,3 +267,11 @@ def test_a_sweep_over_k_encodes_each_text_once(encoder, monkeypatch, capsys):  #
     caches = [result["retrieval"]["ranking_cache"] for result in results]
     assert sum(told["made"] for told in caches) == 1
     assert sum(told["read"] for told in caches) == 4
+
+
+def test_what_vectors_depend_on_is_told(encoder):  # noqa: F811
+    told = kept_by(encoder).depends_on()
+    assert told["dtype"] == "torch.float32"
+    assert told["torch"].count(".") == 1
+    assert told["revision"] is None  # of a folder, whose content counts
+    assert hasattr(dense(encoder).encoder[0], "auto_model")  # where a hub's revision is read

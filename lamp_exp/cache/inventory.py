@@ -62,7 +62,8 @@ class Entry:
         try:
             self.check(self.path)
         except (Damaged, OSError, ValueError, KeyError, sqlite3.Error) as error:
-            return " ".join(str(error).split())
+            told = " ".join(str(error).split())
+            return told if str(self.path) in told else f"{self.path}: {told}"
         return None
 
 

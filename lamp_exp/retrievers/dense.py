@@ -65,21 +65,22 @@ class Dense(Retriever):
     @cached_property
     def vectors(self) -> TextVectors:
         """Opened when they are needed, so that what other jobs kept meanwhile is found."""
-        return InMemory() if self.store is None else self.store.open(self.what_decides_a_vector())
+        return InMemory() if self.store is None else self.store.open(self._encoder_key())
 
-    def what_decides_a_vector(self) -> dict[str, Any]:
-        """Neither device nor batch size: they change its last bits only."""
-        weights = next(self.encoder.parameters())
-        config = getattr(self.encoder[0], "auto_model", None)
+    def depends_on(self) -> dict[str, Any]:
+        """Weights and libraries; neither device nor batch size: they change last bits only."""
+        model = getattr(self.encoder[0], "auto_model", None)
         packages = ("torch", "transformers", "sentence-transformers")
         return {
-            "name": self.name,
-            "revision": getattr(getattr(config, "config", None), "_commit_hash", None),
-            "normalize": self.normalize,
-            "max_length": self.encoder.max_seq_length,
-            "dtype": str(weights.dtype),
+            "revision": getattr(getattr(model, "config", None), "_commit_hash", None),
+            "dtype": str(next(self.encoder.parameters()).dtype),
             **{name: ".".join(version(name).split(".")[:2]) for name in packages},
         }
+
+    def _encoder_key(self) -> dict[str, Any]:
+        """All that decides a vector."""
+        options = {"normalize": self.normalize, "max_length": self.encoder.max_seq_length}
+        return {"name": self.name, **options, **self.depends_on()}
 
     def rank(self, query: Query, documents: Sequence[Document]) -> list[Hit]:
         """By inner product; equal scores keep the profile's order, NaN scores come last."""
