@@ -1,0 +1,98 @@
+"""What a finished run tells W&B: its numbers, its predictions and its record."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from lamp_exp.record import write_json
+from lamp_exp.scrub import scrubbed
+from lamp_exp.wandb_run import Session, environment
+
+if TYPE_CHECKING:
+    from wandb import Artifact, Table
+
+TABLE = "predictions"
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How much of a result is shared: the table's rows (0: no table), and the record or not."""
+
+    table_rows: int
+    artifact: bool
+
+
+def send(session: Session, result: Mapping[str, Any], folder: Path, options: Options) -> None:
+    """The choices go to W&B's config, the numbers to its summary, the rest into an artifact."""
+    run = session.run
+    choices = {name: value for name, value in result["choices"].items() if "/" not in name}
+    run.config.update({"choices": choices})
+    table, told = predictions_table(folder / "examples.parquet", options.table_rows)
+    run.summary.update({**summary(result), **told})
+    store = session.folder / "record"
+    with environment(WANDB_DATA_DIR=str(store)):  # what waits for the upload stays with the run
+        made = _artifact(result, folder, store, table, options.artifact)
+    if session.mode == "offline":
+        _make_movable(made, session.folder)
+    if made.manifest.entries:
+        run.log_artifact(made)
+    if table is not None:
+        table.bind_to_run(run, TABLE, "summary")  # bound: it is not stored once more
+        run.summary[TABLE] = table
+
+
+def summary(result: Mapping[str, Any]) -> dict[str, Any]:
+    """`final/<metric>`, `seconds/<stage>` and `counts/<what>`, exactly as in the record."""
+    groups = {"final": result["metrics"] or {}, **{n: result[n] for n in ("seconds", "counts")}}
+    numbers = {f"{group}/{name}": v for group, values in groups.items() for name, v in values.items()}
+    return {**numbers, "k": result["k"], "made_up_data": result["made_up_data"]}
+
+
+def predictions_table(file: Path, rows: int) -> tuple[Table | None, dict[str, int]]:
+    """The first `rows` answers with their scores, and how many are in it and left out."""
+    import pyarrow.parquet
+    import wandb
+
+    examples = pyarrow.parquet.ParquetFile(file)
+    names = examples.schema_arrow.names
+    scores = names[names.index("prediction") + 1 : names.index("items")]
+    columns = ["id", "user", "target", "prediction", *scores]
+    shown = min(rows, examples.metadata.num_rows)
+    told = {"table/rows": shown, "table/rows_left_out": examples.metadata.num_rows - shown}
+    if not shown:
+        return None, told
+    content = next(examples.iter_batches(shown, columns=columns)).to_pylist()
+    return wandb.Table(columns, [[row[name] for name in columns] for row in content]), told
+
+
+def _artifact(
+    result: Mapping[str, Any], folder: Path, store: Path, table: Table | None, record: bool
+) -> Artifact:
+    """The record without what names this machine, and the table; neither weights nor data."""
+    import wandb
+
+    made = wandb.Artifact(re.sub(r"[^\w.-]", "-", str(result["run"])), "record")
+    if table is not None:
+        made.add(table, TABLE)
+    if record:
+        store.mkdir(exist_ok=True)
+        write_json(store / "result.json", scrubbed(result))
+        text = yaml.safe_dump(scrubbed(result["settings"]), sort_keys=False, allow_unicode=True)
+        (store / "config.yaml").write_text(text, encoding="utf-8")
+        made.add_file(str(store / "result.json"), policy="immutable")
+        made.add_file(str(store / "config.yaml"), policy="immutable")
+        made.add_file(str(folder / "predictions.json"))
+    return made
+
+
+def _make_movable(made: Artifact, folder: Path) -> None:
+    """Files are named from W&B's folder, so that it can be sent from another place or machine."""
+    for entry in made.manifest.entries.values():
+        entry.local_path = os.path.relpath(str(entry.local_path), folder)
