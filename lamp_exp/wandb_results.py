@@ -31,7 +31,7 @@ class Options:
 
 def send(session: Session, result: Mapping[str, Any], folder: Path, options: Options) -> None:
     """The choices go to W&B's config, the numbers to its summary, the rest into an artifact."""
-    run = session.run
+    run: Any = session.run
     choices = {name: value for name, value in result["choices"].items() if "/" not in name}
     run.config.update({"choices": choices})
     table, told = predictions_table(folder / "examples.parquet", options.table_rows)
@@ -44,14 +44,23 @@ def send(session: Session, result: Mapping[str, Any], folder: Path, options: Opt
     if made.manifest.entries:
         run.log_artifact(made)
     if table is not None:
-        table.bind_to_run(run, TABLE, "summary")  # bound: it is not stored once more
+        shown: Any = table
+        shown.bind_to_run(run, TABLE, "summary")  # bound: it is not stored once more
         run.summary[TABLE] = table
 
 
 def summary(result: Mapping[str, Any]) -> dict[str, Any]:
-    """`final/<metric>`, `seconds/<stage>` and `counts/<what>`, exactly as in the record."""
-    groups = {"final": result["metrics"] or {}, **{n: result[n] for n in ("seconds", "counts")}}
-    numbers = {f"{group}/{name}": v for group, values in groups.items() for name, v in values.items()}
+    """The record's numbers, unrounded: `final/<metric>`, `seconds/<stage>`, `counts/<what>`.
+
+    The main metric is also `main/<task>`, so that workspaces can show one bar chart a task.
+    """
+    metrics, main = result["metrics"] or {}, result["monitor"][0]
+    groups = {"final": metrics, "seconds": result["seconds"], "counts": result["counts"]}
+    if main in metrics:
+        groups["main"] = {result["choices"]["task"]: metrics[main]}
+    numbers = {
+        f"{group}/{n}": value for group, named in groups.items() for n, value in named.items()
+    }
     return {**numbers, "k": result["k"], "made_up_data": result["made_up_data"]}
 
 

@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from lamp_exp.files import write_whole
-from lamp_exp.scrub import harmless, scrubbed
+from lamp_exp.scrub import scrubbed
 from lamp_exp.types import About
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("lamp_exp.wandb")
 
+Mode = Literal["online", "offline", "disabled"]
 LAST_ID = "last_id"  # in a run's wandb/ folder: by it, a resumed run names the one before
 UNSENT = "unsent"  # in the folder of an online run whose upload was given up
 CONNECT_SECONDS, UPLOAD_SECONDS = 20.0, 120.0  # then it stays on disk
@@ -47,7 +48,7 @@ PRIVATE: dict[str, Any] = {  # of wandb.Settings: no code, no machine, no termin
 }
 
 
-def chosen_mode() -> str:
+def chosen_mode() -> Mode:
     """`disabled`, `offline` or `online`: WANDB_MODE counts, and without a key nothing is sent."""
     wanted = os.environ.get("WANDB_MODE", "online").lower()
     if wanted == "disabled":
@@ -80,7 +81,7 @@ class Session:
     """Talks to one run of W&B until that fails; `failed` says that it has."""
 
     run: Run
-    mode: str
+    mode: Mode
     failed: bool = field(default=False, init=False)
 
     @property
@@ -138,7 +139,7 @@ def session(about: About, project: str, entity: str | None) -> Iterator[Session 
                 opened.close(exit_code)
 
 
-def _open(about: About, project: str, entity: str | None, mode: str) -> Session | None:
+def _open(about: About, project: str, entity: str | None, mode: Mode) -> Session | None:
     """Online if the server can be reached soon, else offline; None if wandb itself fails."""
     id = secrets.token_hex(4)
     try:
@@ -154,15 +155,16 @@ def _open(about: About, project: str, entity: str | None, mode: str) -> Session 
     return _open(about, project, entity, "offline")
 
 
-def _begin(about: About, project: str, entity: str | None, mode: str, id: str) -> Run:
+def _begin(about: About, project: str, entity: str | None, mode: Mode, id: str) -> Run:
     import wandb
 
-    last = about.folder / "wandb" / LAST_ID
+    folder = about.folder.resolve()  # W&B's service keeps the working folder it began in
+    last = folder / "wandb" / LAST_ID
     config = scrubbed(about.settings)
     if last.is_file():
         config["resumed_from"] = last.read_text(encoding="utf-8")
     run = wandb.init(
-        id=id, resume="never", project=project, entity=entity, dir=about.folder, mode=mode,
+        id=id, resume="never", project=project, entity=entity, dir=folder, mode=mode,
         name=about.run, group=about.sweep, job_type=about.mode, tags=about.tags, config=config,
         reinit="create_new", settings=_settings(),
     )  # fmt: skip
@@ -176,9 +178,13 @@ def _begin(about: About, project: str, entity: str | None, mode: str, id: str) -
 def _settings() -> Settings:
     import wandb
 
-    patience = {"init_timeout": CONNECT_SECONDS, "login_timeout": CONNECT_SECONDS}
-    patience |= {"finish_timeout": UPLOAD_SECONDS, "finish_timeout_raises": True}
-    return wandb.Settings(**PRIVATE, **patience)
+    return wandb.Settings(
+        init_timeout=CONNECT_SECONDS,
+        login_timeout=CONNECT_SECONDS,
+        finish_timeout=UPLOAD_SECONDS,
+        finish_timeout_raises=True,
+        **PRIVATE,
+    )
 
 
 def _forget_service() -> None:
@@ -192,8 +198,12 @@ def _forget_service() -> None:
 
 
 def _tell(what: str, error: Exception) -> None:
-    reason = (str(error).splitlines() or [""])[0] or type(error).__name__
-    log.warning("W&B %s (%s)", what, harmless(reason))
+    log.warning("W&B %s (%s)", what, one_line(error))
+
+
+def one_line(error: Exception) -> str:
+    """What an error says first."""
+    return (str(error).splitlines() or [""])[0] or type(error).__name__
 
 
 @contextmanager
