@@ -36,12 +36,11 @@ def send(session: Session, result: Mapping[str, Any], folder: Path, options: Opt
     run.config.update({"choices": choices})
     table, told = predictions_table(folder / "examples.parquet", options.table_rows)
     run.summary.update({**summary(result), **told})
-    store = session.folder / "record"
-    with environment(WANDB_DATA_DIR=str(store)):  # what waits for the upload stays with the run
-        made = _artifact(result, folder, store, table, options.artifact)
-    if session.mode == "offline":
-        _make_movable(made, session.folder)
+    session.store.mkdir()
+    with environment(WANDB_DATA_DIR=str(session.store)):  # what waits to be sent stays with the run
+        made = _artifact(result, folder, session.store, table, options.artifact)
     if made.manifest.entries:
+        _hide_places(made, session)
         run.log_artifact(made)
     if table is not None:
         shown: Any = table
@@ -91,7 +90,6 @@ def _artifact(
     if table is not None:
         made.add(table, TABLE)
     if record:
-        store.mkdir(exist_ok=True)
         write_json(store / "result.json", scrubbed(result))
         text = yaml.safe_dump(scrubbed(result["settings"]), sort_keys=False, allow_unicode=True)
         (store / "config.yaml").write_text(text, encoding="utf-8")
@@ -101,7 +99,7 @@ def _artifact(
     return made
 
 
-def _make_movable(made: Artifact, folder: Path) -> None:
-    """Files are named from W&B's folder, so that it can be sent from another place or machine."""
+def _hide_places(made: Artifact, session: Session) -> None:
     for entry in made.manifest.entries.values():
-        entry.local_path = os.path.relpath(str(entry.local_path), folder)
+        inside = os.path.relpath(str(entry.local_path), session.store)
+        entry.local_path = str(session.stored() / inside)

@@ -10,6 +10,7 @@ import logging
 import os
 import secrets
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -83,11 +84,29 @@ class Session:
     run: Run
     mode: Mode
     failed: bool = field(default=False, init=False)
+    link: Path | None = field(default=None, init=False)
 
     @property
     def folder(self) -> Path:
         """Where W&B keeps this run on disk."""
         return Path(self.run.settings.sync_dir)
+
+    @property
+    def store(self) -> Path:
+        """Files that wait there until they are sent."""
+        return self.folder / "record"
+
+    def stored(self) -> Path:
+        """The store's name for W&B, which sends the names of files along: it tells no place.
+
+        Offline it is relative, so that the run can be moved; the service of an online run
+        works elsewhere, and is given a link.
+        """
+        if self.mode == "offline":
+            return self.store.relative_to(self.folder)
+        if self.link is None:
+            self.link = neutral_link(self.store)
+        return self.link
 
     def attempt(self, doing: str, call: Callable[[], object]) -> None:
         """Calls, unless W&B has failed before; a failure is told and goes no further."""
@@ -115,10 +134,28 @@ class Session:
 
     def _tidy_online(self) -> None:
         if self.failed:
-            (self.folder / UNSENT).touch()
+            (self.folder / UNSENT).write_text(str(self.link or ""), encoding="utf-8")
             log.warning("W&B: not all was sent; python -m lamp_exp.wandb_sync sends it later")
-        else:
-            shutil.rmtree(self.folder / "record", ignore_errors=True)
+        elif self.link:
+            remove_link(self.link)
+            shutil.rmtree(self.store)
+
+
+def neutral_link(folder: Path, link: Path | None = None) -> Path:
+    """A link to a folder, by a name that tells nothing; in place of an earlier link, if given."""
+    if link is None:
+        shared = "/tmp" if Path("/tmp").is_dir() else None  # TMPDIR may name the user
+        link = Path(tempfile.mkdtemp(prefix="lamp_exp-", dir=shared)) / "record"
+    link.parent.mkdir(exist_ok=True)
+    link.unlink(missing_ok=True)
+    link.symlink_to(folder.resolve(), target_is_directory=True)
+    return link
+
+
+def remove_link(link: Path) -> None:
+    """With the folder that was made for it."""
+    link.unlink(missing_ok=True)
+    link.parent.rmdir()
 
 
 @contextmanager

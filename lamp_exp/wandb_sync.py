@@ -12,7 +12,8 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,7 @@ import httpx2
 
 from lamp_exp.record import RunFolder
 from lamp_exp.types import InputError
-from lamp_exp.wandb_run import UNSENT, one_line
+from lamp_exp.wandb_run import UNSENT, neutral_link, one_line, remove_link
 
 CUT_OFF = "ends with an incomplete record"  # what W&B says of a killed run, having sent the rest
 
@@ -59,10 +60,21 @@ class Kept:
         said = told.stdout + told.stderr
         if CUT_OFF in said:
             self.mark.touch()
-        if self.mark.exists():
-            (self.folder / UNSENT).unlink(missing_ok=True)
-            return None
-        return _reason(said)
+        return None if self.mark.exists() else _reason(said)
+
+
+@contextmanager
+def linked(run: Kept) -> Iterator[None]:
+    """An online run knows its files by a link, which may be gone, or lead where it lay before."""
+    note = run.folder / UNSENT
+    named = note.read_text(encoding="utf-8") if note.is_file() else ""
+    if named:
+        neutral_link(run.folder / "record", Path(named))
+    yield
+    if run.mark.exists():
+        note.unlink(missing_ok=True)
+        if named:
+            remove_link(Path(named))
 
 
 def _reason(said: str) -> str:
@@ -113,7 +125,8 @@ def _send(run: RunFolder, one: Kept, dry_run: bool, seconds: float) -> str | Non
     if dry_run:
         print(f"{name}: would be sent")
         return None
-    fault = one.send(seconds)
+    with linked(one):
+        fault = one.send(seconds)
     print(f"{name}: {fault or 'sent'}", flush=True)
     return f"{name}: {fault}" if fault else None
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,7 +38,7 @@ def workspace(
         project=project,
         name="LaMP" + "".join(f" · {word}" for word in [*tags, *([group] if group else [])]),
         sections=[*_tasks(all_tasks()), *_across_tasks()],
-        runset_settings=ws.RunsetSettings(filters=filters),
+        runset_settings=ws.RunsetSettings(filters=expr.And(*filters) if filters else ""),
     )
     return made
 
@@ -78,10 +79,12 @@ def _across_tasks() -> list[Section]:
 def _library() -> Any:
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     try:
-        import wandb_workspaces
-        import wandb_workspaces.expr
-        import wandb_workspaces.reports.v2
-        import wandb_workspaces.workspaces
+        with warnings.catch_warnings():  # the library's, of its own way to use pydantic
+            warnings.simplefilter("ignore", DeprecationWarning)
+            import wandb_workspaces
+            import wandb_workspaces.expr
+            import wandb_workspaces.reports.v2
+            import wandb_workspaces.workspaces
     except ModuleNotFoundError as error:
         raise InputError(f"workspaces need {error.name}: pip install 'lamp-exp[wandb]'") from error
     return wandb_workspaces

@@ -107,7 +107,7 @@ class Told:
                 told.artifacts.append(message.artifact)
             elif kind == "exit":
                 told.exit_code = message.exit.exit_code
-        told.config.pop("_wandb")
+        told.config.pop("_wandb", None)
         return told
 
 
@@ -349,7 +349,8 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    ours = [record for record in caplog.records if record.name == "lamp_exp.wandb"]
+    return [record.getMessage() for record in ours if record.levelno >= logging.WARNING]
 
 
 def test_an_online_run_sends_the_same_and_nothing_private(wandb_server, tmp_path, monkeypatch):
@@ -378,10 +379,11 @@ def test_an_online_run_sends_the_same_and_nothing_private(wandb_server, tmp_path
 
 def test_the_record_is_the_same_whatever_the_logger(wandb_server, tmp_path, monkeypatch):
     metrics = []
+    run = [*QUICK, "limit=3", "mode=zeroshot"]
     for mode in ("csv", "online", "offline", "disabled"):
         monkeypatch.setenv("WANDB_MODE", mode)
         logger = "csv" if mode == "csv" else "wandb"
-        assert command(*TRAIN, f"logger={logger}", f"output_dir={tmp_path}/{mode}") == 0
+        assert command(*run, f"logger={logger}", f"output_dir={tmp_path}/{mode}") == 0
         (folder,) = tmp_path.glob(f"{mode}/lamp4*")
         metrics.append(RunFolder(folder).result()["metrics"])
         assert (folder / "training" / "metrics.csv").is_file()
@@ -482,7 +484,7 @@ def test_a_service_of_wandb_that_is_killed_takes_no_run_with_it(tmp_path):
 
 def test_settings_that_wandb_refuses_cost_no_run(tmp_path, caplog):
     assert command(*QUICK, "limit=2", "mode=zeroshot", "logger=wandb", "logger.project=a/b") == 0
-    (line,) = [line for line in warnings(caplog) if "W&B" in line]
+    (line,) = warnings(caplog)
     assert "Invalid project name 'a/b'" in line
     assert RunFolder(next(tmp_path.glob("outputs/lamp4*"))).finished
 
