@@ -126,8 +126,7 @@ class Session:
             if not self.failed:
                 _tell("could not end its run; the record is kept", error)
             self.failed = True
-            if not isinstance(error, TimeoutError):
-                _forget_service()
+        _end_service()
         if self.mode == "online":
             self._tidy_online()
         shutil.rmtree(self.folder / "logs", ignore_errors=True)  # W&B's own: they name places
@@ -186,7 +185,7 @@ def _open(about: About, project: str, entity: str | None, mode: Mode) -> Session
             shutil.rmtree(left, ignore_errors=True)
         if mode == "offline":
             _tell("could not begin a run; this one goes on without", error)
-            _forget_service()
+            _end_service()
             return None
         _tell("could not be reached or takes no such key; this run stays offline", error)
     return _open(about, project, entity, "offline")
@@ -224,12 +223,14 @@ def _settings() -> Settings:
     )
 
 
-def _forget_service() -> None:
-    """A broken service goes, so that the next run of this process gets a new one."""
+def _end_service() -> None:
+    """W&B's process ends with the run: only then is all written, and a broken one replaced."""
     import wandb
 
+    if wandb.run is not None:  # not ours: somebody's own run, in a notebook
+        return
     try:
-        wandb.teardown(exit_code=1)
+        wandb.teardown()
     except failures() as error:
         log.debug("W&B's service was gone: %s", error)
 
