@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 import traceback
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,7 @@ def run(cfg: DictConfig) -> None:
 
     set_up_logging()
     try:
+        config.check_launcher(HydraConfig.get())
         config.draw_seed(cfg)
         output_dir = made_folder(cfg.output_dir)
         answers = DiskMap(output_dir / ".cache" / "answers.sqlite")
@@ -89,6 +91,8 @@ def set_up_logging() -> None:
     for chatty in ("absl", "sentence_transformers", "httpx"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     logging.captureWarnings(True)
+    # Lightning's advice wherever Slurm is installed; here hydra/launcher=slurm does that.
+    warnings.filterwarnings("ignore", "The `srun` command is available")
 
 
 def _fail(line: str) -> None:
