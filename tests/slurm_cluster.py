@@ -23,11 +23,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 NODES = ("n1", "n2")
+_children: dict[int, subprocess.Popen[bytes]] = {}  # of this process, by pid
 PROGRAMS = (
     "munged", "mariadbd", "mariadb-install-db", "slurmdbd", "slurmctld", "slurmd", "sinfo", "sacct",
 )  # fmt: skip
 SYSTEM = "/usr/sbin:/sbin"  # where daemons lie, which is not on every user's path
 
+# cred_expire is also how many seconds a job waits that was on a node that failed.
 SLURM = """
 ClusterName=made_up
 SlurmctldHost={host}(127.0.0.1)
@@ -35,7 +37,7 @@ SlurmctldPort={controller}
 SlurmUser={user}
 SlurmdUser={user}
 AuthType=auth/munge
-AuthInfo=socket={folder}/munge.socket
+AuthInfo=socket={folder}/munge.socket,cred_expire=10
 CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
 StateSaveLocation={folder}/state
 SlurmctldPidFile={folder}/slurmctld.pid
@@ -120,12 +122,6 @@ def stop(folder: Path) -> None:
         _end(pid)
 
 
-def pid_of(folder: Path, name: str) -> int:
-    """The process of a daemon: `slurmctld`, `slurmd-n2`."""
-    lines = (folder / "pids").read_text(encoding="utf-8").splitlines()
-    return next(int(pid) for pid, named in map(str.split, lines) if named == name)
-
-
 def _write_configuration(folder: Path) -> None:
     host = socket.gethostname().split(".")[0]
     controller, accounting, database, *ports = _free_ports(3 + len(NODES))
@@ -172,13 +168,8 @@ def _start_accounting(folder: Path) -> None:
 def _start_slurm(folder: Path) -> None:
     _daemon(folder, "slurmctld", "-D")
     for node in NODES:
-        start_node(folder, node)
+        _daemon(folder, "slurmd", "-D", "-N", node, name=f"slurmd-{node}")
     _wait(lambda: _states(folder) == ["idle", "idle"], "the nodes do not become idle", 60)
-
-
-def start_node(folder: Path, node: str) -> None:
-    """Starts the daemon of a node."""
-    _daemon(folder, "slurmd", "-D", "-N", node, name=f"slurmd-{node}")
 
 
 def _daemon(folder: Path, program: str, *words: str, name: str = "") -> None:
@@ -190,6 +181,7 @@ def _daemon(folder: Path, program: str, *words: str, name: str = "") -> None:
             env={**os.environ, **environment(folder)},
             stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True,
         )  # fmt: skip
+    _children[process.pid] = process
     with (folder / "pids").open("a", encoding="utf-8") as pids:
         pids.write(f"{process.pid} {name}\n")
 
@@ -272,11 +264,9 @@ def _end(pid: int) -> None:
 
 
 def _ended(pid: int) -> bool:
-    """Whether a process is gone; one of our own children is only then when it is asked for."""
-    try:
-        return os.waitpid(pid, os.WNOHANG)[0] == pid
-    except ChildProcessError:
-        return not Path(f"/proc/{pid}").exists()
+    """Whether a process is gone; one of our own children must be asked for."""
+    child = _children.get(pid)
+    return child.poll() is not None if child else not Path(f"/proc/{pid}").exists()
 
 
 def _path() -> str:
