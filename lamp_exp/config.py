@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+from hydra.conf import HydraConf
 from hydra.core.config_store import ConfigStore
 from hydra.errors import InstantiationException
 from hydra.types import RunMode
@@ -110,7 +111,7 @@ def check(cfg: DictConfig) -> None:
         raise InputError(f"training.lr={cfg.training.lr} must be above 0")
 
 
-def check_launcher(hydra: DictConfig) -> None:
+def check_launcher(hydra: HydraConf) -> None:
     """Raises InputError for a launcher that a single run would leave unused, without a word."""
     launcher = hydra.runtime.choices["hydra/launcher"]
     if hydra.mode is RunMode.RUN and launcher != "basic":

@@ -4,7 +4,7 @@
     python tests/slurm_cluster.py stop FOLDER
 
 No root, systemd or cgroups needed. Debian and Ubuntu have the packages:
-`apt-get install --no-install-recommends slurmctld slurmd slurm-client munge slurmdbd mariadb-server`.
+`apt-get install slurmctld slurmd slurm-client munge slurmdbd mariadb-server`.
 Keep FOLDER's path short: a socket's may have 107 characters.
 """
 

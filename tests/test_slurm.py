@@ -20,7 +20,7 @@ from tests.sweeps import SHORT, command, runs, sweep, written
 
 pytestmark = pytest.mark.slurm
 SLURM = ("hydra/launcher=slurm", "hydra.launcher.partition=debug")
-LONG = (*SHORT, "trainer.max_epochs=4", "k=0")
+LONG = (*SHORT, "limit=null", "trainer.max_epochs=4", "k=0")  # ten seconds and more
 
 
 @pytest.fixture(scope="module")
