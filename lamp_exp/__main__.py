@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 import traceback
+import warnings
 from typing import TYPE_CHECKING
 
 import hydra
@@ -42,6 +43,7 @@ def run(cfg: DictConfig) -> None:
             return follow_others(cfg)
         if HydraConfig.get().mode is RunMode.MULTIRUN:
             return run_job(cfg)
+        config.check_launcher(HydraConfig.get())
         if cfg.dry_run:
             return look_ahead_alone(cfg)
         config.draw_seed(cfg)
@@ -90,6 +92,8 @@ def set_up_logging() -> None:
     for chatty in ("absl", "sentence_transformers", "httpx"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     logging.captureWarnings(True)
+    # Lightning's advice wherever Slurm is installed; here hydra/launcher=slurm does that.
+    warnings.filterwarnings("ignore", "The `srun` command is available")
 
 
 def _fail(line: str) -> None:

@@ -13,8 +13,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+from hydra.conf import HydraConf
 from hydra.core.config_store import ConfigStore
 from hydra.errors import InstantiationException
+from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import MISSING, DictConfig, OmegaConf
 
@@ -23,6 +25,7 @@ from lamp_exp.pipeline import Mode, Plan
 from lamp_exp.types import InputError, ModelSettings, ProfileOptions, Retriever, Shape, Training
 
 EXTRAS = {"openai": "openai", "gguf": "gguf", "peft": "lora"}  # package: our extra that brings it
+PLUGINS = {"joblib": "joblib", "submitit": "slurm", "ray": "ray"}  # Hydra's launchers, likewise
 TUNE = "tune"  # as k: chosen on dev from k_values
 LOWEST = {
     "k": 0, "max_length": 1, "max_new_tokens": 1, "predict_batch_size": 1, "limit": 1, "seed": 0,
@@ -118,6 +121,13 @@ def check(cfg: DictConfig) -> None:
             raise InputError(f"{name}={value} must be one of {', '.join(allowed)}")
     if cfg.training.lr <= 0:
         raise InputError(f"training.lr={cfg.training.lr} must be above 0")
+
+
+def check_launcher(hydra: HydraConf) -> None:
+    """Raises InputError for a launcher that a single run would leave unused, without a word."""
+    launcher = hydra.runtime.choices["hydra/launcher"]
+    if hydra.mode is RunMode.RUN and launcher != "basic":
+        raise InputError(f"hydra/launcher={launcher} is for sweeps: add -m, even for one run")
 
 
 def make_plan(cfg: DictConfig, choices: dict[str, str], answers: Any) -> Plan:
@@ -252,6 +262,8 @@ def explain(error: Exception) -> str:
     """One line for what Hydra says in many, with the option that was probably meant."""
     text = str(error)
     lines = [line.strip() for line in text.splitlines() if line.strip()] or [type(error).__name__]
+    if needed := _missing_plugin(lines[0]):
+        return needed
     if found := re.search(r"Could not find '(.+?)'", lines[0]):
         group, _, option = found[1].rpartition("/")
         return f"{group}={option} does not exist: choose one of {', '.join(_listed(lines))}"
@@ -274,6 +286,17 @@ def explain(error: Exception) -> str:
             f"{lines[0]}: a value with = , : or brackets needs quotes inside quotes: 'key=\"a=b\"'"
         )
     return lines[0]
+
+
+def _missing_plugin(line: str) -> str | None:
+    """What to install for a launcher that a plugin of Hydra's would bring."""
+    pattern = r"(?:In 'hydra/launcher/(\w+)': )?Could not (?:find|load) 'hydra/launcher/(\w+)'"
+    found = re.search(pattern, line)
+    plugin = found[2].split("_")[0] if found else ""
+    if not found or plugin not in PLUGINS:
+        return None
+    needs = f"hydra-{plugin}-launcher: pip install 'lamp-exp[{PLUGINS[plugin]}]'"
+    return f"hydra/launcher={found[1] or found[2]} needs {needs}"
 
 
 def _listed(lines: list[str]) -> list[str]:

@@ -62,6 +62,11 @@ def test_every_group_option_is_in_the_manual():
             assert written, f"{group.name}={option}"
 
 
+def test_every_launcher_of_our_own_is_in_the_manual():
+    for launcher in options("hydra/launcher"):
+        assert f"hydra/launcher={launcher}" in README, launcher
+
+
 def test_every_root_key_is_in_the_manual():
     cfg, _ = compose()
     for key in cfg:

@@ -1,0 +1,53 @@
+"""Sweeps of the real command, in processes of their own, and what they left on disk."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+# Fine-tunes the tiny T5 for a second, after which it answers otherwise from seed to seed.
+SHORT = (
+    "experiment=first", "task=lamp3", "limit=150", "trainer.max_epochs=2",
+    "trainer.enable_progress_bar=false",
+)  # fmt: skip
+Runs = dict[str, dict[str, Any]]
+
+
+def command(*words: str) -> list[str]:
+    """A sweep as it is given in a shell."""
+    return [sys.executable, "-m", "lamp_exp", "-m", *words]
+
+
+def sweep(
+    folder: Path, *words: str, env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Runs a sweep to its end, in `folder`."""
+    folder.mkdir(exist_ok=True)
+    return subprocess.run(
+        command(*words), cwd=folder, env={**os.environ, **(env or {})}, capture_output=True,
+        text=True, check=False,
+    )  # fmt: skip
+
+
+def runs(folder: Path) -> Runs:
+    """By run, what must not depend on who started it: metrics, the losses of training, answers."""
+    found = {}
+    for path in sorted(folder.glob("outputs/*/result.json")):
+        result = json.loads(path.read_text(encoding="utf-8"))
+        found[path.parent.name] = {
+            "metrics": result["metrics"],
+            "epochs": result["training"]["epochs"],
+            "answers": (path.parent / "predictions.json").read_text(encoding="utf-8"),
+        }
+    return found
+
+
+def written(folder: Path) -> dict[Path, int]:
+    """When each file of each run was last written, in nanoseconds."""
+    files = [path for path in folder.glob("outputs/lamp*/**/*") if path.is_file()]
+    return {path: path.stat().st_mtime_ns for path in files}

@@ -1,0 +1,118 @@
+"""Sweeps through launchers other than Hydra's own, which runs one job after the other.
+
+Slurm has a file of its own, tests/test_slurm.py.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+
+from tests.conftest import CONF
+from tests.sweeps import SHORT, command, runs, sweep
+
+JOBLIB = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+# Ray reaches for addresses outside, so it is given a network that has none.
+ALONE = ["unshare", "--net", *([] if os.geteuid() == 0 else ["--map-root-user"]), "bash", "-ec"]
+RAY = """
+ip link set lo up
+if [ $1 = ray_cluster ]; then
+  export RAY_ADDRESS=127.0.0.1:6379
+  $2/ray start --head --block --node-ip-address=127.0.0.1 --num-cpus=2 --include-dashboard=false &
+  trap "kill $!; wait $! || true" EXIT  # its exit code is not the sweep's
+  until $2/ray status; do kill -0 $!; sleep 0.5; done
+fi
+"${@:3}"
+"""
+WITHOUT_PLUGINS = """
+import sys, hydra_plugins
+hydra_plugins.__path__ = []
+from lamp_exp.__main__ import main
+main()
+"""
+
+
+def test_jobs_at_the_same_time_give_the_numbers_of_one_after_the_other(tmp_path: Path):
+    grid = [*SHORT, "k=0", "seed=0,1"]
+    one_by_one = sweep(tmp_path / "serial", *grid)
+    together = sweep(tmp_path / "joblib", *JOBLIB, *grid)
+    assert one_by_one.returncode == together.returncode == 0, together.stderr
+    expected = runs(tmp_path / "serial")
+    assert len(expected) == 2
+    assert runs(tmp_path / "joblib") == expected
+    assert len({str(run["metrics"]) for run in expected.values()}) == 2
+
+
+def test_a_job_that_cannot_be_does_not_stop_its_neighbour(tmp_path: Path):
+    words = ["mode=rank", "task=lamp4", "limit=3", "retriever=recency,bm25"]
+    told = sweep(tmp_path, *JOBLIB, *words)
+    assert "has none: use split=time" in told.stderr
+    assert "Traceback" not in told.stderr
+    (done,) = tmp_path.glob("outputs/*/result.json")
+    assert "bm25" in done.parent.name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["ray_local", "ray_cluster"])
+def test_jobs_through_ray_give_the_numbers_of_those_without(launcher: str, tmp_path: Path):
+    if not importlib.util.find_spec("ray"):
+        pytest.skip("Ray is not installed: pip install 'lamp-exp[ray]'")
+    if subprocess.run([*ALONE, "ip link set lo up"], capture_output=True, check=False).returncode:
+        pytest.skip("no network namespace can be made here, and Ray is only tried in one")
+    grid = [*SHORT, "k=0", "seed=0,1"]
+    assert sweep(tmp_path / "serial", *grid).returncode == 0
+    (tmp_path / "ray").mkdir()
+    place = tempfile.mkdtemp(prefix="ray")  # pytest's is too long for sockets
+    env = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "RAY_TMPDIR": place, "HOME": place}
+    words = [*ALONE, RAY, "bash", launcher, str(Path(sys.executable).parent)]
+    words += command(f"hydra/launcher={launcher}", *grid)
+    told = subprocess.run(
+        words, cwd=tmp_path / "ray", env=env, capture_output=True, text=True, check=False
+    )
+    shutil.rmtree(place)
+    assert told.returncode == 0, told.stdout + told.stderr
+    assert len(runs(tmp_path / "ray")) == 2
+    assert runs(tmp_path / "ray") == runs(tmp_path / "serial")
+
+
+@pytest.mark.parametrize(
+    ("launcher", "plugin", "extra"),
+    [
+        ("joblib", "joblib", "joblib"),
+        ("slurm", "submitit", "slurm"),
+        ("submitit_local", "submitit", "slurm"),
+        ("ray_local", "ray", "ray"),
+        ("ray_cluster", "ray", "ray"),
+    ],
+)
+def test_a_launcher_that_is_not_installed_says_what_to_install(launcher, plugin, extra):
+    words = [sys.executable, "-c", WITHOUT_PLUGINS, "-m", f"hydra/launcher={launcher}"]
+    told = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert told.returncode == 2
+    assert told.stderr == (
+        f"lamp_exp: hydra/launcher={launcher} needs hydra-{plugin}-launcher: "
+        f"pip install 'lamp-exp[{extra}]'\n"
+    )
+
+
+def test_a_launcher_without_a_sweep_is_refused(tmp_path: Path):
+    words = [sys.executable, "-m", "lamp_exp", "hydra/launcher=joblib", "mode=rank", "limit=3"]
+    told = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert told.returncode == 2
+    assert "hydra/launcher=joblib is for sweeps: add -m" in told.stderr
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_a_slurm_job_has_more_time_than_the_warning_before_its_end():
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = hydra_compose("config", ["hydra/launcher=slurm"], return_hydra_config=True)
+    assert cfg.hydra.launcher.timeout_min * 60 > 10 * cfg.hydra.launcher.signal_delay_s

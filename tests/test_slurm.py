@@ -1,0 +1,123 @@
+"""Sweeps on a real Slurm of two nodes, which these tests start and stop: `pytest -m slurm`.
+
+Where Slurm is not installed they are skipped, unless LAMP_EXP_SLURM=1 says that it must be.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import slurm_cluster
+from tests.sweeps import SHORT, command, runs, sweep, written
+
+pytestmark = pytest.mark.slurm
+SLURM = ("hydra/launcher=slurm", "hydra.launcher.partition=debug")
+LONG = (*SHORT, "limit=null", "trainer.max_epochs=4", "k=0")  # ten seconds and more
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Path]:
+    """The folder of a Slurm whose two nodes are idle."""
+    missing = slurm_cluster.missing()
+    if missing and os.environ.get("LAMP_EXP_SLURM") != "1":
+        pytest.skip(f"Slurm is not installed: {', '.join(missing)} (see tests/slurm_cluster.py)")
+    folder = Path(tempfile.mkdtemp(prefix="slurm"))  # not pytest's, which is too long for sockets
+    slurm_cluster.start(folder)
+    yield folder
+    slurm_cluster.stop(folder)
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(autouse=True)
+def in_reach(cluster: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Slurm's commands find the cluster, also those that a sweep gives."""
+    for name, value in slurm_cluster.environment(cluster).items():
+        monkeypatch.setenv(name, value)
+
+
+def slurm(*words: str) -> str:
+    """What a command of Slurm's prints."""
+    return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def wait(until: Callable[[], object], seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not until():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.1)
+
+
+class Started:
+    """A sweep in the background, and its jobs as Slurm knows them."""
+
+    def __init__(self, folder: Path, *words: str) -> None:
+        folder.mkdir(exist_ok=True)
+        self.folder = folder
+        self.errors = folder / "errors"
+        with self.errors.open("w") as errors:
+            self.process = subprocess.Popen(
+                command(*SLURM, *words), cwd=folder, stdout=subprocess.DEVNULL, stderr=errors
+            )
+
+    def began(self, seed: int) -> bool:
+        """Whether a job has made its run's folder, and so is well under way."""
+        return any(self.folder.glob(f"outputs/*-s{seed}-*/config.yaml"))
+
+    def job(self, number: int) -> str:
+        """Slurm's name of a job, such as `12_3`."""
+        (script,) = self.folder.glob("outputs/.sweeps/*/.submitit/*/*_submission.sh")
+        return f"{script.parent.name}_{number}"
+
+    def ended(self) -> int:
+        """The exit code, when it has one."""
+        return self.process.wait(timeout=180)
+
+
+def node_of(job: str) -> str:
+    return slurm("squeue", "--noheader", f"--job={job}", "--format=%N")
+
+
+def test_a_sweep_through_slurm_gives_the_numbers_of_one_without(tmp_path: Path):
+    grid = [*SHORT, "k=0,2", "seed=0,1"]
+    one_by_one = sweep(tmp_path / "serial", *grid)
+    through_slurm = sweep(tmp_path / "slurm", *SLURM, *grid)
+    assert one_by_one.returncode == through_slurm.returncode == 0, through_slurm.stderr
+    expected = runs(tmp_path / "serial")
+    assert len(expected) == 4
+    assert runs(tmp_path / "slurm") == expected
+    assert len({str(run["metrics"]) for run in expected.values()}) > 1
+
+
+def test_after_a_cancelled_job_the_same_command_runs_only_what_is_missing(tmp_path: Path):
+    grid = [*LONG, "seed=0,1,2"]
+    first = Started(tmp_path, *grid)
+    wait(lambda: first.began(2))
+    slurm("scancel", first.job(2))
+    assert first.ended() != 0
+    done = runs(tmp_path)
+    assert sorted(name.split("-")[-2] for name in done) == ["s0", "s1"]
+    before = {path: when for path, when in written(tmp_path).items() if path.parts[-2] in done}
+
+    again = sweep(tmp_path, *SLURM, *grid)
+    assert again.returncode == 0, again.stderr
+    assert before.items() <= written(tmp_path).items()
+    assert len(runs(tmp_path)) == 3
+    assert done.items() <= runs(tmp_path).items()
+
+
+def test_a_job_whose_node_fails_is_run_again_by_slurm(tmp_path: Path):
+    sweeping = Started(tmp_path, *LONG, "seed=0,1")
+    wait(lambda: sweeping.began(1))
+    slurm("scontrol", "update", f"nodename={node_of(sweeping.job(1))}", "state=down", "reason=test")
+    assert sweeping.ended() == 0, sweeping.errors.read_text()
+    assert len(runs(tmp_path)) == 2
+    (told,) = tmp_path.glob("outputs/.sweeps/*/.submitit/*_1/*_log.err")
+    assert "NODE FAILURE" in told.read_text()
