@@ -6,44 +6,50 @@ import logging
 import os
 import sys
 import traceback
-import warnings
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from lamp_exp import config
+from lamp_exp import config, processes, sweeper
 from lamp_exp.types import InputError
 
 if TYPE_CHECKING:
     from lamp_exp.run import Ran
 
 config.register()
+sweeper.register()
 log = logging.getLogger("lamp_exp")
-_failures: list[str] = []  # of this command's jobs
+_failures: list[str] = []  # of this command
 
 
 @hydra.main(version_base="1.3", config_path=config.conf_folder(), config_name="config")
 def run(cfg: DictConfig) -> None:
-    """Composes, builds, runs and records one experiment; prints its folder last."""
-    from lamp_exp.cache import DiskMap
-    from lamp_exp.run import run_plan
+    """Composes, builds, runs and records one experiment; prints its folder last.
+
+    As a job of a sweep it prints nothing: the sweep's digest does.
+    """
+    from lamp_exp.jobs import carry_out, follow_others, look_ahead_alone, return_to_start, run_job
 
     set_up_logging()
+    return_to_start()
     try:
+        if processes.rank():
+            return follow_others(cfg)
+        if HydraConfig.get().mode is RunMode.MULTIRUN:
+            return run_job(cfg)
         config.check_launcher(HydraConfig.get())
+        if cfg.dry_run:
+            return look_ahead_alone(cfg)
         config.draw_seed(cfg)
-        output_dir = made_folder(cfg.output_dir)
-        answers = DiskMap(output_dir / ".cache" / "answers.sqlite")
-        plan = config.make_plan(cfg, dict(HydraConfig.get().runtime.choices), answers)
-        tell(run_plan(plan, output_dir, rerun=cfg.rerun))
+        tell(carry_out(cfg))
     except InputError as error:
-        _fail(str(error))  # the other jobs of a sweep go on
-    except Exception as error:  # noqa: BLE001  (after a fault of ours, they go on as well)
+        _fail(str(error))
+    except Exception as error:  # noqa: BLE001  (a fault of ours)
         traceback.print_exc()
         _fail(f"{type(error).__name__}: {error} (a run that had begun keeps this in its run.log)")
 
@@ -64,6 +70,10 @@ def main() -> None:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises, and we say it in one line
     try:
         run()
+    except sweeper.SomeFailed:
+        sys.exit(2)  # the digest has told which
+    except InputError as error:
+        _fail(str(error))
     except (HydraException, OmegaConfBaseException) as error:
         _fail(config.explain(error))
     except ValueError as error:
@@ -74,16 +84,6 @@ def main() -> None:
         sys.exit(2)
 
 
-def made_folder(name: str) -> Path:
-    """The folder for what is written, which must be possible before any work."""
-    folder = Path(name).expanduser()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"output_dir={name} cannot be made ({error})") from error
-    return folder
-
-
 def set_up_logging() -> None:
     """Our own words and everybody's warnings to the terminal; a run's log takes more."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
@@ -91,8 +91,6 @@ def set_up_logging() -> None:
     for chatty in ("absl", "sentence_transformers", "httpx"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     logging.captureWarnings(True)
-    # Lightning's advice wherever Slurm is installed; here hydra/launcher=slurm does that.
-    warnings.filterwarnings("ignore", "The `srun` command is available")
 
 
 def _fail(line: str) -> None:

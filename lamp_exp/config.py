@@ -6,6 +6,7 @@ import difflib
 import inspect
 import random
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import partial
@@ -19,11 +20,13 @@ from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import MISSING, DictConfig, OmegaConf
 
+from lamp_exp.cache import RankingCache, VectorCache
 from lamp_exp.pipeline import Mode, Plan
-from lamp_exp.types import InputError, ModelSettings, ProfileOptions, Shape, Training
+from lamp_exp.types import InputError, ModelSettings, ProfileOptions, Retriever, Shape, Training
 
 EXTRAS = {"openai": "openai", "gguf": "gguf", "peft": "lora"}  # package: our extra that brings it
 PLUGINS = {"joblib": "joblib", "submitit": "slurm", "ray": "ray"}  # Hydra's launchers, likewise
+TUNE = "tune"  # as k: chosen on dev from k_values
 LOWEST = {
     "k": 0, "max_length": 1, "max_new_tokens": 1, "predict_batch_size": 1, "limit": 1, "seed": 0,
     "profile.max_items": 0, "training.batch_size": 1, "training.lora_rank": 1,
@@ -67,7 +70,8 @@ class Experiment:
     split: Split = MISSING
     part: PartName = MISSING
     mode: Mode = MISSING
-    k: int = MISSING
+    k: Any = MISSING
+    k_values: list[int] = MISSING
     max_length: int = MISSING
     max_new_tokens: int = MISSING
     predict_batch_size: int = MISSING
@@ -75,7 +79,9 @@ class Experiment:
     data_dir: str | None = None
     output_dir: str = MISSING
     limit: int | None = None
-    rerun: bool = False
+    rerun: Any = False
+    dry_run: bool = False
+    fail_fast: bool = False
     document_dates: bool = False
     fixes: str = MISSING
     selection: str = MISSING
@@ -101,6 +107,12 @@ def check(cfg: DictConfig) -> None:
         value = OmegaConf.select(cfg, name)
         if isinstance(value, int | float) and value < least:
             raise InputError(f"{name}={value} must be at least {least}")
+    if not (cfg.k == TUNE or type(cfg.k) is int):
+        raise InputError(f"k={cfg.k} must be a number of profile items, or {TUNE}")
+    if not cfg.k_values or min(cfg.k_values) < 1 or len(set(cfg.k_values)) < len(cfg.k_values):
+        raise InputError(f"k_values={list(cfg.k_values)} must be different numbers from 1 on")
+    if cfg.rerun not in (True, False, "stale"):
+        raise InputError(f"rerun={cfg.rerun} must be one of false, true, stale")
     if cfg.seed is not None and cfg.seed >= 2**32:
         raise InputError(f"seed={cfg.seed} must be below 2**32")
     for name, allowed in CHOICES.items():
@@ -126,29 +138,23 @@ def make_plan(cfg: DictConfig, choices: dict[str, str], answers: Any) -> Plan:
     values = plain(cfg)
     check(cfg)
     mode: Mode = cfg.mode
-    settings = ModelSettings(
-        max_length=cfg.max_length,
-        max_new_tokens=cfg.max_new_tokens,
-        predict_batch_size=cfg.predict_batch_size,
-        seed=cfg.seed,
-        training=cast(Training, OmegaConf.to_object(cfg.training)),
-        answers=answers,
-    )
+    cache_dir = Path(cfg.output_dir).expanduser() / ".cache"
     with_prompts, with_model = mode is not Mode.rank, mode in (Mode.finetune, Mode.zeroshot)
     return Plan(
         mode=mode,
         task=build(cfg, "task"),
         split=cfg.split.value,
         part=cfg.part.value,
-        retriever=build(cfg, "retriever"),
+        retriever=_retriever(cfg, cache_dir),
         k=cfg.k,
         augmentation=build(cfg, "augmentation") if with_prompts else None,
-        model=build(cfg, "model", settings=settings) if with_prompts else None,
+        model=build(cfg, "model", settings=_model_settings(cfg, answers)) if with_prompts else None,
         trainer=recipe(cfg, "trainer") if with_model else None,
         logger=recipe(cfg, "logger") if with_model else None,
         max_length=cfg.max_length,
         data_dir=cfg.data_dir,
-        cache_dir=Path(cfg.output_dir).expanduser() / ".cache",
+        cache_dir=cache_dir,
+        rankings=RankingCache(cache_dir / "rankings"),
         limit=cfg.limit,
         selection=cfg.selection,
         document_dates=cfg.document_dates,
@@ -160,6 +166,44 @@ def make_plan(cfg: DictConfig, choices: dict[str, str], answers: Any) -> Plan:
         choices=choices,
         settings=values,
     )
+
+
+def _model_settings(cfg: DictConfig, answers: Any) -> ModelSettings:
+    return ModelSettings(
+        max_length=cfg.max_length,
+        max_new_tokens=cfg.max_new_tokens,
+        predict_batch_size=cfg.predict_batch_size,
+        seed=cfg.seed,
+        training=cast(Training, OmegaConf.to_object(cfg.training)),
+        answers=answers,
+    )
+
+
+def _retriever(cfg: DictConfig, cache_dir: Path) -> Retriever:
+    """With a place for what is costly to compute."""
+    retriever: Retriever = build(cfg, "retriever")
+    retriever.keep(VectorCache(cache_dir / "vectors"))
+    return retriever
+
+
+def asked(cfg: DictConfig) -> tuple[int, str, list[int]]:
+    """k, the part, and the values from which k is to be tuned: none if it is given."""
+    check(cfg)
+    tuned = cfg.k == TUNE
+    return 0 if tuned else cfg.k, cfg.part.value, list(cfg.k_values) if tuned else []
+
+
+def with_k(cfg: DictConfig, k: int, part: str) -> DictConfig:
+    """The same experiment with that k, for that part."""
+    other = cfg.copy()
+    other.k, other.part = k, part
+    return other
+
+
+def plan_of(settings: Mapping[str, Any], choices: dict[str, str]) -> Plan:
+    """A plan from a resolved configuration, such as a run's record holds."""
+    cfg = OmegaConf.merge(OmegaConf.structured(Experiment), settings)
+    return make_plan(cast(DictConfig, cfg), choices, answers={})
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:
@@ -226,6 +270,8 @@ def explain(error: Exception) -> str:
     if found := re.search(
         r"Could not (?:override|delete from config|load) '?([\w./@-]+)", lines[0]
     ):
+        if found[1] == "sweep":
+            return "named sweeps are added with a plus: python -m lamp_exp -m +sweep=table2"
         near = difflib.get_close_matches(found[1], Experiment.__dataclass_fields__, n=1)
         return f"{found[1]} is no option" + (
             f": did you mean {near[0]}?" if near else "; see --help"

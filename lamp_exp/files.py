@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,3 +37,9 @@ def replace_folder(made: Path, place: Path) -> None:
         shutil.rmtree(old)
     else:
         made.rename(place)
+
+
+def touch(path: Path) -> None:
+    """Notes that a kept file was used just now, where that can be noted."""
+    with suppress(OSError):  # a folder that may only be read
+        os.utime(path)

@@ -6,22 +6,23 @@ run failed. One job of a sweep is one run of W&B.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from pytorch_lightning.loggers import CSVLogger, Logger
+from pytorch_lightning.loggers import CSVLogger, WandbLogger
 
-from lamp_exp.types import About, RunLog
+from lamp_exp import wandb_results, wandb_run
+from lamp_exp.types import About, InputError, RunLog
 
 
 @dataclass(frozen=True, slots=True)
-class Metrics:
-    """Adds the final metrics to a Lightning logger's curves."""
+class Curves:
+    """Adds the final metrics to the curves on disk."""
 
-    lightning: Logger
+    lightning: CSVLogger
 
     def finished(self, result: Mapping[str, Any]) -> None:
         """As `final/<metric>`."""
@@ -30,31 +31,64 @@ class Metrics:
             self.lightning.save()
 
 
+class GuardedLogger(WandbLogger):
+    """Lightning's logger for W&B, which cannot stop the training; settings are logged once."""
+
+    def __init__(self, session: wandb_run.Session) -> None:
+        super().__init__(experiment=session.run)
+        self.session = session
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Lost, and told once, if W&B fails."""
+        write = super().log_metrics
+        self.session.attempt("while it took a metric", lambda: write(metrics, step))
+
+    def log_hyperparams(self, params: Any, *more: Any, **other: Any) -> None:
+        """Nothing: the settings are known, and a module's own may hold paths."""
+
+
+@dataclass(frozen=True, slots=True)
+class Both:
+    """Curves on disk and in W&B."""
+
+    local: Curves
+    session: wandb_run.Session
+    folder: Path
+    options: wandb_results.Options
+
+    @property
+    def lightning(self) -> list[Any]:
+        """Both of Lightning's loggers."""
+        return [self.local.lightning, GuardedLogger(self.session)]
+
+    def finished(self, result: Mapping[str, Any]) -> None:
+        """W&B comes last: what fails in it has lost nothing."""
+        self.local.finished(result)
+
+        def send() -> None:
+            wandb_results.send(self.session, result, self.folder, self.options)
+
+        self.session.attempt("while it took the results", send)
+
+
 @contextmanager
 def csv(about: About) -> Iterator[RunLog]:
-    """`training/metrics.csv` in the run's folder."""
-    yield Metrics(CSVLogger(about.folder, name="", version="training"))
+    """`training/metrics.csv` in the run's folder; curves of a run cut off before are kept."""
+    place = about.folder / "training"
+    if place.is_dir() and any(place.iterdir()):
+        kept = (about.folder / f"training.{n}" for n in range(1, 1000))
+        place.rename(next(folder for folder in kept if not folder.exists()))
+    yield Curves(CSVLogger(about.folder, name="", version="training"))
 
 
 @contextmanager
-def wandb(about: About, project: str, entity: str | None = None) -> Iterator[RunLog]:
-    """Weights & Biases: online with WANDB_API_KEY; without, it stays on disk and never asks."""
-    import wandb as client
-    from pytorch_lightning.loggers import WandbLogger
-
-    offline = not os.environ.get("WANDB_API_KEY")
-    quiet: dict[str, Any] = {"settings": client.Settings(silent=True)}
-    logger = WandbLogger(
-        save_dir=about.folder,
-        project=project,
-        entity=entity,
-        offline=offline,
-        reinit=True,
-        **quiet,
-    )
-    try:
-        yield Metrics(logger)
-    except BaseException:
-        client.finish(exit_code=1)
-        raise
-    client.finish()
+def wandb(
+    about: About, project: str, entity: str | None, table_rows: int, artifact: bool
+) -> Iterator[RunLog]:
+    """Weights & Biases, and `training/metrics.csv`; offline unless there is WANDB_API_KEY."""
+    if table_rows < 0:
+        raise InputError(f"logger.table_rows={table_rows} must be at least 0")
+    options = wandb_results.Options(table_rows, artifact)
+    with csv(about) as local, wandb_run.session(about, project, entity) as session:
+        assert isinstance(local, Curves)
+        yield Both(local, session, about.folder, options) if session else local

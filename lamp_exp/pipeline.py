@@ -8,25 +8,27 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from tqdm import tqdm
 
+from lamp_exp.cache import Profiles, RankingCache
 from lamp_exp.data import Part, load, own_items
+from lamp_exp.identity import code_fingerprint, essence
+from lamp_exp.journal import Answers
+from lamp_exp.questions import Questions
 from lamp_exp.record import RunFolder, training_settings
 from lamp_exp.types import (
     Augmentation,
-    Document,
     Example,
     Hit,
     InputError,
     Lesson,
     Model,
     Prediction,
-    ProfileItem,
     Prompt,
-    Query,
     Retriever,
     Scores,
     Shape,
@@ -63,6 +65,7 @@ class Plan:
     max_length: int
     data_dir: str | None
     cache_dir: Path
+    rankings: RankingCache
     limit: int | None
     selection: str
     document_dates: bool
@@ -220,7 +223,8 @@ def _answer(plan: Plan, material: Material, outcome: Outcome, folder: RunFolder)
         with outcome.timed("train"):
             outcome.training = plan.model.fit(lesson, plan.trainer)
     with outcome.timed("predict"):
-        outcome.predictions = list(plan.model.predict(outcome.prompts, plan.trainer))
+        journal = Answers(folder.path, outcome.prompts)
+        outcome.predictions = list(plan.model.predict(outcome.prompts, plan.trainer, journal))
     _refuse_misaligned(outcome)
     outcome.counts["outputs_at_the_token_limit"] = sum(p.capped for p in outcome.predictions)
     part = material.asked
@@ -235,23 +239,59 @@ def _answer(plan: Plan, material: Material, outcome: Outcome, folder: RunFolder)
     folder.write_examples(columns, outcome.prompts, outcome.predictions, outcome.scores)
 
 
+def follow(plan: Plan, material: Material, folder: Path) -> None:
+    """What a process does that shares a run's model work: the same calls of the model, no record.
+
+    `folder` is the run's: weights and answers are left there, as the leader's are.
+    """
+    assert plan.model and plan.trainer, "only runs of a model are shared"
+    outcome = Outcome()
+    outcome.prompts = _prompts(plan, material.asked, outcome, outcome)
+    trainer = partial(plan.trainer, logger=False)
+    if plan.mode is Mode.finetune:
+        plan.model.fit(_lesson(plan, material, outcome, folder), trainer)
+    plan.model.predict(outcome.prompts, trainer, Answers(folder, outcome.prompts))
+
+
 def rank(plan: Plan, part: Part, outcome: Outcome) -> Iterator[Ranking]:
-    """The whole profile of each question, best item first; counts what it passes."""
+    """The whole profile of each question, best item first; counts the questions before.
 
-    def questions() -> Iterator[tuple[Query, list[Document]]]:
-        for example in progress(part.examples, len(part.examples), "rank"):
-            _count_example(plan.task, outcome, example)
-            documents = [_document(plan, item) for item in example.profile]
-            yield Query(example.id, plan.task.query(example.input)), documents
+    Rankings of a profile are kept: every job that asks for the same ones reads them.
+    """
+    examples = progress(part.examples, len(part.examples), "read")
+    profiles = Profiles.of(_counted(plan.task, outcome, examples))
+    questions = Questions(plan.task, part.examples, plan.document_dates)
 
-    return plan.retriever.rank_all(questions())
+    def compute() -> Iterable[Ranking]:
+        return progress(plan.retriever.rank_all(questions), len(questions), "rank")
+
+    if not plan.retriever.reads_profile:
+        return iter(compute())
+    return plan.rankings.rankings(_ranking_key(plan, part, questions), profiles, compute)
 
 
-def _document(plan: Plan, item: ProfileItem) -> Document:
-    text = plan.task.document(item)
-    if plan.document_dates and "date" in item.fields:
-        text = f"{text} date: {item.fields['date']}"
-    return Document(item.id, text, item.date)
+def _counted(
+    task: Task, outcome: Outcome, examples: Iterable[Example]
+) -> Iterator[tuple[str, list[str]]]:
+    """The ids of each question and its items, which are counted on the way."""
+    for example in examples:
+        _count_example(task, outcome, example)
+        yield example.id, [item.id for item in example.profile]
+
+
+def _ranking_key(plan: Plan, part: Part, questions: Questions) -> dict[str, Any]:
+    """All that decides the rankings of a part, and nothing else; k does not."""
+    deciding = (plan.task, plan.retriever, part.examples.view, questions)
+    return {
+        "task_name": plan.task.name,
+        "task": essence("task", plan.settings["task"]),
+        "retriever": essence("retriever", plan.settings["retriever"]),
+        "depends_on": dict(plan.retriever.depends_on()),
+        "document_dates": plan.document_dates,
+        "data": part.fingerprint,
+        "reading": dict(part.reading),
+        "code": code_fingerprint(*deciding),
+    }
 
 
 def _prompts(plan: Plan, part: Part, outcome: Outcome, counted: Outcome) -> list[Prompt]:

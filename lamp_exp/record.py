@@ -6,6 +6,7 @@ predictions.json  the official format
 examples.parquet  one row a question
 config.yaml       the resolved configuration
 run.log           what was logged; with the traceback, if it failed
+stale.txt         why it should not be compared any more, if code or data have changed
 """
 
 from __future__ import annotations
@@ -13,14 +14,15 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import logging
 import platform
 import resource
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +30,16 @@ import yaml
 from filelock import FileLock, Timeout
 
 from lamp_exp.files import replace_folder, write_whole
-from lamp_exp.types import Hit, InputError, Prediction, Prompt, Scores
+from lamp_exp.journal import remove_answers
+from lamp_exp.types import Hit, Prediction, Prompt, Scores
 
+log = logging.getLogger("lamp_exp")
 RESULT = "result.json"
+BEGUN = "begun.json"  # by what code and versions, until the run is finished
+STALE = "stale.txt"
+LASTING = (  # what a whole run has, as far as its mode makes them
+    "config.yaml", "rankings.jsonl", "prompts.jsonl", "predictions.json", "examples.parquet",
+)  # fmt: skip
 ANEW = ".new"
 CHECKPOINT, TRAINED = "checkpoint", "lamp_exp.json"
 PACKAGES = (
@@ -43,23 +52,6 @@ def identity(what: Mapping[str, Any]) -> str:
     """Eight hexadecimal digits that change with any of the values."""
     content = json.dumps(what, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(content.encode()).hexdigest()[:8]
-
-
-@lru_cache  # a sweep asks for the same folder again and again
-def folder_fingerprint(name: str) -> str:
-    """A local folder stands for its content, wherever it lies; any other name for itself.
-
-    All of it counts: adapters, say, change weights far from a file's beginning only.
-    """
-    folder = Path(name)
-    if not folder.is_dir():
-        return name
-    digest = hashlib.sha256()
-    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
-        with file.open("rb") as opened:
-            content = hashlib.file_digest(opened, "sha256").hexdigest()
-        digest.update(f"{file.relative_to(folder)}:{content}:".encode())
-    return f"folder:{digest.hexdigest()[:16]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,35 +75,72 @@ class RunFolder:
 
     @property
     def finished(self) -> bool:
-        """Whether a whole run lies there."""
-        return (self.path / RESULT).is_file()
+        """Whether a whole run lies there: its last file, and all that it names."""
+        if not (self.path / RESULT).is_file():
+            return False
+        return all((self.path / name).is_file() for name in self.result().get("files", ()))
 
-    def lock(self) -> FileLock:
-        """Held by the one process that may write here; raises InputError if another has it."""
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Held by the one process that may write here; another waits, and says so."""
         locks = self.path.parent / ".locks"
         locks.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(locks / f"{self.path.name}.lock", timeout=0)
+        lock = FileLock(locks / f"{self.path.name}.lock")
         try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            log.info("%s is being written by another process: waiting for it", self.path)
             lock.acquire()
-        except Timeout as error:
-            raise InputError(f"{self.path} is being written by another process") from error
-        return lock
+        try:
+            yield
+        finally:
+            lock.release()
 
-    def start(self, settings: Mapping[str, Any]) -> None:
-        """An empty folder with the resolved configuration."""
-        shutil.rmtree(self.path, ignore_errors=True)
-        self.path.mkdir(parents=True)
+    def start(self, settings: Mapping[str, Any], maker: Mapping[str, Any]) -> None:
+        """A folder with the resolved configuration.
+
+        What a run that was broken off left there is kept if the same `maker` (code, versions)
+        goes on with it; otherwise the folder is emptied.
+        """
+        if self._begun_by() != maker:
+            shutil.rmtree(self.path, ignore_errors=True)
+        self.path.mkdir(parents=True, exist_ok=True)
         text = yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True)
         (self.path / "config.yaml").write_text(text, encoding="utf-8")
+        write_json(self.path / BEGUN, maker)
+
+    def _begun_by(self) -> Any:
+        try:
+            return json.loads((self.path / BEGUN).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+
+    def mark(self, stale: str | None) -> None:
+        """Marks a finished run as stale, with the reason, or as fresh."""
+        path = self.path / STALE
+        if stale is None:
+            path.unlink(missing_ok=True)
+        elif self.stale != stale:
+            write_whole(path, [stale, "\n"])
+
+    @property
+    def stale(self) -> str | None:
+        """Why this run should not be compared with those of now, if so."""
+        path = self.path / STALE
+        return path.read_text(encoding="utf-8").strip() if path.is_file() else None
 
     def result(self) -> dict[str, Any]:
-        """What was written last."""
+        """What was written last; `stale` says why it should not be compared any more, if so."""
         content: dict[str, Any] = json.loads((self.path / RESULT).read_text(encoding="utf-8"))
-        return content
+        return {**content, "stale": self.stale}
 
     def write_result(self, result: Mapping[str, Any]) -> None:
-        """The last file of a run, whole or not at all."""
-        write_json(self.path / RESULT, result)
+        """The last file of a run, whole or not at all; then what was kept for a break may go."""
+        names = [name for name in LASTING if (self.path / name).is_file()]
+        write_json(self.path / RESULT, {**result, "files": names})
+        remove_answers(self.path)
+        for path in (self.path / BEGUN, *self.path.glob("process-*.log")):
+            path.unlink(missing_ok=True)
 
     def write_training_settings(self, settings: Mapping[str, Any]) -> None:
         """Beside the weights, how they were trained; see `training_settings`."""

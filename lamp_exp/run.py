@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import glob
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -11,7 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lamp_exp import record
+from lamp_exp import processes, record
+from lamp_exp.identity import code_fingerprint, essence
 from lamp_exp.pipeline import Material, Mode, Outcome, Plan, execute, gather
 from lamp_exp.record import RunFolder
 from lamp_exp.types import About, RunLog
@@ -19,15 +21,8 @@ from lamp_exp.types import About, RunLog
 _failure = logging.getLogger("lamp_exp.failure")  # to a run's log; the terminal has its own line
 _failure.propagate = False
 
-# Options that change how a run is carried out, but not its numbers.
-RUNTIME = {
-    "retriever": {"device", "batch_size"},
-    "model": {"base_url", "key_variable", "concurrency", "retries", "timeout"},
-    "trainer": {
-        "accelerator", "strategy", "enable_progress_bar", "enable_model_summary",
-        "log_every_n_steps",
-    },
-}  # fmt: skip
+
+Placed = Callable[[RunFolder, RunFolder | None], None]  # told of a run's place, and its twin's
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,38 +34,90 @@ class Ran:
     baseline: Mapping[str, Any] | None
 
 
-def run_plan(plan: Plan, output_dir: Path, rerun: bool = False, sweep: str | None = None) -> Ran:
-    """Runs what is not there yet.
+def run_plan(
+    plan: Plan,
+    output_dir: Path,
+    rerun: bool | str = False,
+    sweep: str | None = None,
+    placed: Placed = lambda folder, twin: None,
+) -> Ran:
+    """Runs what is not there yet; with `rerun`, also what is (or, if `stale`, what is stale).
 
-    `sweep` names the sweep that it is a job of.
+    Of two processes that want the same run, one runs and the other waits. `sweep` names the sweep
+    that it is a job of; `placed` is told before the run begins where it lies, and where its twin
+    without a profile would.
     """
     material = gather(plan)
     folder = RunFolder(output_dir / folder_name(plan, material))
-    state = "there"
-    if not folder.finished or rerun:
+    twin = twin_of(plan, material, output_dir)
+    placed(folder, twin)
+    maker, state = maker_of(plan), "there"
+    if not suffices(folder, maker, rerun):
         with folder.lock():
             if not folder.finished:
-                state = _run(plan, material, folder, sweep)
-            elif rerun:
+                state = _run(plan, material, folder, maker, sweep)
+            elif not suffices(folder, maker, rerun):
                 anew = folder.anew()
-                state = _run(plan, material, anew, sweep)
+                state = _run(plan, material, anew, maker, sweep)
                 anew.replace(folder)
-    return Ran(folder, state, _baseline(plan, material, output_dir))
+    if state == "done":
+        _mark_superseded(folder)
+    return Ran(folder, state, twin.result() if twin and twin.finished else None)
 
 
-def _run(plan: Plan, material: Material, folder: RunFolder, sweep: str | None) -> str:
+def maker_of(plan: Plan) -> dict[str, Any]:
+    """What made a run's numbers, besides what it is: the code and the libraries."""
+    components = [plan.task, plan.retriever, plan.augmentation, plan.model]
+    code = code_fingerprint(Outcome, *(part for part in components if part is not None))
+    return {"code": code, "versions": record.versions()}
+
+
+def suffices(folder: RunFolder, maker: Mapping[str, Any], rerun: bool | str) -> bool:
+    """Whether a run that is there may stay; it is marked if other code has made it."""
+    if not folder.finished:
+        return False
+    other = folder.result()["code"]["fingerprint"] != maker["code"]
+    folder.mark("made by other code than today's: rerun=stale makes it anew" if other else None)
+    return not (rerun is True or (rerun == "stale" and other))
+
+
+def _mark_superseded(folder: RunFolder) -> None:
+    """Runs of the same choices on data that has changed since are stale."""
+    mine = folder.result()["identity"]
+    stem = folder.path.name.rpartition("-")[0]
+    for path in folder.path.parent.glob(f"{glob.escape(stem)}-*"):
+        other = RunFolder(path)
+        if path == folder.path or not other.finished:
+            continue
+        its = other.result()["identity"]
+        if its["data"] != mine["data"] and {**its, "data": 0} == {**mine, "data": 0}:
+            other.mark(f"its data has changed since: {folder.name} is the run on that of now")
+
+
+def _run(
+    plan: Plan, material: Material, folder: RunFolder, maker: Mapping[str, Any], sweep: str | None
+) -> str:
     started = datetime.now(UTC)
-    folder.start(plan.settings)
-    with _logging_to(folder), _logger(plan, folder, sweep) as logger:
+    folder.start(plan.settings, maker)
+    with _logging_to(folder), _logger(plan, folder, sweep) as logger, _followed(plan, folder):
         trainer = plan.trainer and partial(plan.trainer, logger=logger and logger.lightning)
         outcome = execute(replace(plan, trainer=trainer), material, folder)
         if plan.mode is Mode.finetune:
             folder.write_training_settings(_what_is_read(plan))
         result = _result(plan, material, outcome, folder, started)
+        result["code"]["fingerprint"] = maker["code"]
         folder.write_result(result)
         if logger:
             logger.finished(result)
     return "done"
+
+
+def _followed(plan: Plan, folder: RunFolder) -> AbstractContextManager[None]:
+    """The other processes of the run, if its trainer wants several."""
+    if plan.trainer is None or plan.model is None or not plan.model.shares_work:
+        return nullcontext()
+    told = {"settings": plan.settings, "choices": plan.choices, "folder": str(folder.path)}
+    return processes.followed(plan.trainer, told, folder.path)
 
 
 def _logger(
@@ -119,10 +166,11 @@ def _result(
         },
         "seconds": {stage: round(value, 3) for stage, value in outcome.seconds.items()},
         "peak_memory_mb": round(record.peak_memory_mb()),
-        "retrieval": dict(plan.retriever.report()),
+        "retrieval": {**plan.retriever.report(), "ranking_cache": plan.rankings.report()},
         "model": {} if plan.model is None else dict(plan.model.report()),
         "training": outcome.training and {**outcome.training, "learned_from": outcome.learned_from},
         "settings": dict(plan.settings),
+        "identity": what_it_is(plan, material),
         "versions": record.versions(),
         "code": record.commit(),
     }
@@ -140,12 +188,22 @@ def _origin(part: Any) -> dict[str, Any]:
 
 def folder_name(plan: Plan, material: Material) -> str:
     """The choices, readable, and the identity."""
+    return _name(plan, f"k{plan.used_k}", what_it_is(plan, material))
+
+
+def tuned_name(plan: Plan, material: Material, dev: str, values: Sequence[int]) -> str:
+    """The same where k is chosen from `values` on the dev part of that fingerprint."""
+    what = what_it_is(plan, material)
+    return _name(plan, "ktune", {**what, "k": list(values), "tuned_on": dev})
+
+
+def _name(plan: Plan, k: str, what: Mapping[str, Any]) -> str:
     names, used = plan.choices, plan.used_k
     words = [names["task"], plan.split, plan.part, plan.mode.value]
     words += [names["retriever"]] if used or plan.mode is Mode.rank else ["none"]
     if plan.mode is not Mode.rank:
-        words += [f"k{used}", *([names["augmentation"]] if used else []), names["model"]]
-    words += [f"s{plan.settings['seed']}", record.identity(what_it_is(plan, material))]
+        words += [k, *([names["augmentation"]] if used else []), names["model"]]
+    words += [f"s{plan.settings['seed']}", record.identity(what)]
     return "-".join(words)
 
 
@@ -159,7 +217,7 @@ def what_it_is(plan: Plan, material: Material) -> dict[str, Any]:
     groups += ["retriever"] if used else []
     if plan.mode is not Mode.rank:
         groups += ["model", *(["augmentation"] if used else [])]
-    what: dict[str, Any] = {group: _essence(group, settings[group]) for group in groups}
+    what: dict[str, Any] = {group: essence(group, settings[group]) for group in groups}
     what |= {"split": plan.split, "part": plan.part, "mode": plan.mode.value}
     what |= {"seed": settings["seed"], "limit": plan.limit, "fixes": settings["fixes"]}
     names = ("profile", "document_dates")
@@ -172,16 +230,8 @@ def what_it_is(plan: Plan, material: Material) -> dict[str, Any]:
         what["precision"] = settings["trainer"].get("precision")
     if plan.mode is Mode.finetune:
         what |= {"training": settings["training"], "selection": plan.selection}
-        what["trainer"] = _essence("trainer", settings["trainer"])
+        what["trainer"] = essence("trainer", settings["trainer"])
     return what
-
-
-def _essence(group: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """A group's options without those of the runtime; folders stand for their content."""
-    kept = {name: value for name, value in options.items() if name not in RUNTIME.get(group, ())}
-    for name in kept.keys() & {"name", "tokenizer"}:
-        kept[name] = record.folder_fingerprint(str(kept[name]))
-    return kept
 
 
 def _what_is_read(plan: Plan) -> dict[str, Any]:
@@ -210,12 +260,11 @@ def _mismatch(plan: Plan) -> list[str]:
     return [f"the checkpoint was trained with {then}, and is asked with {now}"]
 
 
-def _baseline(plan: Plan, material: Material, output_dir: Path) -> Mapping[str, Any] | None:
-    """The same run without a profile, if it has been done."""
+def twin_of(plan: Plan, material: Material, output_dir: Path) -> RunFolder | None:
+    """Where the same run without a profile lies, if it has been done."""
     if plan.used_k == 0 or plan.mode in (Mode.rank, Mode.prompts):
         return None
-    twin = RunFolder(output_dir / folder_name(replace(plan, k=0), material))
-    return twin.result() if twin.finished else None
+    return RunFolder(output_dir / folder_name(replace(plan, k=0), material))
 
 
 @contextmanager

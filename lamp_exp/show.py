@@ -58,12 +58,25 @@ def _metrics(result: Mapping[str, Any], baseline: Mapping[str, Any] | None) -> T
 def _remarks(result: Mapping[str, Any]) -> list[str]:
     counts = result["counts"]
     counted = [f"{counts[name]} {words}" for name, words in WARNINGS.items() if counts.get(name)]
-    odd = [
-        f"{name}: {count} {what.replace('_', ' ')}"
+    odd = [f"{where}: {count} {what}" for where, what, count in _odd(result)]
+    cut = result["retrieval"].get("texts_cut")
+    cuts = [f"{cut} texts cut by the encoder"] if cut else []
+    return [*result["notes"], *counted, *cuts, *odd]
+
+
+def warnings(result: Mapping[str, Any]) -> list[str]:
+    """The same remarks without their numbers, so that those of many runs can be counted."""
+    counted = [words for name, words in WARNINGS.items() if result["counts"].get(name)]
+    cuts = ["texts cut by the encoder"] if result["retrieval"].get("texts_cut") else []
+    odd = [f"{where}: {what}" for where, what, _ in _odd(result)]
+    return [*result["notes"], *counted, *cuts, *odd]
+
+
+def _odd(result: Mapping[str, Any]) -> list[tuple[str, str, int]]:
+    """What is odd in each part: the part, what, and how often."""
+    return [
+        (name, what.replace("_", " "), count)
         for name, origin in result["data"].items()
         for what, count in origin["odd"].items()
         if what != "empty_profiles"
     ]
-    cut = result["retrieval"].get("texts_cut")
-    cuts = [f"{cut} texts cut by the encoder"] if cut else []
-    return [*result["notes"], *counted, *cuts, *odd]

@@ -6,11 +6,23 @@ This is the one file to read before adding a task, a retriever, an augmentation 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import (
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    MutableMapping,
+    Sequence,
+)
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 class InputError(ValueError):
@@ -237,6 +249,34 @@ class Task(Protocol):
         ...
 
 
+class TextVectors(Protocol):
+    """Vectors of texts by one encoder. Each text is asked of `missing` before `rows` gives it."""
+
+    def missing(self, texts: Sequence[str]) -> list[str]:
+        """Those that have no vector yet, each once, in their order."""
+        ...
+
+    def add(self, texts: Sequence[str], vectors: NDArray[np.float32], cut: Sequence[bool]) -> None:
+        """Keeps vectors (texts x dimensions); `cut` says whose text the encoder cut."""
+        ...
+
+    def rows(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """The vectors of `texts` as a matrix of the caller's own, one a row."""
+        ...
+
+    def report(self) -> Mapping[str, int]:
+        """Distinct texts asked for so far: `texts_encoded`, `texts_from_cache`, `texts_cut`."""
+        ...
+
+
+class VectorStore(Protocol):
+    """Keeps the vectors of texts, so that each is made once per encoder."""
+
+    def open(self, encoder: Mapping[str, Any]) -> TextVectors:
+        """Those of one encoder: `name` and all else that decides a vector, as JSON values."""
+        ...
+
+
 class Retriever(ABC):
     """Ranks a whole profile; how many of its hits are used is decided later, by slicing."""
 
@@ -247,10 +287,21 @@ class Retriever(ABC):
     def rank(self, query: Query, documents: Sequence[Document]) -> list[Hit]:
         """All documents once, best first; equal scores keep the profile's own order."""
 
+    def keep(self, store: VectorStore) -> None:  # noqa: B027  (most have nothing to keep)
+        """Told once, before any ranking, where it may keep what is costly to compute."""
+
+    def depends_on(self) -> Mapping[str, Any]:
+        """What rankings depend on besides options and code, as JSON values: library versions, …"""
+        return {}
+
     def rank_all(
-        self, questions: Iterable[tuple[Query, Sequence[Document]]]
+        self, questions: Collection[tuple[Query, Sequence[Document]]]
     ) -> Iterator[list[Hit]]:
-        """The rankings of many questions, in their order; override where a batch is faster."""
+        """The rankings of many questions, in their order; override where a batch is faster.
+
+        `questions` may be iterated several times, and are read anew each time: hold no list of
+        them, as a part may be larger than memory.
+        """
         for query, documents in questions:
             yield self.rank(query, documents)
 
@@ -312,7 +363,7 @@ class Training:
     lr: float = 5e-5
     weight_decay: float = 1e-4
     warmup: float = 0.05  # share of all optimiser steps
-    batch_size: int = 16  # examples per step and device
+    batch_size: int = 16  # examples per step, over all devices
     patience: int | None = None  # epochs without a better dev score before it stops
     gradient_checkpointing: bool = False
     lora_rank: int | None = None  # low-rank adapters of that rank instead of all weights
@@ -369,12 +420,29 @@ class RunLog(Protocol):
         ...
 
 
+class Journal(Protocol):
+    """Answers kept as they come, so that a run that is broken off loses none of them."""
+
+    def known(self) -> Iterable[Prediction]:
+        """What has been kept for these prompts so far, by any process."""
+        ...
+
+    def keep(self, predictions: Iterable[Prediction]) -> None:
+        """On disk when it returns."""
+        ...
+
+
 class Model(Protocol):
     """Answers prompts; `reads_passages` says whether it can read several passages apart."""
 
     @property
     def reads_passages(self) -> bool:
         """True of encoder-decoder models: Fusion-in-Decoder needs it."""
+        ...
+
+    @property
+    def shares_work(self) -> bool:
+        """Whether several processes can do its work together, as Lightning's trainers do."""
         ...
 
     @property
@@ -392,13 +460,19 @@ class Model(Protocol):
         ...
 
     def fit(self, lesson: Lesson, trainer: Callable[..., Any]) -> Mapping[str, Any]:
-        """Learns, keeps the epoch best on dev, saves it below `lesson.folder`; for the record."""
+        """Learns, keeps the epoch best on dev, saves it below `lesson.folder`; for the record.
+
+        Goes on with what it left there when it was broken off.
+        """
         ...
 
     def predict(
-        self, prompts: Sequence[Prompt], trainer: Callable[..., Any]
+        self,
+        prompts: Sequence[Prompt],
+        trainer: Callable[..., Any],
+        journal: Journal | None = None,
     ) -> Sequence[Prediction]:
-        """One prediction for each prompt, in their order."""
+        """One prediction for each prompt, in their order; those in `journal` are not asked for."""
         ...
 
     def report(self) -> Mapping[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,12 @@ def trainer(**options: Any) -> Any:
     return pytorch_lightning.Trainer(**{"accelerator": "cpu", **quiet, **options})
 
 
+def mean_loss(model: Any, batch: Any) -> float:
+    """The loss per token."""
+    loss, tokens = model.loss(batch)
+    return float(loss / tokens)
+
+
 def example(id: str, input: str, *items: dict[str, str], target: str | None = None) -> Example:
     """A question whose items are numbered 0, 1, …"""
     profile = tuple(ProfileItem(str(n), item) for n, item in enumerate(items))
@@ -79,6 +86,28 @@ def example(id: str, input: str, *items: dict[str, str], target: str | None = No
 def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every test works in a folder of its own, so that caches and outputs lie there."""
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def lamp_exp(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Runs the command in an empty folder: exit code, stdout, stderr."""
+    from lamp_exp.__main__ import main
+
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["lamp_exp", *arguments])
+        code = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        told = capsys.readouterr()
+        return code, told.out, told.err
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -6,15 +6,14 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow.parquet
 import pytest
 import yaml
 
-from lamp_exp.__main__ import main
-from lamp_exp.record import RunFolder, folder_fingerprint
+from lamp_exp.identity import folder_fingerprint
+from lamp_exp.record import RunFolder
 from lamp_exp.tasks.lamp3 import Lamp3
 from tests.conftest import TINY, plan
 
@@ -22,28 +21,14 @@ QUICK = ["model=tiny", "trainer=cpu", "trainer.enable_progress_bar=false", "max_
 TRAIN = [*QUICK, "trainer.max_epochs=1", "limit=12", "training.batch_size=6"]
 
 
-@pytest.fixture
-def lamp_exp(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., tuple[int, str, str]]:
-    """Runs the command in an empty folder: exit code, stdout, stderr."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["lamp_exp", *arguments])
-        code = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        told = capsys.readouterr()
-        return code, told.out, told.err
-
-    return run
-
-
 def folder_of(out: str) -> Path:
     return Path(out.strip().splitlines()[-1])
+
+
+def runs_of(out: str) -> list[Path]:
+    """The folders of a sweep's finished runs."""
+    summary = json.loads((folder_of(out) / "summary.json").read_text())
+    return [Path(seed["run"]) for row in summary["rows"] for seed in row["seeds"]]
 
 
 def rows(path: Path) -> list[dict[str, object]]:
@@ -138,9 +123,10 @@ def test_each_logger_gets_the_curves_and_the_final_metrics(lamp_exp):
     run = ["-m", "task=lamp4", "augmentation=fid", *TRAIN]
     code, out, _ = lamp_exp(*run, "logger=csv", "seed=0,1")
     assert code == 0
-    logs = (folder_of(out) / "training" / "metrics.csv").read_text()
-    assert "train_loss" in logs
-    assert "final/rouge_1" in logs
+    for run in runs_of(out):
+        logs = (run / "training" / "metrics.csv").read_text()
+        assert "train_loss" in logs
+        assert "final/rouge_1" in logs
 
 
 @pytest.mark.slow
@@ -319,20 +305,24 @@ def test_a_drawn_seed_is_recorded_and_can_be_given_again(lamp_exp):
 
 def test_a_relative_data_dir_is_read_from_where_the_command_is_given(lamp_exp, data_dir, tmp_path):
     data_dir("LaMP_3", "dev", [{"id": "a", "input": f"{Lamp3().instruction} x", "profile": []}])
-    for multirun in ([], ["-m"]):
-        code, out, _ = lamp_exp(
-            *multirun, "task=lamp3", "data_dir=./data", "mode=rank", "rerun=true"
-        )
+    run = ["task=lamp3", "data_dir=./data", "mode=rank", "rerun=true"]
+    for multirun in ([], ["-m"], ["-m", "hydra.job.chdir=true"], ["hydra.job.chdir=true"]):
+        code, out, _ = lamp_exp(*multirun, *run)
         assert code == 0
-        assert (tmp_path / folder_of(out)).is_dir()
+        (folder,) = runs_of(out) if multirun[:1] == ["-m"] else [folder_of(out)]
+        assert folder.parent == Path("outputs")
+        assert RunFolder(tmp_path / folder).finished
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "outputs"]
     assert not (tmp_path / "multirun").exists()
 
 
 def test_a_multirun_goes_on_after_a_job_that_cannot_be(lamp_exp):
-    code, out, err = lamp_exp("-m", "task=lamp4", "mode=rank", "retriever=recency,bm25", "limit=3")
+    run = ["-m", "task=lamp4", "mode=rank", "retriever=bm25", "limit=3"]
+    code, out, err = lamp_exp(*run, "data_dir=nowhere,null")
     assert code == 2
-    assert "needs dates" in err or "has none" in err
-    assert "rank-bm25" in out
+    assert "FAILED data_dir=nowhere: no questions at nowhere" in err
+    assert "done lamp4-user-dev-rank-bm25" in err
+    assert "redo: python -m lamp_exp task=lamp4" in out
 
 
 def test_two_processes_that_want_the_same_run_do_not_write_it_twice(tmp_path: Path):
@@ -357,13 +347,15 @@ def test_two_processes_that_want_the_same_run_do_not_write_it_twice(tmp_path: Pa
 
 
 MISTAKES = {
+    "sweep=table2": "are added with a plus: python -m lamp_exp -m +sweep=table2",
+    "+sweep=table9": "sweep=table9 does not exist: choose one of ablation",
     "retriver=bm25": "retriver is no option: did you mean retriever?",
     "retriever=bm52": "retriever=bm52 does not exist: choose one of bm25",
     "retriever=null": "use retriever=none",
     "retriever=None": "does not exist: choose one of",
     "task=lamp8": "task=lamp8 does not exist: choose one of lamp1",
     "k=-1": "k=-1 must be at least 0",
-    "k=four": "k=four: Value 'four'",
+    "k=four": "k=four must be a number of profile items, or tune",
     "limit=0": "limit=0 must be at least 1",
     "max_length=0": "max_length=0 must be at least 1",
     "split=users": "expected one of [user, time]",
@@ -451,9 +443,11 @@ def test_a_run_that_fails_leaves_its_traceback_and_no_result(lamp_exp, tmp_path,
     monkeypatch.setattr(Lamp4, "score", broken)
     code, out, err = lamp_exp("-m", "task=lamp4,lamp3", "mode=zeroshot", "limit=2", *QUICK)
     assert code == 2
-    assert "lamp_exp: ZeroDivisionError: broken on purpose" in err
-    assert "lamp3-user-dev-zeroshot" in out  # the other job went on
+    assert "FAILED lamp4-user-dev-zeroshot" in err
+    assert "done lamp3-user-dev-zeroshot" in err  # the other job went on
+    assert "ZeroDivisionError: broken on purpose" in out
     (folder,) = tmp_path.glob("outputs/lamp4*")
+    assert f"traceback: {folder.relative_to(tmp_path)}/run.log" in " ".join(out.split())
     assert not RunFolder(folder).finished
     assert "broken on purpose" in (folder / "run.log").read_text()
 

@@ -21,17 +21,17 @@ from tests.conftest import TINY, compose, options, plan
 from tests.test_dense import encoder  # noqa: F401  (a fixture)
 
 COMPONENTS = ["task", "retriever", "augmentation", "model", "trainer", "logger"]
-GROUPS = [*COMPONENTS, "experiment"]
+GROUPS = [*COMPONENTS, "experiment", "sweep"]
 
 
 @pytest.mark.parametrize(
     ("group", "option"), [(group, option) for group in GROUPS for option in options(group)]
 )
 def test_every_option_composes_and_its_target_takes_its_keys(group, option):
-    cfg, _ = compose(f"{group}={option}")
+    cfg, _ = compose(f"{'+' if group == 'sweep' else ''}{group}={option}")
     if OmegaConf.is_missing(cfg.model, "name"):
         cfg.model.name = "a-name"
-    for node in COMPONENTS if group == "experiment" else [group]:
+    for node in [group] if group in COMPONENTS else COMPONENTS:
         assert isinstance(recipe(cfg, node), functools.partial)
 
 

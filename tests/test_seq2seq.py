@@ -11,11 +11,12 @@ import pytest
 import torch
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
-from lamp_exp.models.text_model import IGNORED, _best_epoch, best_checkpoint
+from lamp_exp.models.fitting import best_checkpoint, best_epoch
+from lamp_exp.models.text_model import IGNORED
 from lamp_exp.models.tiny import Tiny
 from lamp_exp.tasks.lamp4 import Lamp4
 from lamp_exp.types import InputError, Lesson, Prompt, Training
-from tests.conftest import settings, trainer
+from tests.conftest import mean_loss, settings, trainer
 
 SIZES = {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4, "dropout_rate": 0.1}
 TEXTS = ["the old rose near lake", "the sailor meets the nurse", "the oven"]
@@ -43,7 +44,7 @@ def test_one_passage_is_plain_t5():
     batch = fid.collate([prompt("a", TEXTS[0]), prompt("b", TEXTS[1])], ["the rose", "sailor"])
     plain = fid.tokenizer(TEXTS[:2], padding=True, return_tensors="pt")
     expected = fid.net(**plain, labels=batch["labels"]).loss
-    assert fid.loss(batch).item() == pytest.approx(expected.item(), abs=1e-6)
+    assert mean_loss(fid, batch) == pytest.approx(expected.item(), abs=1e-6)
     for beams in (1, 4):
         fid.generation["num_beams"] = beams
         answers = fid.net.generate(**plain, max_new_tokens=8, num_beams=beams)
@@ -67,9 +68,9 @@ def test_an_absent_passage_is_all_masked_and_changes_nothing():
 def test_the_order_of_passages_does_not_matter_but_their_content_does():
     fid = model()
     labels = ["the rose"]
-    one = fid.loss(fid.collate([prompt("a", *TEXTS)], labels)).item()
-    other = fid.loss(fid.collate([prompt("a", *TEXTS[::-1])], labels)).item()
-    third = fid.loss(fid.collate([prompt("a", TEXTS[0], TEXTS[0], TEXTS[2])], labels)).item()
+    one = mean_loss(fid, fid.collate([prompt("a", *TEXTS)], labels))
+    other = mean_loss(fid, fid.collate([prompt("a", *TEXTS[::-1])], labels))
+    third = mean_loss(fid, fid.collate([prompt("a", TEXTS[0], TEXTS[0], TEXTS[2])], labels))
     assert one == pytest.approx(other, abs=1e-5)
     assert abs(one - third) > 1e-5
 
@@ -175,7 +176,7 @@ def test_the_checkpoint_loads_back_with_the_same_answers_and_tied_embeddings(tmp
     batch = fid.collate([prompt("a", *TEXTS)], ["the rose"])
     fid.eval()
     with torch.no_grad():
-        assert again.loss(batch).item() == fid.loss(batch).item()
+        assert mean_loss(again, batch) == mean_loss(fid, batch)
     loaded, info = AutoModelForSeq2SeqLM.from_pretrained(folder, output_loading_info=True)
     assert not info["missing_keys"]
     assert not info["unexpected_keys"]
@@ -208,15 +209,15 @@ def test_the_best_epoch_is_kept_even_after_a_score_that_is_no_number(tmp_path: P
 def test_the_first_of_the_best_epochs_counts(mode, best):
     scores = [math.nan, 0.3, 0.5, 0.5]
     history = [{"x": score} for score in scores]
-    assert _best_epoch(history, ("x", mode)) == best
-    assert _best_epoch(history[:1], ("x", mode)) is None
+    assert best_epoch(history, ("x", mode)) == best
+    assert best_epoch(history[:1], ("x", mode)) is None
 
 
 def test_a_loss_that_is_no_number_ends_the_run_with_its_step(tmp_path: Path):
     class Broken(Tiny):
         def loss(self, batch):
-            loss = super().loss(batch)
-            return loss * math.nan if self.trainer.global_step == 1 else loss
+            loss, tokens = super().loss(batch)
+            return (loss * math.nan if self.trainer.global_step == 1 else loss), tokens
 
     fid = Broken(None, settings(training=Training(batch_size=4)), {"num_beams": 1}, fresh=SIZES)
     with pytest.raises(InputError, match="loss became nan at step 1"):
@@ -295,7 +296,7 @@ def test_lora_trains_few_weights_and_saves_a_plain_model(tmp_path: Path):
     again.configure_model()
     fid.eval(), again.eval()
     with torch.no_grad():
-        assert again.loss(batch).item() == pytest.approx(fid.loss(batch).item(), abs=1e-5)
+        assert mean_loss(again, batch) == pytest.approx(mean_loss(fid, batch), abs=1e-5)
     assert not (tmp_path / "checkpoint" / "adapter_config.json").exists()
 
 

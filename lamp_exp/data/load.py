@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ class Part:
 
     `fingerprint` changes with the files' content; `numeric_ids` were JSON numbers in the file
     and are written as such again. `first_undated` names the first question that has an item
-    without a date, and the item.
+    without a date, and the item. `reading` is all that decides which of the file's examples these
+    are, and what became of them.
     """
 
     examples: Examples
@@ -31,6 +32,7 @@ class Part:
     counts: Mapping[str, int] = field(default_factory=dict)
     numeric_ids: frozenset[str] = frozenset()
     first_undated: tuple[str, str] | None = None
+    reading: Mapping[str, Any] = field(default_factory=dict)
 
     def original_id(self, id: str) -> str | int:
         """An id as the file had it."""
@@ -66,7 +68,14 @@ def load(
         counts=meta["counts"],
         numeric_ids=frozenset(meta["numeric_ids"]),
         first_undated=_first_undated(meta["first_undated"], limit),
+        reading={"split": split, "part": part, "limit": limit, **_essence(shape)},
     )
+
+
+def _essence(shape: Shape) -> dict[str, Any]:
+    """The seed counts where chance does: other users' profiles are drawn from it."""
+    drawn = shape.profile.control != "none"
+    return {**asdict(shape), "seed": shape.seed if drawn else None}
 
 
 def _first_undated(found: list[Any] | None, limit: int | None) -> tuple[str, str] | None:

@@ -18,7 +18,7 @@ from lamp_exp.data.options import PARTS, SPLITS, chosen
 from lamp_exp.data.parse import Reader
 from lamp_exp.data.source import Source, find_source
 from lamp_exp.data.store import FORMAT, META, Store, Writer
-from lamp_exp.files import replace_folder
+from lamp_exp.files import replace_folder, touch
 from lamp_exp.types import Example, InputError, Task
 
 
@@ -85,7 +85,8 @@ def prepared(task: Task, source: Source, cache_dir: Path) -> Store:
         with _alone(place):
             if not _is_current(place, source):
                 _make(task, source, place)
-    return Store(place)
+    touch(place / META)
+    return Store(place).opened()
 
 
 def _is_current(place: Path, source: Source) -> bool:

@@ -146,6 +146,12 @@ class Store:
         """The number of questions."""
         return int(self.questions.num_rows)
 
+    def opened(self) -> Store:
+        """Maps its files now, so that it can be read to the end even if it is removed meanwhile."""
+        for table in (self.questions, self.items):
+            table.validate()
+        return self
+
     def column(self, name: str, rows: Sequence[int]) -> list[Any]:
         """One column of some questions."""
         values = self.questions.column(name).to_pylist()

@@ -10,13 +10,16 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from lamp_exp.models.text_model import IGNORED, Batch, TextModel, load_network
+from lamp_exp.models.batches import Batch
+from lamp_exp.models.text_model import IGNORED, TextModel, load_network
 from lamp_exp.models.tokens import load_tokenizer
 from lamp_exp.types import InputError, ModelSettings, Prompt
 
 
 class Causal(TextModel):
     """Any decoder-only model of transformers; GGUF files, too."""
+
+    loader = staticmethod(AutoModelForCausalLM.from_pretrained)
 
     def __init__(
         self,
@@ -49,8 +52,7 @@ class Causal(TextModel):
 
     def load(self) -> PreTrainedModel:
         """Pretrained weights."""
-        load = AutoModelForCausalLM.from_pretrained
-        return load_network(load, self.name, dtype=self.weights_dtype, **self.where)
+        return load_network(self.loader, self.name, dtype=self.weights_dtype, **self.where)
 
     def report(self) -> Mapping[str, Any]:
         """Where the weights come from, and whether prompts were put into a chat."""
@@ -108,10 +110,10 @@ class Causal(TextModel):
             "attention_mask": pad_sequence(masks, True, 0, padding_side=side),
         }
 
-    def loss(self, batch: Batch) -> torch.Tensor:
-        """The mean cross entropy of the targets' tokens."""
-        loss: torch.Tensor = self.net(**batch["learned"], labels=batch["labels"]).loss
-        return loss
+    def logits(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """The logits after each token, and the next tokens: labels for the target's only."""
+        outputs = self.net(**batch["learned"])
+        return outputs.logits[:, :-1], batch["labels"][:, 1:]
 
     def generate(self, batch: Batch) -> torch.Tensor:
         """The new tokens alone: the prompt is not part of the answer."""

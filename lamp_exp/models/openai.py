@@ -14,7 +14,7 @@ import openai
 from tqdm import tqdm
 
 from lamp_exp.models.tokens import ModelTokens, first_line, load_tokenizer
-from lamp_exp.types import InputError, Lesson, ModelSettings, Prediction, Prompt
+from lamp_exp.types import InputError, Journal, Lesson, ModelSettings, Prediction, Prompt
 
 KEPT = "what it has answered is kept; run the same command again"
 
@@ -23,6 +23,7 @@ class OpenAI:
     """Asks several prompts at a time; an answer once given is kept, and not asked for again."""
 
     reads_passages = False
+    shares_work = False
 
     def __init__(
         self,
@@ -85,8 +86,16 @@ class OpenAI:
         """Refused by `check`."""
         raise NotImplementedError
 
-    def predict(self, prompts: Sequence[Prompt], trainer: Callable[..., Any]) -> list[Prediction]:
-        """One answer for each prompt, in their order; those known from disk cost nothing."""
+    def predict(
+        self,
+        prompts: Sequence[Prompt],
+        trainer: Callable[..., Any],
+        journal: Journal | None = None,
+    ) -> list[Prediction]:
+        """One answer for each prompt, in their order; those known from disk cost nothing.
+
+        Answers outlive the run, so it needs no journal.
+        """
         bodies = {prompt.id: self._body(prompt) for prompt in prompts}
         keys = {id: self._key(body) for id, body in bodies.items()}
         wanted = {keys[id]: body for id, body in bodies.items()}

@@ -20,7 +20,8 @@ from transformers import (
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils import CONFIG_NAME
 
-from lamp_exp.models.text_model import IGNORED, Batch, TextModel, load_network
+from lamp_exp.models.batches import Batch
+from lamp_exp.models.text_model import IGNORED, TextModel, load_network
 from lamp_exp.models.tokens import load_tokenizer
 from lamp_exp.types import InputError, ModelSettings, Prompt
 
@@ -29,6 +30,7 @@ class Seq2Seq(TextModel):
     """Any encoder-decoder of transformers."""
 
     reads_passages = True
+    loader = staticmethod(AutoModelForSeq2SeqLM.from_pretrained)
 
     def __init__(
         self,
@@ -65,8 +67,7 @@ class Seq2Seq(TextModel):
         """Pretrained weights, or random ones of the described size."""
         if self.fresh is not None:
             return fresh_t5(self.tokenizer, self.fresh)
-        load = AutoModelForSeq2SeqLM.from_pretrained
-        return load_network(load, self.name, dtype=self.weights_dtype)
+        return load_network(self.loader, self.name, dtype=self.weights_dtype)
 
     def refuse_without_weights(self) -> None:
         """Fresh weights need no file."""
@@ -130,16 +131,15 @@ class Seq2Seq(TextModel):
         states[present] = encoded
         return states.flatten(1, 2), mask.flatten(1, 2)
 
-    def loss(self, batch: Batch) -> torch.Tensor:
-        """The mean cross entropy of the labels' tokens."""
+    def logits(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits of the labels' tokens, and the labels."""
         states, mask = self.encode(batch)
         outputs = self.net(
             encoder_outputs=BaseModelOutput(last_hidden_state=states),
             attention_mask=mask,
             labels=batch["labels"],
         )
-        loss: torch.Tensor = outputs.loss
-        return loss
+        return outputs.logits, batch["labels"]
 
     def generate(self, batch: Batch) -> torch.Tensor:
         """The new tokens of each answer, without the decoder's start token."""

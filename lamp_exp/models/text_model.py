@@ -12,17 +12,15 @@ import math
 import shutil
 import warnings
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, cast
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from transformers import (
     AutoConfig,
     GenerationConfig,
@@ -31,26 +29,40 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
+from lamp_exp.models import fitting
+from lamp_exp.models.batches import (
+    Batch,
+    Pair,
+    ShuffledBatches,
+    batches_in_order,
+    even_share,
+    seed_of,
+    shuffled_batches,
+    worst_batch,
+)
 from lamp_exp.models.tokens import ModelTokens, first_line
-from lamp_exp.types import InputError, Lesson, ModelSettings, Prediction, Prompt, Training
+from lamp_exp.types import InputError, Journal, Lesson, ModelSettings, Prediction, Prompt
 
-logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+for chatty in ("pytorch_lightning", "lightning_fabric", "lightning"):
+    logging.getLogger(chatty).setLevel(logging.WARNING)
 transformers_logging.disable_progress_bar()  # of loading and saving; ours are enough
 warnings.filterwarnings("ignore", ".*does not have many workers.*")  # making a batch is cheap
+warnings.filterwarnings("ignore", "Checkpoint directory .* is not empty")  # it is gone on with
 warnings.filterwarnings("ignore", ".*LeafSpec.*")  # Lightning's own, about torch
+warnings.filterwarnings("ignore", ".*`srun` command is available.*")  # sweeps use it themselves
 
-Batch = dict[str, Any]
-Pair = tuple[Prompt, str]
+log = logging.getLogger("lamp_exp")
 IGNORED = -100  # a label that the loss passes over
-WEIGHTS = "weights"  # Lightning's own checkpoints, while it trains
 WEIGHT_FILES = ("*.safetensors", "*.bin", "*.pt", "*.gguf", "*.h5", "*.msgpack")
-CHECKPOINT = "checkpoint"  # the folder of the best weights, in transformers' format
 
 
 class TextModel(pl.LightningModule):
     """A transformers model that reads prompts and writes answers."""
 
     reads_passages = False
+    shares_work = True
+    allow_zero_length_dataloader_with_multiple_devices = True  # more processes than questions
+    loader: Callable[..., Any]  # `from_pretrained` of the right kind of network
 
     # Where weights come from, besides `name`: the name of a GGUF file, say.
     where: Mapping[str, Any] = MappingProxyType({})
@@ -69,7 +81,9 @@ class TextModel(pl.LightningModule):
         self.network: PreTrainedModel | None = None
         self.lesson: Lesson | None = None
         self.history: list[dict[str, float]] = []
-        self._heard: list[tuple[str, str]] = []
+        self._asked: Sequence[Prompt] = []
+        self._journal: Journal | None = None
+        self._heard: dict[str, tuple[str, str]] = {}
         self._losses: list[float] = []
 
     @abstractmethod
@@ -85,8 +99,8 @@ class TextModel(pl.LightningModule):
         """Tensors of a batch; with targets, also its labels."""
 
     @abstractmethod
-    def loss(self, batch: Batch) -> torch.Tensor:
-        """The mean cross entropy of the labels' tokens."""
+    def logits(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits (batch, tokens, words) and the labels (batch, tokens) that they are to meet."""
 
     @abstractmethod
     def generate(self, batch: Batch) -> torch.Tensor:
@@ -115,7 +129,7 @@ class TextModel(pl.LightningModule):
         if self.network is None:
             self.network = self.load()
             if self.settings.training.lora_rank is not None and self.lesson:
-                self.network = with_lora(self.network, self.settings.training)
+                self.network = fitting.with_lora(self.network, self.settings.training)
 
     @property
     def net(self) -> PreTrainedModel:
@@ -133,6 +147,32 @@ class TextModel(pl.LightningModule):
         schedule = get_linear_schedule_with_warmup(optimizer, warmup, steps)
         return [optimizer], [{"scheduler": schedule, "interval": "step"}]
 
+    def train_dataloader(self) -> DataLoader[Any]:
+        """A process's share of train, in an order of its own for each epoch."""
+        assert self.lesson is not None, "fit sets it"
+        self._batches = ShuffledBatches(
+            len(self.lesson.train),
+            self.settings.training.batch_size,
+            self.settings.seed,
+            self.trainer.global_rank,
+            self.trainer.world_size,
+        )
+        return shuffled_batches(self.lesson.train, self._batches, self._collate_pairs)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """A process's share of dev."""
+        assert self.lesson is not None, "fit sets it"
+        share = even_share(self.lesson.dev, self.trainer.global_rank, self.trainer.world_size)
+        return batches_in_order(share, self.settings.predict_batch_size, self._collate_pairs)
+
+    def predict_dataloader(self) -> DataLoader[Any]:
+        """A process's share of what is not answered yet."""
+        # Others may have begun to write when a process looks: the first one's list counts.
+        asked = set(self.trainer.strategy.broadcast([prompt.id for prompt in self._asked]))
+        prompts = [prompt for prompt in self._asked if prompt.id in asked]
+        share = prompts[self.trainer.global_rank :: self.trainer.world_size]
+        return batches_in_order(share, self.settings.predict_batch_size, self.collate)
+
     def on_fit_start(self) -> None:
         """Lightning keeps a pretrained network's eval mode: without this, no dropout."""
         self.train()
@@ -141,19 +181,32 @@ class TextModel(pl.LightningModule):
             self.net.enable_input_require_grads()  # for adapters on frozen embeddings
         self._rehearse()
 
+    def on_train_start(self) -> None:
+        """Training that had stopped early does not begin again."""
+        if fitting.stopped_early(self.trainer):
+            self.trainer.should_stop = True
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """What was told of the epochs so far goes with the weights."""
+        checkpoint["history"] = self.history
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """And comes back with them."""
+        self.history = checkpoint["history"]
+        log.info("training goes on after epoch %d", len(self.history))
+
     def _rehearse(self) -> None:
         """The longest prompts with the longest targets, before the first step.
 
         Memory that will not suffice shows now, and not hours later.
         """
         assert self.lesson is not None, "fit sets it"
-        size = self.settings.training.batch_size
+        size = -(-self.settings.training.batch_size // self.trainer.world_size)
         longest = worst_batch(self.lesson.train, size)
         batch = self.transfer_batch_to_device(self._collate_pairs(longest), self.device, 0)
-        state = torch.get_rng_state()
         try:
             with self.trainer.precision_plugin.forward_context():
-                loss = self.loss(batch)
+                loss, _ = self.loss(batch)
             torch.autograd.backward(loss)
         except torch.OutOfMemoryError as error:
             passages = max(len(prompt.passages) for prompt, _ in longest)
@@ -164,11 +217,18 @@ class TextModel(pl.LightningModule):
                 "training.gradient_checkpointing=true"
             ) from error
         self.zero_grad()
-        torch.set_rng_state(state)
 
     def training_step(self, batch: Batch, index: int) -> torch.Tensor:
-        """One step's loss; a loss that is no number ends the run."""
-        loss = self.loss(batch)
+        """One step's loss, the mean over all processes' tokens; no number ends the run."""
+        # Chance depends on the step, not on what ran before it.
+        rank = self.trainer.global_rank
+        torch.manual_seed(seed_of(self.settings.seed, self.current_epoch, index, rank))
+        summed, tokens = self.loss(batch)
+        if self._batches.is_stand_in(index):
+            summed, tokens = summed * 0, tokens * 0
+        # Lightning takes the mean of the processes' gradients; tokens are to weigh alike.
+        everywhere: Any = self.trainer.strategy.reduce(tokens, reduce_op="sum")
+        loss: torch.Tensor = summed * (self.trainer.world_size / everywhere)
         if not torch.isfinite(loss):
             raise InputError(
                 f"the loss became {loss.item()} at step {self.global_step}: lower training.lr, or "
@@ -178,25 +238,51 @@ class TextModel(pl.LightningModule):
         self.log("train_loss", loss, prog_bar=True, batch_size=len(batch["ids"]))
         return loss
 
+    def loss(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """The cross entropy of the labels' tokens, summed, and their number."""
+        logits, labels = self.logits(batch)
+        loss = torch.nn.functional.cross_entropy(
+            logits.float().flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="sum"
+        )
+        return loss, (labels != IGNORED).sum()
+
     def validation_step(self, batch: Batch, index: int) -> None:
         """Answers a batch of dev."""
-        answers = self._answers(batch)
-        self._heard += zip([a.output for a in answers], batch["targets"], strict=True)
+        pairs = zip(self._answers(batch), batch["targets"], strict=True)
+        self._heard.update({answer.id: (answer.output, gold) for answer, gold in pairs})
 
     def on_validation_epoch_end(self) -> None:
         """The task's own metrics on dev."""
-        heard, self._heard = self._heard, []
+        heard, losses = self._gathered()
+        self._heard, self._losses = {}, []
         if self.trainer.sanity_checking or self.lesson is None:
             return
-        scores = self.lesson.score([output for output, _ in heard], [gold for _, gold in heard])
-        self.log_dict(dict(scores.metrics), prog_bar=True)
-        loss = math.fsum(self._losses) / len(self._losses) if self._losses else math.nan
-        self._losses = []
+        # In the order of dev, whoever answered: sums of floats depend on it.
+        told = [heard[prompt.id] for prompt, _ in self.lesson.dev if prompt.id in heard]
+        scores = self.lesson.score([output for output, _ in told], [gold for _, gold in told])
+        self.log_dict(dict(scores.metrics), prog_bar=True, sync_dist=True)
+        loss = math.fsum(losses) / len(losses) if losses else math.nan
         self.history.append({"train_loss": loss, **scores.metrics})
+
+    def _gathered(self) -> tuple[dict[str, tuple[str, str]], list[float]]:
+        """What all processes heard, and their losses."""
+        world = self.trainer.world_size
+        if world == 1:
+            return self._heard, self._losses
+        parts: list[Any] = [None] * world
+        torch.distributed.all_gather_object(parts, (self._heard, self._losses))
+        everywhere: dict[str, tuple[str, str]] = {}
+        for heard, _ in parts:
+            everywhere.update(heard)
+        return everywhere, [loss for _, losses in parts for loss in losses]
 
     def predict_step(self, batch: Batch, index: int) -> list[tuple[str, str, int, bool]]:
         """Plain tuples, as Lightning cannot carry frozen values."""
-        return [(a.id, a.output, a.tokens, a.capped) for a in self._answers(batch)]
+        torch.manual_seed(seed_of(self.settings.seed, *batch["ids"]))  # for sampled answers
+        answers = self._answers(batch)
+        if self._journal is not None:
+            self._journal.keep(answers)
+        return [(a.id, a.output, a.tokens, a.capped) for a in answers]
 
     # --- the contract --------------------------------------------------------------------------
 
@@ -213,12 +299,20 @@ class TextModel(pl.LightningModule):
             self._check_training(precision)
         if trainer is not None:
             self.refuse_without_weights()
-            refuse_impossible(trainer)
+            world, size = (
+                fitting.built_trainer(trainer).world_size,
+                self.settings.training.batch_size,
+            )
+            if trains and size < world:
+                raise InputError(
+                    f"training.batch_size={size} is shared by {world} processes: raise it, or "
+                    "lower trainer.devices"
+                )
 
     def _check_training(self, precision: str) -> None:
         """Small steps on weights of 16 bits are rounded away: such training learns nothing."""
         if self.settings.training.lora_rank is not None:
-            _peft()
+            fitting.need_peft()
         elif self.dtype_name != "float32" or precision == "bf16-true":
             raise InputError(
                 "fine-tuning all weights needs them in 32 bits: use model.dtype=float32 with "
@@ -244,55 +338,61 @@ class TextModel(pl.LightningModule):
             )
 
     def fit(self, lesson: Lesson, trainer: Callable[..., pl.Trainer]) -> Mapping[str, Any]:
-        """Fine-tunes, keeps the best epoch on dev, and saves it with its tokenizer."""
+        """Fine-tunes, keeps the best epoch on dev, and saves it with its tokenizer.
+
+        What a run that was broken off left in `lesson.folder` is gone on with.
+        """
         pl.seed_everything(self.settings.seed, workers=True, verbose=False)
         self.lesson = lesson
-        best = best_checkpoint(lesson)
-        fitting = trainer(
-            callbacks=[best, *self._early_stopping(lesson)],
+        report = fitting.learned(lesson.folder)
+        if report is not None:
+            log.info("this model is trained already: its checkpoint is used")
+            where = str(lesson.folder / fitting.CHECKPOINT)
+            self.network = load_network(self.loader, where, dtype=self.weights_dtype)
+            return report
+        runner = trainer(
+            callbacks=fitting.callbacks(lesson, self.settings.training.patience),
             max_epochs=lesson.epochs,
             num_sanity_val_steps=0,
             default_root_dir=str(lesson.folder),
+            use_distributed_sampler=False,  # our loaders share the rows out
         )
-        size = self.settings.training.batch_size
-        fitting.fit(
-            self,
-            loader(lesson.train, size, self._collate_pairs, shuffle=True),
-            loader(lesson.dev, self.settings.predict_batch_size, self._collate_pairs),
-        )
-        self._keep(best.best_model_path, lesson.folder)
-        return self._fit_report(fitting)
+        last = lesson.folder / fitting.LAST
+        runner.fit(self, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
+        self._go_back_to_best(runner)
+        report = self._fit_report(runner)
+        self._save(runner, lesson.folder, report)
+        return report
 
-    def _early_stopping(self, lesson: Lesson) -> list[Callback]:
-        patience = self.settings.training.patience
-        metric, mode = lesson.monitor
-        if patience is None:
-            return []
-        return [EarlyStopping(metric, mode=mode, patience=patience)]
-
-    def _keep(self, best_path: str, folder: Path) -> None:
-        """Goes back to the best weights and saves them as transformers does."""
+    def _go_back_to_best(self, runner: pl.Trainer) -> None:
+        best_path = runner.checkpoint_callback.best_model_path  # type: ignore[union-attr]
         if best_path:  # none if Lightning was told not to validate: then the last weights count
             state = torch.load(best_path, map_location="cpu", weights_only=True)["state_dict"]
             self.load_state_dict(state)
         if self.settings.training.lora_rank is not None:
             self.network = self.net.merge_and_unload()
-        self.net.save_pretrained(folder / CHECKPOINT)
-        self.tokenizer.save_pretrained(folder / CHECKPOINT)
-        shutil.rmtree(folder / WEIGHTS, ignore_errors=True)
 
-    def _fit_report(self, trainer: pl.Trainer) -> dict[str, Any]:
+    def _save(self, runner: pl.Trainer, folder: Path, report: Mapping[str, Any]) -> None:
+        """The weights as transformers saves them; then Lightning's own may go."""
+        runner.strategy.barrier()  # all processes have read the best weights
+        if runner.is_global_zero:
+            shutil.rmtree(folder / fitting.CHECKPOINT, ignore_errors=True)
+            self.net.save_pretrained(folder / fitting.CHECKPOINT)
+            self.tokenizer.save_pretrained(folder / fitting.CHECKPOINT)
+            fitting.write_learned(folder, report)
+            shutil.rmtree(folder / fitting.WEIGHTS, ignore_errors=True)
+
+    def _fit_report(self, runner: pl.Trainer) -> dict[str, Any]:
         assert self.lesson is not None, "fit sets it"
         training, limit = self.settings.training, self.settings.max_new_tokens
         lengths = [self.target_tokens(target) for _, target in self.lesson.train]
         return {
             "epochs": self.history,
-            "best_epoch": _best_epoch(self.history, self.lesson.monitor),
-            "optimizer_steps": trainer.global_step,
-            "effective_batch_size": training.batch_size
-            * trainer.accumulate_grad_batches
-            * trainer.world_size,
-            "precision": str(trainer.precision),
+            "best_epoch": fitting.best_epoch(self.history, self.lesson.monitor),
+            "optimizer_steps": runner.global_step,
+            "effective_batch_size": training.batch_size * runner.accumulate_grad_batches,
+            "processes": runner.world_size,
+            "precision": str(runner.precision),
             "train_targets_cut": sum(length > limit for length in lengths),
         }
 
@@ -301,13 +401,25 @@ class TextModel(pl.LightningModule):
         return self.tokens.count(target)
 
     def predict(
-        self, prompts: Sequence[Prompt], trainer: Callable[..., pl.Trainer]
+        self,
+        prompts: Sequence[Prompt],
+        trainer: Callable[..., pl.Trainer],
+        journal: Journal | None = None,
     ) -> list[Prediction]:
-        """One prediction for each prompt, in their order."""
-        pl.seed_everything(self.settings.seed, workers=True, verbose=False)
-        data = loader(prompts, self.settings.predict_batch_size, self.collate)
-        batches = trainer(enable_checkpointing=False).predict(self, data) or []
-        return [Prediction(*row) for batch in batches for row in batch]
+        """One prediction for each prompt, in their order; what `journal` knows is not asked."""
+        self._journal, known = journal, _by_id(journal.known() if journal else ())
+        self._asked = [prompt for prompt in prompts if prompt.id not in known]
+        runner = trainer(enable_checkpointing=False, use_distributed_sampler=False)
+        if known:
+            log.info("%d of %d questions are answered already", len(known), len(prompts))
+        if self._asked or runner.world_size > 1:
+            batches: list[Any] = runner.predict(self) or []
+            known |= _by_id(Prediction(*row) for batch in batches for row in batch)
+        if runner.world_size > 1:
+            assert journal is not None, "in which each process leaves its share"
+            runner.strategy.barrier()
+            known = _by_id(journal.known())
+        return [known[prompt.id] for prompt in prompts]
 
     def report(self) -> Mapping[str, Any]:
         """The settings that generation really used."""
@@ -346,33 +458,8 @@ class TextModel(pl.LightningModule):
         return set(ends) if isinstance(ends, list) else {ends}
 
 
-def loader(
-    rows: Sequence[Any], batch_size: int, collate: Callable[..., Batch], shuffle: bool = False
-) -> DataLoader[Any]:
-    """Batches of rows in their order, or shuffled anew in each epoch."""
-    data = cast("Dataset[Any]", rows)  # a sequence is all that a loader needs
-    return DataLoader(data, batch_size=batch_size, collate_fn=collate, shuffle=shuffle)
-
-
-def best_checkpoint(lesson: Lesson) -> ModelCheckpoint:
-    """Keeps the weights of the epoch that is best on dev; its name holds no `=`."""
-    metric, mode = lesson.monitor
-    return ModelCheckpoint(
-        dirpath=lesson.folder / WEIGHTS,
-        filename="best",
-        monitor=metric,
-        mode=mode,
-        save_weights_only=True,
-        enable_version_counter=False,
-    )
-
-
-def _best_epoch(history: Sequence[Mapping[str, float]], monitor: tuple[str, str]) -> int | None:
-    """The first of the best epochs, counted from 1; None if none has a score."""
-    metric, mode = monitor
-    pick = max if mode == "max" else min
-    scored = [n for n, epoch in enumerate(history) if not math.isnan(epoch[metric])]
-    return 1 + pick(scored, key=lambda n: history[n][metric]) if scored else None
+def _by_id(predictions: Iterable[Prediction]) -> dict[str, Prediction]:
+    return {prediction.id: prediction for prediction in predictions}
 
 
 def checked_generation(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -384,26 +471,6 @@ def checked_generation(options: Mapping[str, Any]) -> dict[str, Any]:
             hint = f": did you mean {near[0]}?" if near else ""
             raise InputError(f"model.generation.{name} is no generation option{hint}")
     return dict(options)
-
-
-def with_lora(network: PreTrainedModel, training: Training) -> Any:
-    """The network with low-rank adapters on all its linear layers."""
-    peft = _peft()
-    config = peft.LoraConfig(
-        r=training.lora_rank,
-        lora_alpha=training.lora_alpha,
-        lora_dropout=training.lora_dropout,
-        target_modules="all-linear",
-    )
-    return peft.get_peft_model(network, config)
-
-
-def _peft() -> Any:
-    try:
-        import peft
-    except ImportError as error:
-        raise InputError("training.lora_rank needs peft: pip install 'lamp-exp[lora]'") from error
-    return peft
 
 
 def load_network(load: Callable[..., Any], name: str, **options: Any) -> PreTrainedModel:
@@ -420,18 +487,3 @@ def no_weights(name: str, why: Exception | str) -> InputError:
         f"model.name={name}: no weights could be loaded from it ({first_line(why)}): give a "
         "hub id (and a network) or a local folder"
     )
-
-
-def worst_batch(pairs: Sequence[Pair], size: int) -> list[Pair]:
-    """The prompts of most passages and tokens, each with one of the longest targets."""
-    prompts = sorted((p for p, _ in pairs), key=lambda p: (-len(p.passages), -p.tokens))
-    targets = sorted((target for _, target in pairs), key=len, reverse=True)
-    return list(zip(prompts[:size], targets[:size], strict=True))
-
-
-def refuse_impossible(trainer: Callable[..., pl.Trainer]) -> None:
-    """Lightning says what is wrong with its options only once it is built."""
-    try:
-        trainer(logger=False, enable_checkpointing=False, max_epochs=1)
-    except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
-        raise InputError(f"trainer: {first_line(error)}") from error

@@ -3,12 +3,19 @@
 Contriever (Izacard et al., arXiv 2112.09118) is the mean over the last states of the real
 tokens, not normalised; that is what sentence-transformers makes of a plain BERT folder. An
 encoder that comes as a sentence-transformers folder brings its own pooling.
+
+Each distinct text is encoded once and kept. Texts are encoded in batches, and padding makes the
+last bits of a vector depend on which others were in its batch (about 1e-6, on a GPU or with
+half precision more); what is kept is what the first run made. So a text's vector is the same in
+all runs that share a cache, and equal but for this rounding in those that do not.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import cached_property
+from importlib.metadata import version
 from typing import Any
 
 import faiss
@@ -17,9 +24,19 @@ from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 from transformers.utils import logging as transformers_logging
 
-from lamp_exp.types import Document, Hit, InputError, Query, Retriever, by_score
+from lamp_exp.types import (
+    Document,
+    Hit,
+    InputError,
+    Query,
+    Retriever,
+    TextVectors,
+    VectorStore,
+    by_score,
+)
 
 Vectors = NDArray[np.float32]
+AT_ONCE = 16_384  # texts encoded before they are kept: memory, and what a kill loses at most
 
 
 class Dense(Retriever):
@@ -39,30 +56,63 @@ class Dense(Retriever):
         self.batch_size = batch_size
         self.encoder = load_encoder(name, device)
         self.encoder.max_seq_length = max_length
-        self.cut = 0
-        self.encoded = 0
+        self.store: VectorStore | None = None
+
+    def keep(self, store: VectorStore) -> None:
+        """Vectors are then read from `store`, and kept there."""
+        self.store = store
+
+    @cached_property
+    def vectors(self) -> TextVectors:
+        """Opened when they are needed, so that what other jobs kept meanwhile is found."""
+        return InMemory() if self.store is None else self.store.open(self._encoder_key())
+
+    def depends_on(self) -> dict[str, Any]:
+        """Weights and libraries; neither device nor batch size: they change last bits only."""
+        model = getattr(self.encoder[0], "auto_model", None)
+        packages = ("torch", "transformers", "sentence-transformers")
+        return {
+            "revision": getattr(getattr(model, "config", None), "_commit_hash", None),
+            "dtype": str(next(self.encoder.parameters()).dtype),
+            **{name: ".".join(version(name).split(".")[:2]) for name in packages},
+        }
+
+    def _encoder_key(self) -> dict[str, Any]:
+        """All that decides a vector."""
+        options = {"normalize": self.normalize, "max_length": self.encoder.max_seq_length}
+        return {"name": self.name, **options, **self.depends_on()}
 
     def rank(self, query: Query, documents: Sequence[Document]) -> list[Hit]:
         """By inner product; equal scores keep the profile's order, NaN scores come last."""
         return next(self.rank_all([(query, documents)]))
 
     def rank_all(
-        self, questions: Iterable[tuple[Query, Sequence[Document]]]
+        self, questions: Collection[tuple[Query, Sequence[Document]]]
     ) -> Iterator[list[Hit]]:
-        """Encodes all distinct texts first, the longest ones together, then ranks."""
-        asked = list(questions)
-        texts = [text for query, documents in asked for text in _texts(query, documents)]
-        row_of = {text: row for row, text in enumerate(dict.fromkeys(texts))}
-        vectors = self._encode(list(row_of))
-        for query, documents in asked:
-            rows = [row_of[document.text] for document in documents]
-            yield by_score(documents, inner_products(vectors[row_of[query.text]], vectors[rows]))
+        """Encodes all distinct texts that have no vector yet, then ranks question by question."""
+        self._encode_missing(_texts(*question) for question in questions)
+        for query, documents in questions:
+            rows = self.vectors.rows(_texts(query, documents))
+            yield by_score(documents, inner_products(rows[0], rows[1:]))
+
+    def _encode_missing(self, groups: Iterator[list[str]]) -> None:
+        """Texts wait until there are many, so that those of one length are encoded together."""
+        waiting: dict[str, None] = {}
+        for texts in groups:
+            waiting.update(dict.fromkeys(self.vectors.missing(texts)))
+            if len(waiting) >= AT_ONCE:
+                self._keep(list(waiting))
+                waiting = {}
+        self._keep(list(waiting))
+
+    def _keep(self, texts: Sequence[str]) -> None:
+        for start in range(0, len(texts), AT_ONCE):
+            some = texts[start : start + AT_ONCE]
+            self.vectors.add(some, self._encode(some), self._too_long(some))
 
     def _encode(self, texts: Sequence[str]) -> Vectors:
-        self.encoded += len(texts)
-        self.cut += self._too_long(texts)
         vectors = self.encoder.encode(
-            list(texts),
+            [_whole(text) for text in texts],
             batch_size=self.batch_size,
             normalize_embeddings=self.normalize,
             show_progress_bar=sys.stderr.isatty(),
@@ -70,20 +120,45 @@ class Dense(Retriever):
         )
         return np.asarray(vectors, dtype=np.float32)
 
-    def _too_long(self, texts: Sequence[str]) -> int:
+    def _too_long(self, texts: Sequence[str]) -> list[bool]:
         tokenize, limit = self.encoder.tokenizer, self.encoder.max_seq_length
-        lengths = (len(ids) for ids in tokenize(list(texts), verbose=False)["input_ids"])
-        return sum(length > limit for length in lengths) if limit else 0
+        rows = tokenize([_whole(text) for text in texts], verbose=False)["input_ids"]
+        return [bool(limit) and len(ids) > limit for ids in rows]
 
     def report(self) -> Mapping[str, Any]:
-        """How many distinct texts were encoded, how many of them cut, and on what device."""
+        """How many distinct texts were encoded or there already, how many cut; the device."""
         return {
             "encoder": self.name,
-            "texts_encoded": self.encoded,
-            "texts_cut": self.cut,
+            **self.vectors.report(),
             "cut_at_tokens": self.encoder.max_seq_length,
             "device": str(self.encoder.device),
         }
+
+
+class InMemory:
+    """Vectors for as long as the retriever lives."""
+
+    def __init__(self) -> None:
+        self.row_of: dict[str, Vectors] = {}
+        self.cut: set[str] = set()
+
+    def missing(self, texts: Sequence[str]) -> list[str]:
+        """Those that have not been added."""
+        return [text for text in dict.fromkeys(texts) if text not in self.row_of]
+
+    def add(self, texts: Sequence[str], vectors: Vectors, cut: Sequence[bool]) -> None:
+        """Holds them."""
+        self.row_of.update(zip(texts, vectors, strict=True))
+        self.cut.update(text for text, is_cut in zip(texts, cut, strict=True) if is_cut)
+
+    def rows(self, texts: Sequence[str]) -> Vectors:
+        """A copy of those of `texts`."""
+        return np.stack([self.row_of[text] for text in texts])
+
+    def report(self) -> dict[str, int]:
+        """All were encoded."""
+        counts = {"texts_encoded": len(self.row_of), "texts_from_cache": 0}
+        return counts | {"texts_cut": len(self.cut)}
 
 
 def load_encoder(name: str, device: str | None) -> SentenceTransformer:
@@ -119,6 +194,11 @@ def inner_products(query: Vectors, documents: Vectors) -> list[float]:
 
 def _texts(query: Query, documents: Sequence[Document]) -> list[str]:
     return [query.text, *(document.text for document in documents)]
+
+
+def _whole(text: str) -> str:
+    """Without halves of surrogate pairs, which tokenizers refuse."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _first_line(error: Exception) -> str:

@@ -1,0 +1,388 @@
+"""Sweeps, end to end: what is announced, what is on disk, what survives."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from lamp_exp.forecast import duration
+from lamp_exp.record import RunFolder
+from lamp_exp.sweep import LOST, Job, Report, Status, Watcher, read_status, wait_for_the_living
+from tests.test_cli import QUICK, folder_of, runs_of
+
+ZERO = ["task=lamp4", "mode=zeroshot", "limit=3", *QUICK]
+RANK = ["task=lamp4", "mode=rank", "limit=3"]
+
+
+def summary_of(out: str) -> dict:
+    return json.loads((folder_of(out) / "summary.json").read_text())
+
+
+def states(sweep: Path) -> list[str]:
+    found = (read_status(folder) for folder in sorted(sweep.glob("[0-9]*")))
+    return [status.state for status in found if status]
+
+
+def test_seeds_are_a_mean_and_a_spread_and_the_difference_to_no_profile(lamp_exp):
+    code, out, err = lamp_exp("-m", *ZERO, "task=lamp3", "k=0,2", "seed=1,2,3")
+    assert code == 0
+    bare, read = summary_of(out)["rows"]
+    assert (bare["keys"], bare["n"], read["keys"], read["n"]) == ({"k": "0"}, 3, {"k": "2"}, 3)
+    assert [seed["seed"] for seed in read["seeds"]] == [1, 2, 3]
+    values = [RunFolder(Path(seed["run"])).result()["metrics"]["mae"] for seed in read["seeds"]]
+    assert read["metrics"]["mae"]["mean"] == pytest.approx(statistics.mean(values))
+    assert read["metrics"]["mae"]["sd"] == pytest.approx(statistics.stdev(values))
+    difference = read["metrics"]["mae"]["mean"] - bare["metrics"]["mae"]["mean"]
+    assert read["metrics"]["mae"]["difference"] == pytest.approx(difference)
+    assert bare["metrics"]["mae"]["difference"] is None
+    assert f"{statistics.mean(values):.4f} ± {statistics.stdev(values):.4f}" in out
+    assert "6 of 6 runs: made-up sample" in out
+    for number in range(1, 7):
+        assert f"[{number}/6] done lamp3-user-dev-zeroshot-" in err
+
+
+def test_one_seed_has_no_spread_and_tasks_have_tables_of_their_own(lamp_exp):
+    _, out, _ = lamp_exp("-m", *ZERO, "task=lamp2,lamp3,lamp4,lamp5")
+    assert "±" not in out
+    heads = [line.split() for line in out.splitlines() if line.lstrip().startswith("task")]
+    assert heads == [
+        ["task", "n", "accuracy", "f1"],
+        ["task", "n", "mae", "rmse"],
+        ["task", "n", "rouge_1", "rouge_l"],
+    ]
+
+
+def test_two_drawn_seeds_are_two_seeds_and_can_be_given_again(lamp_exp):
+    _, out, _ = lamp_exp("-m", *RANK, "retriever=random", "seed=null,null")
+    (row,) = summary_of(out)["rows"]
+    seeds = [seed["seed"] for seed in row["seeds"]]
+    assert len(set(seeds)) == row["n"] == 2
+    _, again, _ = lamp_exp(*RANK, "retriever=random", f"seed={seeds[0]}")
+    assert str(folder_of(again)) == row["seeds"][0]["run"]
+
+
+def broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    from lamp_exp.retrievers.random import RandomOrder
+
+    def rank(self: RandomOrder, query: object, documents: object) -> None:
+        raise ZeroDivisionError("broken on purpose\nand more")
+
+    monkeypatch.setattr(RandomOrder, "rank", rank)
+
+
+def test_the_others_finish_and_what_failed_can_be_redone(lamp_exp, monkeypatch):
+    sweep = [*RANK, "retriever=bm25,random", "task=lamp3,lamp4,lamp5"]
+    with monkeypatch.context() as context:
+        broken(context)
+        code, out, err = lamp_exp("-m", *sweep)
+    assert code == 2
+    summary = summary_of(out)
+    assert summary["counts"] == {"done": 3, "there": 0, "failed": 3, "stopped": 0, "left_out": 0}
+    assert err.count("FAILED") == 3
+    assert out.count("ZeroDivisionError: broken on purpose") == 3
+    assert "Traceback" not in out + err
+    for failure in summary["failures"]:
+        assert "retriever=random" in failure["name"]
+        assert "broken on purpose" in Path(failure["traceback"]).read_text()
+        beside = json.loads((Path(failure["traceback"]).parent / "status.json").read_text())
+        assert beside == {"state": "failed", "error": failure["error"]}
+        assert failure["redo"] in out
+    words = summary["failures"][0]["redo"].split()[3:]
+    code, again, _ = lamp_exp(*words)
+    assert code == 0
+    assert not (folder_of(again) / "status.json").exists()
+    code, out, _ = lamp_exp("-m", *sweep)
+    assert code == 0
+    counts = summary_of(out)["counts"]
+    assert (counts["there"], counts["done"]) == (4, 2)
+
+
+def test_a_failed_seed_lowers_n_and_is_no_zero(lamp_exp, monkeypatch):
+    from lamp_exp.tasks.lamp4 import Lamp4
+
+    score = Lamp4.score
+    calls = iter([1, 0, 1])  # the second seed divides by zero
+    monkeypatch.setattr(
+        Lamp4, "score", lambda self, *given: 1 / next(calls) and score(self, *given)
+    )
+    code, out, _ = lamp_exp("-m", *ZERO, "seed=0,1,2")
+    assert code == 2
+    (row,) = summary_of(out)["rows"]
+    assert (row["n"], row["jobs"]) == (2, 3)
+    values = [seed["metrics"]["rouge_1"] for seed in row["seeds"]]
+    assert row["metrics"]["rouge_1"]["mean"] == statistics.mean(values)
+    assert "2 of 3" in out
+
+
+def test_a_job_that_fails_before_its_run_begins_keeps_its_traceback(lamp_exp):
+    code, out, _ = lamp_exp("-m", *RANK, "data_dir=nowhere,null")
+    assert code == 2
+    (failure,) = summary_of(out)["failures"]
+    assert failure["traceback"] == str(folder_of(out) / "0" / "error.txt")
+    assert "InputError" in Path(failure["traceback"]).read_text()
+    assert failure["error"].startswith("no questions at nowhere")
+
+
+def test_fail_fast_begins_no_more_jobs(lamp_exp, monkeypatch):
+    broken(monkeypatch)
+    code, out, err = lamp_exp("-m", *RANK, "retriever=bm25,random,bm25_okapi", "fail_fast=true")
+    assert code == 2
+    assert states(folder_of(out)) == ["done", "failed", "stopped"]
+    assert summary_of(out)["counts"]["stopped"] == 1
+    assert "stopped retriever=bm25_okapi: another job had failed (fail_fast=true)" in err
+
+
+def test_what_is_stale_is_listed_and_not_averaged(lamp_exp):
+    run = ["-m", *ZERO, "seed=0,1"]
+    _, out, _ = lamp_exp(*run)
+    first, second = runs_of(out)
+    result = json.loads((first / "result.json").read_text())
+    (first / "result.json").write_text(json.dumps({**result, "stale": "the data has changed"}))
+    _, out, _ = lamp_exp(*run)
+    rows = summary_of(out)["rows"]
+    assert [(row["stale"], row["n"]) for row in rows] == [("the data has changed", 1), (None, 1)]
+    assert rows[1]["seeds"][0]["run"] == str(second)
+    assert "stale" in out
+
+
+def test_jobs_that_mean_nothing_are_left_out_aloud(lamp_exp):
+    code, out, err = lamp_exp("-m", *RANK, "retriever=recency,none,bm25", "k=1,4")
+    assert code == 0
+    line = "left out 2 jobs: retriever=recency needs dates, which the user split does not have"
+    assert line in err
+    assert line in out
+    assert summary_of(out)["counts"]["left_out"] == 4
+    code, out, err = lamp_exp("-m", *RANK, "retriever=recency", "k=1,4")
+    assert (code, out) == (2, "")
+    assert "lamp_exp: no job of this sweep is left to run" in err
+
+
+def test_a_dry_run_lists_states_estimates_and_writes_nothing(lamp_exp, tmp_path):
+    lamp_exp(*ZERO, "k=0")
+    begun = Path(runs_of(lamp_exp("-m", *ZERO, "k=2")[1])[0])
+    (begun / "result.json").unlink()
+    before = sorted(path for path in tmp_path.rglob("*") if ".cache" not in path.parts)
+    code, out, _ = lamp_exp("-m", *ZERO, "k=0,2,4", "task=lamp4,lamp3", "dry_run=true")
+    assert code == 0
+    assert sorted(path for path in tmp_path.rglob("*") if ".cache" not in path.parts) == before
+    told = [" ".join(line.split()) for line in out.splitlines()]
+    assert "0 lamp4 0 there" in told
+    assert "1 lamp4 2 begun" in told
+    assert "5 lamp3 4 to do" in told
+    assert "(from 1 finished run of this kind)" in out
+    assert "lamp3 zeroshot tiny: 3 jobs to do, about" in out
+    assert "(from probes with limit=12)" in out
+    assert told[-1].startswith("an estimate, one job after another: about")
+
+
+def test_a_dry_run_of_one_experiment(lamp_exp, tmp_path):
+    code, out, _ = lamp_exp(*ZERO, "dry_run=true")
+    assert code == 0
+    assert "lamp4-user-dev-zeroshot-bm25-k4-ipa-tiny-s0" in out
+    assert not list(tmp_path.glob("outputs/lamp4*"))
+    lamp_exp(*ZERO)
+    _, out, _ = lamp_exp(*ZERO, "dry_run=true")
+    assert out.splitlines()[-1] == "nothing is to do"
+
+
+def test_a_dry_run_names_jobs_that_cannot_run_and_probes_that_fail(lamp_exp, monkeypatch):
+    from lamp_exp.tasks.lamp4 import Lamp4
+
+    monkeypatch.setattr(Lamp4, "score", None)
+    code, out, _ = lamp_exp("-m", *ZERO, "data_dir=null,nowhere", "dry_run=true")
+    assert code == 0
+    assert "data_dir=nowhere cannot run: no questions at nowhere" in out
+    assert "? (the probe failed: TypeError" in out
+    assert "1 kind of run that could not be estimated" in out
+
+
+def test_durations_are_readable():
+    assert [duration(s) for s in (4, 600, 12_000, 200_000)] == [
+        "4 s", "10 min", "3 h 20 min", "2 days 8 h",
+    ]  # fmt: skip
+
+
+def test_relaunching_leaves_alone_what_is_finished(lamp_exp):
+    sweep = ["-m", *RANK, "task=lamp3,lamp4"]
+    _, out, _ = lamp_exp(*sweep)
+    times = [(run / "result.json").stat().st_mtime_ns for run in runs_of(out)]
+    code, out, err = lamp_exp(*sweep, "retriever=bm25,random")
+    assert code == 0
+    assert summary_of(out)["counts"]["there"] == 2
+    assert err.count("there lamp") == 2
+    for run, written in zip(runs_of(lamp_exp(*sweep)[1]), times, strict=True):
+        assert (run / "result.json").stat().st_mtime_ns == written
+
+
+def test_a_named_sweep_folder_may_be_used_again(lamp_exp):
+    for seeds in ("0,1,2", "0,1"):
+        _, out, _ = lamp_exp("-m", *RANK, f"seed={seeds}", "hydra.sweep.dir=here")
+        assert out.splitlines()[-1] == "here"
+    assert summary_of(out)["counts"]["there"] == 2
+
+
+def test_the_jobs_of_several_output_folders_have_one_sweep_folder(lamp_exp):
+    code, out, _ = lamp_exp("-m", *RANK, "output_dir=one,two")
+    assert code == 0
+    assert {run.parts[0] for run in runs_of(out)} == {"one", "two"}
+
+
+def test_batches_are_numbered_on(lamp_exp):
+    code, out, _ = lamp_exp("-m", *RANK, "seed=0,1,2", "hydra.sweeper.max_batch_size=2")
+    assert code == 0
+    assert states(folder_of(out)) == ["done"] * 3
+
+
+def test_two_sweeps_in_the_same_instant_have_folders_of_their_own(tmp_path: Path):
+    from lamp_exp.sweeper import made_folder
+
+    made = {made_folder(tmp_path / "now", named=False) for _ in range(3)}
+    assert [path.name for path in sorted(made)] == ["now", "now-2", "now-3"]
+
+
+# What jobs say, and what is made of those that say nothing.
+
+JOBS = [Job(n, (f"seed={n}",), "lamp4") for n in range(3)]
+
+
+def test_a_job_without_a_last_word_has_failed(tmp_path: Path):
+    told: list[str] = []
+    Report(tmp_path / "0", ["seed=0"]).say("stopped", error="x")
+    Report(tmp_path / "1", ["seed=1"]).say("running")
+    with Watcher(tmp_path, JOBS, told.append) as watcher:
+        pass
+    watcher.settle("TerminatedWorkerError: x", interrupted=False)
+    assert [watcher.ended[n].state for n in range(3)] == ["stopped", "failed", "failed"]
+    assert watcher.ended[1].error == LOST
+    assert watcher.ended[2].error == (
+        "did not begin before the launcher ended (TerminatedWorkerError: x)"
+    )
+    assert [line[:5] for line in told] == ["[1/3]", "[2/3]", "[3/3]"]
+
+
+def test_after_an_interrupt_the_rest_is_stopped_and_not_failed(tmp_path: Path):
+    with Watcher(tmp_path, JOBS, lambda line: None) as watcher:
+        pass
+    watcher.settle(None, interrupted=True)
+    assert {status.state for status in watcher.ended.values()} == {"stopped"}
+
+
+def test_jobs_that_a_launcher_left_at_work_are_waited_for(tmp_path: Path):
+    worker = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1)"])
+    status = Status("running", ("seed=0",), pid=worker.pid, host=os.uname().nodename)
+    report = Report(tmp_path / "0", ["seed=0"])
+    report.status = status
+    report.say("running")
+    start = time.monotonic()
+    threading.Thread(target=worker.wait).start()  # a child is there until it is waited for
+    wait_for_the_living(tmp_path, JOBS)
+    assert 0.3 < time.monotonic() - start < 20
+    assert worker.wait() == 0
+
+
+# Launchers and kills, in processes of their own.
+
+
+def launched(*words: str) -> subprocess.Popen[str]:
+    """The command, in a process group of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "lamp_exp", *words],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+
+
+JOBLIB = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+
+
+def test_a_job_killed_in_a_worker_is_named(lamp_exp):
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    process = launched("-m", *RANK[:2], "limit=null", "data_dir=null", "seed=0,1", *JOBLIB)
+    killed = kill_one_worker(process)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 2, err
+    failures = summary_of(out)["failures"]
+    assert killed in [failure["job"] for failure in failures]
+    assert any(LOST in str(failure["error"]) for failure in failures)
+    assert "the launcher ended early" in err
+
+
+def kill_one_worker(process: subprocess.Popen[str]) -> int:
+    """Kills the first job that says it is running."""
+    for _ in range(1200):
+        for path in Path("outputs/.sweeps").glob("*/[01]/status.json"):
+            status = read_status(path.parent)
+            if status and status.state == "running":
+                os.kill(status.pid, signal.SIGKILL)
+                return int(path.parent.name)
+        time.sleep(0.01)
+    process.kill()
+    raise AssertionError("no job began")
+
+
+def test_a_sweep_killed_in_the_middle_is_finished_by_the_same_command(lamp_exp):
+    sweep = ["-m", "task=lamp4", "mode=rank", "retriever=bm25_okapi", "seed=0,1,2,3,4,5"]
+    process = launched(*sweep)
+    while len(list(Path("outputs").glob("lamp4*/result.json"))) < 2 and process.poll() is None:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    finished = {
+        path: path.stat().st_mtime_ns for path in Path("outputs").glob("lamp4*/result.json")
+    }
+    assert 2 <= len(finished) < 6
+    code, out, _ = lamp_exp(*sweep)
+    assert code == 0
+    summary = summary_of(out)
+    assert summary["counts"]["there"] == len(finished)
+    assert summary["rows"][0]["n"] == 6
+    assert {path: path.stat().st_mtime_ns for path in finished} == finished
+
+
+def test_the_interrupt_passes_on_after_the_digest(lamp_exp, monkeypatch, capsys):
+    from lamp_exp.retrievers.random import RandomOrder
+
+    def rank(self: RandomOrder, query: object, documents: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(RandomOrder, "rank", rank)
+    with pytest.raises(KeyboardInterrupt):
+        lamp_exp("-m", *RANK, "retriever=bm25,random,bm25_okapi")
+    out = capsys.readouterr().out
+    assert states(folder_of(out)) == ["done", "stopped"]
+    assert summary_of(out)["counts"] == {
+        "done": 1, "there": 0, "failed": 0, "stopped": 2, "left_out": 0,
+    }  # fmt: skip
+
+
+def test_multirun_sh_lists_the_names_and_runs_one():
+    script = Path(__file__).parent.parent / "multirun.sh"
+    told = subprocess.run([script, "tabel2"], capture_output=True, text=True, check=False)
+    assert told.returncode == 2
+    assert "ablation figure_k table2 table3 table4" in told.stderr
+    words = [script, "figure_k", *RANK, "retriever=bm25,none", "split=user", "k=1,2"]
+    told = subprocess.run(
+        words, capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHON": sys.executable},
+    )  # fmt: skip
+    assert told.returncode == 0, told.stderr
+    assert [row["keys"]["retriever"] for row in summary_of(told.stdout)["rows"]] == ["bm25", "none"]
+
+
+def test_a_grid_of_bm25_loads_no_torch(tmp_path: Path):
+    code = (
+        "import sys; sys.argv = ['lamp_exp', '-m', 'mode=rank', 'retriever=bm25,none', 'limit=5',"
+        " 'task=lamp4']; from lamp_exp.__main__ import main; main(); "
+        "print([name for name in ('torch', 'faiss') if name in sys.modules])"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert told.returncode == 0, told.stderr
+    assert told.stdout.splitlines()[-1] == "[]"

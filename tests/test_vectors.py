@@ -1,0 +1,277 @@
+"""Each distinct text is encoded once per encoder, whatever happens to the files."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lamp_exp.__main__ import main
+from lamp_exp.cache import VectorCache
+from lamp_exp.cache import vectors as module
+from lamp_exp.cache.vectors import KeptVectors, text_key
+from lamp_exp.data import load
+from lamp_exp.retrievers.dense import Dense
+from lamp_exp.tasks.lamp2 import Lamp2
+from lamp_exp.types import Query
+from tests.test_cache import damage, no_file_above
+from tests.test_dense import TEXTS, dense, documents, encoder  # noqa: F401  (a fixture)
+
+NAME = {"name": "an/encoder"}
+ODD = ["", " ", "\x00", "é", "e\u0301", "\ud83d", "😀", "a\nb", "a b" * 999]
+
+
+def vectors_of(texts: list[str], size: int = 3) -> np.ndarray:
+    return np.array([np.frombuffer(text_key(text), "u1")[:size] for text in texts], dtype="f4")
+
+
+def filled(folder: Path, texts: list[str], **encoder: object) -> KeptVectors:  # noqa: F811
+    kept = VectorCache(folder).open({**NAME, **encoder})
+    new = kept.missing(texts)
+    if new:
+        kept.add(new, vectors_of(new), [len(text) > 9 for text in new])
+    return kept
+
+
+def shards(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*/[!.]*.arrow"))
+
+
+def kept_by(encoder: str, folder: Path = Path("kept"), **options: object) -> Dense:  # noqa: F811
+    retriever = dense(encoder, **options)
+    retriever.keep(VectorCache(folder))
+    return retriever
+
+
+def test_each_text_is_kept_whatever_its_characters(tmp_path: Path):
+    filled(tmp_path, ODD)
+    kept = filled(tmp_path, [*ODD, *ODD])
+    assert (kept.rows(ODD[::-1]) == vectors_of(ODD[::-1])).all()
+    told = {"texts_encoded": 0, "texts_from_cache": len(ODD), "texts_cut": 1}
+    assert kept.report() == told
+
+
+def test_new_texts_are_added_to_those_that_are_there(tmp_path: Path):
+    filled(tmp_path, ["a", "b"])
+    kept = filled(tmp_path, ["b", "c", "c", "long enough"])
+    assert kept.report() == {"texts_encoded": 2, "texts_from_cache": 1, "texts_cut": 1}
+    assert (kept.rows(["long enough", "b"]) == vectors_of(["long enough", "b"])).all()
+    assert filled(tmp_path, ["a", "c"]).report()["texts_from_cache"] == 2
+
+
+def test_values_come_back_bit_for_bit_and_cannot_be_altered_by_who_reads_them(tmp_path: Path):
+    odd = np.array([[np.nan, -0.0, 1e-45], [np.inf, -np.inf, 1 / 3]], dtype="f4")
+    kept = filled(tmp_path, [])
+    kept.add(["a", "b"], odd, [False, False])
+    kept.rows(["a", "b"])[:] = 7
+    again = filled(tmp_path, ["a", "b"])
+    assert again.rows(["a", "b"]).tobytes() == odd.tobytes() == kept.rows(["a", "b"]).tobytes()
+
+
+def test_shards_are_bounded_and_thousands_of_texts_are_found(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(module, "SHARD", 100)
+    texts = [f"text {n}" for n in range(1050)]
+    for start in range(0, 1050, 350):
+        filled(tmp_path, texts[start : start + 400])
+    assert len(shards(tmp_path)) == 4 + 4 + 3
+    kept = filled(tmp_path, [])
+    assert kept.missing([*texts[::-1], "new"]) == ["new"]
+    order = np.random.default_rng(0).permutation(1050)
+    asked = [texts[n] for n in order]
+    assert (kept.rows(asked) == vectors_of(asked)).all()
+
+
+def test_another_encoder_or_setting_never_shares_vectors(tmp_path: Path):
+    for change in ({}, {"name": "another"}, {"normalize": True}, {"max_length": 9}):
+        assert filled(tmp_path, ["a"], **change).report()["texts_encoded"] == 1
+
+
+def test_two_that_add_the_same_texts_do_not_harm_each_other(tmp_path: Path):
+    first, second = (VectorCache(tmp_path).open(NAME) for _ in range(2))
+    for kept in (first, second):
+        new = kept.missing(["a", "b"])
+        kept.add(new, vectors_of(new), [False, False])
+    assert len(shards(tmp_path)) == 2
+    kept = filled(tmp_path, ["b", "a", "c"])
+    assert kept.report() == {"texts_encoded": 1, "texts_from_cache": 2, "texts_cut": 0}
+    assert (kept.rows(["a", "b"]) == vectors_of(["a", "b"])).all()
+
+
+HOW = ["cut off", "empty", "one byte", "flipped 0", "flipped 0.3", "flipped 0.6", "flipped 0.99"]
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_a_damaged_shard_is_set_aside_and_its_texts_are_encoded_again(tmp_path: Path, caplog, how):
+    texts = [f"text {n}" for n in range(50)]
+    filled(tmp_path, texts[:25])
+    (first,) = shards(tmp_path)
+    filled(tmp_path, texts[25:])
+    damage(first, how)
+    kept = filled(tmp_path, texts)
+    assert (kept.rows(texts) == vectors_of(texts)).all()
+    assert kept.report()["texts_encoded"] == kept.report()["texts_from_cache"] == 25
+    (record,) = caplog.records
+    assert "encoded again" in record.message
+    assert filled(tmp_path, texts).report()["texts_from_cache"] == 50
+
+
+def test_a_foreign_file_is_set_aside(tmp_path: Path, caplog):
+    from lamp_exp.cache import Profiles, RankingCache
+    from tests.test_cache import HITS, ITEMS, KEY
+
+    filled(tmp_path, ["a"])
+    list(RankingCache(tmp_path / "other").rankings(KEY, Profiles.of(ITEMS), lambda: HITS))
+    (ranking,) = (tmp_path / "other").glob("*.arrow")
+    ranking.rename(shards(tmp_path)[0])
+    assert filled(tmp_path, ["a"]).report()["texts_encoded"] == 1
+    assert len(caplog.records) == 1
+
+
+def test_where_nothing_can_be_written_vectors_are_held_in_memory(tmp_path: Path, caplog):
+    (tmp_path / "file").write_text("in the way")
+    kept = filled(tmp_path / "file" / "vectors", TEXTS)
+    assert (kept.rows(TEXTS) == vectors_of(TEXTS)).all()
+    assert len(caplog.records) == 1
+    assert "vectors are not kept" in caplog.records[0].message
+
+
+def test_a_full_disk_is_told_once_and_vectors_are_held_in_memory(tmp_path: Path, caplog):
+    texts = [f"text {n}" for n in range(5000)]
+    kept = VectorCache(tmp_path).open(NAME)
+    with no_file_above(9_999):
+        for start in range(0, 5000, 1000):
+            some = texts[start : start + 1000]
+            kept.add(some, vectors_of(some), [False] * 1000)
+    assert (kept.rows(texts) == vectors_of(texts)).all()
+    assert [record.message.split(",")[0] for record in caplog.records] == [
+        "vectors are held in memory"
+    ]
+    assert not [path for path in tmp_path.glob("*/*") if "making" in path.name]
+
+
+def test_a_folder_is_in_use_as_long_as_its_vectors_are(tmp_path: Path):
+    from lamp_exp.cache.inventory import entries, remove
+
+    kept = filled(tmp_path / "vectors", ["a"])
+    (entry,) = entries(tmp_path)
+    assert not remove(entry.path, entry.lock)
+    assert kept.rows(["a"]).shape == (1, 3)
+    del kept
+    assert remove(entry.path, entry.lock)
+    assert entries(tmp_path) == []
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+import numpy as np
+from lamp_exp.cache import VectorCache
+kept = VectorCache(Path(sys.argv[1])).open({"name": "an/encoder"})
+print("open", flush=True)
+for n in range(100_000):
+    texts = [f"{n} {m}" for m in range(1000)]
+    kept.add(texts, np.full((1000, 64), n, "f4"), [False] * 1000)
+"""
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_only_whole_shards_are_read(tmp_path: Path, caplog):
+    chance = np.random.default_rng(0)
+    for _ in range(10):
+        command = [sys.executable, "-c", SCRIPT, str(tmp_path)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        process.stdout.readline()
+        time.sleep(chance.uniform(0, 0.5))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    kept = VectorCache(tmp_path).open(NAME)
+    assert kept.missing(["0 0", "0 999"]) == []
+    assert caplog.records == []
+    assert (kept.rows(["0 0", "0 999"]) == 0).all()
+
+
+# With a real encoder.
+
+
+def test_kept_vectors_rank_as_fresh_ones(encoder):  # noqa: F811
+    profile = documents(*TEXTS)
+    fresh = dense(encoder).rank(Query("q", "the dog"), profile)
+    first, second = kept_by(encoder), kept_by(encoder)
+    assert first.rank(Query("q", "the dog"), profile) == fresh
+    assert second.rank(Query("q", "the dog"), profile) == fresh
+    assert first.report()["texts_encoded"] == second.report()["texts_from_cache"] == len(TEXTS) + 1
+    assert second.report()["texts_encoded"] == 0
+
+
+def test_normalising_does_not_alter_what_is_kept(encoder):  # noqa: F811
+    profile = documents(*TEXTS)
+    fresh = dense(encoder).rank(Query("q", "cat"), profile)
+    for normalize in (False, True, True, False):
+        hits = kept_by(encoder, normalize=normalize).rank(Query("q", "cat"), profile)
+        assert (hits == fresh) is not normalize
+
+
+def test_texts_cut_are_counted_in_every_run_that_uses_them(encoder):  # noqa: F811
+    profile = documents("the " * 20, "the", "the " * 20)
+    for _ in range(2):
+        retriever = kept_by(encoder, max_length=8)
+        retriever.rank(Query("q", "dog"), profile)
+        assert retriever.report()["texts_cut"] == 1
+    other = kept_by(encoder, max_length=8)
+    other.rank(Query("q", "dog"), documents("the"))
+    assert other.report()["texts_cut"] == 0
+
+
+def test_vectors_of_nan_are_kept_and_come_last(encoder):  # noqa: F811
+    retriever = kept_by(encoder)
+    nan = np.full((1, 32), np.nan, "f4")
+    retriever.vectors.add(["broken"], nan, [False])
+    hits = kept_by(encoder).rank(Query("q", "cat"), documents("broken", "dog"))
+    assert [(hit.id, hit.score == -np.inf) for hit in hits] == [("1", False), ("0", True)]
+
+
+def test_texts_that_tokenizers_refuse_do_not_stop_a_run(encoder):  # noqa: F811
+    hits = kept_by(encoder).rank(Query("q", "\ud83d dog"), documents(*ODD))
+    assert len(hits) == len(ODD)
+
+
+def test_an_encoder_is_known_by_its_content_and_not_by_its_place(encoder, tmp_path):  # noqa: F811
+    import shutil
+
+    shutil.copytree(encoder, tmp_path / Path(encoder).name)
+    kept_by(encoder).rank(Query("q", "a"), documents("b"))
+    moved = kept_by(str(tmp_path / Path(encoder).name))
+    moved.rank(Query("q", "a"), documents("b"))
+    assert moved.report()["texts_from_cache"] == 2
+
+
+def test_a_sweep_over_k_encodes_each_text_once(encoder, monkeypatch, capsys):  # noqa: F811
+    command = [
+        "lamp_exp", "-m", "k=1,2,4,8,16", "task=lamp2", "mode=prompts", "model=tiny", "limit=20",
+        "retriever=minilm", f"retriever.name={encoder}", "retriever.device=cpu",
+    ]  # fmt: skip
+    monkeypatch.setattr(sys, "argv", command)
+    main()
+    results = [json.loads(path.read_text()) for path in Path("outputs").glob("*/result.json")]
+    assert len(results) == 5
+    part = load(None, Lamp2(), "user", "dev", limit=20)
+    texts = {Lamp2().query(example.input) for example in part.examples}
+    texts |= {Lamp2().document(item) for example in part.examples for item in example.profile}
+    assert sum(result["retrieval"]["texts_encoded"] for result in results) == len(texts)
+    caches = [result["retrieval"]["ranking_cache"] for result in results]
+    assert sum(told["made"] for told in caches) == 1
+    assert sum(told["read"] for told in caches) == 4
+
+
+def test_what_vectors_depend_on_is_told(encoder):  # noqa: F811
+    told = kept_by(encoder).depends_on()
+    assert told["dtype"] == "torch.float32"
+    assert told["torch"].count(".") == 1
+    assert told["revision"] is None  # of a folder, whose content counts
+    assert hasattr(dense(encoder).encoder[0], "auto_model")  # where a hub's revision is read
