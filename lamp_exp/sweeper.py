@@ -24,6 +24,7 @@ from tqdm import tqdm
 from lamp_exp import digest
 from lamp_exp.record import training_settings
 from lamp_exp.rules import Facts, LeftOut, counted, sift, told
+from lamp_exp.slurm import wait_for_the_queued
 from lamp_exp.sweep import STATUS, Job, Watcher, first_line, wait_for_the_living
 from lamp_exp.types import InputError
 
@@ -153,11 +154,12 @@ class Grid(Sweeper):
         with Watcher(sweep, jobs, say) as watcher:
             try:
                 error = self._launch(jobs)
+                if error:
+                    say(f"the launcher ended early: {error}")
+                    wait_for_the_queued(sweep)
+                    wait_for_the_living(sweep, jobs)
             except KeyboardInterrupt as pressed:
                 interrupt = pressed
-            if error:
-                say(f"the launcher ended early: {error}")
-                wait_for_the_living(sweep, jobs)
         watcher.settle(error, interrupt is not None)
         summary = digest.summarise(sweep, digest.ended(jobs, watcher.ended), left)
         digest.write(sweep, summary)

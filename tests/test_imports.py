@@ -57,7 +57,8 @@ LAYERS = {  # each may import what is left of the colon's right side, and itself
         "sweep",
         "tune",
     },
-    "sweeper": {"types", "record", "rules", "sweep", "digest", "jobs"},
+    "slurm": set(),
+    "sweeper": {"types", "record", "rules", "slurm", "sweep", "digest", "jobs"},
     "__main__": {"types", "config", "jobs", "processes", "sweeper", "run", "show"},
     "__init__": set(),
 }

@@ -53,12 +53,11 @@ def test_jobs_at_the_same_time_give_the_numbers_of_one_after_the_other(tmp_path:
 
 
 def test_a_job_that_cannot_be_does_not_stop_its_neighbour(tmp_path: Path):
-    words = ["mode=rank", "task=lamp4", "limit=3", "retriever=recency,bm25"]
-    told = sweep(tmp_path, *JOBLIB, *words)
-    assert "has none: use split=time" in told.stderr
-    assert "Traceback" not in told.stderr
-    (done,) = tmp_path.glob("outputs/*/result.json")
-    assert "bm25" in done.parent.name
+    told = sweep(tmp_path, *JOBLIB, "mode=rank", "limit=3", "data_dir=nowhere,null")
+    assert told.returncode == 2
+    assert "FAILED data_dir=nowhere: no questions at nowhere" in told.stdout
+    assert "Traceback" not in told.stdout + told.stderr
+    assert len(list(tmp_path.glob("outputs/*/result.json"))) == 1
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ Where Slurm is not installed they are skipped, unless LAMP_EXP_SLURM=1 says that
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -76,6 +78,12 @@ class Started:
         (script,) = self.folder.glob("outputs/.sweeps/*/.submitit/*/*_submission.sh")
         return f"{script.parent.name}_{number}"
 
+    def summary(self) -> dict[str, Any]:
+        """The digest that the sweep wrote last."""
+        (path,) = self.folder.glob("outputs/.sweeps/*/summary.json")
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return content
+
     def ended(self) -> int:
         """The exit code, when it has one."""
         return self.process.wait(timeout=180)
@@ -97,20 +105,22 @@ def test_a_sweep_through_slurm_gives_the_numbers_of_one_without(tmp_path: Path):
 
 
 def test_after_a_cancelled_job_the_same_command_runs_only_what_is_missing(tmp_path: Path):
-    grid = [*LONG, "seed=0,1,2"]
+    grid = [*LONG, "seed=0,1,2,3"]
     first = Started(tmp_path, *grid)
-    wait(lambda: first.began(2))
-    slurm("scancel", first.job(2))
-    assert first.ended() != 0
+    wait(lambda: first.began(0))
+    slurm("scancel", first.job(0))  # others are still in the queue, and must be waited for
+    assert first.ended() == 2
+    assert [failure["name"] for failure in first.summary()["failures"]] == ["seed=0"]
     done = runs(tmp_path)
-    assert sorted(name.split("-")[-2] for name in done) == ["s0", "s1"]
+    assert sorted(name.split("-")[-2] for name in done) == ["s1", "s2", "s3"]
     before = {path: when for path, when in written(tmp_path).items() if path.parts[-2] in done}
 
     again = sweep(tmp_path, *SLURM, *grid)
     assert again.returncode == 0, again.stderr
+    assert again.stderr.count("there lamp3") == 3
     assert before.items() <= written(tmp_path).items()
-    assert len(runs(tmp_path)) == 3
     assert done.items() <= runs(tmp_path).items()
+    assert len(runs(tmp_path)) == 4
 
 
 def test_a_job_whose_node_fails_is_run_again_by_slurm(tmp_path: Path):

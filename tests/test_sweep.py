@@ -303,19 +303,6 @@ def launched(*words: str) -> subprocess.Popen[str]:
 JOBLIB = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
 
 
-@pytest.mark.slow
-def test_joblib_gives_the_numbers_of_the_serial_launcher(lamp_exp):
-    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
-    sweep = ["-m", *ZERO, "seed=0,1"]
-    _, out, _ = lamp_exp(*sweep)
-    alone = [RunFolder(run).result()["metrics"] for run in runs_of(out)]
-    process = launched(*sweep, *JOBLIB, "output_dir=other")
-    out, err = process.communicate()
-    assert process.returncode == 0, err
-    assert "[2/2] done" in err
-    assert [RunFolder(run).result()["metrics"] for run in runs_of(out)] == alone
-
-
 def test_a_job_killed_in_a_worker_is_named(lamp_exp):
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     process = launched("-m", *RANK[:2], "limit=null", "data_dir=null", "seed=0,1", *JOBLIB)
