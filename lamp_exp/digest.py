@@ -12,6 +12,7 @@ from typing import Any
 
 from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 from lamp_exp.record import RunFolder, write_json
@@ -21,6 +22,7 @@ from lamp_exp.sweep import Job, Status, distinction, given, varying
 
 STATES = ("done", "there", "failed", "stopped")
 TITLE = ("task", "split", "part", "mode", "retriever", "k", "augmentation", "model")
+KEY_WIDTH = 10  # characters of a key's values that a narrow screen shows in one line
 Result = Mapping[str, Any]
 
 
@@ -155,8 +157,11 @@ def show(summary: Mapping[str, Any]) -> None:
     """On screen: the tables, the counts, the failures, the remarks; last, the sweep's folder."""
     console = Console(soft_wrap=True, highlight=False)
     for rows in _tables(summary["rows"]):
-        console.print(_table(rows, summary["keys"]))
+        for table in _fitted(console, rows, summary["keys"]):
+            console.print(table)
+            console.print()
     console.print(_counts(summary["counts"]))
+    console.print()
     for line in summary["left_out"]:
         console.print(line)
     for failure in summary["failures"]:
@@ -177,15 +182,27 @@ def _tables(rows: Iterable[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
     return list(groups.values())
 
 
-def _table(rows: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> Table:
-    table = Table(
-        title=_title(rows, keys), title_justify="left", box=box.SIMPLE_HEAD, show_edge=False
-    )
-    table.title_style = "bold"
-    for key in keys:
-        table.add_column(key, overflow="fold")
-    table.add_column("n", justify="right", no_wrap=True)
+def _fitted(
+    console: Console, rows: Sequence[Mapping[str, Any]], keys: Sequence[str]
+) -> list[Table]:
+    """One table, or one for each metric where the screen is too narrow for all."""
     names = next((list(row["metrics"]) for row in rows if row["metrics"]), [])
+    whole = _table(rows, keys, names)
+    wanted = Measurement.get(console, console.options.update(width=10_000), whole).maximum
+    if len(names) < 2 or wanted <= console.width:
+        return [whole]
+    return [_table(rows, keys, [name]) for name in names]
+
+
+def _table(rows: Sequence[Mapping[str, Any]], keys: Sequence[str], names: Sequence[str]) -> Table:
+    title = _title(rows, keys)
+    table = Table(
+        title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, show_edge=False
+    )
+    for key in keys:
+        longest = max(len(str(row["keys"][key] or "")) for row in rows)
+        table.add_column(key, overflow="fold", min_width=min(longest, KEY_WIDTH))
+    table.add_column("n", justify="right", no_wrap=True)
     compared = any(m["difference"] is not None for row in rows for m in row["metrics"].values())
     for name in names:
         table.add_column(name, justify="right", no_wrap=True)

@@ -61,6 +61,19 @@ def test_one_seed_has_no_spread_and_tasks_have_tables_of_their_own(lamp_exp):
     ]
 
 
+@pytest.mark.parametrize("columns", [80, 120])
+def test_the_digest_is_readable_on_narrow_screens(lamp_exp, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    _, out, _ = lamp_exp(
+        "-m", *ZERO, "k=0,2", "retriever=bm25_okapi,random", "split=user,time", "seed=0,1"
+    )
+    tables = out[: out.index("left out")].splitlines()
+    assert max(map(len, tables)) <= columns
+    assert "…" not in "".join(tables)
+    for value in ("bm25_okapi", "random", "user", "time", "0.0000 ± 0.0000"):
+        assert any(value in line for line in tables)
+
+
 def test_two_drawn_seeds_are_two_seeds_and_can_be_given_again(lamp_exp):
     _, out, _ = lamp_exp("-m", *RANK, "retriever=random", "seed=null,null")
     (row,) = summary_of(out)["rows"]
