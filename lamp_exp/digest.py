@@ -103,7 +103,8 @@ def _common(finished: Sequence[Ended]) -> dict[str, str]:
         return {}
     result = finished[0].result
     known = {**result["choices"], **{key: result[key] for key in ("split", "part", "mode", "k")}}
-    return {key: str(known[key]) for key in TITLE if key in known}
+    used = TITLE[: TITLE.index("k")] if result["mode"] == "rank" else TITLE
+    return {key: str(known[key]) for key in used if key in known}
 
 
 def _metrics(finished: Sequence[Ended]) -> dict[str, dict[str, float | None]]:
