@@ -41,7 +41,7 @@ def runs(folder: Path) -> Runs:
         result = json.loads(path.read_text(encoding="utf-8"))
         found[path.parent.name] = {
             "metrics": result["metrics"],
-            "epochs": result["training"]["epochs"],
+            "epochs": result["training"] and result["training"]["epochs"],
             "answers": (path.parent / "predictions.json").read_text(encoding="utf-8"),
         }
     return found

@@ -106,9 +106,9 @@ def test_a_sweep_through_slurm_gives_the_numbers_of_one_without(tmp_path: Path):
 
 def test_after_a_cancelled_job_the_same_command_runs_only_what_is_missing(tmp_path: Path):
     grid = [*LONG, "seed=0,1,2,3"]
-    first = Started(tmp_path, *grid)
+    first = Started(tmp_path, *grid, "hydra.launcher.array_parallelism=1")
     wait(lambda: first.began(0))
-    slurm("scancel", first.job(0))  # others are still in the queue, and must be waited for
+    slurm("scancel", first.job(0))  # the others are still in the queue, and must be waited for
     assert first.ended() == 2
     assert [failure["name"] for failure in first.summary()["failures"]] == ["seed=0"]
     done = runs(tmp_path)
@@ -131,3 +131,17 @@ def test_a_job_whose_node_fails_is_run_again_by_slurm(tmp_path: Path):
     assert len(runs(tmp_path)) == 2
     (told,) = tmp_path.glob("outputs/.sweeps/*/.submitit/*_1/*_log.err")
     assert "NODE FAILURE" in told.read_text()
+
+
+def test_one_run_on_two_nodes_answers_as_on_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")  # these nodes' names are known to Slurm alone
+    run = [*SHORT, "mode=zeroshot", "augmentation=ipa", "k=2"]
+    nodes = ["hydra.launcher.nodes=2", "trainer.num_nodes=2", "trainer.devices=1"]
+    two = ["trainer=ddp", "trainer.accelerator=cpu", *nodes]
+    alone = sweep(tmp_path / "serial", *run)
+    together = sweep(tmp_path / "slurm", *SLURM, *run, *two)
+    assert alone.returncode == together.returncode == 0, together.stderr
+    assert len(runs(tmp_path / "serial")) == 1
+    assert runs(tmp_path / "slurm") == runs(tmp_path / "serial")
+    logs = tmp_path.glob("slurm/outputs/.sweeps/*/.submitit/*/*_log.out")
+    assert ["Job completed successfully" in log.read_text() for log in logs] == [True, True]
