@@ -204,6 +204,8 @@ def _begin(about: About, project: str, entity: str | None, mode: Mode, id: str) 
         name=about.run, group=about.sweep, job_type=about.mode, tags=about.tags, config=config,
         reinit="create_new", settings=_settings(),
     )  # fmt: skip
+    # It notes imports, too: in a process that has lost W&B, any import would then fail.
+    run._unregister_telemetry_import_hooks(id)
     run.define_metric("trainer/global_step")
     run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
     last.parent.mkdir(exist_ok=True)

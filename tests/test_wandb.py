@@ -321,6 +321,14 @@ def test_nothing_is_printed(tmp_path, capfd, caplog):
     assert not [r for r in caplog.records if r.levelno >= logging.WARNING]
 
 
+def test_no_import_of_the_process_goes_through_wandb(tmp_path):
+    from wandb.sdk.lib import import_hooks
+
+    with opened(tmp_path / "a") as log:
+        hooks = import_hooks._post_import_hooks.values()
+        assert not any(log.session.run.id in named for named in hooks)
+
+
 def test_the_environment_is_left_as_it_was(tmp_path):
     before = {name for name in os.environ if name != "WANDB_SERVICE"}
     with opened(tmp_path / "a"):
@@ -471,7 +479,7 @@ def test_a_service_of_wandb_that_is_killed_takes_no_run_with_it(tmp_path):
     told = subprocess.run(
         [sys.executable, "-c", DYING, *words], capture_output=True, text=True, timeout=120
     )
-    assert told.returncode == 0
+    assert told.returncode == 0, told.stderr
     assert told.stdout.count("killed") == 1
     lines = [line for line in told.stderr.splitlines() if "W&B" in line]
     assert len(lines) == 1, told.stderr

@@ -49,7 +49,6 @@ transformers_logging.disable_progress_bar()  # of loading and saving; ours are e
 warnings.filterwarnings("ignore", ".*does not have many workers.*")  # making a batch is cheap
 warnings.filterwarnings("ignore", "Checkpoint directory .* is not empty")  # it is gone on with
 warnings.filterwarnings("ignore", ".*LeafSpec.*")  # Lightning's own, about torch
-warnings.filterwarnings("ignore", ".*`srun` command is available.*")  # sweeps use it themselves
 
 log = logging.getLogger("lamp_exp")
 IGNORED = -100  # a label that the loss passes over
