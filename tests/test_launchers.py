@@ -41,11 +41,11 @@ main()
 """
 
 
-def test_jobs_at_the_same_time_give_the_numbers_of_one_after_the_other(tmp_path: Path):
+def test_jobs_at_the_same_time_give_the_numbers_of_one_after_the_other(lamp_exp, tmp_path: Path):
     grid = [*SHORT, "k=0", "seed=0,1"]
-    one_by_one = sweep(tmp_path / "serial", *grid)
+    one_by_one, _, _ = lamp_exp("-m", *grid, "output_dir=serial/outputs")
     together = sweep(tmp_path / "joblib", *JOBLIB, *grid)
-    assert one_by_one.returncode == together.returncode == 0, together.stderr
+    assert one_by_one == together.returncode == 0, together.stderr
     expected = runs(tmp_path / "serial")
     assert len(expected) == 2
     assert runs(tmp_path / "joblib") == expected
