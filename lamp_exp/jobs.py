@@ -81,7 +81,10 @@ def run_job(cfg: DictConfig) -> None:
     except KeyboardInterrupt:
         report.say("stopped", error="interrupted")
         raise
-    except (Exception, SystemExit) as error:  # noqa: BLE001  (it is on disk; the sweep goes on)
+    except (Exception, SystemExit) as error:
+        if isinstance(error, SystemExit) and type(error) is not SystemExit:
+            report.say("stopped", error="terminated")  # Lightning's word for SIGTERM
+            raise
         report.fail(error)
 
 

@@ -399,3 +399,18 @@ def test_a_grid_of_bm25_loads_no_torch(tmp_path: Path):
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert told.returncode == 0, told.stderr
     assert told.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_sweep_that_is_told_to_end_begins_no_other_job(lamp_exp, monkeypatch, tmp_path):
+    from lamp_exp import jobs
+
+    class Terminated(SystemExit):
+        """What Lightning raises for SIGTERM."""
+
+    def terminated(*words: object) -> None:
+        raise Terminated(143)
+
+    monkeypatch.setattr(jobs, "carry_out", terminated)
+    assert lamp_exp("-m", *ZERO, "seed=0,1")[0] == 143
+    (told,) = tmp_path.glob("outputs/.sweeps/*/*/status.json")
+    assert json.loads(told.read_text())["state"] == "stopped"
