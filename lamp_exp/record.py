@@ -132,14 +132,18 @@ class RunFolder:
     def result(self) -> dict[str, Any]:
         """What was written last; `stale` says why it should not be compared any more, if so."""
         content: dict[str, Any] = json.loads((self.path / RESULT).read_text(encoding="utf-8"))
-        return {**content, "stale": self.stale}
+        return {**content, "stale": self.stale} if self.stale else content
 
     def write_result(self, result: Mapping[str, Any]) -> None:
         """The last file of a run, whole or not at all; then what was kept for a break may go."""
         names = [name for name in LASTING if (self.path / name).is_file()]
         write_json(self.path / RESULT, {**result, "files": names})
         remove_answers(self.path)
-        for path in (self.path / BEGUN, *self.path.glob("process-*.log")):
+        for path in (
+            self.path / BEGUN,
+            self.path / "status.json",
+            *self.path.glob("process-*.log"),
+        ):
             path.unlink(missing_ok=True)
 
     def write_training_settings(self, settings: Mapping[str, Any]) -> None:
