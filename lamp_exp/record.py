@@ -31,7 +31,7 @@ from filelock import FileLock, Timeout
 
 from lamp_exp.files import replace_folder, write_whole
 from lamp_exp.journal import remove_answers
-from lamp_exp.types import Hit, Prediction, Prompt, Scores
+from lamp_exp.types import Hit, InputError, Prediction, Prompt, Scores
 
 log = logging.getLogger("lamp_exp")
 RESULT = "result.json"
@@ -81,15 +81,21 @@ class RunFolder:
         return all((self.path / name).is_file() for name in self.result().get("files", ()))
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Held by the one process that may write here; another waits, and says so."""
+    def lock(self, wait: bool = True) -> Iterator[None]:
+        """Held by the one process that may write here; another waits, and says so.
+
+        Without `wait`, raises InputError if another has it.
+        """
         locks = self.path.parent / ".locks"
         locks.mkdir(parents=True, exist_ok=True)
         lock = FileLock(locks / f"{self.path.name}.lock")
         try:
             lock.acquire(timeout=0)
-        except Timeout:
-            log.info("%s is being written by another process: waiting for it", self.path)
+        except Timeout as error:
+            told = f"{self.path} is being written by another process"
+            if not wait:
+                raise InputError(told) from error
+            log.info("%s: waiting for it", told)
             lock.acquire()
         try:
             yield

@@ -108,7 +108,7 @@ def _run(
         result["code"]["fingerprint"] = maker["code"]
         folder.write_result(result)
         if logger:
-            logger.finished(result)
+            logger.finished(folder.result())
     return "done"
 
 

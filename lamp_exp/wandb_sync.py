@@ -109,15 +109,13 @@ def sync(runs: Path, dry_run: bool, seconds: float) -> list[str]:
 def _send_run(run: RunFolder, waiting: list[Kept], dry_run: bool, seconds: float) -> list[str]:
     """Under the run's lock, so that neither a run nor another sync works on it meanwhile."""
     try:
-        lock = run.lock()
+        with run.lock(wait=False):
+            if run.finished:
+                return [f for one in waiting if (f := _send(run, one, dry_run, seconds))]
+            print(f"{run.path.name}: skipped, its record is not whole (no result.json)")
     except InputError:
         print(f"{run.path.name}: skipped, it is still being written")
-        return []
-    with lock:
-        if not run.finished:
-            print(f"{run.path.name}: skipped, its record is not whole (no result.json)")
-            return []
-        return [f for one in waiting if (f := _send(run, one, dry_run, seconds))]
+    return []
 
 
 def _send(run: RunFolder, one: Kept, dry_run: bool, seconds: float) -> str | None:
