@@ -49,7 +49,7 @@ def forecast(
         folder = RunFolder(output_dir / folder_name(plan, material))
         tuned = values if plan.retriever.reads_profile else ()
         if tuned:
-            folder, *_ = tuned_folder(plan, plan_of(values[0], "dev"), values, output_dir)
+            folder = tuned_folder(plan, material, plan_of(values[0], "dev"), values, output_dir)
     except InputError as error:
         return Forecast(job, "cannot run", error=str(error))
     begun = "begun" if folder.path.is_dir() else "to do"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib.util
+import json
 import sys
 import sysconfig
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,6 +24,12 @@ RUNTIME = {
 }  # fmt: skip
 PACKAGE = "lamp_exp"
 INSTALLED = {"site-packages", "dist-packages"}
+
+
+def identity(what: Mapping[str, Any]) -> str:
+    """Eight hexadecimal digits that change with any of the values."""
+    content = json.dumps(what, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(content.encode()).hexdigest()[:8]
 
 
 def essence(group: str, options: Mapping[str, Any]) -> dict[str, Any]:

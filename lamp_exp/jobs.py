@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
@@ -32,11 +33,7 @@ def carry_out(
     """Builds, runs and records one experiment, whose seed is known."""
     output_dir = made_folder(cfg.output_dir)
     answers = DiskMap(output_dir / ".cache" / "answers.sqlite")
-    choices = dict(HydraConfig.get().runtime.choices)
-
-    def plan_of(k: int, part: str) -> Plan:
-        return config.make_plan(config.with_k(cfg, k, part), choices, answers)
-
+    plan_of = partial(_plan_of, cfg, dict(HydraConfig.get().runtime.choices), answers)
     try:
         k, part, values = config.asked(cfg)
         if values and plan_of(values[0], part).retriever.reads_profile:
@@ -44,6 +41,10 @@ def carry_out(
         return run_plan(plan_of(k, part), output_dir, cfg.rerun, sweep, placed)
     finally:
         processes.tell(output_dir, processes.END)
+
+
+def _plan_of(cfg: DictConfig, choices: dict[str, str], answers: Any, k: int, part: str) -> Plan:
+    return config.make_plan(config.with_k(cfg, k, part), choices, answers)
 
 
 def follow_others(cfg: DictConfig) -> None:
@@ -103,13 +104,9 @@ def look_ahead(jobs: Sequence[Job], configs: Sequence[tuple[DictConfig, dict[str
     seen = []
     for job, (cfg, choices) in progress(zip(jobs, configs, strict=True), len(jobs), "look"):
         config.draw_seed(cfg)
-        build = partial(_plan_of, cfg, choices)
+        build = partial(_plan_of, cfg, choices, {})
         seen.append(forecast(job, build, Path(cfg.output_dir).expanduser(), *config.asked(cfg)))
     show(seen, Path(configs[0][0].output_dir).expanduser())
-
-
-def _plan_of(cfg: DictConfig, choices: dict[str, str], k: int, part: str) -> Plan:
-    return config.make_plan(config.with_k(cfg, k, part), choices, {})
 
 
 def look_ahead_alone(cfg: DictConfig) -> None:

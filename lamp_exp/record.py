@@ -11,7 +11,6 @@ stale.txt         why it should not be compared any more, if code or data have c
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import json
 import logging
@@ -36,6 +35,7 @@ from lamp_exp.types import Hit, InputError, Prediction, Prompt, Scores
 log = logging.getLogger("lamp_exp")
 RESULT = "result.json"
 BEGUN = "begun.json"  # by what code and versions, until the run is finished
+STATUS = "status.json"  # of a job of a sweep, and of a run that failed as one
 STALE = "stale.txt"
 LASTING = (  # what a whole run has, as far as its mode makes them
     "config.yaml", "rankings.jsonl", "prompts.jsonl", "predictions.json", "examples.parquet",
@@ -46,12 +46,6 @@ PACKAGES = (
     "lamp-exp", "torch", "transformers", "tokenizers", "pytorch-lightning", "hydra-core",
     "omegaconf", "sentence-transformers", "faiss-cpu", "rouge-score", "peft", "openai", "numpy",
 )  # fmt: skip
-
-
-def identity(what: Mapping[str, Any]) -> str:
-    """Eight hexadecimal digits that change with any of the values."""
-    content = json.dumps(what, sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(content.encode()).hexdigest()[:8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +141,7 @@ class RunFolder:
         remove_answers(self.path)
         for path in (
             self.path / BEGUN,
-            self.path / "status.json",
+            self.path / STATUS,
             *self.path.glob("process-*.log"),
         ):
             path.unlink(missing_ok=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lamp_exp import processes, record
-from lamp_exp.identity import code_fingerprint, essence
+from lamp_exp.identity import code_fingerprint, essence, identity
 from lamp_exp.pipeline import Material, Mode, Outcome, Plan, execute, gather
 from lamp_exp.record import RunFolder
 from lamp_exp.types import About, RunLog
@@ -104,9 +104,8 @@ def _run(
         outcome = execute(replace(plan, trainer=trainer), material, folder)
         if plan.mode is Mode.finetune:
             folder.write_training_settings(_what_is_read(plan))
-        result = _result(plan, material, outcome, folder, started)
-        result["code"]["fingerprint"] = maker["code"]
-        folder.write_result(result)
+        about = {"run": folder.name, "started": started.isoformat(timespec="seconds")}
+        folder.write_result({**about, **_result(plan, material, outcome, maker)})
         if logger:
             logger.finished(folder.result())
     return "done"
@@ -138,12 +137,10 @@ def _tags(plan: Plan) -> tuple[str, ...]:
 
 
 def _result(
-    plan: Plan, material: Material, outcome: Outcome, folder: RunFolder, started: datetime
+    plan: Plan, material: Material, outcome: Outcome, maker: Mapping[str, Any]
 ) -> dict[str, Any]:
     scores = outcome.scores
     return {
-        "run": folder.name,
-        "started": started.isoformat(timespec="seconds"),
         "task": plan.task.name,
         "choices": dict(plan.choices),
         "split": plan.split,
@@ -171,8 +168,8 @@ def _result(
         "training": outcome.training and {**outcome.training, "learned_from": outcome.learned_from},
         "settings": dict(plan.settings),
         "identity": what_it_is(plan, material),
-        "versions": record.versions(),
-        "code": record.commit(),
+        "versions": maker["versions"],
+        "code": {**record.commit(), "fingerprint": maker["code"]},
     }
 
 
@@ -203,7 +200,7 @@ def _name(plan: Plan, k: str, what: Mapping[str, Any]) -> str:
     words += [names["retriever"]] if used or plan.mode is Mode.rank else ["none"]
     if plan.mode is not Mode.rank:
         words += [k, *([names["augmentation"]] if used else []), names["model"]]
-    words += [f"s{plan.settings['seed']}", record.identity(what)]
+    words += [f"s{plan.settings['seed']}", identity(what)]
     return "-".join(words)
 
 

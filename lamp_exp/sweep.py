@@ -17,11 +17,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from lamp_exp.errors import first_line
 from lamp_exp.files import write_whole
-from lamp_exp.record import RunFolder
+from lamp_exp.record import STATUS, RunFolder
 from lamp_exp.types import InputError
 
-STATUS = "status.json"
 LOST = "ended without a word (killed, or out of memory?)"
 NEVER_BEGUN = "did not begin before the launcher ended"
 POLL_SECONDS = 0.2
@@ -109,7 +109,7 @@ class Report:
 
     def fail(self, error: BaseException) -> None:
         """Says why; the traceback lies in the run's log, or here if the run had not begun."""
-        line = first_line(error)
+        line = one_line(error)
         folder = self._begun_run()
         if folder is None:
             place = self._folder / "error.txt"
@@ -136,12 +136,12 @@ def _write(folder: Path, content: Any) -> None:
     write_whole(folder / STATUS, [json.dumps(content, ensure_ascii=False, indent=1), "\n"])
 
 
-def first_line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
     """An error in one line; of our own words, nothing but them."""
-    lines = str(error).strip().splitlines() or [""]
+    line = first_line(error)
     if isinstance(error, InputError):
-        return lines[0]
-    return f"{type(error).__name__}: {lines[0]}".removesuffix(": ")
+        return line
+    return f"{type(error).__name__}: {line}".removesuffix(": ")
 
 
 class Watcher:

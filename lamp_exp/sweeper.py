@@ -6,6 +6,7 @@ import copy
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,10 @@ from omegaconf.errors import OmegaConfBaseException
 from tqdm import tqdm
 
 from lamp_exp import digest
-from lamp_exp.record import training_settings
+from lamp_exp.record import STATUS, training_settings
 from lamp_exp.rules import Facts, LeftOut, counted, sift, told
 from lamp_exp.slurm import wait_for_the_queued
-from lamp_exp.sweep import STATUS, Job, Watcher, first_line, wait_for_the_living
+from lamp_exp.sweep import Job, Watcher, one_line, wait_for_the_living
 from lamp_exp.types import InputError
 
 # Without a profile, and for mode=rank, these keys do not change what a run is.
@@ -105,7 +106,7 @@ class Grid(Sweeper):
         """The configuration of a job. Hydra takes a tenth of a second to compose one, so jobs that
         differ in plain values of root keys (k, seed, split) share what Hydra composed.
         """
-        plain = [word for word in words if word.partition("=")[0] in self._plain_keys()]
+        plain = [word for word in words if word.partition("=")[0] in self._plain_keys]
         rest = tuple(word for word in words if word not in plain)
         if rest not in self._bases:
             self._bases[rest] = self._load(rest)
@@ -125,6 +126,7 @@ class Grid(Sweeper):
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         return parser.parse_overrides(list(words))
 
+    @cached_property
     def _plain_keys(self) -> set[str]:
         """The root keys that are neither groups nor hold others."""
         groups = set(self.config.hydra.runtime.choices)
@@ -177,7 +179,7 @@ class Grid(Sweeper):
             try:
                 self.launcher.launch(batch, initial_job_idx=start)
             except Exception as raised:  # noqa: BLE001  (each launcher has its own)
-                error = first_line(raised)
+                error = one_line(raised)
         return error
 
     def _folder(self, jobs: Sequence[Job]) -> Path:

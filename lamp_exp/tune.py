@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lamp_exp.pipeline import Mode, Plan, gather
+from lamp_exp.pipeline import Material, Mode, Plan, gather
 from lamp_exp.record import LASTING, RunFolder
 from lamp_exp.run import Placed, Ran, maker_of, run_plan, suffices, tuned_name, twin_of
 from lamp_exp.types import InputError
@@ -36,8 +36,9 @@ def run_tuned(
     it.
     """
     plan = plan_of(values[0], part)
-    folder, maker, settings = tuned_folder(plan, plan_of(values[0], "dev"), values, output_dir)
-    twin = twin_of(plan, gather(plan), output_dir)
+    material, maker = gather(plan), maker_of(plan)
+    folder = tuned_folder(plan, material, plan_of(values[0], "dev"), values, output_dir)
+    twin = twin_of(plan, material, output_dir)
     placed(folder, twin)
     if suffices(folder, maker, rerun):
         return Ran(folder, "there", twin.result() if twin and twin.finished else None)
@@ -45,22 +46,21 @@ def run_tuned(
         curve = [_point(plan_of(k, "dev"), output_dir, rerun, sweep) for k in values]
         k = _best(curve, plan.task.monitor[1])
         chosen = run_plan(plan_of(k, part), output_dir, rerun and part != "dev", sweep)
-        _record(folder, maker, settings, chosen.folder, curve)
+        folder.start({**plan.settings, "k": "tune", "k_values": list(values)}, maker)
+        _record(folder, chosen.folder, curve)
     return Ran(folder, "done", chosen.baseline)
 
 
 def tuned_folder(
-    plan: Plan, on_dev: Plan, values: Sequence[int], output_dir: Path
-) -> tuple[RunFolder, dict[str, Any], dict[str, Any]]:
-    """Where it goes, what makes it, and its settings; refuses what cannot be tuned."""
+    plan: Plan, material: Material, on_dev: Plan, values: Sequence[int], output_dir: Path
+) -> RunFolder:
+    """Where it goes; refuses what cannot be tuned."""
     if plan.mode not in (Mode.finetune, Mode.zeroshot):
         raise InputError("k=tune needs scores: use mode=finetune or mode=zeroshot, or a number")
-    material, dev = gather(plan), gather(on_dev)
+    dev = gather(on_dev)
     if not dev.asked.has_golds:
         raise InputError(f"k=tune needs golds for dev, but {dev.asked.source} has none beside it")
-    name = tuned_name(plan, material, dev.asked.fingerprint, values)
-    settings = {**plan.settings, "k": "tune", "k_values": list(values)}
-    return RunFolder(output_dir / name), maker_of(plan), settings
+    return RunFolder(output_dir / tuned_name(plan, material, dev.asked.fingerprint, values))
 
 
 def _point(plan: Plan, output_dir: Path, rerun: bool | str, sweep: str | None) -> dict[str, Any]:
@@ -76,15 +76,8 @@ def _best(curve: Sequence[Mapping[str, Any]], direction: str) -> int:
     return int(min(curve, key=lambda point: (sign * point["value"], point["k"]))["k"])
 
 
-def _record(
-    folder: RunFolder,
-    maker: Mapping[str, Any],
-    settings: Mapping[str, Any],
-    chosen: RunFolder,
-    curve: list[dict[str, Any]],
-) -> None:
+def _record(folder: RunFolder, chosen: RunFolder, curve: list[dict[str, Any]]) -> None:
     """The chosen run's files and numbers, and how it was chosen."""
-    folder.start(settings, maker)
     for name in set(LASTING) - {"config.yaml"}:
         if (chosen.path / name).is_file():
             shutil.copyfile(chosen.path / name, folder.path / name)

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from lamp_exp.errors import first_line
 from lamp_exp.files import write_whole
 from lamp_exp.scrub import scrubbed
 from lamp_exp.types import About
@@ -242,8 +243,8 @@ def _tell(what: str, error: Exception) -> None:
 
 
 def one_line(error: Exception) -> str:
-    """What an error says first."""
-    return (str(error).splitlines() or [""])[0] or type(error).__name__
+    """What an error says first, or its name if it says nothing."""
+    return first_line(error) or type(error).__name__
 
 
 @contextmanager

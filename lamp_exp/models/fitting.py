@@ -13,8 +13,8 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from transformers import PreTrainedModel
 
+from lamp_exp.errors import first_line
 from lamp_exp.files import write_whole
-from lamp_exp.models.tokens import first_line
 from lamp_exp.types import InputError, Lesson, Training
 
 WEIGHTS = "weights"  # Lightning's own checkpoints, while it trains

@@ -13,7 +13,8 @@ from typing import Any
 import openai
 from tqdm import tqdm
 
-from lamp_exp.models.tokens import ModelTokens, first_line, load_tokenizer
+from lamp_exp.errors import first_line
+from lamp_exp.models.tokens import ModelTokens, load_tokenizer
 from lamp_exp.types import InputError, Journal, Lesson, ModelSettings, Prediction, Prompt
 
 KEPT = "what it has answered is kept; run the same command again"

@@ -29,6 +29,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
+from lamp_exp.errors import first_line
 from lamp_exp.models import fitting
 from lamp_exp.models.batches import (
     Batch,
@@ -40,7 +41,7 @@ from lamp_exp.models.batches import (
     shuffled_batches,
     worst_batch,
 )
-from lamp_exp.models.tokens import ModelTokens, first_line
+from lamp_exp.models.tokens import ModelTokens
 from lamp_exp.types import InputError, Journal, Lesson, ModelSettings, Prediction, Prompt
 
 for chatty in ("pytorch_lightning", "lightning_fabric", "lightning"):

@@ -7,6 +7,7 @@ from typing import Any
 
 from transformers import AutoTokenizer
 
+from lamp_exp.errors import first_line
 from lamp_exp.types import InputError
 
 
@@ -45,8 +46,3 @@ def load_tokenizer(name: str, option: str = "model.name", **where: Any) -> Any:
             f"{option}={name}: no tokenizer could be loaded from it ({first_line(error)}): give a "
             "hub id (and a network) or a local folder"
         ) from error
-
-
-def first_line(error: BaseException | str) -> str:
-    """The first line of an error's message."""
-    return str(error).strip().split("\n", 1)[0]

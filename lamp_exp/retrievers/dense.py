@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 from transformers.utils import logging as transformers_logging
 
+from lamp_exp.errors import first_line
 from lamp_exp.types import (
     Document,
     Hit,
@@ -169,7 +170,7 @@ def load_encoder(name: str, device: str | None) -> SentenceTransformer:
     except (OSError, ValueError) as error:
         raise InputError(
             f"retriever.name={name}: no sentence encoder could be loaded from it "
-            f"({_first_line(error)}): give a hub id (and a network) or a local folder"
+            f"({first_line(error)}): give a hub id (and a network) or a local folder"
         ) from error
 
 
@@ -199,7 +200,3 @@ def _texts(query: Query, documents: Sequence[Document]) -> list[str]:
 def _whole(text: str) -> str:
     """Without halves of surrogate pairs, which tokenizers refuse."""
     return text.encode("utf-8", "replace").decode("utf-8")
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n", 1)[0]
