@@ -100,6 +100,8 @@ def environment(folder: Path) -> dict[str, str]:
 
 def start(folder: Path) -> None:
     """Returns when both nodes are idle; raises RuntimeError, with all stopped, if they won't be."""
+    if absent := missing():
+        raise RuntimeError(f"not installed: {', '.join(absent)}")
     folder = folder.resolve()
     for part in ("state", "mysql", *(f"spool/{node}" for node in NODES)):
         (folder / part).mkdir(parents=True)
