@@ -6,18 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 from lamp_exp.data.examine import Examined
-from lamp_exp.data.options import PARTS
+from lamp_exp.data.options import PARTS, SIZES
 
-# Questions of each part, by the task's option and the split.
-SIZES = {
-    ("lamp1", "user"): (9682, 2500, 2500), ("lamp1", "time"): (6542, 1500, 1500),
-    ("lamp2", "user"): (3820, 692, 870), ("lamp2", "time"): (5073, 1410, 1557),
-    ("lamp3", "user"): (20000, 2500, 2500), ("lamp3", "time"): (20000, 2500, 2500),
-    ("lamp4", "user"): (12527, 1925, 2376), ("lamp4", "time"): (12500, 1500, 1800),
-    ("lamp5", "user"): (9682, 2500, 2500), ("lamp5", "time"): (14682, 1500, 1500),
-    ("lamp6", "user"): (4840, 1353, 1246), ("lamp6", "time"): (4821, 1250, 1250),
-    ("lamp7", "user"): (10437, 1500, 1496), ("lamp7", "time"): (13437, 1498, 1500),
-}  # fmt: skip
 SKETCH = 8  # hashes by which profiles that may be alike are found
 ALIKE = 0.5  # of the items of two profiles, so many must be common to both
 

@@ -1,0 +1,1 @@
+"""Reports from the records of runs: tables, statistics, plots, a page; no model and no network."""

@@ -1,0 +1,160 @@
+"""Tables as Markdown, CSV, LaTeX, HTML, or for a terminal; each from the same data."""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+from collections.abc import Callable, Iterable, Sequence
+
+from rich import box
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from lamp_exp.report.table import Cell, Row, Table
+
+LATEX = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#",
+    "%": r"\%", "_": r"\_", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}",
+    "±": r"$\pm$", "×": r"$\times$", "−": r"$-$", "–": "--", "≥": r"$\geq$", "≤": r"$\leq$",
+    "†": r"$\dagger$", "*": r"$^{*}$", "…": r"\ldots{}", "<": r"\textless{}",
+    ">": r"\textgreater{}", "|": r"\textbar{}", "Δ": r"$\Delta$", "·": r"$\cdot$", "→": r"$\to$",
+    "\n": " ", "\t": " ",
+}  # fmt: skip
+
+
+def markdown(tables: Sequence[Table]) -> str:
+    """GitHub's tables; the best in bold."""
+    return "\n".join(map(_markdown, tables))
+
+
+def _markdown(table: Table) -> str:
+    head = [*table.heads, *table.columns]
+    lines = [f"### {_md(table.title)}", "", _bars(map(_md, head))]
+    lines.append(_bars(["---"] * len(table.heads) + ["---:"] * len(table.columns)))
+    for row in table.rows:
+        cells = [f"**{_md(cell.text)}**" if cell.best else _md(cell.text) for cell in row.cells]
+        lines.append(_bars([*map(_md, row.words), *cells]))
+    lines += ["", *(f"- {_md(line)}" for line in table.footers), ""]
+    return "\n".join(lines)
+
+
+def _bars(words: Iterable[str]) -> str:
+    return f"| {' | '.join(words)} |"
+
+
+def _md(text: str) -> str:
+    for character in "\\|*_<`[":
+        text = text.replace(character, f"\\{character}")
+    return " ".join(text.split())
+
+
+def as_csv(tables: Sequence[Table]) -> str:
+    """One line a number, all tables in one, in full precision."""
+    rows = [row for table in tables for row in table.tidy()]
+    heads = dict.fromkeys(name for table in tables for name in table.heads)
+    out = io.StringIO()
+    names = ["table", *heads, "column", "what", "value"]
+    writer = csv.DictWriter(out, names, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()
+
+
+def latex(tables: Sequence[Table]) -> str:
+    r"""`booktabs` tables for `\input`; they need \usepackage{booktabs} and UTF-8."""
+    return "\n".join(map(_latex, tables))
+
+
+def _latex(table: Table) -> str:
+    columns = "l" * len(table.heads) + "r" * len(table.columns)
+    lines = [
+        r"\begin{table}", r"\centering", r"\small", rf"\caption{{{tex(table.title)}}}",
+        rf"\begin{{tabular}}{{{columns}}}", r"\toprule",
+        _tex_row([*map(tex, table.heads), *map(tex, table.columns)]), r"\midrule",
+    ]  # fmt: skip
+    lines += [_tex_row([*map(tex, row.words), *map(_tex_cell, row.cells)]) for row in table.rows]
+    lines += [r"\bottomrule", r"\end{tabular}"]
+    if table.footers:
+        notes = r" \\ ".join(map(tex, table.footers))
+        lines.append(rf"\par\smallskip{{\footnotesize\raggedright {notes}\par}}")
+    return "\n".join([*lines, r"\end{table}", ""])
+
+
+def _tex_row(cells: Sequence[str]) -> str:
+    return " & ".join(cells) + r" \\"
+
+
+def _tex_cell(cell: Cell) -> str:
+    return rf"\textbf{{{tex(cell.text)}}}" if cell.best else tex(cell.text)
+
+
+def tex(text: str) -> str:
+    """Text with all that LaTeX would take for a command."""
+    return "".join(LATEX.get(character, character) for character in text)
+
+
+def as_html(tables: Sequence[Table]) -> str:
+    """Fragments: one `<figure>` a table."""
+    return "\n".join(map(_html, tables))
+
+
+def _html(table: Table) -> str:
+    lines = ["<figure>", f"<figcaption>{html.escape(table.title)}</figcaption>", "<table>"]
+    heads = [f'<th scope="col">{html.escape(name)}</th>' for name in table.heads]
+    heads += [f'<th scope="col" class="number">{html.escape(c)}</th>' for c in table.columns]
+    lines += ["<thead><tr>", *heads, "</tr></thead>", "<tbody>"]
+    lines += [_html_row(row) for row in table.rows]
+    lines += ["</tbody>", "</table>"]
+    lines += [f"<p>{html.escape(line)}</p>" for line in table.footers]
+    return "\n".join([*lines, "</figure>"])
+
+
+def _html_row(row: Row) -> str:
+    heads = "".join(f'<th scope="row">{html.escape(name)}</th>' for name in row.words)
+    return f'<tr class="{row.kind}">{heads}{"".join(map(_html_cell, row.cells))}</tr>'
+
+
+def _html_cell(cell: Cell) -> str:
+    value = "" if cell.value is None else f' data-value="{cell.value!r}"'
+    text = html.escape(cell.text)
+    best = f"<strong>{text}</strong>" if cell.best else text
+    return f'<td class="number {cell.worth}"{value}>{best}</td>'
+
+
+def terminal(tables: Sequence[Table]) -> str:
+    """For the width of the screen that is there; in colour where it has colours."""
+    console = Console(soft_wrap=False, highlight=False)
+    with console.capture() as captured:
+        for table in tables:
+            console.print(_rich(table))
+            for line in table.footers:
+                console.print(line, style="dim", markup=False)
+            console.print()
+    return captured.get()
+
+
+def _rich(table: Table) -> RichTable:
+    made = RichTable(
+        title=Text(table.title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD,
+        show_edge=False,
+    )  # fmt: skip
+    for name in table.heads:
+        made.add_column(Text(name), overflow="fold")
+    for name in table.columns:
+        made.add_column(Text(name), justify="right", overflow="fold")
+    for row in table.rows:
+        style = "" if row.kind == "value" else "dim"
+        made.add_row(*map(Text, row.words), *map(_rich_cell, row.cells), style=style)
+    return made
+
+
+def _rich_cell(cell: Cell) -> Text:
+    colour = {"good": "green", "bad": "red", "": ""}[cell.worth]
+    return Text(cell.text, style=f"{'bold ' if cell.best else ''}{colour}".strip())
+
+
+FORMATS: dict[str, Callable[[Sequence[Table]], str]] = {
+    "terminal": terminal, "md": markdown, "csv": as_csv, "latex": latex, "html": as_html,
+}  # fmt: skip

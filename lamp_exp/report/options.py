@@ -1,0 +1,78 @@
+"""What the verbs of a report have in common: which runs, in which format, and where to."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from lamp_exp.files import write_whole
+from lamp_exp.report.formats import FORMATS
+from lamp_exp.report.records import Found, Record, find
+from lamp_exp.report.selection import select
+from lamp_exp.report.table import Table
+from lamp_exp.types import InputError
+
+LISTED = 3  # of the runs that are left out for one reason
+
+
+def add_runs(parser: argparse.ArgumentParser) -> None:
+    """Which runs."""
+    parser.add_argument(
+        "--runs", nargs="+", type=Path, default=[Path("outputs")], metavar="FOLDER",
+        help="folders of runs, single runs, or sweeps (default: outputs)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--where", nargs="+", default=[], metavar="KEY=VALUE",
+        help="only runs with these properties: task=lamp4 k=1,4 training.lr=0.001",
+    )  # fmt: skip
+    parser.add_argument("--stale", action="store_true", help="also runs that are marked as stale")
+
+
+def add_format(parser: argparse.ArgumentParser) -> None:
+    """How tables are written, and where to."""
+    parser.add_argument("--format", choices=FORMATS, default="terminal", help="default: terminal")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="a file instead of the screen")
+
+
+def chosen(options: argparse.Namespace) -> list[Record]:
+    """The runs that are meant; what is left out is told on stderr. InputError if there are none."""
+    found = find(options.runs, options.stale)
+    tell_left_out(found)
+    scored = [record for record in found.records if record.metrics]
+    silent = len(found.records) - len(scored)
+    if silent:
+        print(f"{silent} runs without metrics are left out", file=sys.stderr)
+    records = select(scored, options.where)
+    if not records:
+        wanted = " ".join(options.where)
+        raise InputError(f"no run with metrics is left{f' of {wanted}' if wanted else ''}")
+    return records
+
+
+def tell_left_out(found: Found) -> None:
+    """For each reason the number of runs, and some of them."""
+    reasons: dict[str, list[str]] = {}
+    for path, reason in found.left_out:
+        reasons.setdefault(reason, []).append(path.name)
+    for reason, names in reasons.items():
+        more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+        told = f"left out, {reason}: {', '.join(names[:LISTED])}{more}"
+        print(told, file=sys.stderr)
+
+
+def write(tables: Sequence[Table], options: argparse.Namespace) -> None:
+    """In the format and to the place that were asked for."""
+    write_text(FORMATS[options.format](tables), options.out)
+
+
+def write_text(text: str, out: Path | None) -> None:
+    """To a file, whole or not at all, whose name is printed; else to the screen."""
+    if out is None:
+        sys.stdout.write(text)
+        return
+    path = out.expanduser()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, [text])
+    print(path)

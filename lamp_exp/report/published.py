@@ -1,0 +1,120 @@
+"""Published numbers beside our own, and why the two may not be compared.
+
+`published.csv` holds them with their source and its status: `primary` was read in the paper or on
+the leaderboard itself, `second-hand` in another text. A field that is empty is not known.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from lamp_exp.data.options import PARTS, SIZES
+from lamp_exp.report.records import Record
+from lamp_exp.report.selection import facet, shown
+
+SOURCES = {
+    "2304.11406": "Salemi et al. 2024 (LaMP)",
+    "2404.05970": "Salemi et al. 2024 (ROPG)",
+    "submit_2024_0122": "LaMP leaderboard, submission of 2024-01-22",
+}
+MUST_EQUAL = ("split", "task", "mode")
+SETUP = ("retriever", "k", "augmentation")
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """One number as it was published."""
+
+    source: str
+    arxiv: str
+    status: str
+    system: str
+    split: str
+    part: str
+    task: str
+    mode: str
+    model: str
+    retriever: str
+    k: str
+    augmentation: str
+    metric: str
+    value: float
+
+    @property
+    def told(self) -> str:
+        """The source and the system, for a footer."""
+        whom = SOURCES.get(self.arxiv, self.arxiv)
+        second = ", second-hand" if self.status != "primary" else ""
+        return f"{self.source}: {self.system} ({whom}{second})"
+
+
+@cache
+def all_published() -> tuple[Published, ...]:
+    """In the order of the file."""
+    with (Path(__file__).parent / "published.csv").open(encoding="utf-8", newline="") as file:
+        return tuple(Published(**{**row, "value": float(row["value"])}) for row in _rows(file))
+
+
+def _rows(file: Iterable[str]) -> Iterator[dict[str, str]]:
+    yield from csv.DictReader(file)
+
+
+def beside(record: Record, metric: str) -> Published | None:
+    """The published number of the same system, that whose settings are known best; if any."""
+    own = {name: shown(facet(record, name)) for name in (*MUST_EQUAL, *SETUP)}
+    model = model_name(record)
+    fitting = [
+        one
+        for one in all_published()
+        if one.metric == metric and one.model == model and _fits(one, own)
+    ]
+    return min(fitting, key=lambda one: len(unknown(one)), default=None)
+
+
+def _fits(one: Published, own: Mapping[str, str]) -> bool:
+    if any(getattr(one, name) != own[name] for name in MUST_EQUAL):
+        return False
+    return all(getattr(one, name) in ("", own[name]) for name in SETUP)
+
+
+def model_name(record: Record) -> str:
+    """As the published numbers name it: the option, or the family of an API's model."""
+    name = str(record.result["settings"].get("model", {}).get("name") or "")
+    option = str(record.result["choices"].get("model"))
+    return "gpt-3.5" if option == "openai" and name.startswith("gpt-3.5") else option
+
+
+def unknown(one: Published) -> list[str]:
+    """What its source does not say of the settings."""
+    return [name for name in SETUP if not getattr(one, name)]
+
+
+def caveats(record: Record, one: Published) -> list[str]:
+    """Why the two numbers are not of the same thing; empty if nothing speaks against it."""
+    result, faults = record.result, []
+    if result["made_up_data"]:
+        faults.append("ours is of the made-up sample, not of LaMP")
+    if one.part != result["part"]:
+        faults.append(f"published on {one.part}, ours on {result['part']}")
+    if (limit := facet(record, "limit")) is not None:
+        faults.append(f"ours is of the first {limit} questions only")
+    changed = [name for name, value in result["profile"].items() if value != _usual(name)]
+    if changed and result["k"]:
+        faults.append(f"ours has other profiles ({', '.join(sorted(changed))})")
+    if result["fixes"] != "none":
+        faults.append("ours has the benchmark's defects mended (fixes)")
+    if facet(record, "skip"):
+        faults.append(f"ours passes over the best {facet(record, 'skip')} items")
+    sizes = SIZES.get((one.task, one.split))
+    expected = sizes and sizes[PARTS.index(result["part"])]
+    if limit is None and not result["made_up_data"] and expected not in (None, record.questions):
+        faults.append(f"ours has {record.questions} questions of the benchmark's {expected}")
+    return faults
+
+
+def _usual(option: str) -> object:
+    return {"keep": "newest", "control": "none", "own_items": "keep"}.get(option)

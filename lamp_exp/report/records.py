@@ -1,0 +1,211 @@
+"""Finished runs as reports read them: what they are, their numbers, their examples.
+
+Everything comes from the runs' folders (see `lamp_exp.record`); examples are read when a number
+asks for them, and only the columns that it needs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from lamp_exp.record import RESULT, STATUS, RunFolder
+from lamp_exp.types import InputError
+
+WITHOUT_PROFILE = {"retriever", "augmentation", "profile", "document_dates", "skip"}
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """One finished run: its folder, and the content of its `result.json`."""
+
+    folder: Path
+    result: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.folder.name
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """The metrics; none where no golds were known."""
+        return self.result["metrics"] or {}
+
+    @property
+    def task(self) -> str:
+        """The option's name, such as `lamp4`."""
+        return str(self.result["choices"]["task"])
+
+    @property
+    def seed(self) -> int:
+        """The run's seed."""
+        return int(self.result["seed"])
+
+    @property
+    def questions(self) -> int:
+        """How many were answered."""
+        return int(self.result["counts"]["questions"])
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """All that changes its numbers, but for the seed; tuned runs have a k of their own."""
+        what = _without_seed(self.result["identity"])
+        if "tuned" in self.result:
+            what["k"] = {"tune": [point["k"] for point in self.result["tuned"]["curve"]]}
+        return what
+
+    @cached_property
+    def configuration(self) -> str:
+        """The same for runs that differ in nothing but the seed."""
+        return _text(self.identity)
+
+    def as_if(self, **changes: Any) -> str:
+        """The configuration of the run that differs from this one in these parts of its identity.
+
+        Parts are named as in the record, those inside others with a dot: `profile.control`.
+        """
+        other = json.loads(self.configuration)
+        for name, value in changes.items():
+            *outer, last = name.split(".")
+            place = other
+            for part in outer:
+                place = place.setdefault(part, {})
+            place[last] = value
+        return _text(other)
+
+    @cached_property
+    def twin(self) -> str | None:
+        """The configuration of the same run without a profile; None if it is without one."""
+        if self.result["k"] == 0 or "k" not in self.identity:
+            return None
+        what = {key: v for key, v in self.identity.items() if key not in WITHOUT_PROFILE}
+        return _text({**what, "k": 0})
+
+    @property
+    def ground(self) -> tuple[str, str]:
+        """What must be equal for examples to be paired: the task, and the data asked about."""
+        return self.task, str(self.result["data"]["asked"]["fingerprint"])
+
+    def direction(self, metric: str) -> bool:
+        """Whether higher is better."""
+        main, better = self.result["monitor"]
+        return better == "max" if metric == main else metric not in {"mae", "rmse"}
+
+    def column(self, name: str) -> list[Any]:
+        """One column of `examples.parquet`, a value for each question; InputError without it."""
+        if name not in self._columns:
+            self._columns[name] = self._read(name)
+        return self._columns[name]
+
+    def has_column(self, name: str) -> bool:
+        """Whether the examples were recorded with it."""
+        import pyarrow.parquet
+
+        path = self.folder / "examples.parquet"
+        return path.is_file() and name in pyarrow.parquet.read_schema(path).names
+
+    @cached_property
+    def _columns(self) -> dict[str, list[Any]]:
+        return {}
+
+    def _read(self, name: str) -> list[Any]:
+        if not self.has_column(name):
+            raise InputError(f"{self.folder} has no {name!r} of its examples: rerun=true makes it")
+        import pyarrow.parquet
+
+        table = pyarrow.parquet.read_table(self.folder / "examples.parquet", columns=[name])
+        values: list[Any] = table.column(0).to_pylist()
+        return values
+
+    def prompts(self) -> dict[str, list[str]]:
+        """By question, the passages that the model was given."""
+        with (self.folder / "prompts.jsonl").open(encoding="utf-8") as lines:
+            rows = map(json.loads, lines)
+            return {row["id"]: row["passages"] for row in rows}
+
+
+def _text(identity: Mapping[str, Any]) -> str:
+    return json.dumps(identity, sort_keys=True, ensure_ascii=False)
+
+
+def _without_seed(value: Any) -> Any:
+    """Also of the components that were given it."""
+    if isinstance(value, Mapping):
+        return {key: _without_seed(inner) for key, inner in value.items() if key != "seed"}
+    return value
+
+
+@dataclass(frozen=True)
+class Found:
+    """The runs below some folders, and what could not be used, with the reason."""
+
+    records: list[Record] = field(default_factory=list)
+    left_out: list[tuple[Path, str]] = field(default_factory=list)
+
+
+def find(places: Sequence[Path], stale: bool = False) -> Found:
+    """The finished runs of `places`: folders of runs, runs, or sweeps; each once.
+
+    What has no metrics (ranked only, without golds, unreadable, or stale unless `stale` is asked
+    for) is left out and told. Raises InputError for a place that is none, or without any run.
+    """
+    found = Found()
+    seen: dict[str, Record] = {}
+    for folder in _folders(places):
+        record, fault = _open(folder, stale)
+        if record is None:
+            found.left_out.append((folder, fault))
+        elif folder.name in seen:
+            if seen[folder.name].metrics != record.metrics:
+                fault = f"another run of this name has other numbers: {seen[folder.name].folder}"
+                found.left_out.append((folder, fault))
+        else:
+            seen[folder.name] = record
+            found.records.append(record)
+    if not found.records and not found.left_out:
+        named = ", ".join(map(str, places))
+        raise InputError(f"there is no finished run in {named}: give --runs as output_dir was")
+    return found
+
+
+def _folders(places: Iterable[Path]) -> Iterator[Path]:
+    for place in places:
+        folder = place.expanduser()
+        if not folder.is_dir():
+            raise InputError(f"{place} is no folder: give --runs as output_dir was")
+        if (folder / RESULT).is_file():
+            yield folder
+        elif any(folder.glob(f"[0-9]*/{STATUS}")):
+            yield from _of_sweep(folder)
+        else:
+            runs = (path.parent for path in folder.glob(f"*/{RESULT}"))
+            yield from sorted(path for path in runs if not path.name.startswith("."))
+
+
+def _of_sweep(sweep: Path) -> Iterator[Path]:
+    """The runs of a sweep's jobs, wherever its output folder has been moved to."""
+    for status in sorted(sweep.glob(f"[0-9]*/{STATUS}"), key=lambda p: int(p.parent.name)):
+        run = json.loads(status.read_text(encoding="utf-8"))["run"]
+        folder = sweep.parent.parent / Path(run).name if run else None
+        if folder and (folder / RESULT).is_file():
+            yield folder
+
+
+def _open(folder: Path, stale: bool) -> tuple[Record | None, str]:
+    """The record, or why there is none to use."""
+    run = RunFolder(folder)
+    try:
+        if not run.finished:
+            return None, "files of it are missing"
+        record = Record(folder, run.result())
+        _ = record.metrics, record.configuration, record.task, record.questions, record.seed
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return None, f"its result.json cannot be read ({type(error).__name__}: {error})"
+    if record.result.get("stale") and not stale:
+        return None, f"stale: {record.result['stale']}"
+    return record, ""

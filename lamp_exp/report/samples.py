@@ -1,0 +1,105 @@
+"""From examples to samples that statistics can use: one run's, several seeds' together, pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lamp_exp.report.records import Record
+from lamp_exp.report.selection import Group
+from lamp_exp.report.statistics import Sample, f1_sample, mean_sample, rmse_sample
+from lamp_exp.tasks import all_tasks
+from lamp_exp.types import InputError
+
+
+@lru_cache(maxsize=256)  # a sample of many labels may take a megabyte
+def sample(record: Record, metric: str) -> Sample | None:
+    """A run's examples, in their order; None where no scores of examples make up that metric."""
+    users = numbered(record.column("user"))
+    higher = record.direction(metric)
+    if metric == "rmse" and record.has_column("mae"):
+        return rmse_sample(_floats(record.column("mae")), users)
+    labels = labels_of(record)
+    if metric == "f1" and labels:
+        outputs, targets = record.column("prediction"), record.column("target")
+        return f1_sample(outputs, targets, labels, users)
+    if not record.has_column(metric):
+        return None
+    scores = _floats(record.column(metric))
+    binary = bool(np.isin(scores, (0.0, 1.0)).all()) and metric == "accuracy"
+    return mean_sample(scores, users, higher, binary=binary)
+
+
+def labels_of(record: Record) -> tuple[str, ...]:
+    """The labels of a classification; none for other tasks."""
+    return tuple(getattr(all_tasks().get(record.task), "labels", ()))
+
+
+def numbered(users: Sequence[str]) -> NDArray[np.intp]:
+    """Users as numbers, in the order in which they come first."""
+    numbers: dict[str, int] = {}
+    return np.array([numbers.setdefault(user, len(numbers)) for user in users], dtype=np.intp)
+
+
+def _floats(values: Sequence[Any]) -> NDArray[np.float64]:
+    return np.asarray(values, dtype=np.float64)
+
+
+def pooled(group: Group, metric: str) -> Sample | None:
+    """The mean over seeds of each example's terms: one sample, with the first run's order."""
+    first, *others = group.records
+    samples = [sample(first, metric), *(aligned(first, other, metric) for other in others)]
+    known = [one for one in samples if one is not None]
+    if len(known) < len(samples) or not known:
+        return None
+    if len(known) == 1:
+        return known[0]
+    terms = np.mean([one.terms for one in known], axis=0)
+    kind = "mean" if known[0].kind == "binary" else known[0].kind
+    return replace(known[0], terms=terms, kind=kind)
+
+
+def aligned(base: Record, other: Record, metric: str) -> Sample | None:
+    """The examples of `other` in the order of `base`; raises InputError if they are others."""
+    theirs = sample(other, metric)
+    if theirs is None:
+        return None
+    ids, places = base.column("id"), {id: n for n, id in enumerate(other.column("id"))}
+    if len(ids) != len(places) or not all(id in places for id in ids):
+        raise InputError(f"{base.name} and {other.name} answered other questions: not comparable")
+    order = np.array([places[id] for id in ids], dtype=np.intp)
+    return replace(theirs, terms=theirs.terms[order], users=numbered(base.column("user")))
+
+
+def pair(a: Group, b: Group, metric: str) -> tuple[Sample, Sample] | None:
+    """Two groups' samples over the same examples in the same order.
+
+    Only seeds that both have count, if there are any, so that equal seeds are compared.
+    """
+    a, b = common_seeds(a, b)
+    base = a.first
+    one = pooled(a, metric)
+    turned = [aligned(base, record, metric) for record in b.records]
+    if one is None or any(other is None for other in turned):
+        return None
+    others = [other for other in turned if other is not None]
+    terms = np.mean([other.terms for other in others], axis=0)
+    binary = one.kind == "binary" and len(others) == 1 and others[0].kind == "binary"
+    kind = "mean" if one.kind == "binary" and not binary else one.kind
+    return replace(one, kind=kind), replace(others[0], terms=terms, kind=kind)
+
+
+def common_seeds(a: Group, b: Group) -> tuple[Group, Group]:
+    """Both with the seeds that they share; as they are where they share none."""
+    shared = {record.seed for record in a.records} & {record.seed for record in b.records}
+    if not shared:
+        return a, b
+    return (
+        Group(tuple(record for record in a.records if record.seed in shared)),
+        Group(tuple(record for record in b.records if record.seed in shared)),
+    )

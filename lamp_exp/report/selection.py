@@ -1,0 +1,158 @@
+"""Which runs, and which of their properties: filters, groups over seeds, what tells them apart."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import mean, stdev
+from typing import Any
+
+from lamp_exp.report.records import Record
+from lamp_exp.types import InputError
+
+Facet = Callable[[Record], Any]
+
+
+def _choice(group: str) -> Facet:
+    return lambda record: record.result["choices"].get(group)
+
+
+def _used(group: str) -> Facet:
+    """A choice that says nothing where no item is shown."""
+    return lambda record: record.result["choices"].get(group) if record.result["k"] else "none"
+
+
+def _k(record: Record) -> Any:
+    return "tune" if "tuned" in record.result else record.result["k"]
+
+
+def _profile(option: str, usual: Any = None) -> Facet:
+    """Profiles other than the benchmark's say nothing where no item is shown."""
+    return lambda record: record.result["profile"][option] if record.result["k"] else usual
+
+
+FACETS: dict[str, Facet] = {
+    "task": lambda record: record.task,
+    "split": lambda record: record.result["split"],
+    "part": lambda record: record.result["part"],
+    "mode": lambda record: record.result["mode"],
+    "retriever": _used("retriever"),
+    "k": _k,
+    "augmentation": _used("augmentation"),
+    "model": _choice("model"),
+    "seed": lambda record: record.seed,
+    "limit": lambda record: record.result["settings"].get("limit"),
+    "data": lambda record: "made-up" if record.result["made_up_data"] else "real",
+    "fixes": lambda record: record.result["fixes"],
+    "selection": lambda record: record.result["selection"],
+    "control": _profile("control", "none"),
+    "max_items": _profile("max_items"),
+    "before": _profile("before"),
+    "own_items": _profile("own_items", "keep"),
+    "skip": lambda record: record.identity.get("skip", 0),
+}
+
+
+def facet(record: Record, key: str) -> Any:
+    """A property of a run: one of FACETS, or any option by its dotted name (`training.lr`)."""
+    if key in FACETS:
+        return FACETS[key](record)
+    value: Any = record.result["settings"]
+    for part in key.split("."):
+        if not isinstance(value, Mapping) or part not in value:
+            known = [*FACETS, *record.result["settings"]]
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f": did you mean {near[0]}?" if near else f": choose of {', '.join(FACETS)}"
+            raise InputError(f"{key} is no property of {record.name}{hint}")
+        value = value[part]
+    return value
+
+
+def select(records: Iterable[Record], conditions: Sequence[str]) -> list[Record]:
+    """Those that meet all conditions, `key=value` or `key=value,value`."""
+    chosen = list(records)
+    for condition in conditions:
+        key, sign, values = condition.partition("=")
+        if not sign or not values:
+            raise InputError(f"{condition!r} is no condition: write key=value, or key=value,value")
+        wanted = set(values.split(","))
+        chosen = [record for record in chosen if shown(facet(record, key)) in wanted]
+    return chosen
+
+
+def shown(value: Any) -> str:
+    """A property as a table shows it, and as a condition names it."""
+    return "none" if value is None else str(value)
+
+
+def order(value: Any) -> tuple[int, float, str]:
+    """Sorts numbers by size, and words after them; `none` comes first, `tune` last."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return 1, float(value), ""
+    return (0 if value in (None, "none") else 2), 0.0, str(value)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that differ in nothing but the seed, in the order of their seeds."""
+
+    records: tuple[Record, ...]
+
+    @property
+    def first(self) -> Record:
+        """One of them, for all that they share."""
+        return self.records[0]
+
+    @property
+    def configuration(self) -> str:
+        """What they are."""
+        return self.first.configuration
+
+    def facet(self, key: str) -> Any:
+        """A property that they share."""
+        return facet(self.first, key)
+
+    def values(self, metric: str) -> list[float]:
+        """One value for each seed."""
+        return [float(record.metrics[metric]) for record in self.records]
+
+    def mean(self, metric: str) -> float:
+        """Over the seeds."""
+        return mean(self.values(metric))
+
+    def sd(self, metric: str) -> float | None:
+        """Sample standard deviation over the seeds; None for one seed."""
+        values = self.values(metric)
+        return stdev(values) if len(values) > 1 else None
+
+
+def grouped(records: Iterable[Record]) -> dict[str, Group]:
+    """Groups over seeds, by their configuration."""
+    found: dict[str, dict[int, Record]] = {}
+    for record in records:
+        found.setdefault(record.configuration, {}).setdefault(record.seed, record)
+    return {
+        configuration: Group(tuple(seeds[seed] for seed in sorted(seeds)))
+        for configuration, seeds in found.items()
+    }
+
+
+def differing(groups: Sequence[Group]) -> list[str]:
+    """The dotted names of the parts of their identities in which groups differ."""
+    flat = [_flat(json.loads(group.configuration)) for group in groups]
+    names = sorted({name for one in flat for name in one})
+    return [name for name in names if len({repr(one.get(name)) for one in flat}) > 1]
+
+
+def part_of_identity(group: Group, name: str) -> Any:
+    """The value of one of those."""
+    return _flat(json.loads(group.configuration)).get(name)
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    if isinstance(value, Mapping):
+        inner = [_flat(v, f"{prefix}.{key}" if prefix else key) for key, v in value.items()]
+        return {name: v for one in inner for name, v in one.items()}
+    return {prefix: value}
