@@ -209,3 +209,24 @@ def _open(folder: Path, stale: bool) -> tuple[Record | None, str]:
     if record.result.get("stale") and not stale:
         return None, f"stale: {record.result['stale']}"
     return record, ""
+
+
+def one_run(name: str, places: Sequence[Path]) -> Record:
+    """The run whose folder this is, or whose name in `places` is this or ends with it.
+
+    Raises InputError if none is, or several are.
+    """
+    if (Path(name).expanduser() / RESULT).is_file():
+        folders = [Path(name).expanduser()]
+    else:
+        near = [path for path in _folders(places) if path.name.endswith(name)]
+        folders = [path for path in near if path.name == name] or near
+    if len(folders) != 1:
+        told = f"{len(folders)} runs are" if folders else "no finished run is"
+        some = f": {', '.join(path.name for path in folders[:3])}" if folders else ""
+        where = ", ".join(map(str, places))
+        raise InputError(f"{told} {name!r} in {where}{some}: give its folder, or its whole name")
+    record, fault = _open(folders[0], stale=True)
+    if record is None:
+        raise InputError(f"{folders[0]}: {fault}")
+    return record

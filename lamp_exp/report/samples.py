@@ -50,30 +50,35 @@ def _floats(values: Sequence[Any]) -> NDArray[np.float64]:
     return np.asarray(values, dtype=np.float64)
 
 
-def pooled(group: Group, metric: str) -> Sample | None:
-    """The mean over seeds of each example's terms: one sample, with the first run's order."""
-    first, *others = group.records
-    samples = [sample(first, metric), *(aligned(first, other, metric) for other in others)]
+def pooled(group: Group, metric: str, base: Record | None = None) -> Sample | None:
+    """One sample of the mean over seeds of each example's terms, in the order of `base`."""
+    base = base or group.first
+    samples = [aligned(base, record, metric) for record in group.records]
     known = [one for one in samples if one is not None]
-    if len(known) < len(samples) or not known:
+    if len(known) < len(samples):
         return None
     if len(known) == 1:
         return known[0]
     terms = np.mean([one.terms for one in known], axis=0)
-    kind = "mean" if known[0].kind == "binary" else known[0].kind
-    return replace(known[0], terms=terms, kind=kind)
+    return replace(known[0], terms=terms, kind=_averaged(known[0].kind))
+
+
+def _averaged(kind: str) -> str:
+    """Right or wrong becomes a share."""
+    return "mean" if kind == "binary" else kind
 
 
 def aligned(base: Record, other: Record, metric: str) -> Sample | None:
     """The examples of `other` in the order of `base`; raises InputError if they are others."""
     theirs = sample(other, metric)
-    if theirs is None:
-        return None
-    ids, places = base.column("id"), {id: n for n, id in enumerate(other.column("id"))}
+    ids = base.column("id")
+    if theirs is None or ids == other.column("id"):
+        return theirs
+    places = {id: n for n, id in enumerate(other.column("id"))}
     if len(ids) != len(places) or not all(id in places for id in ids):
         raise InputError(f"{base.name} and {other.name} answered other questions: not comparable")
-    order = np.array([places[id] for id in ids], dtype=np.intp)
-    return replace(theirs, terms=theirs.terms[order], users=numbered(base.column("user")))
+    rows = np.array([places[id] for id in ids], dtype=np.intp)
+    return replace(theirs, terms=theirs.terms[rows], users=numbered(base.column("user")))
 
 
 def pair(a: Group, b: Group, metric: str) -> tuple[Sample, Sample] | None:
@@ -82,16 +87,18 @@ def pair(a: Group, b: Group, metric: str) -> tuple[Sample, Sample] | None:
     Only seeds that both have count, if there are any, so that equal seeds are compared.
     """
     a, b = common_seeds(a, b)
-    base = a.first
-    one = pooled(a, metric)
-    turned = [aligned(base, record, metric) for record in b.records]
-    if one is None or any(other is None for other in turned):
+    one, other = pooled(a, metric), pooled(b, metric, a.first)
+    if one is None or other is None:
         return None
-    others = [other for other in turned if other is not None]
-    terms = np.mean([other.terms for other in others], axis=0)
-    binary = one.kind == "binary" and len(others) == 1 and others[0].kind == "binary"
-    kind = "mean" if one.kind == "binary" and not binary else one.kind
-    return replace(one, kind=kind), replace(others[0], terms=terms, kind=kind)
+    if one.kind == other.kind:
+        return one, other
+    return replace(one, kind=_averaged(one.kind)), replace(other, kind=_averaged(other.kind))
+
+
+def subset(whole: Sample, keep: NDArray[np.bool_]) -> Sample:
+    """Some of the examples."""
+    _, users = np.unique(whole.users[keep], return_inverse=True)
+    return replace(whole, terms=whole.terms[keep], users=users.astype(np.intp))
 
 
 def common_seeds(a: Group, b: Group) -> tuple[Group, Group]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
@@ -156,3 +157,38 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
         inner = [_flat(v, f"{prefix}.{key}" if prefix else key) for key, v in value.items()]
         return {name: v for one in inner for name, v in one.items()}
     return {prefix: value}
+
+
+NAMES = ("task", "split", "part", "mode", "model", "retriever", "k", "augmentation")
+ALWAYS = {"task", "retriever", "k"}
+
+
+def naming(groups: Sequence[Group]) -> tuple[tuple[str, ...], dict[str, tuple[str, ...]]]:
+    """How groups are told apart in one table: the properties, and their values by configuration.
+
+    Those that differ and the usual ones; where these do not suffice, parts of their identities.
+    """
+    names = [
+        name
+        for name in NAMES
+        if name in ALWAYS or len({shown(group.facet(name)) for group in groups}) > 1
+    ]
+    heads = {g.configuration: tuple(shown(g.facet(name)) for name in names) for g in groups}
+    for name in differing(groups):
+        if len(set(heads.values())) == len(groups):
+            break
+        alike = [head for head, count in Counter(heads.values()).items() if count > 1]
+        values = {shown(part_of_identity(g, name)) for g in groups
+                  if heads[g.configuration] in alike}  # fmt: skip
+        if len(values) > 1:
+            names.append(name)
+            heads = {
+                g.configuration: (*heads[g.configuration], shown(part_of_identity(g, name)))
+                for g in groups
+            }
+    return tuple(names), heads
+
+
+def in_order(groups: Iterable[Group]) -> list[Group]:
+    """Sorted by the usual properties."""
+    return sorted(groups, key=lambda group: [order(group.facet(name)) for name in NAMES])

@@ -1,0 +1,213 @@
+"""Metric and gain by what is known of a user: size of the profile, similarity, age.
+
+Bins are ranges of a property of the questions; curves come from runs whose profiles were cut to
+so many items (`profile.max_items`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lamp_exp.report.records import Record
+from lamp_exp.report.samples import pair, subset
+from lamp_exp.report.selection import Group, grouped, in_order, naming
+from lamp_exp.report.statistics import Interval, compare, interval
+from lamp_exp.report.table import Cell, Row, Table, as_cell, number
+from lamp_exp.report.words import data_words
+from lamp_exp.types import InputError
+
+Values = NDArray[np.float64]  # one for each question; NaN where it is not known
+
+
+def _size(record: Record) -> Values:
+    return np.asarray(record.column("profile_size"), dtype=np.float64)
+
+
+def _similarity(record: Record) -> Values:
+    """The retriever's score of the best item that was shown."""
+    scores = record.column("item_scores")
+    return np.array([row[0] if row else np.nan for row in scores], dtype=np.float64)
+
+
+def _age(record: Record) -> Values:
+    """Days from the newest item to the question."""
+    if not record.has_column("newest_item_days"):
+        return np.full(record.questions, np.nan)
+    days = record.column("newest_item_days")
+    return np.array([np.nan if day is None else day for day in days], dtype=np.float64)
+
+
+PROPERTIES: dict[str, tuple[str, Callable[[Record], Values]]] = {
+    "size": ("items in the profile", _size),
+    "similarity": ("score of the best item (the retriever's own scale)", _similarity),
+    "age": ("days since the newest item", _age),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """Some of a run's questions: the lowest and highest value among them, and their numbers."""
+
+    low: float
+    high: float
+    n: int
+    value: Interval
+    gain: Interval | None  # above zero is better
+    verdict: str
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """A run over the bins of one property."""
+
+    group: Group
+    metric: str
+    by: str
+    bins: tuple[Bin, ...]
+    unknown: int  # questions of which the property is not known
+
+
+def curves(
+    records: Sequence[Record], by: str, quantiles: int = 5, edges: Sequence[float] = ()
+) -> list[Curve]:
+    """Of each run with a profile; bins by `edges` (each a lowest value), else by quantiles."""
+    groups = grouped(records)
+    found = []
+    for group in in_order(groups.values()):
+        if group.first.result["k"]:
+            curve = _curve(group, groups, by, quantiles, edges)
+            found += [curve] if curve else []
+    return found
+
+
+def _curve(
+    group: Group, groups: Mapping[str, Group], by: str, quantiles: int, edges: Sequence[float]
+) -> Curve | None:
+    metric = group.first.result["monitor"][0]
+    twin = groups.get(group.first.twin or "")
+    samples = pair(group, twin or group, metric)
+    values = PROPERTIES[by][1](group.first)
+    known = ~np.isnan(values)
+    if samples is None or not known.any():
+        return None
+    bins = []
+    for members in split(values, quantiles, edges):
+        run, other = (subset(sample, members) for sample in samples)
+        compared = compare(other, run, thorough=False) if twin else None
+        gain = _turned(compared.difference, run.higher_is_better) if compared else None
+        low, high = float(values[members].min()), float(values[members].max())
+        verdict = compared.verdict if compared else ""
+        bins.append(Bin(low, high, int(members.sum()), interval(run), gain, verdict))
+    return Curve(group, metric, by, tuple(bins), int((~known).sum()))
+
+
+def _turned(one: Interval, higher_is_better: bool) -> Interval:
+    """A difference as a gain."""
+    if higher_is_better:
+        return one
+    return replace(one, value=-one.value, low=-one.high, high=-one.low)
+
+
+def split(values: Values, quantiles: int, edges: Sequence[float]) -> list[NDArray[np.bool_]]:
+    """Which questions are in each bin; equal values are never in two, empty bins are left out."""
+    known = values[~np.isnan(values)]
+    if edges:
+        starts = np.array([-np.inf, *sorted(edges)])
+    else:
+        cuts = np.quantile(known, np.arange(1, quantiles) / quantiles, method="higher")
+        starts = np.array([-np.inf, *np.unique(cuts)])
+    place = np.searchsorted(starts, values, side="right")
+    place[np.isnan(values)] = 0
+    bins = [place == number for number in range(1, len(starts) + 1)]
+    return [members for members in bins if members.any()]
+
+
+def coldstart_tables(
+    records: Sequence[Record], by: str, quantiles: int, edges: Sequence[float]
+) -> list[Table]:
+    """One table over bins, and one over `profile.max_items` where such runs are there."""
+    found = curves(records, by, quantiles, edges)
+    cut = max_items_table(records)
+    if not found and not cut:
+        raise InputError(
+            f"no run tells the {PROPERTIES[by][0]} of its questions: runs with a profile (k > 0) "
+            "and golds do, and for the age those of dated data (split=time)"
+        )
+    return [*([_bins_table(found, by)] if found else []), *([cut] if cut else [])]
+
+
+def _bins_table(found: Sequence[Curve], by: str) -> Table:
+    names, heads = naming([curve.group for curve in found])
+    words = PROPERTIES[by][0]
+    rows = [
+        Row((*heads[curve.group.configuration], curve.metric, _range(one)), _cells(one))
+        for curve in found
+        for one in curve.bins
+    ]
+    unknown = sum(curve.unknown for curve in found)
+    footers = [
+        *data_words([record for curve in found for record in curve.group.records]),
+        f"bins of the {words}: lowest to highest value in it; equal values are in one bin",
+        "gain: against the same run without a profile, above zero is better, also for MAE",
+        *([f"{unknown} questions of these runs have none and are left out"] if unknown else []),
+    ]
+    columns = ("questions", "value", "interval", "gain", "gain's interval", "verdict")
+    heads_ = (*names, "metric", by)
+    return Table(f"By {words}", heads_, columns, tuple(rows), tuple(footers))
+
+
+def _range(one: Bin) -> str:
+    return f"{one.low:g}" if one.low == one.high else f"{one.low:.4g} to {one.high:.4g}"
+
+
+def _cells(one: Bin) -> tuple[Cell, ...]:
+    worth = {"better": "good", "worse": "bad"}.get(one.verdict, "")
+    return (
+        as_cell(one.n),
+        number(one.value.value),
+        bounds(one.value),
+        replace(number(one.gain.value if one.gain else None, sign=True), worth=worth),
+        bounds(one.gain) if one.gain else Cell("–"),
+        Cell(one.verdict or "–", worth=worth),
+    )
+
+
+def bounds(one: Interval, digits: int = 4) -> Cell:
+    """An interval as a cell."""
+    if one.low != one.low:
+        return Cell("–")
+    text = f"[{one.low:.{digits}f}, {one.high:.{digits}f}]"
+    return Cell(text, parts={"low": one.low, "high": one.high})
+
+
+def max_items_table(records: Sequence[Record]) -> Table | None:
+    """Runs that differ only in how many items were left of each profile."""
+    lines: dict[str, list[Group]] = {}
+    for group in in_order(grouped(records).values()):
+        if group.first.result["k"]:
+            alike = group.first.as_if(**{"profile.max_items": None})
+            lines.setdefault(alike, []).append(group)
+    whole = [members for members in lines.values() if len(members) > 1]
+    if not whole:
+        return None
+    names, heads = naming([members[0] for members in whole])
+    limits = sorted({_limit(group) for members in whole for group in members})
+    rows = []
+    for members in whole:
+        metric = members[0].first.result["monitor"][0]
+        by_limit = {_limit(group): number(group.mean(metric)) for group in members}
+        cells = tuple(by_limit.get(limit, Cell("–")) for limit in limits)
+        rows.append(Row((*heads[members[0].configuration], metric), cells))
+    columns = tuple("all" if limit == np.inf else f"{limit:g}" for limit in limits)
+    footers = data_words([record for members in whole for g in members for record in g.records])
+    title = "By the number of items left of each profile (profile.max_items)"
+    return Table(title, (*names, "metric"), columns, tuple(rows), tuple(footers))
+
+
+def _limit(group: Group) -> float:
+    value = group.facet("max_items")
+    return float("inf") if value is None else float(value)

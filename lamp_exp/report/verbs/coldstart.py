@@ -1,0 +1,31 @@
+"""Metric and gain by size, similarity and age of the profile."""
+
+from __future__ import annotations
+
+import argparse
+
+from lamp_exp.report.coldstart import PROPERTIES, coldstart_tables
+from lamp_exp.report.options import add_format, add_runs, chosen, write
+from lamp_exp.types import InputError
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """By what, and into which bins."""
+    add_runs(parser)
+    add_format(parser)
+    told = "; ".join(f"{name}: {words}" for name, (words, _) in PROPERTIES.items())
+    parser.add_argument("--by", choices=PROPERTIES, default="size", help=f"{told} (default: size)")
+    parser.add_argument("--quantiles", type=int, default=5, metavar="N", help="bins of one size")
+    parser.add_argument(
+        "--bins", nargs="+", type=float, default=[], metavar="LOWEST",
+        help="bins that begin at these values, instead of quantiles: --bins 1 10 50",
+    )  # fmt: skip
+
+
+def run(options: argparse.Namespace) -> int:
+    """Makes the tables and writes them."""
+    if options.quantiles < 1:
+        raise InputError(f"--quantiles {options.quantiles} must be at least 1")
+    records = chosen(options)
+    write(coldstart_tables(records, options.by, options.quantiles, options.bins), options)
+    return 0

@@ -1,0 +1,40 @@
+"""Two runs side by side."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from lamp_exp.report.compare import comparison_tables, example_tables, of_user
+from lamp_exp.report.options import add_format, write
+from lamp_exp.report.records import one_run
+from lamp_exp.types import InputError
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The two, and how much of them."""
+    parser.add_argument("a", metavar="A", help="a run's folder, or the end of its name in --runs")
+    parser.add_argument("b", metavar="B", help="another")
+    parser.add_argument(
+        "--runs", nargs="+", type=Path, default=[Path("outputs")], metavar="FOLDER",
+        help="where runs are looked for by name (default: outputs)",
+    )  # fmt: skip
+    add_format(parser)
+    many = "how many of the examples that changed most (default: 5)"
+    parser.add_argument("--examples", type=int, default=5, metavar="N", help=many)
+    parser.add_argument("--users", type=int, default=10, metavar="N", help="likewise users (10)")
+    parser.add_argument("--user", metavar="ID", help="all questions of this user instead")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Makes the tables and writes them."""
+    for name in ("examples", "users"):
+        if getattr(options, name) < 0:
+            raise InputError(f"--{name} {getattr(options, name)} must be at least 0")
+    a, b = one_run(options.a, options.runs), one_run(options.b, options.runs)
+    if options.user is not None:
+        tables = example_tables(a, b, of_user(a, options.user))
+    else:
+        tables = comparison_tables(a, b, options.examples, options.users)
+    write(tables, options)
+    return 0
