@@ -37,9 +37,7 @@ def _table(groups: Sequence[Group]) -> Table:
         cells = [_cell(mine, other) for other in items]
         rows.append(Row((label,), tuple(cells)))
     first = groups[0].first
-    title = (
-        f"Agreement of retrievers ({first.task}, {first.result['split']}, k={first.result['k']})"
-    )
+    told = f"{first.task}, {first.result['split']} split, k={first.result['k']}"
     records = [record for group in groups for record in group.records]
     footers = (
         *data_words(records),
@@ -47,7 +45,9 @@ def _table(groups: Sequence[Group]) -> Table:
         "often the first item is the same; questions without any item are left out",
         *(["the first seed of each"] if any(len(g.records) > 1 for g in groups) else []),
     )
-    return Table(title, ("retriever",), tuple(labels), tuple(rows), footers)
+    return Table(
+        f"Agreement of retrievers ({told})", ("retriever",), tuple(labels), tuple(rows), footers
+    )
 
 
 def _cell(mine: Sequence[Sequence[str]], other: Sequence[Sequence[str]]) -> Cell:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from lamp_exp.report.layouts import METRIC, Layout
 from lamp_exp.report.published import Published, beside, caveats, unknown
 from lamp_exp.report.records import Record
-from lamp_exp.report.samples import pair, pooled
+from lamp_exp.report.examples import pair, pooled
 from lamp_exp.report.selection import (
     Group,
     differing,
@@ -27,6 +27,7 @@ GROUND = (  # runs that differ in one of these are in different tables, if no ro
     "data", "split", "part", "mode", "model", "limit", "fixes", "selection", "control",
     "max_items", "before", "own_items", "skip",
 )  # fmt: skip
+USUAL = {("skip", "0"), ("selection", "dev"), ("own_items", "keep")}
 Place = tuple[str, ...]
 
 
@@ -126,21 +127,53 @@ def _sheet(
     sheet = Sheet(ground, heads=(*layout.rows, *extra))
     for group in sorted(groups, key=lambda group: _sorting(group, layout)):
         for metric in group.first.metrics:
-            row = (*_head(group, metric, layout), *_extra_head(group, extra))
+            entry = _entry(group, metric, look, twins)
             column = _label(group, metric, layout)
-            sheet.rows.setdefault(row, {})[column] = _entry(group, metric, look, twins)
+            for head in _heads(group, metric, groups, layout):
+                sheet.rows.setdefault((*head, *_extra_head(group, extra)), {})[column] = entry
             if column not in sheet.columns:
                 sheet.columns.append(column)
     if layout.columns:
         sheet.columns = [c.label for c in layout.columns if c.label in sheet.columns]
-    tested = [entry for entry in sheet.entries if entry.comparison]
+    metrics = list(dict.fromkeys(metric for group in groups for metric in group.first.metrics))
+    sheet.rows = dict(sorted(sheet.rows.items(), key=lambda row: _row_order(row[0], metrics)))
+    tested = list({id(e): e for e in sheet.entries if e.comparison}.values())
     adjusted = holm([entry.comparison.tests[0].p for entry in tested if entry.comparison])
     sheet.p_values = {id(entry): float(p) for entry, p in zip(tested, adjusted, strict=True)}
     return sheet
 
 
+def _row_order(head: Place, metrics: Sequence[str]) -> list[tuple[int, float, str]]:
+    """Words by the alphabet, numbers by size, metrics in the order of their tasks."""
+    return [(1, metrics.index(w), "") if w in metrics else order(_number(w)) for w in head]
+
+
+def _number(word: str) -> float | str:
+    try:
+        return float(word)
+    except ValueError:  # most heads are words
+        return word
+
+
+def _heads(group: Group, metric: str, groups: Sequence[Group], layout: Layout) -> list[Place]:
+    """Its row; the run without a profile, where k makes the columns, stands in each row that
+    differs from its own only in how items were chosen and shown.
+    """
+    own = _head(group, metric, layout)
+    if group.first.result["k"] != 0 or "k" not in layout.by:
+        return [own]
+    free = [n for n, key in enumerate(layout.rows) if key in ("retriever", "augmentation")]
+    others = dict.fromkeys(_head(g, metric, layout) for g in groups if g.first.result["k"])
+    alike = [head for head in others if _masked(head, free) == _masked(own, free)]
+    return alike or [own]
+
+
+def _masked(head: Place, free: Sequence[int]) -> Place:
+    return tuple("" if n in free else word for n, word in enumerate(head))
+
+
 def _sorting(group: Group, layout: Layout) -> list[tuple[int, float, str]]:
-    keys = [key for key in (*layout.rows, *layout.by) if key != METRIC]
+    keys = [key for key in (*layout.by, *layout.rows) if key != METRIC]
     return [order(group.facet(key)) for key in keys]
 
 
@@ -208,16 +241,21 @@ def _table(sheet: Sheet, layout: Layout, look: Look) -> Table:
 
 
 def _ground_words(told: Mapping[str, str]) -> list[str]:
-    bare = {"data", "part", "mode", "model"}
-    return [v if k in bare else f"{v} split" if k == "split" else f"{k}={v}"
-            for k, v in told.items() if not (k == "skip" and v == "0")
-            and not (k == "selection" and v == "dev") and not (k == "own_items" and v == "keep")]  # fmt: skip
+    """What all runs of a table share, without what is usual."""
+    words = []
+    for name, value in told.items():
+        if (name, value) not in USUAL:
+            bare = name in ("data", "part", "mode", "model")
+            words.append(
+                value if bare else f"{value} split" if name == "split" else f"{name}={value}"
+            )
+    return words
 
 
 def _best(sheet: Sheet) -> set[int]:
     """The best entries of each task and metric, by the metric's direction, as they are shown."""
     rivals: dict[tuple[str, str], list[Entry]] = {}
-    for entry in sheet.entries:
+    for entry in {id(entry): entry for entry in sheet.entries}.values():
         rivals.setdefault((entry.group.first.task, entry.metric), []).append(entry)
     best: set[int] = set()
     for entries in rivals.values():

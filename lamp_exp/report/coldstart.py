@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lamp_exp.report.records import Record
-from lamp_exp.report.samples import pair, subset
+from lamp_exp.report.examples import pair, subset
 from lamp_exp.report.selection import Group, grouped, in_order, naming
 from lamp_exp.report.statistics import Interval, compare, interval
 from lamp_exp.report.table import Cell, Row, Table, as_cell, number
@@ -114,15 +114,15 @@ def _turned(one: Interval, higher_is_better: bool) -> Interval:
 
 def split(values: Values, quantiles: int, edges: Sequence[float]) -> list[NDArray[np.bool_]]:
     """Which questions are in each bin; equal values are never in two, empty bins are left out."""
-    known = values[~np.isnan(values)]
+    known = np.sort(values[~np.isnan(values)])
     if edges:
-        starts = np.array([-np.inf, *sorted(edges)])
+        place = np.searchsorted(np.sort(edges), values, side="right")
     else:
-        cuts = np.quantile(known, np.arange(1, quantiles) / quantiles, method="higher")
-        starts = np.array([-np.inf, *np.unique(cuts)])
-    place = np.searchsorted(starts, values, side="right")
-    place[np.isnan(values)] = 0
-    bins = [place == number for number in range(1, len(starts) + 1)]
+        highest = np.quantile(known, np.arange(1, quantiles) / quantiles, method="lower")
+        below = known[known < known[-1]]  # the last bin needs a value of its own
+        ends = np.unique(np.minimum(highest, below[-1])) if len(below) else np.array([])
+        place = np.searchsorted(ends, values, side="left")
+    bins = [(place == number) & ~np.isnan(values) for number in range(place.max() + 1)]
     return [members for members in bins if members.any()]
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from lamp_exp.report.coldstart import bounds
 from lamp_exp.report.personal import p_cell
 from lamp_exp.report.records import Record
-from lamp_exp.report.samples import pair
+from lamp_exp.report.examples import pair
 from lamp_exp.report.selection import Group, differing, part_of_identity, shown
 from lamp_exp.report.statistics import Comparison, compare
 from lamp_exp.report.table import Cell, Row, Table, as_cell, number, plain
@@ -74,10 +74,10 @@ def _metrics(a: Record, b: Record, compared: dict[str, Comparison]) -> Table:
             rows.append(Row((metric,), told, kind=test.name, label=f"p, {test.name}"))
     first = next(iter(compared.values()))
     footers = (
-        f"{first.n} questions of {first.clusters} users, paired by question; difference: B minus A",
+        f"{first.n} questions of {first.clusters} users, paired by question; difference: B - A",
         f"intervals: {first.difference.method}",
-        "verdict on B by the first test, at 5%; inconclusive is not equal. detectable: the smallest "
-        "difference that would be found with 80% power",
+        "verdict on B by the first test, at 5%; inconclusive is not equal",
+        "detectable: the smallest difference that would be found with 80% power",
         *(f"A: {line}" for line in remarks([a])),
         *(f"B: {line}" for line in remarks([b])),
     )
@@ -148,7 +148,7 @@ def changed(a: Record, b: Record) -> list[str]:
 
 
 def example_tables(a: Record, b: Record, ids: Sequence[str]) -> list[Table]:
-    """Each question with its gold, and of both runs the score, the answer, the items, the prompt."""
+    """Each question with its gold, and of both runs score, answer, items and prompt."""
     sides = [_side(record) for record in (a, b)] if ids else []
     return [_example(a, b, id, [side[id] for side in sides]) for id in ids]
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import html
 import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
@@ -124,15 +126,47 @@ def _html_cell(cell: Cell) -> str:
 
 
 def terminal(tables: Sequence[Table]) -> str:
-    """For the width of the screen that is there; in colour where it has colours."""
-    console = Console(soft_wrap=False, highlight=False)
-    with console.capture() as captured:
-        for table in tables:
-            console.print(_rich(table))
-            for line in table.footers:
-                console.print(line, style="dim", markup=False)
-            console.print()
-    return captured.get()
+    """For the screen that is there, in colour where it has colours.
+
+    A table that is wider is shown in parts, each with the rows' heads; into a file or a pipe it
+    goes whole.
+    """
+    screen = Console(highlight=False)
+    out = io.StringIO()
+    width = screen.width if screen.is_terminal else 100_000
+    console = Console(
+        file=out, width=width, highlight=False, soft_wrap=False, force_terminal=screen.is_terminal
+    )
+    for table in tables:
+        for part in _parts(table, width):
+            console.print(_rich(part))
+        for line in table.footers:
+            console.print(line, style="dim", markup=False, soft_wrap=not screen.is_terminal)
+        console.print()
+    return "\n".join(line.rstrip() for line in out.getvalue().split("\n"))
+
+
+def _parts(table: Table, width: int) -> Iterator[Table]:
+    """Tables of as many columns as fit."""
+    heads = [_widest([name, *(row.words[n] for row in table.rows)])
+             for n, name in enumerate(table.heads)]  # fmt: skip
+    left = width - sum(heads)
+    start = 0
+    while start < len(table.columns):
+        end, used = start, 0
+        while end < len(table.columns) and (end == start or used <= left):
+            cells = [row.cells[end].text for row in table.rows]
+            used += _widest([table.columns[end], *cells])
+            end += 1
+        if used > left and end > start + 1:
+            end -= 1
+        rows = tuple(replace(row, cells=row.cells[start:end]) for row in table.rows)
+        yield replace(table, columns=table.columns[start:end], rows=rows)
+        start = end
+
+
+def _widest(words: Iterable[str]) -> int:
+    return max(cell_len(line) for word in words for line in word.splitlines() or [""]) + 3
 
 
 def _rich(table: Table) -> RichTable:
@@ -144,10 +178,22 @@ def _rich(table: Table) -> RichTable:
         made.add_column(Text(name), overflow="fold")
     for name in table.columns:
         made.add_column(Text(name), justify="right", overflow="fold")
+    before: tuple[str, ...] = ()
     for row in table.rows:
         style = "" if row.kind == "value" else "dim"
-        made.add_row(*map(Text, row.words), *map(_rich_cell, row.cells), style=style)
+        made.add_row(*map(Text, _new(row.words, before)), *map(_rich_cell, row.cells), style=style)
+        before = row.head
     return made
+
+
+def _new(words: tuple[str, ...], before: tuple[str, ...]) -> list[str]:
+    """Heads that the row above has, too, are left blank."""
+    same = True
+    shown = []
+    for n, word in enumerate(words):
+        same = same and n < len(before) and n < len(words) - 1 and word == before[n]
+        shown.append("" if same else word)
+    return shown
 
 
 def _rich_cell(cell: Cell) -> Text:

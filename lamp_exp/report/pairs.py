@@ -9,7 +9,7 @@ from itertools import combinations
 from lamp_exp.report.coldstart import bounds
 from lamp_exp.report.personal import p_cell
 from lamp_exp.report.records import Record
-from lamp_exp.report.samples import pair
+from lamp_exp.report.examples import pair
 from lamp_exp.report.selection import Group, grouped, in_order, naming, select
 from lamp_exp.report.statistics import Comparison, benjamini_hochberg, compare, holm
 from lamp_exp.report.table import Cell, Row, Table, number
@@ -77,9 +77,9 @@ def pairs_table(records: Sequence[Record], against: Sequence[str] = ()) -> Table
     told = [record for group in groups.values() for record in group.records]
     footers = (
         *data_words(told),
-        "difference: the second minus the first, in the metric's own direction; paired by question",
-        f"p: {', '.join(tests)}; Holm (family-wise) and Benjamini-Hochberg (false discoveries) over "
-        f"the {len(found)} pairs",
+        "difference: the second minus the first, in the metric's direction; paired by question",
+        f"p: {', '.join(tests)}; Holm (family-wise) and Benjamini-Hochberg (false discoveries), "
+        f"over the {len(found)} pairs",
         "detectable: the smallest difference that would be found with 80% power at 5%",
         "verdict on the second by Holm at 5%: inconclusive is not equal",
     )

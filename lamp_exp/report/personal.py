@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lamp_exp.report.records import Record
-from lamp_exp.report.samples import pair, pooled
+from lamp_exp.report.examples import pair, pooled
 from lamp_exp.report.selection import Group, grouped, in_order, naming
 from lamp_exp.report.statistics import Comparison, Sample, compare
 from lamp_exp.report.table import Cell, Row, Table, as_cell, number
@@ -97,7 +97,7 @@ def _gain_table(found: Sequence[Gain]) -> Table:
     rows = [Row((*heads[one.group.configuration], one.metric), _gain_cells(one)) for one in found]
     columns = (
         "without", "with", "gain", "95% interval", "p", "verdict", "users", "helped", "unchanged",
-        "hurt", "gain, another's profile",
+        "hurt", "by another's",
     )  # fmt: skip
     records = [record for gain in found for record in gain.group.records]
     tests = sorted({gain.comparison.tests[0].name for gain in found})
@@ -106,7 +106,7 @@ def _gain_table(found: Sequence[Gain]) -> Table:
         "gain: with the profile against the same run without, above zero is better, also for MAE",
         f"p: {', '.join(tests)}, not corrected for the number of rows (see the verb tests)",
         "users: helped, unchanged, hurt by the mean gain of their questions, over the seeds",
-        "another's profile: the gain of the same run with profile.control=shuffled_user: what a "
+        "by another's: the gain of the same run with profile.control=shuffled_user: what a "
         "profile brings that is not the user's own",
     ]
     return Table("Gain of the profile", (*names, "metric"), columns, tuple(rows), tuple(footers))

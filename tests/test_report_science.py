@@ -1,0 +1,353 @@
+"""Reports on what the profile brings, to whom, at what cost; and on two runs side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lamp_exp.report.agreement import agreement_tables
+from lamp_exp.report.coldstart import coldstart_tables, curves, split
+from lamp_exp.report.compare import changed, comparison_tables, example_tables, of_user
+from lamp_exp.report.cost import cost_table, read_prices
+from lamp_exp.report.pairs import pairs, pairs_table
+from lamp_exp.report.personal import gains, headroom, personal_tables
+from lamp_exp.report.records import Record, find
+from lamp_exp.report.examples import pair, pooled, sample
+from lamp_exp.report.selection import grouped
+from lamp_exp.report.table import Cell, Table
+from lamp_exp.types import InputError
+from tests.records import make_run
+from tests.test_report_tables import Said, report  # noqa: F401  (a fixture)
+
+RIGHT, WRONG = "[1]", "[2]"
+
+
+def records(folder: Path) -> list[Record]:
+    return find([folder]).records
+
+
+def by_k(folder: Path) -> list[Record]:
+    return sorted(records(folder), key=lambda record: int(record.result["k"]))
+
+
+def column(table: Table, name: str) -> list[Cell]:
+    place = table.columns.index(name)
+    return [row.cells[place] for row in table.rows if row.kind == "value"]
+
+
+def golds(folder: Path, task: str = "lamp1", questions: int = 40) -> list[str]:
+    """The golds that every made run of this task and split has."""
+    run = make_run(folder / "golds", task, questions=questions)
+    return [str(gold) for gold in Record(run, find([run]).records[0].result).column("target")]
+
+
+def flipped(golds: list[str], wrong: set[int]) -> list[str]:
+    return [
+        (WRONG if gold == RIGHT else RIGHT) if n in wrong else gold for n, gold in enumerate(golds)
+    ]
+
+
+def test_a_metric_s_sample_makes_up_the_recorded_metric(tmp_path: Path):
+    for task in ("lamp1", "lamp2", "lamp3", "lamp4"):
+        make_run(tmp_path, task, per_user=3)
+    for record in records(tmp_path):
+        for metric, value in record.metrics.items():
+            made = sample(record, metric)
+            assert made is not None
+            assert float(made.value(made.terms.sum(axis=0))) == pytest.approx(value, abs=1e-12)
+            assert made.users.max() == 13  # 40 questions of 3 a user
+
+
+def test_pairs_are_made_by_id_whatever_the_order(tmp_path: Path):
+    make_run(tmp_path, k=0, skill=0.3)
+    other = make_run(tmp_path, k=1, skill=0.6)
+    a, b = by_k(tmp_path)
+    before = pair(*_groups(a, b), "rouge_1")
+    _reverse(other)
+    a, b = by_k(tmp_path)
+    after = pair(*_groups(a, b), "rouge_1")
+    assert before and after
+    for mine, turned in zip(before, after, strict=True):
+        assert np.array_equal(mine.terms, turned.terms)
+
+
+def _groups(a: Record, b: Record) -> tuple[Any, Any]:
+    groups = grouped([a, b])
+    return groups[a.configuration], groups[b.configuration]
+
+
+def _reverse(run: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    path = run / "examples.parquet"
+    table = pyarrow.parquet.read_table(path)
+    pyarrow.parquet.write_table(table.take(pa.array(range(len(table) - 1, -1, -1))), path)
+
+
+def test_other_questions_are_no_pair(tmp_path: Path):
+    make_run(tmp_path, k=0, questions=40)
+    make_run(tmp_path, k=1, questions=30)
+    with pytest.raises(InputError, match="other questions"):
+        pair(*_groups(*records(tmp_path)), "rouge_1")
+
+
+def test_seeds_are_pooled_by_question(tmp_path: Path):
+    for seed in (0, 1):
+        make_run(tmp_path, "lamp1", k=0, seed=seed)
+    (group,) = grouped(records(tmp_path)).values()
+    made = pooled(group, "accuracy")
+    assert made and made.kind == "mean"
+    assert set(np.unique(made.terms[:, 0])) <= {0.0, 0.5, 1.0}
+    assert made.terms[:, 0].mean() == pytest.approx(group.mean("accuracy"))
+
+
+def test_gain_and_the_users_helped_and_hurt(tmp_path: Path):
+    right = golds(tmp_path)
+    out = tmp_path / "runs"
+    make_run(out, "lamp1", k=0, outputs=flipped(right, set(range(20))), per_user=2)
+    make_run(out, "lamp1", k=4, outputs=flipped(right, {30, 31, 32}), per_user=2)
+    (gain,) = gains(records(out))
+    assert gain.gain == pytest.approx((20 - 3) / 40)
+    assert gain.share(1) == pytest.approx(10 / 20)
+    assert gain.share(-1) == pytest.approx(2 / 20)
+    assert gain.share(0) == pytest.approx(8 / 20)
+    assert gain.comparison.clusters == 20 and gain.comparison.n == 40
+    (table,) = personal_tables(records(out))
+    assert column(table, "helped")[0].text == "50.0%"
+
+
+def test_a_lower_error_is_a_gain(tmp_path: Path):
+    make_run(tmp_path, "lamp3", k=0, skill=0.1)
+    make_run(tmp_path, "lamp3", k=4, skill=0.9)
+    (gain,) = gains(records(tmp_path))
+    assert gain.gain > 0
+    assert gain.comparison.difference.value < 0
+    (table,) = personal_tables(records(tmp_path))
+    low, high = column(table, "95% interval")[0].parts.values()
+    assert low < gain.gain < high
+
+
+def test_the_profile_of_another_user_is_the_control(tmp_path: Path):
+    make_run(tmp_path, k=0, skill=0.2)
+    make_run(tmp_path, k=4, skill=0.9)
+    make_run(tmp_path, k=4, skill=0.3, profile={"control": "shuffled_user"})
+    found = {g.group.facet("control"): g for g in gains(records(tmp_path))}
+    own, other = found["none"], found["shuffled_user"]
+    assert own.control_gain == pytest.approx(other.gain)
+    assert other.control is None
+
+
+def test_no_twin_is_told(tmp_path: Path):
+    make_run(tmp_path, k=4)
+    with pytest.raises(InputError, match="twin without a profile"):
+        personal_tables(records(tmp_path))
+
+
+def test_headroom_is_the_best_of_each_question(tmp_path: Path):
+    right = golds(tmp_path)
+    out = tmp_path / "runs"
+    make_run(out, "lamp1", retriever="bm25", k=1, outputs=flipped(right, set(range(20))))
+    make_run(out, "lamp1", retriever="random", k=1, outputs=flipped(right, set(range(15, 40))))
+    (one,) = headroom(records(out))
+    assert one.best_alone == pytest.approx(20 / 40)
+    assert one.together == pytest.approx(35 / 40)
+
+
+def test_cold_start_by_the_size_of_the_profile(tmp_path: Path):
+    make_run(tmp_path, k=0, skill=0.2, questions=100)
+    make_run(tmp_path, k=4, skill=0.8, questions=100)
+    (curve,) = curves(records(tmp_path), "size", quantiles=4)
+    assert sum(one.n for one in curve.bins) == 100
+    assert all(a.high < b.low for a, b in zip(curve.bins, curve.bins[1:], strict=False))
+    weighted = sum(one.n * one.value.value for one in curve.bins) / 100
+    assert weighted == pytest.approx(curve.group.mean("rouge_1"))
+    gained = sum(one.n * one.gain.value for one in curve.bins if one.gain) / 100
+    assert gained == pytest.approx(gains(records(tmp_path))[0].gain)
+
+
+@pytest.mark.parametrize(
+    ("values", "quantiles", "edges", "sizes"),
+    [
+        ([1, 2, 3, 4], 2, (), [2, 2]),
+        ([5, 5, 5, 5], 3, (), [4]),
+        ([1, 1, 1, 9], 2, (), [3, 1]),
+        ([1, 9, 9, 9], 2, (), [1, 3]),
+        ([0, 1, 10, np.nan], 5, (1, 10), [1, 1, 1]),
+        ([3], 5, (), [1]),
+    ],
+)
+def test_bins_hold_each_question_once(
+    values: list[float], quantiles: int, edges: tuple[float, ...], sizes: list[int]
+):
+    bins = split(np.array(values, dtype=float), quantiles, edges)
+    assert [int(members.sum()) for members in bins] == sizes
+    assert np.stack(bins).sum(axis=0).max() == 1
+
+
+def test_cold_start_by_the_score_of_the_best_item(tmp_path: Path):
+    make_run(tmp_path, k=4)
+    (table,) = coldstart_tables(records(tmp_path), "similarity", 3, ())
+    assert [cell.value for cell in column(table, "questions")] == [40]  # all scores are equal
+
+
+def test_an_age_that_no_run_knows_is_told(tmp_path: Path):
+    make_run(tmp_path, k=4)
+    with pytest.raises(InputError, match="days since the newest item"):
+        coldstart_tables(records(tmp_path), "age", 3, ())
+
+
+def test_profiles_of_so_many_items_make_a_curve(tmp_path: Path):
+    for most in (None, 2, 16):
+        make_run(tmp_path, k=4, profile={"max_items": most})
+    *_, table = coldstart_tables(records(tmp_path), "size", 2, ())
+    assert table.columns == ("2", "16", "all")
+
+
+def test_cost_tells_tokens_seconds_and_price(tmp_path: Path):
+    make_run(tmp_path, model="openai", model_report={},
+             settings={"model": {"name": "gpt-3.5-turbo-0125"}})  # fmt: skip
+    (record,) = records(tmp_path)
+    record.result["model"]["asked"] = 40  # type: ignore[index]
+    table = cost_table([record], read_prices())
+    assert column(table, "prompt tokens")[0].value == 20
+    assert column(table, "ms a question")[0].value == pytest.approx(2000 / 40)
+    assert column(table, "rankings kept")[0].text == "75%"
+    dollars = (40 * 20 * 0.50 + 40 * 3 * 1.50) / 1e6
+    assert column(table, "API $")[0].value == pytest.approx(dollars)
+    assert any("2024-07-18" in line for line in table.footers)
+
+
+@pytest.mark.parametrize("text", ["", "models: [1]", "date: 2024\nmodels: {m: {input: x}}", "{"])
+def test_a_list_of_prices_that_is_none(text: str, tmp_path: Path):
+    path = tmp_path / "prices.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=r"prices.yaml is no list of prices"):
+        read_prices(path)
+    with pytest.raises(InputError, match="no list of prices"):
+        read_prices(tmp_path / "nowhere")
+
+
+def test_retrievers_agree_by_the_items_they_show(tmp_path: Path):
+    for retriever in ("bm25", "random"):
+        make_run(tmp_path, retriever=retriever, k=2)
+    (table,) = agreement_tables(records(tmp_path))
+    assert table.columns == ("bm25", "random")
+    own = [table.rows[n].cells[n].value for n in (0, 1)]
+    assert own == [1.0, 1.0]
+    a, b = (record.column("items") for record in records(tmp_path))
+    overlap = np.mean([len({*x} & {*y}) / len({*x} | {*y}) for x, y in zip(a, b, strict=True)])
+    assert table.rows[0].cells[1].value == pytest.approx(overlap)
+
+
+def test_one_retriever_agrees_with_none(tmp_path: Path):
+    make_run(tmp_path)
+    with pytest.raises(InputError, match="differ in nothing but their retriever"):
+        agreement_tables(records(tmp_path))
+
+
+def test_every_pair_of_the_same_questions_is_tested_once(tmp_path: Path):
+    for task in ("lamp3", "lamp4"):
+        for k in (0, 1, 4):
+            make_run(tmp_path, task, k=k)
+    make_run(tmp_path, "lamp4", split="time", k=0)
+    found = pairs(records(tmp_path))
+    assert len(found) == 3 + 3
+    against = pairs(records(tmp_path), ["k=0"])
+    assert len(against) == 2 + 2
+    assert all(one.first.facet("k") == 0 for one in against)
+    table = pairs_table(records(tmp_path))
+    for name in ("Holm", "BH"):
+        raw, corrected = column(table, "p"), column(table, name)
+        assert all(c.value >= p.value for p, c in zip(raw, corrected, strict=True))  # type: ignore[operator]
+    with pytest.raises(InputError, match="nothing to test against"):
+        pairs(records(tmp_path), ["k=16"])
+
+
+def test_a_verdict_of_many_pairs_is_that_of_the_corrected_p(tmp_path: Path):
+    for k in range(12):
+        make_run(tmp_path, k=k, skill=0.5, questions=30)
+    table = pairs_table(records(tmp_path))
+    for row in table.rows:
+        cells = dict(zip(table.columns, row.cells, strict=True))
+        if cells["verdict"].text in ("better", "worse"):
+            assert cells["Holm"].value < 0.05  # type: ignore[operator]
+
+
+def test_two_runs_side_by_side(tmp_path: Path):
+    right = golds(tmp_path)
+    out = tmp_path / "runs"
+    make_run(out, "lamp1", k=0, outputs=flipped(right, {0, 1, 2}))
+    make_run(out, "lamp1", k=4, outputs=flipped(right, {2, 3}))
+    a, b = by_k(out)
+    what, metrics, flips, users, *examples = comparison_tables(a, b, examples=2, users=3)
+    assert ("k",) in [row.head for row in what.rows]
+    assert column(flips, "questions")[1].value == 1  # only A right: question 3
+    assert [cell.value for cell in column(flips, "questions")] == [36, 1, 2, 1, 37]
+    assert len(users.rows) == 3
+    assert len(examples) == 2 and "Question 0 of user u0" in examples[0].title
+    assert {row.kind for row in metrics.rows} > {"value", "McNemar exact"}
+    assert changed(a, b) == ["0", "1", "3"]
+
+
+def test_an_example_shows_answers_items_and_prompts_of_both(tmp_path: Path):
+    make_run(tmp_path, k=0)
+    make_run(tmp_path, k=2)
+    a, b = by_k(tmp_path)
+    (table,) = example_tables(a, b, ["7"])
+    rows = {row.head[0]: [cell.text for cell in row.cells] for row in table.rows}
+    assert rows["answer"] == [a.column("prediction")[7], b.column("prediction")[7]]
+    assert rows["items"][0] == "none" and rows["items"][1].count("(") == 2
+    assert rows["prompt"] == ["question 7", "question 7"]
+    assert of_user(a, "u7") == ["7"]
+    with pytest.raises(InputError, match="no question of user 'nobody'"):
+        of_user(a, "nobody")
+
+
+def test_runs_of_other_tasks_are_not_compared(tmp_path: Path):
+    make_run(tmp_path, "lamp3")
+    make_run(tmp_path, "lamp4")
+    with pytest.raises(InputError, match="nothing to compare"):
+        comparison_tables(*records(tmp_path), 1, 1)
+
+
+VERBS = [
+    ["table"], ["table", "--rows", "metric", "--columns", "retriever", "k"], ["ablation"],
+    ["table2"], ["tests"], ["tests", "--against", "k=0"], ["personal"], ["coldstart"],
+    ["coldstart", "--by", "similarity", "--bins", "1", "2"], ["cost"], ["agreement"],
+    ["published", "--where", "task=lamp4"],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("words", VERBS, ids=" ".join)
+@pytest.mark.parametrize("format", ["terminal", "md", "csv", "latex", "html"])
+def test_each_verb_writes_each_format(
+    words: list[str], format: str, tmp_path: Path, report: Said  # noqa: F811
+):  # fmt: skip
+    where = [] if words[0] == "published" else ["--runs", tmp_path]
+    make_run(tmp_path, k=0, questions=12)
+    for retriever in ("bm25", "random"):
+        make_run(tmp_path, retriever=retriever, k=1, questions=12)
+    code, out, err = report(*words, *where, "--format", format)
+    assert (code, err) == (0, "")
+    assert "lamp4" in out or "bm25" in out
+
+
+def test_compare_takes_names_and_tells_mistakes(tmp_path: Path, report: Said):  # noqa: F811
+    a, b = make_run(tmp_path, k=0), make_run(tmp_path, k=4)
+    code, out, _ = report("compare", a.name, b.name[-8:], "--runs", tmp_path)
+    assert code == 0 and "What differs" in out
+    code, out, _ = report("compare", a, b, "--user", "u3")
+    assert code == 0 and "Question 3 of user u3" in out
+    for words, told in [
+        ([a, "nothing", "--runs", tmp_path], "no finished run is 'nothing'"),
+        ([a, b, "--examples", "-1"], "--examples -1 must be at least 0"),
+        ([a, b, "--user", "x"], "no question of user"),
+    ]:
+        code, _, err = report("compare", *words)
+        assert code == 2 and told in err
+    code, _, err = report("coldstart", "--runs", tmp_path, "--quantiles", "0")
+    assert code == 2 and "must be at least 1" in err

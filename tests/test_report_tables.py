@@ -1,0 +1,412 @@
+"""Reports of finished runs: which runs, which table, and what stands beside a number."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lamp_exp.report.__main__ import VERBS, main
+from lamp_exp.report.build import Look, tables
+from lamp_exp.report.formats import FORMATS, latex, markdown, terminal, tex
+from lamp_exp.report.layouts import LAYOUTS, METRIC, Layout
+from lamp_exp.report.published import all_published, beside, caveats
+from lamp_exp.report.records import Record, find, one_run
+from lamp_exp.report.selection import facet, grouped, select
+from lamp_exp.report.table import Cell, Row, Table
+from lamp_exp.types import InputError
+from tests.records import make_run
+
+Said = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def report(capsys: pytest.CaptureFixture[str]) -> Said:
+    """Runs the command: exit code, stdout, stderr."""
+
+    def run(*words: object) -> tuple[int, str, str]:
+        code = 0
+        try:
+            code = main([str(word) for word in words])
+        except SystemExit as end:
+            code = int(end.code or 0)
+        told = capsys.readouterr()
+        return code, told.out, told.err
+
+    return run
+
+
+def records(folder: Path) -> list[Record]:
+    return find([folder]).records
+
+
+def cells(table: Table, kind: str = "value") -> dict[tuple[str, ...], dict[str, Cell]]:
+    return {
+        row.head: dict(zip(table.columns, row.cells, strict=True))
+        for row in table.rows
+        if row.kind == kind
+    }
+
+
+def only(folder: Path, layout: Layout, **look: Any) -> Table:
+    (table,) = tables(records(folder), layout, Look(**look))
+    return table
+
+
+def test_the_paper_s_table_has_its_rows_and_columns(tmp_path: Path):
+    for task in ("lamp1", "lamp3"):
+        make_run(tmp_path, task, k=0)
+        make_run(tmp_path, task, retriever="contriever", k=1)
+        make_run(tmp_path, task, retriever="bm25", k=16, augmentation="fid")
+        make_run(tmp_path, task, retriever="bm25", k=8)  # is in no column
+        make_run(tmp_path, task, split="time", retriever="bm25", k=1)  # nor in this table
+    table = only(tmp_path, LAYOUTS["table2"])
+    assert table.columns == ("no profile", "contriever k=1", "bm25 FiD k=16")
+    heads = [("lamp1", "accuracy"), ("lamp1", "f1"), ("lamp3", "mae"), ("lamp3", "rmse")]
+    assert list(cells(table)) == heads
+    assert all(cell.value is not None for row in cells(table).values() for cell in row.values())
+
+
+def test_seeds_become_one_number_with_their_spread(tmp_path: Path):
+    values = [make_run(tmp_path, k=0, seed=seed, skill=0.2 * seed) for seed in (1, 2, 3)]
+    results = [json.loads((path / "result.json").read_text())["metrics"] for path in values]
+    table = only(tmp_path, Layout("", (METRIC,), by=("k",)))
+    cell = cells(table)[("rouge_1",)]["k=0"]
+    mean = sum(one["rouge_1"] for one in results) / 3
+    assert cell.value == pytest.approx(mean)
+    assert cell.parts["seeds"] == 3 and cell.parts["sd"] > 0
+    assert "each number: 3 seeds of 40 questions" in table.footers
+
+
+def test_the_best_is_the_lowest_error_and_the_highest_share(tmp_path: Path):
+    for task in ("lamp1", "lamp3"):
+        make_run(tmp_path, task, k=1, skill=0.2)
+        make_run(tmp_path, task, k=4, skill=0.9)
+    table = only(tmp_path, Layout("", ("task", METRIC), by=("k",)))
+    for row in cells(table).values():
+        assert row["k=4"].best and not row["k=1"].best
+
+
+def test_runs_that_differ_in_anything_else_do_not_share_a_place(tmp_path: Path):
+    make_run(tmp_path, training={"lr": 0.1})
+    make_run(tmp_path, training={"lr": 0.2})
+    table = only(tmp_path, Layout("", (METRIC,), by=("k",)))
+    assert table.heads == (METRIC, "training.lr")
+    assert {head[1] for head in cells(table)} == {"0.1", "0.2"}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"split": "time"}, {"part": "test"}, {"limit": 5}, {"made_up": True}, {"model": "tiny"},
+     {"profile": {"control": "shuffled_user"}}, {"mode": "zeroshot"}],
+)  # fmt: skip
+def test_what_cannot_be_compared_is_in_different_tables(tmp_path: Path, changes: dict[str, Any]):
+    make_run(tmp_path)
+    make_run(tmp_path, **changes, data="other")
+    assert len(tables(records(tmp_path), Layout("", (METRIC,), by=("k",)), Look())) == 2
+
+
+def test_the_run_without_a_profile_stands_in_each_row_over_k(tmp_path: Path):
+    make_run(tmp_path, k=0)
+    make_run(tmp_path, retriever="bm25", k=1)
+    make_run(tmp_path, retriever="random", k=4)
+    rows = cells(only(tmp_path, LAYOUTS["ablation"]))
+    assert {head[2] for head in rows} == {"bm25", "random"}
+    assert len({row["k=0"].value for head, row in rows.items() if head[1] == "rouge_1"}) == 1
+    assert list(next(iter(rows.values()))) == ["k=0", "k=1", "k=4"]
+
+
+def test_a_difference_to_the_run_without_a_profile_is_marked(tmp_path: Path):
+    make_run(tmp_path, k=0, skill=0.1, questions=200)
+    make_run(tmp_path, k=1, skill=0.9, questions=200)
+    make_run(tmp_path, k=4, skill=0.1, questions=200)
+    row = cells(only(tmp_path, LAYOUTS["ablation"]))[("lamp4", "rouge_1", "bm25", "ipa")]
+    assert row["k=1"].text.endswith("*")
+    assert not row["k=4"].text.endswith("*")
+    assert not row["k=0"].text.endswith("*")
+
+
+def test_a_published_number_stands_beside_and_is_marked_where_it_is_of_something_else(
+    tmp_path: Path,
+):
+    make_run(tmp_path, "lamp4", retriever="contriever", k=1, part="test", questions=2376)
+    make_run(tmp_path, "lamp4", retriever="contriever", k=4, part="dev", questions=1925)
+    on_test, on_dev = (only_part(tmp_path, part) for part in ("test", "dev"))
+    head = ("lamp4", "rouge_1", "contriever", "ipa")
+    beside_test = cells(on_test, "published")[head]["k=1"]
+    assert beside_test.value == 0.186 and "†" not in beside_test.text
+    assert "‡" in beside_test.text  # its k is not known
+    own = cells(on_test)[head]["k=1"].value
+    assert own is not None
+    assert cells(on_test, "difference")[head]["k=1"].value == pytest.approx(own - 0.186)
+    beside_dev = cells(on_dev, "published")[head]["k=4"]
+    assert "†" in beside_dev.text
+    assert head not in cells(on_dev, "difference")
+    assert any("published on test, ours on dev" in line for line in on_dev.footers)
+
+
+def only_part(folder: Path, part: str) -> Table:
+    chosen = select(records(folder), [f"part={part}"])
+    (table,) = tables(chosen, LAYOUTS["ablation"], Look())
+    return table
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"made_up": True}, "made-up sample"),
+        ({"limit": 7}, "first 7 questions"),
+        ({"part": "dev"}, "published on test"),
+        ({"profile": {"control": "shuffled_user"}}, "other profiles (control)"),
+        ({"profile": {"max_items": 3}}, "other profiles (max_items)"),
+        ({"questions": 12}, "12 questions of the benchmark's 2376"),
+    ],
+)
+def test_why_a_published_number_may_not_be_compared(
+    tmp_path: Path, changes: dict[str, Any], fault: str
+):
+    wanted = {"retriever": "contriever", "k": 1, "part": "test", "questions": 2376, **changes}
+    make_run(tmp_path, **wanted)
+    (record,) = records(tmp_path)
+    published = beside(record, "rouge_1")
+    assert published
+    assert any(fault in line for line in caveats(record, published))
+
+
+def test_the_published_numbers_are_whole():
+    found = all_published()
+    assert len(found) == 277
+    assert {one.status for one in found} == {"primary", "second-hand"}
+    assert all(0 < one.value < 2 for one in found)
+    assert len({(o.source, o.system, o.split, o.task, o.metric) for o in found}) == len(found)
+
+
+def test_a_published_number_is_that_of_the_same_model_and_settings(tmp_path: Path):
+    make_run(tmp_path, mode="zeroshot", model="flan_t5_xxl", split="time", retriever="bm25", k=4)
+    make_run(tmp_path, mode="zeroshot", model="flan_t5_xxl", split="time", k=0)
+    make_run(tmp_path, mode="zeroshot", model="tiny", split="time", retriever="bm25", k=4)
+    found = {
+        (r.result["choices"]["model"], r.result["k"]): beside(r, "rouge_1")
+        for r in records(tmp_path)
+    }
+    with_k = found["flan_t5_xxl", 4]
+    assert with_k and with_k.source == "ROPG table 3" and with_k.k == "4"
+    without = found["flan_t5_xxl", 0]
+    assert without and without.retriever == "none"
+    assert found["tiny", 4] is None
+
+
+def test_stale_broken_and_unscored_runs_are_left_out_and_told(tmp_path: Path, report: Said):
+    good, stale, broken = (make_run(tmp_path, k=k) for k in (0, 1, 2))
+    (stale / "stale.txt").write_text("other code\n")
+    (broken / "result.json").write_text("{")
+    code, out, err = report("table", "--runs", tmp_path, "--format", "csv")
+    assert code == 0
+    assert "k=0" in out and "k=1" not in out
+    assert f"left out, stale: other code: {stale.name}" in err
+    assert broken.name in err and "cannot be read" in err
+    code, out, _ = report("table", "--runs", tmp_path, "--stale", "--format", "csv")
+    assert "k=1" in out
+    shutil.rmtree(good)
+    code, _, err = report("table", "--runs", tmp_path)
+    assert code == 2 and "no run with metrics is left" in err
+
+
+def test_a_run_in_two_folders_counts_once_and_two_that_differ_are_told(tmp_path: Path):
+    make_run(tmp_path / "a", seed=1)
+    run = make_run(tmp_path / "b", seed=1)
+    found = find([tmp_path / "a", tmp_path / "b"])
+    assert len(found.records) == 1 and not found.left_out
+    result = json.loads((run / "result.json").read_text())
+    result["metrics"]["rouge_1"] += 0.1
+    (run / "result.json").write_text(json.dumps(result))
+    found = find([tmp_path / "a", tmp_path / "b"])
+    assert len(found.records) == 1
+    assert "another run of this name has other numbers" in found.left_out[0][1]
+
+
+def test_a_tuned_run_is_not_the_run_that_it_chose(tmp_path: Path):
+    plain = make_run(tmp_path, k=4)
+    tuned = tmp_path / "tuned"
+    shutil.copytree(plain, tuned)
+    result = json.loads((tuned / "result.json").read_text())
+    result["tuned"] = {"k": 4, "curve": [{"k": 1, "value": 0.1}, {"k": 4, "value": 0.2}]}
+    (tuned / "result.json").write_text(json.dumps(result))
+    groups = grouped(records(tmp_path))
+    assert sorted(str(g.facet("k")) for g in groups.values()) == ["4", "tune"]
+
+
+def test_a_sweep_s_folder_stands_for_its_runs(tmp_path: Path):
+    runs = [make_run(tmp_path, k=k) for k in (0, 1, 2)]
+    for number, run in enumerate(runs[:2]):
+        status = tmp_path / ".sweeps" / "now" / str(number) / "status.json"
+        status.parent.mkdir(parents=True)
+        status.write_text(json.dumps({"run": f"/was/elsewhere/{run.name}"}))
+    assert len(find([tmp_path / ".sweeps" / "now"]).records) == 2
+
+
+def test_a_run_is_found_by_the_end_of_its_name(tmp_path: Path):
+    run, other = make_run(tmp_path, k=1), make_run(tmp_path, k=2)
+    assert one_run(run.name[-8:], [tmp_path]).folder == run
+    assert one_run(str(other), []).folder == other
+    with pytest.raises(InputError, match="2 runs are ''"):
+        one_run("", [tmp_path])
+    with pytest.raises(InputError, match="no finished run is 'nothing'"):
+        one_run("nothing", [tmp_path])
+
+
+def test_conditions_pick_runs_by_any_option(tmp_path: Path):
+    make_run(tmp_path, k=0, training={"lr": 0.1})
+    make_run(tmp_path, k=4, training={"lr": 0.2})
+    every = records(tmp_path)
+    assert [r.result["k"] for r in select(every, ["training.lr=0.2"])] == [4]
+    assert len(select(every, ["k=0,4", "task=lamp4"])) == 2
+    assert [facet(r, "retriever") for r in select(every, ["k=0"])] == ["none"]
+    with pytest.raises(InputError, match="did you mean retriever"):
+        select(every, ["retreiver=bm25"])
+    with pytest.raises(InputError, match="is no condition"):
+        select(every, ["k"])
+
+
+NASTY = Table(
+    "a|b_c & 50% <i>",
+    ("head",),
+    ("x#1",),
+    (Row(("~^{}\\$",), (Cell("*1* ± 2", 1.0, best=True),)), Row(("α|β",), (Cell("`<b>`"),))),
+    ("foot_note & more",),
+)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_each_format_writes_what_is_given_and_nothing_that_it_would_obey(name: str):
+    text = FORMATS[name]([NASTY])
+    assert "1" in text
+    if name == "html":
+        assert "<i>" not in text and "<b>" not in text
+    if name == "md":
+        bars = [line.replace("\\|", "").count("|") for line in text.splitlines() if "|" in line]
+        assert set(bars) <= {0, 3}
+    if name == "csv":
+        rows = list(csv.DictReader(io.StringIO(text)))
+        assert rows[0]["table"] == NASTY.title and rows[0]["value"] == "1.0"
+
+
+def test_latex_leaves_no_bare_special_character():
+    body = latex([NASTY]).split(r"\caption")[1]
+    for character in "#%&_":
+        pieces = body.split(character)[:-1]
+        allowed = " " if character == "&" else "\\"
+        assert all(piece.endswith(("\\", allowed)) for piece in pieces), character
+    assert tex("100% of a_b") == r"100\% of a\_b"
+
+
+@pytest.mark.skipif(not shutil.which("pdflatex"), reason="pdflatex is not installed")
+def test_latex_compiles(tmp_path: Path):
+    for k in (0, 1):
+        make_run(tmp_path, "lamp3", k=k)
+    body = latex([NASTY.__class__(**{**_fields(NASTY), "rows": NASTY.rows[:1]}),
+                  *tables(records(tmp_path), LAYOUTS["ablation"], Look())])  # fmt: skip
+    page = (
+        "\\documentclass{article}\\usepackage{booktabs}\\begin{document}\n"
+        + body
+        + "\\end{document}"
+    )
+    (tmp_path / "page.tex").write_text(page, encoding="utf-8")
+    words = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "page.tex"]
+    told = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert told.returncode == 0, told.stdout[-2000:]
+
+
+def _fields(table: Table) -> dict[str, Any]:
+    names = ("title", "heads", "columns", "rows", "footers")
+    return {name: getattr(table, name) for name in names}
+
+
+def test_a_narrow_screen_shows_a_wide_table_in_parts(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    columns = tuple(f"column {n}" for n in range(12))
+    wide = Table(
+        "wide", ("head",), columns, (Row(("row",), tuple(Cell(f"{n}.0") for n in range(12))),)
+    )
+    text = terminal([wide])
+    assert max(len(line) for line in _bare(text).splitlines()) <= 60
+    assert text.count("wide") > 1
+    assert all(column in _bare(text) for column in columns)
+
+
+def _bare(text: str) -> str:
+    import re
+
+    return re.sub(r"\x1b\[[0-9;]*m", "", text)
+
+
+def test_into_a_pipe_a_table_goes_whole():
+    columns = tuple(f"column {n}" for n in range(40))
+    wide = Table("wide", ("head",), columns, (Row(("row",), tuple(Cell("1") for _ in columns)),))
+    assert any(all(c in line for c in columns) for line in terminal([wide]).splitlines())
+
+
+def test_markdown_has_the_best_in_bold():
+    assert "**\\*1\\* ± 2**" in markdown([NASTY])
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_each_verb_has_help(verb: str, report: Said):
+    code, out, _ = report(verb, "--help")
+    assert code == 0
+    assert f"lamp_exp.report {verb}" in out
+
+
+def test_the_verbs_are_listed(report: Said):
+    code, out, _ = report("--help")
+    assert code == 0
+    assert all(f"  {verb} " in out for verb in VERBS)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["table2"], "outputs is no folder"),
+        (["table2", "--runs", "."], "there is no finished run"),
+        (["tabel"], "invalid choice"),
+        ([], "required: VERB"),
+        (["table", "--format", "word"], "invalid choice"),
+        (["published", "--where", "task=lamp9"], "nothing was published"),
+        (["published", "--where", "colour=red"], "is no condition"),
+    ],
+)
+def test_a_mistake_ends_in_one_line(words: list[str], told: str, report: Said):
+    code, _, err = report(*words)
+    assert code == 2
+    assert told in err.splitlines()[-1]
+
+
+def test_a_table_without_its_runs_says_so(tmp_path: Path, report: Said):
+    make_run(tmp_path, split="user")
+    code, _, err = report("table3", "--runs", tmp_path)
+    assert code == 2
+    assert "no run fits this table" in err and "split=time" in err
+
+
+def test_a_report_is_written_to_a_file_whose_name_is_told(tmp_path: Path, report: Said):
+    make_run(tmp_path / "runs")
+    out = tmp_path / "new" / "table.md"
+    code, told, _ = report("table", "--runs", tmp_path / "runs", "--format", "md", "--out", out)
+    assert code == 0 and told.strip() == str(out)
+    assert "| lamp4 |" in out.read_text()
+
+
+def test_numbers_of_the_sample_are_marked_before_all_else(tmp_path: Path):
+    make_run(tmp_path, made_up=True, limit=10)
+    table = only(tmp_path, Layout("", (METRIC,), by=("k",)))
+    assert table.footers[0] == "MADE-UP SAMPLE, not LaMP: 1 of 1 runs"
+    assert "limit=10" in table.footers[1]
