@@ -104,10 +104,14 @@ class Record:
 
     def has_column(self, name: str) -> bool:
         """Whether the examples were recorded with it."""
+        return name in self._names
+
+    @cached_property
+    def _names(self) -> frozenset[str]:
         import pyarrow.parquet
 
         path = self.folder / "examples.parquet"
-        return path.is_file() and name in pyarrow.parquet.read_schema(path).names
+        return frozenset(pyarrow.parquet.read_schema(path).names if path.is_file() else ())
 
     @cached_property
     def _columns(self) -> dict[str, list[Any]]:
