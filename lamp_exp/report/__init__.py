@@ -1,0 +1,1 @@
+"""Reports from the records alone: tables, statistics and comparisons of runs."""
