@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -478,6 +479,21 @@ def test_chance_is_seeded_and_no_business_of_numpys_global_state():
     np.random.seed(2)
     assert compare(a, b, resamples=40) == first
     assert compare(a, b, resamples=40, seed=1) != first
+
+
+@pytest.mark.parametrize("users", [list(range(6)), [0, 0, 1, 2, 2, 3]])
+@pytest.mark.parametrize("kind", KINDS)
+def test_which_run_comes_first_and_the_order_of_examples_change_only_the_sign(
+    kind: str, users: list[int]
+):
+    a, b = samples_of(6, users)[kind], others_of(6, users)[kind]
+    found, mirrored = compare(a, b), compare(b, a)
+    assert mirrored.difference.low == pytest.approx(-found.difference.high)
+    assert [test.p for test in mirrored.tests] == pytest.approx([test.p for test in found.tests])
+    backwards = [replace(one, terms=one.terms[::-1], users=one.users[::-1]) for one in (a, b)]
+    turned = compare(*backwards)
+    assert [test.p for test in turned.tests] == pytest.approx([test.p for test in found.tests])
+    assert ends(turned.difference) == pytest.approx(ends(found.difference))
 
 
 def test_p_values_of_resampling_are_never_zero():

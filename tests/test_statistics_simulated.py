@@ -154,3 +154,89 @@ def test_intervals_cover_what_they_claim(metric: str, clustered: bool, users: in
     one, apart = coverage(metric, 1000, users, clustered)
     assert 0.93 <= one <= 0.97, one
     assert 0.93 <= apart <= 0.97, apart
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_intervals_of_clustered_data_cover_in_a_quick_look(metric: str):
+    one, apart = coverage(metric, 250, 150, clustered=True)
+    assert 0.91 <= one <= 0.985, one
+    assert 0.91 <= apart <= 0.985, apart
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "rouge", "f1"])
+def test_examples_taken_for_independent_would_not_cover(metric: str):
+    one, apart = coverage(metric, 200, 150, clustered=True, naive=True)
+    assert one < 0.9 and apart < 0.9
+
+
+@pytest.mark.slow
+def test_macro_f1_of_too_few_examples_is_as_short_as_its_docstring_says():
+    one, apart = coverage("f1", 1000, 100, clustered=False)
+    assert 0.88 <= one < 0.93 and 0.88 <= apart < 0.93
+    one, apart = coverage("f1", 1000, 200, clustered=False)
+    assert 0.93 <= one <= 0.97 and 0.93 <= apart <= 0.97
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("thorough", [True, False])
+@pytest.mark.parametrize("clustered", [False, True])
+@pytest.mark.parametrize("metric", METRICS)
+def test_p_values_of_no_difference_are_uniform(metric: str, clustered: bool, thorough: bool):
+    low, high = binomial_bounds(1000)
+    for name, ps in null_ps(metric, 1000, 200, clustered, thorough).items():
+        found = (ps < 0.05).mean()
+        if metric in {"accuracy", "mae"} and "paired t" not in name:  # few values, so p has steps
+            assert 0.02 <= found <= high and ps.mean() >= 0.48, (name, found)
+        else:
+            assert low <= found <= high, (name, found)
+            assert stats.kstest(ps, "uniform").pvalue > 0.001, name
+
+
+@pytest.mark.parametrize("metric", ["rouge", "f1"])
+def test_p_values_of_no_difference_are_uniform_in_a_quick_look(metric: str):
+    low, high = binomial_bounds(250)
+    for name, ps in null_ps(metric, 250, 100, clustered=True, thorough=True).items():
+        assert low <= (ps < 0.05).mean() <= high, name
+        assert stats.kstest(ps, "uniform").pvalue > 0.001, name
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "mae"])
+def test_examples_taken_for_independent_would_find_what_is_not_there(metric: str):
+    high = binomial_bounds(200)[1]
+    for name, ps in null_ps(metric, 200, 100, clustered=True, thorough=False, naive=True).items():
+        assert (ps < 0.05).mean() > high, name
+
+
+WITH_EFFECT: dict[str, Callable[[np.ndarray, np.ndarray, float], Sample]] = {
+    "accuracy": lambda rank, whose, effect: mean_sample(rank < 0.6 + effect, whose, True, True),
+    "rouge": lambda rank, whose, effect: mean_sample(rank**3 + effect, whose, True),
+    "rmse": lambda rank, whose, effect: rmse_sample(
+        errors(rank, 0) * (1 + effect / METRICS["rmse"][1](0)), whose
+    ),
+}
+
+
+def detectable_and_power(metric: str, users: int, clustered: bool, trials: int) -> Any:
+    """The detectable effect that equal runs promise, and how often just that effect is found."""
+    chance, make = np.random.default_rng([users, *metric.encode()]), WITH_EFFECT[metric]
+
+    def compared(effect: float) -> Any:
+        whose, a, b = drawn(chance, users, clustered)
+        return compare(make(a, whose, -effect / 2), make(b, whose, effect / 2), thorough=False)
+
+    effect = np.mean([compared(0).detectable for _ in range(100)])
+    found = [compared(effect) for _ in range(trials)]
+    return effect, np.mean([one.verdict in {"better", "worse"} for one in found])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("clustered", [False, True])
+@pytest.mark.parametrize("metric", WITH_EFFECT)
+def test_the_detectable_effect_is_found_four_times_in_five(metric: str, clustered: bool):
+    effect, power = detectable_and_power(metric, 400, clustered, trials=1000)
+    assert 0.76 <= power <= 0.84, (effect, power)
+
+
+def test_the_detectable_effect_is_found_four_times_in_five_in_a_quick_look():
+    effect, power = detectable_and_power("rouge", 200, clustered=True, trials=250)
+    assert 0.72 <= power <= 0.88, (effect, power)

@@ -1,15 +1,15 @@
 """Confidence intervals of a metric: analytic, and clustered by user where users repeat.
 
-Macro F1 and RMSE have the jackknife over users, centred at its bias-corrected estimate. In
-simulations (tests/test_statistics_simulated.py) it covers better than the BCa bootstrap, which
-for 15 labels falls to 91% at 200 examples, and takes a millisecond; BCa is there on request.
+Macro F1 and RMSE (its logarithm) have the jackknife over users, centred at its bias-corrected
+estimate. In simulations it covers better than the BCa bootstrap, which for macro F1 over 15 labels
+falls to 91% at 200 examples, and it takes a millisecond; BCa is there on request.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import stats
@@ -55,8 +55,9 @@ def interval(sample: Sample, level: float = 0.95, resamples: int = 0, seed: int 
 
     Means: a t interval, from the cluster-robust standard error where users have several
     examples. Accuracy: Wilson's, then on the effective number of examples. Macro F1, RMSE:
-    the jackknife. They cover what they claim from about 50 users on; macro F1 over 15 labels
-    from about 200 examples on (at 100, where rare labels have none, 95% are some 90%).
+    the jackknife. In simulations 95% intervals cover 93 to 97% from 100 users on (at 50, RMSE
+    and MAE of rare large errors 92 to 93%), except macro F1 over 15 labels: from 200 examples
+    on (at 100, where rare labels have none, 91%).
     """
     found = estimate(sample)
     if sample.kind == "binary" and (found.freedom > 0 or len(sample) == 1):
@@ -69,9 +70,23 @@ def interval(sample: Sample, level: float = 0.95, resamples: int = 0, seed: int 
         return Interval(
             found.value, *ends, level, f"BCa bootstrap over {over}, {resamples} resamples"
         )
-    low, high = stats.t.interval(level, found.freedom, found.centre, found.error)
+    if sample.log_scale and (without_each(sample) > 0).all():
+        low, high = _log_scale_ends(sample, level)
+        return Interval(found.value, low, high, level, f"jackknife of the logarithm over {over}")
+    low, high = _ends(found, level)
     method = f"jackknife over {over}" if sample.kind == "other" else _named("t interval", sample)
-    return Interval(found.value, float(low), float(high), level, method)
+    return Interval(found.value, low, high, level, method)
+
+
+def _ends(found: Estimate, level: float) -> tuple[float, float]:
+    low, high = stats.t.interval(level, found.freedom, found.centre, found.error)
+    return float(low), float(high)
+
+
+def _log_scale_ends(sample: Sample, level: float) -> tuple[float, float]:
+    logarithm = replace(sample, value=lambda sums: np.log(sample.value(sums)))
+    low, high = _ends(estimate(logarithm), level)
+    return math.exp(low), math.exp(high)
 
 
 def estimate(sample: Sample) -> Estimate:

@@ -7,7 +7,7 @@ quick: a resample of users is a weighting of their sums, so thousands are one ma
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,7 +24,8 @@ class Sample:
     `terms` (examples x terms) are what is summed; `value` makes the metric of sums, (..., terms)
     to (...). `users` (examples) numbers the user of each example: users are what was drawn from
     the world, so they, not examples, are independent. `kind` is "binary" (a mean of zeros and
-    ones), "mean" or "other"; the terms of the first two are the score and a 1.
+    ones), "mean" or "other"; the terms of the first two are the score and a 1. `log_scale`: its
+    interval is made of its logarithm, as chance moves it by a factor.
     """
 
     terms: Floats
@@ -32,6 +33,7 @@ class Sample:
     users: NDArray[np.intp]
     higher_is_better: bool
     kind: str
+    log_scale: bool = False
 
     def __len__(self) -> int:
         return len(self.terms)
@@ -78,9 +80,8 @@ def mean_sample(
 def rmse_sample(errors: ArrayLike, users: ArrayLike) -> Sample:
     """The root of the mean squared error, of an error per example."""
     squares = _finite(errors) ** 2
-    return _sample(
-        np.stack([squares, np.ones_like(squares)], -1), _root_mean, users, "other", False
-    )
+    terms = np.stack([squares, np.ones_like(squares)], axis=-1)
+    return replace(_sample(terms, _root_mean, users, "other", False), log_scale=True)
 
 
 def f1_sample(
