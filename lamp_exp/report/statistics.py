@@ -1,0 +1,26 @@
+"""The statistics of reports, in one place to import from.
+
+A `Sample` is one run under one metric; `interval` says how far to trust its number, `compare`
+whether another run on the same examples differs. Everything counts users, not examples, as
+independent, and the same input gives the same numbers whatever numpy's global state.
+"""
+
+from lamp_exp.report.corrections import benjamini_hochberg, holm
+from lamp_exp.report.intervals import Interval, interval, over_seeds
+from lamp_exp.report.paired import Comparison, Test, compare
+from lamp_exp.report.samples import Sample, f1_sample, mean_sample, rmse_sample
+
+__all__ = [
+    "Comparison",
+    "Interval",
+    "Sample",
+    "Test",
+    "benjamini_hochberg",
+    "compare",
+    "f1_sample",
+    "holm",
+    "interval",
+    "mean_sample",
+    "over_seeds",
+    "rmse_sample",
+]

@@ -1,0 +1,242 @@
+"""What intervals and p-values promise, kept on made-up data whose truth is known.
+
+The population: users with a taste of their own (an effect that all their examples share, partly
+the same for both runs, partly not) answer 1 to 6 questions each, or one each. Each run turns
+what it sees into a rank between 0 and 1, uniform over the population, from which every metric
+of the benchmark is made so that its true value is known exactly.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from lamp_exp.report.statistics import (
+    Sample,
+    compare,
+    f1_sample,
+    interval,
+    mean_sample,
+    rmse_sample,
+)
+
+LABELS = [f"label {number}" for number in range(15)]
+ASKED = 1 / np.arange(1, 16) / (1 / np.arange(1, 16)).sum()  # the labels' shares: a long tail
+NAMED = np.append(ASKED * 0.9, 0.1)  # what a wrong answer names; at the end what is no label
+ERRORS = np.array([[0.55, 0.3, 0.1, 0.03, 0.02], [0.6, 0.25, 0.1, 0.03, 0.02]])  # of 0, 1, … 4
+ACCURACY, SKEW, KNOWN = (0.6, 0.64), (3.0, 2.8), (0.5, 0.55)  # of run a, of run b
+
+Runs = tuple[np.ndarray, np.ndarray, np.ndarray]  # users, the ranks of a, the ranks of b
+
+
+def drawn(chance: np.random.Generator, users: int, clustered: bool) -> Runs:
+    """The users of the examples, and the two runs' ranks, uniform over the population."""
+    sizes = chance.integers(1, 7, users) if clustered else np.ones(users, dtype=int)
+    whose = np.repeat(np.arange(users), sizes)
+    n = len(whose)
+    shared = chance.normal(size=users)[whose] * 0.6 + chance.normal(size=n) * 0.4
+    own = chance.normal(size=(2, users))[:, whose] * 0.6 + chance.normal(size=(2, n)) * 0.35
+    a, b = stats.norm.cdf((shared + own) / math.sqrt(0.36 + 0.16 + 0.36 + 0.1225))
+    return whose, a, b
+
+
+def accuracy(rank: np.ndarray, run: int, whose: np.ndarray, golds: Any) -> Sample:
+    return mean_sample(rank < ACCURACY[run], whose, True, binary=True)
+
+
+def rouge(rank: np.ndarray, run: int, whose: np.ndarray, golds: Any) -> Sample:
+    return mean_sample(rank ** SKEW[run], whose, True)
+
+
+def errors(rank: np.ndarray, run: int) -> np.ndarray:
+    return np.searchsorted(ERRORS[run].cumsum()[:-1], rank).astype(float)
+
+
+def mae(rank: np.ndarray, run: int, whose: np.ndarray, golds: Any) -> Sample:
+    return mean_sample(errors(rank, run), whose, False)
+
+
+def rmse(rank: np.ndarray, run: int, whose: np.ndarray, golds: Any) -> Sample:
+    return rmse_sample(errors(rank, run), whose)
+
+
+def f1(rank: np.ndarray, run: int, whose: np.ndarray, golds: Any) -> Sample:
+    """An unknown answer is drawn anew by what is left of the rank, independent of the gold."""
+    rest = np.clip((rank - KNOWN[run]) / (1 - KNOWN[run]), 0, 1 - 1e-12)
+    guess = np.searchsorted(NAMED.cumsum(), rest, side="right")
+    answers = np.where(rank < KNOWN[run], golds, guess)
+    names = [*LABELS, "?"]
+    return f1_sample([names[i] for i in answers], [names[i] for i in golds], LABELS, whose)
+
+
+def true_f1(run: int) -> float:
+    hit = ASKED * (KNOWN[run] + (1 - KNOWN[run]) * NAMED[:-1])
+    named = ASKED * KNOWN[run] + (1 - KNOWN[run]) * NAMED[:-1]
+    return float((2 * hit / (named + ASKED)).mean())
+
+
+Maker = Callable[[np.ndarray, int, np.ndarray, Any], Sample]
+METRICS: dict[str, tuple[Maker, Callable[[int], float]]] = {
+    "accuracy": (accuracy, lambda run: ACCURACY[run]),
+    "rouge": (rouge, lambda run: 1 / (1 + SKEW[run])),
+    "mae": (mae, lambda run: float(ERRORS[run] @ range(5))),
+    "rmse": (rmse, lambda run: math.sqrt(ERRORS[run] @ np.square(range(5)))),
+    "f1": (f1, true_f1),
+}
+
+
+def pairs(
+    metric: str, trials: int, users: int, clustered: bool, runs: tuple[int, int] = (0, 1)
+) -> Any:
+    """Samples of the two runs, trial by trial; `runs` (0, 0) makes both equally good."""
+    chance = np.random.default_rng([trials, users, clustered, *metric.encode()])
+    make = METRICS[metric][0]
+    for _ in range(trials):
+        whose, a, b = drawn(chance, users, clustered)
+        golds = labels_of(chance, whose)
+        yield make(a, runs[0], whose, golds), make(b, runs[1], whose, golds)
+
+
+def labels_of(chance: np.random.Generator, whose: np.ndarray) -> np.ndarray:
+    """Golds: each user has a favourite, which three in ten of the answers are."""
+    any_label, favourite = chance.choice(15, (2, len(whose)), p=ASKED)
+    return np.where(chance.random(len(whose)) < 0.3, favourite[whose], any_label)
+
+
+def unclustered(sample: Sample) -> Sample:
+    return replace(sample, users=np.arange(len(sample)))
+
+
+def coverage(metric: str, trials: int, users: int, clustered: bool, naive: bool = False) -> Any:
+    """The shares of intervals that hold the truth: of run a, and of the difference."""
+    truth = METRICS[metric][1]
+    held = []
+    for a, b in pairs(metric, trials, users, clustered):
+        if naive:
+            a, b = unclustered(a), unclustered(b)
+        one, apart = interval(a), compare(a, b, thorough=False).difference
+        gap = truth(1) - truth(0)
+        held.append((one.low <= truth(0) <= one.high, apart.low <= gap <= apart.high))
+    return np.mean(held, axis=0)
+
+
+def null_ps(
+    metric: str, trials: int, users: int, clustered: bool, thorough: bool, naive: bool = False
+) -> dict[str, np.ndarray]:
+    """The p-values of runs that differ by chance alone, by test."""
+    found: dict[str, list[float]] = {}
+    for a, b in pairs(metric, trials, users, clustered, runs=(0, 0)):
+        if naive:
+            a, b = unclustered(a), unclustered(b)
+        for test in compare(a, b, thorough=thorough, resamples=500).tests:
+            found.setdefault(test.name, []).append(test.p)
+    return {name: np.array(ps) for name, ps in found.items()}
+
+
+def binomial_bounds(trials: int, share: float = 0.05, sure: float = 0.998) -> tuple[float, float]:
+    low, high = stats.binom.interval(sure, trials, share)
+    return low / trials, high / trials
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("users", [100, 300])
+@pytest.mark.parametrize("clustered", [False, True])
+@pytest.mark.parametrize("metric", METRICS)
+def test_intervals_cover_what_they_claim(metric: str, clustered: bool, users: int):
+    if metric == "f1" and not clustered and users == 100:
+        pytest.skip("too few examples for 15 labels: see the test of that limit")
+    one, apart = coverage(metric, 1000, users, clustered)
+    assert 0.93 <= one <= 0.97, one
+    assert 0.93 <= apart <= 0.97, apart
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_intervals_of_clustered_data_cover_in_a_quick_look(metric: str):
+    one, apart = coverage(metric, 250, 150, clustered=True)
+    assert 0.91 <= one <= 0.985, one
+    assert 0.91 <= apart <= 0.985, apart
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "rouge", "f1"])
+def test_examples_taken_for_independent_would_not_cover(metric: str):
+    one, apart = coverage(metric, 200, 150, clustered=True, naive=True)
+    assert one < 0.9 and apart < 0.9
+
+
+@pytest.mark.slow
+def test_macro_f1_of_too_few_examples_is_as_short_as_its_docstring_says():
+    one, apart = coverage("f1", 1000, 100, clustered=False)
+    assert 0.88 <= one < 0.93 and 0.88 <= apart < 0.93
+    one, apart = coverage("f1", 1000, 200, clustered=False)
+    assert 0.93 <= one <= 0.97 and 0.93 <= apart <= 0.97
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("thorough", [True, False])
+@pytest.mark.parametrize("clustered", [False, True])
+@pytest.mark.parametrize("metric", METRICS)
+def test_p_values_of_no_difference_are_uniform(metric: str, clustered: bool, thorough: bool):
+    low, high = binomial_bounds(1000)
+    for name, ps in null_ps(metric, 1000, 200, clustered, thorough).items():
+        found = (ps < 0.05).mean()
+        if metric in {"accuracy", "mae"} and "paired t" not in name:  # few values, so p has steps
+            assert 0.02 <= found <= high and ps.mean() >= 0.48, (name, found)
+        else:
+            assert low <= found <= high, (name, found)
+            assert stats.kstest(ps, "uniform").pvalue > 0.001, name
+
+
+@pytest.mark.parametrize("metric", ["rouge", "f1"])
+def test_p_values_of_no_difference_are_uniform_in_a_quick_look(metric: str):
+    low, high = binomial_bounds(250)
+    for name, ps in null_ps(metric, 250, 100, clustered=True, thorough=True).items():
+        assert low <= (ps < 0.05).mean() <= high, name
+        assert stats.kstest(ps, "uniform").pvalue > 0.001, name
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "mae"])
+def test_examples_taken_for_independent_would_find_what_is_not_there(metric: str):
+    high = binomial_bounds(200)[1]
+    for name, ps in null_ps(metric, 200, 100, clustered=True, thorough=False, naive=True).items():
+        assert (ps < 0.05).mean() > high, name
+
+
+WITH_EFFECT: dict[str, Callable[[np.ndarray, np.ndarray, float], Sample]] = {
+    "accuracy": lambda rank, whose, effect: mean_sample(rank < 0.6 + effect, whose, True, True),
+    "rouge": lambda rank, whose, effect: mean_sample(rank**3 + effect, whose, True),
+    "rmse": lambda rank, whose, effect: rmse_sample(
+        errors(rank, 0) * (1 + effect / METRICS["rmse"][1](0)), whose
+    ),
+}
+
+
+def detectable_and_power(metric: str, users: int, clustered: bool, trials: int) -> Any:
+    """The detectable effect that equal runs promise, and how often just that effect is found."""
+    chance, make = np.random.default_rng([users, *metric.encode()]), WITH_EFFECT[metric]
+
+    def compared(effect: float) -> Any:
+        whose, a, b = drawn(chance, users, clustered)
+        return compare(make(a, whose, -effect / 2), make(b, whose, effect / 2), thorough=False)
+
+    effect = np.mean([compared(0).detectable for _ in range(100)])
+    found = [compared(effect) for _ in range(trials)]
+    return effect, np.mean([one.verdict in {"better", "worse"} for one in found])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("clustered", [False, True])
+@pytest.mark.parametrize("metric", WITH_EFFECT)
+def test_the_detectable_effect_is_found_four_times_in_five(metric: str, clustered: bool):
+    effect, power = detectable_and_power(metric, 400, clustered, trials=1000)
+    assert 0.76 <= power <= 0.84, (effect, power)
+
+
+def test_the_detectable_effect_is_found_four_times_in_five_in_a_quick_look():
+    effect, power = detectable_and_power("rouge", 200, clustered=True, trials=250)
+    assert 0.72 <= power <= 0.88, (effect, power)
