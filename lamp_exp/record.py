@@ -40,6 +40,7 @@ STALE = "stale.txt"
 LASTING = (  # what a whole run has, as far as its mode makes them
     "config.yaml", "rankings.jsonl", "prompts.jsonl", "predictions.json", "examples.parquet",
 )  # fmt: skip
+MEASURES = {"newest_item_days", "profile_days", "top_similarity"}  # of questions; may all be null
 ANEW = ".new"
 CHECKPOINT, TRAINED = "checkpoint", "lamp_exp.json"
 PACKAGES = (
@@ -182,6 +183,7 @@ class RunFolder:
         table: dict[str, Any] = {
             **columns,
             "target": pa.array(columns["target"], pa.string()),
+            **{name: pa.array(columns[name], pa.float64()) for name in MEASURES & columns.keys()},
             "prediction": [prediction.output for prediction in predictions],
             **({} if scores is None else scores.per_example),
             "items": pa.array([[h.id for h in p.items] for p in prompts], pa.list_(pa.string())),
