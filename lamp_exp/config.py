@@ -28,8 +28,8 @@ EXTRAS = {"openai": "openai", "gguf": "gguf", "peft": "lora"}  # package: our ex
 PLUGINS = {"joblib": "joblib", "submitit": "slurm", "ray": "ray"}  # Hydra's launchers, likewise
 TUNE = "tune"  # as k: chosen on dev from k_values
 LOWEST = {
-    "k": 0, "skip": 0, "max_length": 1, "max_new_tokens": 1, "predict_batch_size": 1, "limit": 1, "seed": 0,
-    "profile.max_items": 0, "training.batch_size": 1, "training.lora_rank": 1,
+    "k": 0, "skip": 0, "max_length": 1, "max_new_tokens": 1, "predict_batch_size": 1, "limit": 1,
+    "seed": 0, "profile.max_items": 0, "training.batch_size": 1, "training.lora_rank": 1,
     "training.patience": 1, "training.warmup": 0, "trainer.max_epochs": 1,
 }  # fmt: skip
 CHOICES = {

@@ -19,7 +19,7 @@ import resource
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +37,7 @@ RESULT = "result.json"
 BEGUN = "begun.json"  # by what code and versions, until the run is finished
 STATUS = "status.json"  # of a job of a sweep, and of a run that failed as one
 STALE = "stale.txt"
+IMPORTED = "imported"  # the mode of runs whose predictions were made elsewhere
 LASTING = (  # what a whole run has, as far as its mode makes them
     "config.yaml", "rankings.jsonl", "prompts.jsonl", "predictions.json", "examples.parquet",
 )  # fmt: skip
@@ -175,8 +176,12 @@ class RunFolder:
         prompts: Sequence[Prompt],
         predictions: Sequence[Prediction],
         scores: Scores | None,
+        unknown: Collection[str] = (),
     ) -> None:
-        """`examples.parquet`: `columns` of the questions, what was shown, answered and scored."""
+        """`examples.parquet`: `columns` of the questions, what was shown, answered and scored.
+
+        Of columns that are `unknown` there is no value.
+        """
         import pyarrow as pa
         import pyarrow.parquet
 
@@ -197,7 +202,12 @@ class RunFolder:
             "output_tokens": [prediction.tokens for prediction in predictions],
             "output_capped": [prediction.capped for prediction in predictions],
         }
-        pyarrow.parquet.write_table(pa.table(table), self.path / "examples.parquet")
+        made = pa.table(table)
+        for name in unknown:
+            column = made.schema.get_field_index(name)
+            nothing = pa.nulls(made.num_rows, made.schema.field(name).type)
+            made = made.set_column(column, name, nothing)
+        pyarrow.parquet.write_table(made, self.path / "examples.parquet")
 
 
 def training_settings(checkpoint: str) -> dict[str, Any]:

@@ -31,7 +31,8 @@ def examples(out: str) -> dict[str, list[object]]:
 
 def test_the_k_items_after_those_that_are_passed_over_are_shown(lamp_exp):
     _, out, _ = lamp_exp(*BASE, "mode=rank")
-    ranked = [[item["id"] for item in row["items"]] for row in rows(folder_of(out) / "rankings.jsonl")]  # fmt: skip
+    rankings = rows(folder_of(out) / "rankings.jsonl")
+    ranked = [[item["id"] for item in row["items"]] for row in rankings]
     for k, skip in ((1, 0), (1, 3), (2, 5), (1, 1000)):
         code, out, _ = lamp_exp(*BASE, f"k={k}", f"skip={skip}", "max_length=512")
         assert code == 0
