@@ -28,8 +28,8 @@ EXTRAS = {"openai": "openai", "gguf": "gguf", "peft": "lora"}  # package: our ex
 PLUGINS = {"joblib": "joblib", "submitit": "slurm", "ray": "ray"}  # Hydra's launchers, likewise
 TUNE = "tune"  # as k: chosen on dev from k_values
 LOWEST = {
-    "k": 0, "max_length": 1, "max_new_tokens": 1, "predict_batch_size": 1, "limit": 1, "seed": 0,
-    "profile.max_items": 0, "training.batch_size": 1, "training.lora_rank": 1,
+    "k": 0, "skip": 0, "max_length": 1, "max_new_tokens": 1, "predict_batch_size": 1, "limit": 1,
+    "seed": 0, "profile.max_items": 0, "training.batch_size": 1, "training.lora_rank": 1,
     "training.patience": 1, "training.warmup": 0, "trainer.max_epochs": 1,
 }  # fmt: skip
 CHOICES = {
@@ -72,6 +72,7 @@ class Experiment:
     mode: Mode = MISSING
     k: Any = MISSING
     k_values: list[int] = MISSING
+    skip: int = MISSING
     max_length: int = MISSING
     max_new_tokens: int = MISSING
     predict_batch_size: int = MISSING
@@ -147,6 +148,7 @@ def make_plan(cfg: DictConfig, choices: dict[str, str], answers: Any) -> Plan:
         part=cfg.part.value,
         retriever=_retriever(cfg, cache_dir),
         k=cfg.k,
+        skip=cfg.skip,
         augmentation=build(cfg, "augmentation") if with_prompts else None,
         model=build(cfg, "model", settings=_model_settings(cfg, answers)) if with_prompts else None,
         trainer=recipe(cfg, "trainer") if with_model else None,

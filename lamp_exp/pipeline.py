@@ -6,7 +6,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from datetime import datetime
 from enum import Enum
 from functools import partial
 from pathlib import Path
@@ -58,6 +59,7 @@ class Plan:
     part: str
     retriever: Retriever
     k: int
+    skip: int
     augmentation: Augmentation | None
     model: Model | None
     trainer: Callable[..., Any] | None
@@ -77,6 +79,11 @@ class Plan:
     def used_k(self) -> int:
         """How many items a prompt is given at the most."""
         return self.k if self.retriever.reads_profile else 0
+
+    @property
+    def used_skip(self) -> int:
+        """How many of the best items are passed over before those that prompts are given."""
+        return self.skip if self.used_k else 0
 
     def check(self) -> None:
         """Raises InputError for choices that do not go together."""
@@ -106,6 +113,8 @@ class Plan:
             notes.append("scored on the part that it was trained on")
         if self.mode is Mode.finetune and self.part == "dev" and self.selection == "dev":
             notes.append("the best epoch was chosen on dev, the part that is scored")
+        if self.used_skip and self.mode is not Mode.rank:
+            notes.append(f"the best {self.used_skip} items of each profile were passed over (skip)")
         return notes
 
 
@@ -126,11 +135,39 @@ class Material:
         return {name: part for name, part in named.items() if part is not None}
 
 
+@dataclass(frozen=True, slots=True)
+class ProfileFacts:
+    """What a report may ask of a question's profile; days are None where dates are not known.
+
+    The official files date items (in the time split) and no questions: only the days from the
+    oldest to the newest item are then known.
+    """
+
+    profile_size: int
+    newest_item_days: float | None  # from the newest item to the question
+    profile_days: float | None  # from the oldest item to the newest
+
+    @classmethod
+    def of(cls, example: Example) -> ProfileFacts:
+        """Undated items are passed over."""
+        dates = [item.date for item in example.profile if item.date is not None]
+        if not dates:
+            return cls(len(example.profile), None, None)
+        newest = max(dates)
+        age = None if example.date is None else _days(newest, example.date)
+        return cls(len(example.profile), age, _days(min(dates), newest))
+
+
+def _days(first: datetime, last: datetime) -> float:
+    return (last - first).total_seconds() / 86400
+
+
 @dataclass
 class Outcome:
     """All that a run found out."""
 
-    profile_sizes: list[int] = field(default_factory=list)
+    profiles: list[ProfileFacts] = field(default_factory=list)
+    top_similarity: list[float | None] = field(default_factory=list)
     prompts: list[Prompt] = field(default_factory=list)
     predictions: list[Prediction] = field(default_factory=list)
     scores: Scores | None = None
@@ -234,9 +271,17 @@ def _answer(plan: Plan, material: Material, outcome: Outcome, folder: RunFolder)
         with outcome.timed("score"):
             outputs = [prediction.output for prediction in outcome.predictions]
             outcome.scores = plan.task.score(outputs, part.examples.column("target"))
+    folder.write_examples(
+        {**question_columns(part, outcome), "top_similarity": outcome.top_similarity},
+        outcome.prompts, outcome.predictions, outcome.scores,
+    )  # fmt: skip
+
+
+def question_columns(part: Part, outcome: Outcome) -> dict[str, list[Any]]:
+    """What `examples.parquet` tells of questions before any is answered."""
     columns = {name: part.examples.column(name) for name in ("id", "user", "target")}
-    columns["profile_size"] = outcome.profile_sizes
-    folder.write_examples(columns, outcome.prompts, outcome.predictions, outcome.scores)
+    names = [fact.name for fact in fields(ProfileFacts)]
+    return columns | {name: [getattr(one, name) for one in outcome.profiles] for name in names}
 
 
 def follow(plan: Plan, material: Material, folder: Path) -> None:
@@ -275,7 +320,7 @@ def _counted(
 ) -> Iterator[tuple[str, list[str]]]:
     """The ids of each question and its items, which are counted on the way."""
     for example in examples:
-        _count_example(task, outcome, example)
+        count_example(task, outcome, example)
         yield example.id, [item.id for item in example.profile]
 
 
@@ -300,9 +345,14 @@ def _prompts(plan: Plan, part: Part, outcome: Outcome, counted: Outcome) -> list
     Time goes to `outcome`; what is counted of the data, to `counted`.
     """
     with outcome.timed("rank"):
-        shown = [ranking[: plan.k] for ranking in rank(plan, part, counted)]
+        shown = [_shown(plan, ranking, counted) for ranking in rank(plan, part, counted)]
     with outcome.timed("prompts"):
         return make_prompts(plan, part, shown)
+
+
+def _shown(plan: Plan, ranking: Ranking, counted: Outcome) -> Ranking:
+    counted.top_similarity.append(ranking[0].score if ranking else None)
+    return ranking[plan.skip : plan.skip + plan.k]
 
 
 def make_prompts(plan: Plan, part: Part, shown: Sequence[Ranking]) -> list[Prompt]:
@@ -344,9 +394,10 @@ def progress(values: Iterable[T], total: int, label: str) -> Iterable[T]:
     return bar
 
 
-def _count_example(task: Task, outcome: Outcome, example: Example) -> None:
+def count_example(task: Task, outcome: Outcome, example: Example) -> None:
+    """Adds what is to be told of a question and its profile."""
     own = own_items(task, example.input, example.profile)
-    outcome.profile_sizes.append(len(example.profile))
+    outcome.profiles.append(ProfileFacts.of(example))
     outcome.counts.update(
         questions=1,
         profile_items=len(example.profile),

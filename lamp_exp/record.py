@@ -19,7 +19,7 @@ import resource
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,9 +37,11 @@ RESULT = "result.json"
 BEGUN = "begun.json"  # by what code and versions, until the run is finished
 STATUS = "status.json"  # of a job of a sweep, and of a run that failed as one
 STALE = "stale.txt"
+IMPORTED = "imported"  # the mode of runs whose predictions were made elsewhere
 LASTING = (  # what a whole run has, as far as its mode makes them
     "config.yaml", "rankings.jsonl", "prompts.jsonl", "predictions.json", "examples.parquet",
 )  # fmt: skip
+MEASURES = {"newest_item_days", "profile_days", "top_similarity"}  # of questions; may all be null
 ANEW = ".new"
 CHECKPOINT, TRAINED = "checkpoint", "lamp_exp.json"
 PACKAGES = (
@@ -174,14 +176,19 @@ class RunFolder:
         prompts: Sequence[Prompt],
         predictions: Sequence[Prediction],
         scores: Scores | None,
+        unknown: Collection[str] = (),
     ) -> None:
-        """`examples.parquet`: `columns` of the questions, what was shown, answered and scored."""
+        """`examples.parquet`: `columns` of the questions, what was shown, answered and scored.
+
+        Of columns that are `unknown` there is no value.
+        """
         import pyarrow as pa
         import pyarrow.parquet
 
         table: dict[str, Any] = {
             **columns,
             "target": pa.array(columns["target"], pa.string()),
+            **{name: pa.array(columns[name], pa.float64()) for name in MEASURES & columns.keys()},
             "prediction": [prediction.output for prediction in predictions],
             **({} if scores is None else scores.per_example),
             "items": pa.array([[h.id for h in p.items] for p in prompts], pa.list_(pa.string())),
@@ -195,7 +202,12 @@ class RunFolder:
             "output_tokens": [prediction.tokens for prediction in predictions],
             "output_capped": [prediction.capped for prediction in predictions],
         }
-        pyarrow.parquet.write_table(pa.table(table), self.path / "examples.parquet")
+        made = pa.table(table)
+        for name in unknown:
+            column = made.schema.get_field_index(name)
+            nothing = pa.nulls(made.num_rows, made.schema.field(name).type)
+            made = made.set_column(column, name, nothing)
+        pyarrow.parquet.write_table(made, self.path / "examples.parquet")
 
 
 def training_settings(checkpoint: str) -> dict[str, Any]:

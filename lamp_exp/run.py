@@ -133,7 +133,8 @@ def _logger(
 def _tags(plan: Plan) -> tuple[str, ...]:
     """By what runs are picked and compared."""
     used = [plan.choices["retriever"], plan.choices["augmentation"]] if plan.used_k else []
-    return (plan.choices["task"], plan.split, *used, f"k{plan.used_k}")
+    skip = [f"skip{plan.used_skip}"] if plan.used_skip else []
+    return (plan.choices["task"], plan.split, *used, f"k{plan.used_k}", *skip)
 
 
 def _result(
@@ -199,7 +200,8 @@ def _name(plan: Plan, k: str, what: Mapping[str, Any]) -> str:
     words = [names["task"], plan.split, plan.part, plan.mode.value]
     words += [names["retriever"]] if used or plan.mode is Mode.rank else ["none"]
     if plan.mode is not Mode.rank:
-        words += [k, *([names["augmentation"]] if used else []), names["model"]]
+        skip = [f"skip{plan.used_skip}"] if plan.used_skip else []
+        words += [k, *skip, *([names["augmentation"]] if used else []), names["model"]]
     words += [f"s{plan.settings['seed']}", identity(what)]
     return "-".join(words)
 
@@ -222,6 +224,7 @@ def what_it_is(plan: Plan, material: Material) -> dict[str, Any]:
     what["data"] = {name: part.fingerprint for name, part in material.parts.items()}
     if plan.mode is not Mode.rank:
         what |= {"k": plan.used_k, "max_length": plan.max_length}
+        what |= {"skip": plan.used_skip} if plan.used_skip else {}  # as before there was one
     if plan.mode in (Mode.finetune, Mode.zeroshot):
         what |= {"max_new_tokens": settings["max_new_tokens"]}
         what["precision"] = settings["trainer"].get("precision")
@@ -240,6 +243,7 @@ def _what_is_read(plan: Plan) -> dict[str, Any]:
         "retriever": plan.choices["retriever"] if used else "none",
         "augmentation": plan.choices["augmentation"] if used else "none",
         "k": plan.used_k,
+        "skip": plan.used_skip,
         "max_length": plan.max_length,
     }
 
@@ -248,6 +252,7 @@ def _mismatch(plan: Plan) -> list[str]:
     """How a fine-tuned checkpoint is asked otherwise than it was trained: allowed, but told."""
     name = plan.settings["model"].get("name") if plan.mode is not Mode.rank else None
     trained = record.training_settings(str(name))
+    trained = {"skip": 0, **trained} if trained else {}  # older checkpoints do not tell
     asked = _what_is_read(plan)
     changed = [key for key in asked if trained and trained.get(key) != asked[key]]
     if not changed:

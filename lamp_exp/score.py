@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,12 +48,14 @@ def score_files(
     }
 
 
-def refuse_other_ids(golds: Mapping[str, str], predictions: Mapping[str, str]) -> None:
-    """A partial join is no score."""
+def refuse_other_ids(
+    golds: Collection[str], predictions: Collection[str], lacks: str = "gold"
+) -> None:
+    """A partial join is no score. `lacks` says what predictions with other ids are without."""
     missing = [id for id in golds if id not in predictions]
     extra = [id for id in predictions if id not in golds]
     faults = [f"no prediction for {len(missing)} ids: {some(missing)}"] if missing else []
-    faults += [f"{len(extra)} predictions without a gold: {some(extra)}"] if extra else []
+    faults += [f"{len(extra)} predictions without a {lacks}: {some(extra)}"] if extra else []
     if faults:
         raise InputError("; ".join(faults))
     if not golds:

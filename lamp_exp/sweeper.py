@@ -30,8 +30,8 @@ from lamp_exp.sweep import Job, Watcher, one_line, wait_for_the_living
 from lamp_exp.types import InputError
 
 # Without a profile, and for mode=rank, these keys do not change what a run is.
-OF_ITEMS = {"retriever", "augmentation", "k", "k_values", "document_dates", "profile"}
-OF_PROMPTS = {"augmentation", "k", "k_values", "model", "trainer", "logger", "training",
+OF_ITEMS = {"retriever", "augmentation", "k", "k_values", "skip", "document_dates", "profile"}
+OF_PROMPTS = {"augmentation", "k", "k_values", "skip", "model", "trainer", "logger", "training",
               "max_length", "max_new_tokens", "predict_batch_size"}  # fmt: skip
 
 

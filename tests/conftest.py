@@ -110,6 +110,19 @@ def lamp_exp(
     return run
 
 
+@pytest.fixture
+def report(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Runs `python -m lamp_exp.report`: exit code, stdout, stderr."""
+    from lamp_exp.report.__main__ import main
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        code = main([str(word) for word in arguments])
+        told = capsys.readouterr()
+        return code, told.out, told.err
+
+    return run
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of real data, where it lies beside the checkout."""

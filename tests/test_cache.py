@@ -301,7 +301,7 @@ def test_cached_and_fresh_rankings_are_identical(name, encoder):  # noqa: F811
         assert (told, again) == ({"read": 0, "made": 1}, {"read": 1, "made": 0})
     assert counted.counts == recounted.counts
     assert counted.counts["questions"] == 6
-    assert counted.profile_sizes == recounted.profile_sizes
+    assert counted.profiles == recounted.profiles
 
 
 CHANGES = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lamp_exp.files import write_whole
@@ -37,18 +37,42 @@ def add_format(parser: argparse.ArgumentParser) -> None:
 
 
 def chosen(options: argparse.Namespace) -> list[Record]:
-    """The runs that are meant; what is left out is told on stderr. InputError if there are none."""
+    """The scored runs that are meant; what is left out is told on stderr. InputError for none."""
+    return _chosen(options, "metrics", lambda record: bool(record.metrics))
+
+
+def answered(options: argparse.Namespace) -> list[Record]:
+    """The same of the runs that hold predictions, whether golds are known or not."""
+    return _chosen(options, "predictions", lambda record: record.has_predictions)
+
+
+def _chosen(
+    options: argparse.Namespace, needed: str, has: Callable[[Record], bool]
+) -> list[Record]:
     found = find(options.runs, options.stale)
     tell_left_out(found)
-    scored = [record for record in found.records if record.metrics]
-    silent = len(found.records) - len(scored)
+    usable = [record for record in found.records if has(record)]
+    silent = len(found.records) - len(usable)
     if silent:
-        print(f"{silent} runs without metrics are left out", file=sys.stderr)
-    records = select(scored, options.where)
+        print(f"{silent} runs without {needed} are left out", file=sys.stderr)
+    records = select(usable, options.where)
     if not records:
         wanted = " ".join(options.where)
-        raise InputError(f"no run with metrics is left{f' of {wanted}' if wanted else ''}")
+        raise InputError(f"no run with {needed} is left{f' of {wanted}' if wanted else ''}")
     return records
+
+
+def single(place: Path, runs: Path = Path("outputs")) -> Record:
+    """One finished run, stale or not: its folder, or its name below `runs`."""
+    folder = place if place.is_dir() or len(place.parts) > 1 else runs / place
+    if not folder.expanduser().is_dir():
+        raise InputError(f"{place} is no run: give its folder, such as outputs/NAME")
+    found = find([folder], stale=True)
+    if len(found.records) + len(found.left_out) > 1:
+        raise InputError(f"{place} holds several runs: give one, such as {place}/NAME")
+    for _, reason in found.left_out:
+        raise InputError(f"{place} cannot be used: {reason}")
+    return found.records[0]
 
 
 def tell_left_out(found: Found) -> None:

@@ -13,9 +13,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lamp_exp.record import RESULT, STATUS, RunFolder
+from lamp_exp.record import IMPORTED, RESULT, STATUS, RunFolder
 from lamp_exp.types import InputError
 
+PREDICTIONS = "predictions.json"
 WITHOUT_PROFILE = {"retriever", "augmentation", "profile", "document_dates", "skip"}
 
 
@@ -51,10 +52,20 @@ class Record:
         """How many were answered."""
         return int(self.result["counts"]["questions"])
 
+    @property
+    def imported(self) -> bool:
+        """Whether its predictions were made elsewhere: nothing is known of k and retriever."""
+        return bool(self.result["mode"] == IMPORTED)
+
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """All that changes its numbers, but for the seed; tuned runs have a k of their own."""
+        """All that changes its numbers, but for the seed; tuned runs have a k of their own.
+
+        Imported predictions of one system are its seeds, too, though each has other content.
+        """
         what = _without_seed(self.result["identity"])
+        if self.imported:
+            what = {key: value for key, value in what.items() if key != "predictions"}
         if "tuned" in self.result:
             what["k"] = {"tune": [point["k"] for point in self.result["tuned"]["curve"]]}
         return what
@@ -80,7 +91,9 @@ class Record:
 
     @cached_property
     def twin(self) -> str | None:
-        """The configuration of the same run without a profile; None if it is without one."""
+        """The configuration of the same run without a profile; None if it is without one, or may
+        be.
+        """
         if self.result["k"] == 0 or "k" not in self.identity:
             return None
         what = {key: v for key, v in self.identity.items() if key not in WITHOUT_PROFILE}
@@ -90,6 +103,11 @@ class Record:
     def ground(self) -> tuple[str, str]:
         """What must be equal for examples to be paired: the task, and the data asked about."""
         return self.task, str(self.result["data"]["asked"]["fingerprint"])
+
+    @property
+    def has_predictions(self) -> bool:
+        """Whether it answered its questions, and not only ranked or made prompts."""
+        return (self.folder / PREDICTIONS).is_file()
 
     def direction(self, metric: str) -> bool:
         """Whether higher is better."""

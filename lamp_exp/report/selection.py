@@ -14,6 +14,7 @@ from lamp_exp.report.records import Record
 from lamp_exp.types import InputError
 
 Facet = Callable[[Record], Any]
+UNKNOWN = "unknown"  # what imported predictions do not tell
 
 
 def _choice(group: str) -> Facet:
@@ -22,10 +23,18 @@ def _choice(group: str) -> Facet:
 
 def _used(group: str) -> Facet:
     """A choice that says nothing where no item is shown."""
-    return lambda record: record.result["choices"].get(group) if record.result["k"] else "none"
+
+    def used(record: Record) -> Any:
+        if record.imported:
+            return UNKNOWN
+        return record.result["choices"].get(group) if record.result["k"] else "none"
+
+    return used
 
 
 def _k(record: Record) -> Any:
+    if record.imported:
+        return UNKNOWN
     return "tune" if "tuned" in record.result else record.result["k"]
 
 
@@ -57,12 +66,17 @@ FACETS: dict[str, Facet] = {
 
 
 def facet(record: Record, key: str) -> Any:
-    """A property of a run: one of FACETS, or any option by its dotted name (`training.lr`)."""
+    """A property of a run: one of FACETS, or any option by its dotted name (`training.lr`).
+
+    Options of imported predictions are unknown.
+    """
     if key in FACETS:
         return FACETS[key](record)
     value: Any = record.result["settings"]
     for part in key.split("."):
         if not isinstance(value, Mapping) or part not in value:
+            if record.imported:
+                return UNKNOWN
             known = [*FACETS, *record.result["settings"]]
             near = difflib.get_close_matches(key, known, n=1)
             hint = f": did you mean {near[0]}?" if near else f": choose of {', '.join(FACETS)}"

@@ -84,7 +84,7 @@ def _intervals(entries: Iterable[Entry], level: float) -> list[str]:
 
 def _tests(entries: Sequence[Entry], alpha: float) -> str:
     used = {e.comparison.tests[0].name for e in entries if e.comparison and e.comparison.tests}
-    alone = sum(e.comparison is None and e.group.first.result["k"] > 0 for e in entries)
+    alone = sum(e.comparison is None and bool(e.group.first.twin) for e in entries)
     untested = f"; {alone} without that run: not tested" if alone else ""
     return (
         f"*: differs from the same run without a profile, p < {alpha:g} after Holm over the table "
