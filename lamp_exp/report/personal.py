@@ -76,9 +76,8 @@ def gain_of(group: Group, groups: Mapping[str, Group], thorough: bool = False) -
 def per_user(before: Sample, after: Sample) -> NDArray[np.float64]:
     """Each user's mean difference of the examples' scores."""
     differences = after.terms[:, 0] - before.terms[:, 0]
-    counts = np.bincount(after.users)
-    sums: NDArray[np.float64] = np.bincount(after.users, weights=differences)
-    return sums / counts
+    sums = np.bincount(after.users, weights=differences)
+    return np.asarray(sums / np.bincount(after.users), dtype=np.float64)
 
 
 def personal_tables(records: Sequence[Record]) -> list[Table]:

@@ -7,7 +7,7 @@ the leaderboard itself, `second-hand` in another text. A field that is empty is 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -56,11 +56,11 @@ class Published:
 def all_published() -> tuple[Published, ...]:
     """In the order of the file."""
     with (Path(__file__).parent / "published.csv").open(encoding="utf-8", newline="") as file:
-        return tuple(Published(**{**row, "value": float(row["value"])}) for row in _rows(file))
+        return tuple(map(_read, csv.DictReader(file)))
 
 
-def _rows(file: Iterable[str]) -> Iterator[dict[str, str]]:
-    yield from csv.DictReader(file)
+def _read(row: dict[str, str]) -> Published:
+    return Published(value=float(row.pop("value")), **row)
 
 
 def beside(record: Record, metric: str) -> Published | None:
