@@ -38,7 +38,11 @@ def add_format(parser: argparse.ArgumentParser) -> None:
 
 def chosen(options: argparse.Namespace) -> list[Record]:
     """The runs that are meant; what is left out is told on stderr. InputError if there are none."""
-    found = find(options.runs, options.stale)
+    return chosen_of(find(options.runs, options.stale), options)
+
+
+def chosen_of(found: Found, options: argparse.Namespace) -> list[Record]:
+    """The same of what has been found already."""
     tell_left_out(found)
     scored = [record for record in found.records if record.metrics]
     silent = len(found.records) - len(scored)
@@ -52,14 +56,21 @@ def chosen(options: argparse.Namespace) -> list[Record]:
 
 
 def tell_left_out(found: Found) -> None:
+    """On stderr."""
+    for line in left_out(found):
+        print(line, file=sys.stderr)
+
+
+def left_out(found: Found) -> list[str]:
     """For each reason the number of runs, and some of them."""
     reasons: dict[str, list[str]] = {}
     for path, reason in found.left_out:
         reasons.setdefault(reason, []).append(path.name)
+    lines = []
     for reason, names in reasons.items():
         more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-        told = f"left out, {reason}: {', '.join(names[:LISTED])}{more}"
-        print(told, file=sys.stderr)
+        lines.append(f"left out, {reason}: {', '.join(names[:LISTED])}{more}")
+    return lines
 
 
 def write(tables: Sequence[Table], options: argparse.Namespace) -> None:
