@@ -10,10 +10,10 @@ from typing import Any
 from lamp_exp.record import RunFolder
 from lamp_exp.types import Hit, Prediction, Prompt, Scores
 
-WORDS = (
-    "river market broker witness honest plain secret evening harbour engine garden verdict "
-    "council winter signal bridge lawyer recipe profit museum"
-).split()
+WORDS = [
+    "river", "market", "broker", "witness", "honest", "plain", "secret", "evening", "harbour",
+    "engine", "garden", "verdict", "council", "winter", "signal", "bridge", "lawyer", "recipe",
+]  # fmt: skip
 MAIN = {
     "lamp1": ("accuracy", "max"), "lamp2": ("accuracy", "max"), "lamp3": ("mae", "min"),
 }  # fmt: skip

@@ -137,31 +137,39 @@ def steps(row: Sequence[float | None], higher: bool) -> list[int | None]:
     return [None if s is None else min(int(s * STEPS), STEPS - 1) for s in good]
 
 
-def gain_distribution(gains: Sequence[float], metric: str, bins: int = 21) -> Draw:
-    """For how many users the profile changes the metric by how much; positive is better."""
-    import numpy as np
+def gain_distribution(gains: Sequence[float], metric: str, bins: int = 10) -> Draw:
+    """For how many users the profile changes the metric by how much; positive is better.
 
+    So many `bins` on either side; those who gain and lose nothing have a thin bar of their own.
+    """
     reach = max((abs(gain) for gain in gains), default=0.0) or 1.0
-    edges = np.linspace(-reach, reach, bins + 1)
-    counts, _ = np.histogram(gains, edges)
-    middle = bins // 2
+    width = reach / bins
+    helped = _histogram([gain for gain in gains if gain > 0], reach, bins)
+    hurt = _histogram([-gain for gain in gains if gain < 0], reach, bins)
+    unchanged = sum(gain == 0 for gain in gains)
 
     def draw(colours: Colours) -> Drawing:
         drawing, axes = _axes(colours, 2.6)
-        kinds = ["bad" if n < middle else "good" if n > middle else "muted" for n in range(bins)]
-        hatches = ["///" if kind == "bad" else "" for kind in kinds]
-        bars = axes.bar(
-            (edges[:-1] + edges[1:]) / 2, counts, width=(edges[1] - edges[0]) * 0.9,
-            color=[colours[kind] for kind in kinds], edgecolor=colours["ground"], linewidth=0.3,
-        )  # fmt: skip
-        for bar, hatch in zip(bars, hatches, strict=True):
-            bar.set_hatch(hatch)
-        axes.axvline(0, color=colours["text"], linewidth=1)
+        edge = {"edgecolor": colours["ground"], "linewidth": 0.3}
+        middles = [(n + 0.5) * width for n in range(bins)]
+        axes.bar(middles, helped, width * 0.9, color=colours["good"], **edge)
+        left = [-middle for middle in middles]
+        axes.bar(left, hurt, width * 0.9, color=colours["bad"], hatch="///", **edge)
+        axes.axvline(0, color=colours["text"], linewidth=0.8)
+        axes.bar([0], [unchanged], width * 0.35, color=colours["muted"], **edge, zorder=3)
         axes.set(xlabel=f"gain of {metric} (better to the right)", ylabel="users")
         axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
         return drawing
 
     return draw
+
+
+def _histogram(sizes: Sequence[float], reach: float, bins: int) -> list[int]:
+    """How many of `sizes`, of (0, reach], are in each of so many equal bins."""
+    counts = [0] * bins
+    for size in sizes:
+        counts[min(int(size / reach * bins), bins - 1)] += 1
+    return counts
 
 
 def cold_start(bins: Sequence[Bin], metric: str, higher: bool, by: str) -> Draw:

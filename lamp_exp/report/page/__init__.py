@@ -105,7 +105,7 @@ def _plot(plot: Plot, name: str) -> str:
     broad = " broad" if plot.broad else ""
     return (
         f'<figure class="plot{broad}"><figcaption>{html.escape(plot.title)}</figcaption>'
-        f"{inline(plot.draw, name, plot.title, plot.description)}"
+        f'<div class="drawing">{inline(plot.draw, name, plot.title, plot.description)}</div>'
         f'<p class="told">{html.escape(plot.description)}</p>'
         f"<details><summary>The numbers</summary>{as_html([plot.numbers])}</details></figure>"
     )

@@ -21,13 +21,14 @@ MEGABYTE = 1_000_000
 class Limits:
     """What the browser holds; whatever is left out is told on the page.
 
-    `examples` of each run, the first ones; `characters` of each question's prompt; whole runs
-    until `megabytes` are full; `conditions` choose runs as `--where` does.
+    `examples` of each run, the first ones; `characters` of each question's prompt; the best run
+    of every task, and more whole runs until `megabytes` are full; `conditions` choose runs as
+    `--where` does.
     """
 
     examples: int = 2500
-    characters: int = 2000
-    megabytes: float = 40.0
+    characters: int = 1500
+    megabytes: float = 60.0
     conditions: tuple[str, ...] = ()
 
 
@@ -43,26 +44,71 @@ class Embedded:
 
 def embed(records: Sequence[Record], limits: Limits) -> Embedded:
     """The best runs of every task first, then their second best, until the limits are reached."""
-    everything = grouped(records)
-    wanted = in_turn(select(records, limits.conditions))
-    if not wanted:
+    rounds = in_turn(select(records, limits.conditions))
+    if not rounds:
         raise InputError(f"no run is left to browse of {' '.join(limits.conditions)}")
+    wanted = [record for one in rounds for record in one]
+    asked = Asked(records)
+    groups = grouped(records)
     scripts: list[str] = []
     runs: list[Mapping[str, Any]] = []
     size = 0
-    for record in wanted:
-        about, columns = _run(record, everything, limits)
-        script = script_of(f"examples-{len(runs)}", columns)
-        bytes = len(script.encode())
-        if runs and size + bytes > limits.megabytes * MEGABYTE:
+    for place, record in enumerate(wanted):
+        made = _embedded(record, place, groups, asked, limits)
+        bytes = sum(len(script.encode()) for script in made.scripts)
+        if place >= len(rounds[0]) and size + bytes > limits.megabytes * MEGABYTE:
             break
         size += bytes
-        scripts.append(script)
-        runs.append(about)
+        scripts += made.scripts
+        runs.append(made.about)
     words = _words(len(runs), len(wanted), len(records), limits, size)
-    return Embedded(
-        "\n".join([script_of("example-runs", runs), *scripts]), tuple(runs), words, size
-    )
+    elements = [script_of("example-runs", runs), *scripts]
+    return Embedded("\n".join(elements), tuple(runs), words, size)
+
+
+@dataclass(frozen=True, slots=True)
+class One:
+    """A run's elements (its questions only if they are not there yet), and what it is."""
+
+    about: Mapping[str, Any]
+    scripts: list[str]
+
+
+class Asked:
+    """Questions that runs share are embedded once; a run without a profile knows their texts."""
+
+    def __init__(self, records: Sequence[Record]) -> None:
+        self.bare: dict[tuple[str, str], Record] = {}
+        for record in records:
+            if record.result["k"] == 0 and _has_prompts(record):
+                self.bare.setdefault(record.ground, record)
+        self.numbers: dict[tuple[str, ...], int] = {}
+
+    def number(self, record: Record, ids: Sequence[str]) -> tuple[int, bool]:
+        """Which questions these are, and whether they are new."""
+        key = (*record.ground, *ids)
+        new = key not in self.numbers
+        return self.numbers.setdefault(key, len(self.numbers)), new
+
+    def inputs(self, record: Record, ids: Sequence[str]) -> list[str | None]:
+        """The bare questions, which a run without a profile was given; None if there is none."""
+        bare = self.bare.get(record.ground)
+        passages = _prompts(bare, ids) if bare else [[] for _ in ids]
+        return [row[0] if row else None for row in passages]
+
+
+def _embedded(
+    record: Record, place: int, groups: Mapping[str, Group], asked: Asked, limits: Limits
+) -> One:
+    ids = record.column("id")[: limits.examples]
+    twin = _twin(record, groups)
+    number, new = asked.number(record, ids)
+    inputs = asked.inputs(record, ids)
+    answers = _answers_of(record, twin, ids, inputs, limits.characters)
+    scripts = [script_of(f"examples-{place}", answers)]
+    if new:
+        scripts.append(script_of(f"questions-{number}", _questions(record, ids, inputs)))
+    return One({**_about(record, twin, len(ids)), "questions": number}, scripts)
 
 
 def script_of(name: str, content: Any) -> str:
@@ -73,11 +119,10 @@ def script_of(name: str, content: Any) -> str:
     return f'<script type="application/json" id="{name}">{text}</script>'
 
 
-def in_turn(records: Sequence[Record]) -> list[Record]:
+def in_turn(records: Sequence[Record]) -> list[list[Record]]:
     """The best of each task and ground, then each second best, …; a group's first seed only."""
     queues = [_ranked(ground) for ground in _grounds(records)]
-    turns = zip_longest(*queues)
-    return [group.first for turn in turns for group in turn if group is not None]
+    return [[g.first for g in turn if g is not None] for turn in zip_longest(*queues)]
 
 
 def _grounds(records: Sequence[Record]) -> list[Ground]:
@@ -85,7 +130,7 @@ def _grounds(records: Sequence[Record]) -> list[Ground]:
     try:
         return grounds(records)
     except InputError:
-        return [Ground("", (group,), None) for group in grouped(records).values()]
+        return [Ground("", "", (group,), None) for group in grouped(records).values()]
 
 
 def _ranked(ground: Ground) -> list[Group]:
@@ -93,30 +138,20 @@ def _ranked(ground: Ground) -> list[Group]:
     return sorted(ground.groups, key=lambda group: sign * group.mean(ground.metric))
 
 
-def _run(
-    record: Record, groups: Mapping[str, Group], limits: Limits
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    twin = _twin(record, groups)
-    n = min(limits.examples, record.questions)
+def _about(record: Record, twin: Record | None, n: int) -> dict[str, Any]:
     facts = [record.result[key] for key in ("split", "part", "mode")]
     metric = str(record.result["monitor"][0])
-    about = {
+    value = record.metrics.get(metric)
+    part = "" if n == record.questions else f" The first {n} of {record.questions} questions."
+    against = f"Without profile: {twin.name}." if twin else "No twin without a profile is here."
+    return {
         "task": record.task,
         "ground": " ".join([record.task, *map(str, facts)]),
-        "label": f"{record.name} ({metric} {record.metrics[metric]:.3f})",
+        "label": record.name if value is None else f"{record.name} ({metric} {value:.3f})",
         "metric": metric,
         "higher": record.direction(metric),
-        "about": _about(record, twin, n),
+        "about": f"{record.name}.{part} {against}",
     }
-    return about, _columns(record, twin, n, limits.characters)
-
-
-def _about(record: Record, twin: Record | None, n: int) -> str:
-    part = "" if n == record.questions else f" The first {n} of {record.questions} questions."
-    against = (
-        f"Without profile: {twin.name}." if twin else "Its twin without a profile is not here."
-    )
-    return f"{record.name}.{part} {against}"
 
 
 def _twin(record: Record, groups: Mapping[str, Group]) -> Record | None:
@@ -128,22 +163,32 @@ def _twin(record: Record, groups: Mapping[str, Group]) -> Record | None:
     return same[0] if same else group.first
 
 
-def _columns(record: Record, twin: Record | None, n: int, characters: int) -> dict[str, Any]:
-    ids = record.column("id")[:n]
-    prompts = _prompts(record, ids)
-    inputs = _inputs(twin, ids) if twin else None
-    folded = [_folded(p, i) for p, i in zip(prompts, inputs or [None] * n, strict=True)]
-    kept = [_kept(passages, characters) for passages in folded]
+def _questions(record: Record, ids: Sequence[str], inputs: Sequence[str | None]) -> dict[str, Any]:
+    n = len(ids)
     return {
         "id": ids,
         "user": record.column("user")[:n],
         "target": record.column("target")[:n],
-        "prediction": record.column("prediction")[:n],
         "size": record.column("profile_size")[:n],
+        "input": inputs,
+    }
+
+
+def _answers_of(
+    record: Record,
+    twin: Record | None,
+    ids: Sequence[str],
+    inputs: Sequence[str | None],
+    characters: int,
+) -> dict[str, Any]:
+    n = len(ids)
+    folded = map(_folded, _prompts(record, ids), inputs)
+    kept = [_kept(passages, characters) for passages in folded]
+    return {
+        "prediction": record.column("prediction")[:n],
         "items": record.column("items")[:n],
         "itemScores": [list(map(_short, row)) for row in record.column("item_scores")[:n]],
         "scores": {name: values[:n] for name, values in _scores(record)},
-        "input": inputs,
         "passages": [passages for passages, _ in kept],
         "cut": [cut for _, cut in kept],
         "twin": _answers(twin, ids) if twin else None,
@@ -172,14 +217,14 @@ def _answers(twin: Record, ids: Sequence[str]) -> dict[str, Any]:
     return {"prediction": at(twin.column("prediction")), "scores": scores}
 
 
+def _has_prompts(record: Record) -> bool:
+    return (record.folder / "prompts.jsonl").is_file()
+
+
 def _prompts(record: Record, ids: Sequence[str]) -> list[list[str]]:
-    known = record.prompts() if (record.folder / "prompts.jsonl").is_file() else {}
+    """Nothing where they were not recorded."""
+    known = record.prompts() if _has_prompts(record) else {}
     return [known.get(id, []) for id in ids]
-
-
-def _inputs(twin: Record, ids: Sequence[str]) -> list[str | None]:
-    """The bare questions: what a run without a profile is given."""
-    return [passages[0] if passages else None for passages in _prompts(twin, ids)]
 
 
 def _folded(passages: Sequence[str], input: str | None) -> list[str | list[str]]:

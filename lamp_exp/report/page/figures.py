@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import mean
 
 from lamp_exp.report import plots
@@ -32,6 +32,7 @@ class Ground:
     """Runs that may stand in one plot: those of a task that read items, and the one without."""
 
     words: str
+    shared: str  # what is so of all grounds that were made with it
     groups: tuple[Group, ...]
     without: Group | None
 
@@ -68,12 +69,17 @@ def grounds(records: Sequence[Record], *inside: str) -> list[Ground]:
             found.setdefault(place, []).append(group)
     if not found:
         raise InputError("no run that reads profiles is among these")
-    return [
-        Ground(
-            _words(dict(zip(keys, place, strict=True))), tuple(groups), _without(groups, all_groups)
-        )
-        for place, groups in sorted(found.items(), key=lambda one: list(map(order, one[0])))
-    ]
+    places = sorted(found, key=lambda place: list(map(order, place)))
+    columns = zip(keys, zip(*places, strict=True), strict=True)
+    common = {key for key, values in columns if key != "task" and len(set(values)) == 1}
+    made = []
+    for place in places:
+        facets = dict(zip(keys, place, strict=True))
+        own = _words({key: value for key, value in facets.items() if key not in common})
+        shared = _words({key: value for key, value in facets.items() if key in common})
+        without = _without(found[place], all_groups)
+        made.append(Ground(own, shared, tuple(found[place]), without))
+    return made
 
 
 def _without(groups: Sequence[Group], others: Mapping[str, Group]) -> Group | None:
@@ -120,8 +126,10 @@ def k_curves(records: Sequence[Record]) -> Content:
     if not made:
         raise InputError("no runs differ in k alone")
     words = (f"{alone} more have one value of k only: no curve.",) if alone else ()
-    return Content(("Bars: ± one standard deviation over seeds, where there are several.", *words),
-                   tuple(made))  # fmt: skip
+    told = (
+        f"Of {ground.shared}. Bars: ± one standard deviation over seeds, if there are several."
+    )
+    return Content((told, *words), tuple(made))
 
 
 def _curves(ground: Ground, styles: Mapping[str, int]) -> list[Series]:
@@ -177,8 +185,9 @@ def heat_maps(records: Sequence[Record]) -> Content:
     """Tasks by retrievers: the best number that each retriever leads to."""
     found: dict[str, list[Ground]] = {}
     for ground in grounds(records):
-        found.setdefault(ground.words.removeprefix(f"{ground.task}, "), []).append(ground)
-    made = [_heat_plot(words, members) for words, members in found.items()]
+        rest = ground.words.removeprefix(ground.task).removeprefix(", ")
+        found.setdefault(rest, []).append(ground)
+    made = [_heat_plot(words or members[0].shared, members) for words, members in found.items()]
     told = (
         "Each number is the best over k and augmentations, so it flatters a little; which one it "
         "is stands in the numbers below each map. Colours compare within a task only."
@@ -197,15 +206,13 @@ def _heat_plot(words: str, members: Sequence[Ground]) -> Plot:
     ]
     table = Table(words, ("task",), tuple(columns), tuple(map(_heat_row, members, chosen)))
     draw = plots.heat_map(rows, columns, values, [ground.higher for ground in members])
-    description = (
-        "Darker in light mode, lighter in dark mode: better for this task; bold: the best."
-    )
+    description = "The farther a colour is from the page's own, the better for that task."
     return Plot(draw, words, description, table, broad=True)
 
 
 def _best_of(ground: Ground, retriever: str) -> Group | None:
     own = tuple(group for group in ground.groups if _system(group)[0] == retriever)
-    return Ground(ground.words, own, None).best if own else None
+    return replace(ground, groups=own).best if own else None
 
 
 def _heat_row(ground: Ground, row: Sequence[Group | None]) -> Row:
@@ -229,8 +236,8 @@ def gains(records: Sequence[Record]) -> Content:
     if not made:
         raise InputError("no run with scores of its examples has its twin without a profile here")
     words = (f"{alone} more have no twin without a profile, or no scores.",) if alone else ()
-    return Content(("The best run of each, against the same run without a profile.", *words),
-                   tuple(made))  # fmt: skip
+    told = f"Of {ground.shared}: the best run of each, against the same run without a profile."
+    return Content((told, *words), tuple(made))
 
 
 def user_gains(group: Group, without: Group | None, metric: str) -> list[float]:
@@ -260,8 +267,8 @@ def _gain_plot(ground: Ground, per_user: Sequence[float]) -> Plot:
     helped, hurt = sum(gain > 0 for gain in per_user), sum(gain < 0 for gain in per_user)
     n = len(per_user)
     told = (
-        f"{' '.join(_system(ground.best))} k={ground.best.facet('k')}: {helped} of {n} users helped, "
-        f"{n - helped - hurt} unchanged, {hurt} hurt; mean {mean(per_user):+.3f}."
+        f"{' '.join(_system(ground.best))} k={ground.best.facet('k')}: {helped} of {n} users "
+        f"helped, {n - helped - hurt} unchanged, {hurt} hurt; mean {mean(per_user):+.3f}."
     )
     rows = plain([["helped", helped], ["unchanged", n - helped - hurt], ["hurt", hurt]])
     table = Table(f"{ground.words}: gain of {ground.metric}", ("users",), ("number",), rows)
@@ -271,15 +278,18 @@ def _gain_plot(ground: Ground, per_user: Sequence[float]) -> Plot:
 def costs(records: Sequence[Record]) -> Content:
     """The main metric against the tokens that a question takes."""
     styles = _styles(grouped(records).values())
-    made = [_cost_plot(ground, styles) for ground in grounds(records)]
-    return Content(("Tokens read and written, per question; seconds are in the table of runs.",),
-                   tuple(made))  # fmt: skip
+    compared = grounds(records)
+    made = [_cost_plot(ground, styles) for ground in compared]
+    told = f"Of {compared[0].shared}. Tokens read and written; seconds are in the table of runs."
+    return Content((told,), tuple(made))
 
 
 def tokens_per_question(group: Group) -> float:
     """Read and written, over seeds."""
     counts = [record.result["counts"] for record in group.records]
-    return mean((c["prompt_tokens"] + c["output_tokens"]) / max(c["questions"], 1) for c in counts)
+    return mean(
+        float(c["prompt_tokens"] + c["output_tokens"]) / max(c["questions"], 1) for c in counts
+    )
 
 
 def _cost_plot(ground: Ground, styles: Mapping[str, int]) -> Plot:

@@ -122,13 +122,18 @@ function enhance(table) {
   const filter = all.length > 8 ? filterable(table, all, title) : null;
   sortable(table, all);
   if (filter) scroll.before(filter);
-  const reachable = () => {
-    const wide = scroll.scrollWidth > scroll.clientWidth || scroll.scrollHeight > scroll.clientHeight;
-    if (wide) Object.entries({ tabindex: "0", role: "region", "aria-label": title })
-      .forEach(([name, value]) => scroll.setAttribute(name, value));
-    else ["tabindex", "role", "aria-label"].forEach((name) => scroll.removeAttribute(name));
+  reachable(scroll, title);
+}
+
+/** What is larger than its box can be scrolled by keyboard, and has a name. */
+function reachable(box, title) {
+  const look = () => {
+    const large = box.scrollWidth > box.clientWidth || box.scrollHeight > box.clientHeight;
+    if (large) Object.entries({ tabindex: "0", role: "region", "aria-label": title })
+      .forEach(([name, value]) => box.setAttribute(name, value));
+    else ["tabindex", "role", "aria-label"].forEach((name) => box.removeAttribute(name));
   };
-  new ResizeObserver(reachable).observe(scroll);
+  new ResizeObserver(look).observe(box);
 }
 
 /* ---- examples ---- */
@@ -331,8 +336,10 @@ class Browser {
   choose() {
     const place = Number(this.on("run").value);
     if (!this.opened.has(place)) {
-      const embedded = data(document.getElementById(`examples-${place}`));
-      this.opened.set(place, new Examples(this.runs[place], embedded));
+      const about = this.runs[place];
+      const questions = data(document.getElementById(`questions-${about.questions}`));
+      const answers = data(document.getElementById(`examples-${place}`));
+      this.opened.set(place, new Examples(about, { ...questions, ...answers }));
     }
     this.run = this.opened.get(place);
     this.root.querySelector(".about").textContent = this.run.about;
@@ -398,6 +405,8 @@ class Browser {
 }
 
 document.querySelectorAll("main table").forEach(enhance);
+document.querySelectorAll(".drawing").forEach((box) =>
+  reachable(box, box.querySelector("title").textContent));
 const browser = document.querySelector(".browser");
 if (browser) {
   browser.hidden = false;
