@@ -72,9 +72,8 @@ def _words(records: Sequence[Record], left_out: Sequence[str]) -> str:
     warnings = "".join(
         f'<p class="warning">{html.escape(line)}</p>' for line in data_words(records)
     )
-    told = [
-        f"{len(records)} finished runs of {tasks}; the newest begun {newest or 'at no known time'}."
-    ]
+    begun = f"; the newest begun {newest[:16].replace('T', ' ')} UTC" if newest else ""
+    told = [f"{len(records)} finished runs of {tasks}{begun}."]
     return warnings + "".join(f"<p>{html.escape(line)}</p>" for line in (*told, *left_out))
 
 

@@ -126,9 +126,7 @@ def k_curves(records: Sequence[Record]) -> Content:
     if not made:
         raise InputError("no runs differ in k alone")
     words = (f"{alone} more have one value of k only: no curve.",) if alone else ()
-    told = (
-        f"Of {ground.shared}. Bars: ± one standard deviation over seeds, if there are several."
-    )
+    told = f"All: {ground.shared}. Bars: ± one standard deviation over seeds, if there are several."
     return Content((told, *words), tuple(made))
 
 
@@ -236,7 +234,7 @@ def gains(records: Sequence[Record]) -> Content:
     if not made:
         raise InputError("no run with scores of its examples has its twin without a profile here")
     words = (f"{alone} more have no twin without a profile, or no scores.",) if alone else ()
-    told = f"Of {ground.shared}: the best run of each, against the same run without a profile."
+    told = f"All: {ground.shared}. The best run of each, against the same run without a profile."
     return Content((told, *words), tuple(made))
 
 
@@ -280,15 +278,15 @@ def costs(records: Sequence[Record]) -> Content:
     styles = _styles(grouped(records).values())
     compared = grounds(records)
     made = [_cost_plot(ground, styles) for ground in compared]
-    told = f"Of {compared[0].shared}. Tokens read and written; seconds are in the table of runs."
+    told = f"All: {compared[0].shared}. Tokens read and written; seconds are in the table of runs."
     return Content((told,), tuple(made))
 
 
 def tokens_per_question(group: Group) -> float:
     """Read and written, over seeds."""
     counts = [record.result["counts"] for record in group.records]
-    return mean(
-        float(c["prompt_tokens"] + c["output_tokens"]) / max(c["questions"], 1) for c in counts
+    return float(
+        mean((c["prompt_tokens"] + c["output_tokens"]) / max(c["questions"], 1) for c in counts)
     )
 
 

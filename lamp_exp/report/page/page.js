@@ -63,6 +63,7 @@ function sortable(table, all) {
   heads.forEach((head, column) => {
     const name = head.textContent;
     const button = make("button", { type: "button", className: "sort" }, name);
+    head.dataset.name = name;
     head.replaceChildren(button);
     head.setAttribute("aria-sort", "none");
     button.addEventListener("click", () => {
