@@ -103,18 +103,22 @@ def as_html(tables: Sequence[Table]) -> str:
 
 
 def _html(table: Table) -> str:
-    lines = ["<figure>", f"<figcaption>{html.escape(table.title)}</figcaption>", "<table>"]
+    title = html.escape(table.title)
+    lines = [f"<figure><figcaption>{title}</figcaption>", '<div class="scroll">']
+    lines.append(f'<table aria-label="{title}">')
     heads = [f'<th scope="col">{html.escape(name)}</th>' for name in table.heads]
     heads += [f'<th scope="col" class="number">{html.escape(c)}</th>' for c in table.columns]
     lines += ["<thead><tr>", *heads, "</tr></thead>", "<tbody>"]
     lines += [_html_row(row) for row in table.rows]
-    lines += ["</tbody>", "</table>"]
+    lines += ["</tbody>", "</table></div>"]
     lines += [f"<p>{html.escape(line)}</p>" for line in table.footers]
     return "\n".join([*lines, "</figure>"])
 
 
 def _html_row(row: Row) -> str:
-    heads = "".join(f'<th scope="row">{html.escape(name)}</th>' for name in row.words)
+    heads = "".join(
+        f'<th scope="row">{html.escape(name)}</th>' if name else "<td></td>" for name in row.words
+    )
     return f'<tr class="{row.kind}">{heads}{"".join(map(_html_cell, row.cells))}</tr>'
 
 

@@ -38,18 +38,23 @@ def add_format(parser: argparse.ArgumentParser) -> None:
 
 def chosen(options: argparse.Namespace) -> list[Record]:
     """The scored runs that are meant; what is left out is told on stderr. InputError for none."""
-    return _chosen(options, "metrics", lambda record: bool(record.metrics))
+    return scored_of(find(options.runs, options.stale), options)
+
+
+def scored_of(found: Found, options: argparse.Namespace) -> list[Record]:
+    """The same of what has been found already."""
+    return _chosen(found, options, "metrics", lambda record: bool(record.metrics))
 
 
 def answered(options: argparse.Namespace) -> list[Record]:
     """The same of the runs that hold predictions, whether golds are known or not."""
-    return _chosen(options, "predictions", lambda record: record.has_predictions)
+    found = find(options.runs, options.stale)
+    return _chosen(found, options, "predictions", lambda record: record.has_predictions)
 
 
 def _chosen(
-    options: argparse.Namespace, needed: str, has: Callable[[Record], bool]
+    found: Found, options: argparse.Namespace, needed: str, has: Callable[[Record], bool]
 ) -> list[Record]:
-    found = find(options.runs, options.stale)
     tell_left_out(found)
     usable = [record for record in found.records if has(record)]
     silent = len(found.records) - len(usable)
@@ -76,14 +81,21 @@ def single(place: Path, runs: Path = Path("outputs")) -> Record:
 
 
 def tell_left_out(found: Found) -> None:
+    """On stderr."""
+    for line in left_out(found):
+        print(line, file=sys.stderr)
+
+
+def left_out(found: Found) -> list[str]:
     """For each reason the number of runs, and some of them."""
     reasons: dict[str, list[str]] = {}
     for path, reason in found.left_out:
         reasons.setdefault(reason, []).append(path.name)
+    lines = []
     for reason, names in reasons.items():
         more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-        told = f"left out, {reason}: {', '.join(names[:LISTED])}{more}"
-        print(told, file=sys.stderr)
+        lines.append(f"left out, {reason}: {', '.join(names[:LISTED])}{more}")
+    return lines
 
 
 def write(tables: Sequence[Table], options: argparse.Namespace) -> None:

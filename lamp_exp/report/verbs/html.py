@@ -1,0 +1,50 @@
+"""One page of everything, in one file."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from lamp_exp.report.options import add_runs, scored_of, left_out, write_text
+from lamp_exp.report.page import page
+from lamp_exp.report.page.examples import Limits
+from lamp_exp.report.records import find
+from lamp_exp.types import InputError
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Which runs, where to, and how much of their examples."""
+    usual = Limits()
+    add_runs(parser)
+    parser.add_argument(
+        "--out", type=Path, default=Path("page.html"), metavar="FILE", help="default: page.html"
+    )
+    parser.add_argument("--title", default="LaMP results", help="default: LaMP results")
+    parser.add_argument(
+        "--browse", nargs="+", default=[], metavar="KEY=VALUE",
+        help="whose examples can be browsed, as --where (default: the best of each task first)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--examples", type=int, default=usual.examples, metavar="N",
+        help=f"of each run, the first N (default: {usual.examples})",
+    )  # fmt: skip
+    parser.add_argument(
+        "--characters", type=int, default=usual.characters, metavar="N",
+        help=f"of each prompt (default: {usual.characters})",
+    )  # fmt: skip
+    parser.add_argument(
+        "--megabytes", type=float, default=usual.megabytes, metavar="N",
+        help=f"of examples in all: whole runs until it is full (default: {usual.megabytes:g})",
+    )  # fmt: skip
+
+
+def run(options: argparse.Namespace) -> int:
+    """Makes the page and writes it."""
+    for name in ("examples", "characters", "megabytes"):
+        if getattr(options, name) < 0:
+            raise InputError(f"--{name} must not be negative")
+    limits = Limits(options.examples, options.characters, options.megabytes, tuple(options.browse))
+    found = find(options.runs, options.stale)
+    records = scored_of(found, options)
+    write_text(page(records, limits, options.title, left_out(found)), options.out)
+    return 0

@@ -1,0 +1,384 @@
+"""The page as a file: whole, safe, telling what is left out. `test_page_browser.py` looks at it."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lamp_exp.report import plots
+from lamp_exp.report.__main__ import main
+from lamp_exp.report.colours import DARK, LIGHT, SERIES, STEPS, contrast
+from lamp_exp.report.page import FOLDER, page
+from lamp_exp.report.page.examples import Limits, embed, script_of
+from lamp_exp.report.page.figures import grounds, user_gains
+from lamp_exp.report.plots import Bin, Point, Series
+from lamp_exp.report.records import Record, find
+from lamp_exp.types import InputError
+from tests.made_runs import QUESTION, write_grid, write_run
+
+EVIL = [
+    "<img src=x onerror=alert(1)>",
+    "</script><script>alert(1)</script>",
+    "<!--<script>",
+    "a\u2028b\u2029c \\u003c & \" ' `${alert(1)}`",
+]
+VOID = {"meta", "link", "input", "br", "img"}
+
+
+class Parsed(HTMLParser):
+    """The elements of a page; fails where they are not closed in their order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.scripts: list[str] = []
+        self.feed(text)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag == "script":
+            self.scripts.append("")
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: Any) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] == "script":
+            self.scripts[-1] += data
+
+    def values(self, attribute: str) -> list[str]:
+        return [a[attribute] or "" for _, a in self.elements if attribute in a]
+
+    def data(self, name: str) -> Any:
+        places = [a.get("id") for tag, a in self.elements if tag == "script"]
+        return json.loads(self.scripts[places.index(name)])
+
+
+def records(folder: Path) -> list[Record]:
+    return find([folder]).records
+
+
+def made(folder: Path, **limits: Any) -> str:
+    return page(records(folder), Limits(**limits), "A <title> & more")
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    write_grid(folder, ["lamp3", "lamp4"], 12, ks=(1, 4))
+    write_run(folder, "lamp4", "bm25", "ipa", 16, 12, predictions=EVIL)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def text(runs: Path) -> str:
+    return made(runs)
+
+
+def test_it_is_well_formed_with_one_title_and_ids_of_its_own(text: str):
+    parsed = Parsed(text)
+    tags = [tag for tag, _ in parsed.elements]
+    assert tags.count("h1") == tags.count("main") == tags.count("title") - tags.count("svg") == 1
+    ids = parsed.values("id")
+    assert len(ids) == len(set(ids))
+    for name in ("aria-labelledby", "aria-describedby"):
+        assert set(parsed.values(name)) <= set(ids)
+    targets = parsed.values("href") + parsed.values("xlink:href")
+    assert {target[1:] for target in targets if target.startswith("#")} <= set(ids)
+    assert set(re.findall(r"url\(#([^)]*)\)", text)) <= set(ids)
+
+
+def test_it_asks_for_nothing(text: str):
+    parsed = Parsed(text)
+    targets = parsed.values("href") + parsed.values("xlink:href") + parsed.values("src")
+    assert all(target.startswith("#") or target == "data:," for target in targets)
+    assert "@import" not in text and not re.search(r"url\((?!#)", text)
+    (policy,) = (a["content"] for _, a in parsed.elements if "http-equiv" in a)
+    assert policy and "default-src 'none'" in policy and "sha256-" in policy
+
+
+def test_every_section_is_linked_and_headed(text: str):
+    parsed = Parsed(text)
+    sections = [a for tag, a in parsed.elements if tag == "section"]
+    assert [f"#{a['id']}" for a in sections] == [h for h in parsed.values("href") if h[0] == "#"][
+        1:
+    ]
+    assert len(sections) == 7
+    plots_ = [a for tag, a in parsed.elements if tag == "svg"]
+    assert len(plots_) == 1 + 3 * 2 and {a["role"] for a in plots_} == {"img"}
+    assert text.count("<summary>The numbers</summary>") == len(plots_)
+
+
+def test_no_output_of_a_model_is_markup(text: str):
+    parsed = Parsed(text)
+    tags = [tag for tag, _ in parsed.elements]
+    assert "img" not in tags and "onerror" not in " ".join(parsed.values("class"))
+    kinds = [a.get("type") for tag, a in parsed.elements if tag == "script"]
+    assert kinds.count(None) == 1 and set(kinds) == {None, "application/json"}
+    listed = parsed.data("example-runs")
+    place = next(n for n, run in enumerate(listed) if "-k16-" in run["label"])
+    assert parsed.data(f"examples-{place}")["prediction"][: len(EVIL)] == EVIL
+
+
+def test_data_can_end_neither_its_element_nor_a_line():
+    script = script_of("x", EVIL)
+    inside = script.removeprefix('<script type="application/json" id="x">').removesuffix(
+        "</script>"
+    )
+    assert not set("<\u2028\u2029") & set(inside)
+    assert json.loads(inside) == EVIL
+
+
+def test_names_of_runs_are_text_everywhere(tmp_path: Path):
+    choices = {
+        "task": "lamp4",
+        "retriever": '$x_1$"><b onx=1>',
+        "augmentation": "<u>",
+        "model": "m",
+    }
+    write_run(tmp_path, k=0)
+    write_run(tmp_path, k=4, choices=choices)
+    write_run(tmp_path, k=1, choices=choices)
+    text = made(tmp_path)
+    tags = {tag for tag, _ in Parsed(text).elements}
+    assert not tags & {"b", "u"} and "$x_1$" in text
+    assert "<title>A &lt;title&gt; &amp; more</title>" in text
+
+
+def test_the_same_runs_make_the_same_page(runs: Path, text: str):
+    assert made(runs) == text
+
+
+def test_made_up_data_are_told_first(text: str):
+    assert text.index("MADE-UP SAMPLE") < text.index("<nav")
+
+
+# ---- examples ----
+
+
+def test_examples_are_joined_with_their_twin_and_question(runs: Path, text: str):
+    parsed = Parsed(text)
+    listed = parsed.data("example-runs")
+    best = [run["task"] for run in listed[:2]]
+    assert best == ["lamp3", "lamp4"]
+    place = next(n for n, run in enumerate(listed) if "-bm25-k4-fid" in run["label"])
+    answers = parsed.data(f"examples-{place}")
+    questions = parsed.data(f"questions-{listed[place]['questions']}")
+    record = next(r for r in records(runs) if r.name in listed[place]["label"])
+    bare = next(r for r in records(runs) if r.configuration == record.twin)
+    assert questions["id"] == record.column("id")
+    assert questions["input"][3] == bare.prompts()[record.column("id")[3]][0]
+    assert questions["input"][3].startswith(QUESTION)
+    assert answers["twin"]["prediction"] == bare.column("prediction")
+    own = record.prompts()[record.column("id")[3]]
+    told = [passage[0] + questions["input"][3] for passage in answers["passages"][3]]
+    assert told == own and answers["cut"][3] == 0
+
+
+def test_what_is_left_out_is_told(runs: Path):
+    embedded = embed(records(runs), Limits(examples=5, characters=100, megabytes=0))
+    told = " ".join(embedded.words)
+    assert len(embedded.runs) == 2  # of each task the best, whatever the size
+    assert "2 of 27 runs can be browsed" in told
+    assert "23 more are left out for the size" in told
+    assert "At most 5 examples" in told and "100 characters" in told
+    assert "The first 5 of 12 questions" in embedded.runs[0]["about"]
+    answers = Parsed(embedded.html).data("examples-1")
+    assert len(answers["prediction"]) == 5
+    kept = "".join(p if isinstance(p, str) else p[0] for p in answers["passages"][0])
+    assert len(kept) == 100 and answers["cut"][0] > 0
+
+
+def test_the_runs_to_browse_can_be_chosen(runs: Path):
+    chosen = embed(records(runs), Limits(conditions=("task=lamp3", "k=4")))
+    assert len(chosen.runs) == 6
+    assert all("lamp3" in run["label"] and "-k4-" in run["label"] for run in chosen.runs)
+    bare = embed(records(runs), Limits(conditions=("k=0",)))
+    assert [run["task"] for run in bare.runs] == ["lamp3", "lamp4"]
+    with pytest.raises(InputError, match="no run is left to browse of k=99"):
+        embed(records(runs), Limits(conditions=("k=99",)))
+
+
+def test_a_run_alone_and_without_prompts_is_shown(tmp_path: Path):
+    run = write_run(tmp_path, k=4, n=3)
+    (run.path / "prompts.jsonl").unlink()
+    result = run.result()
+    run.write_result({key: value for key, value in result.items() if key != "files"})
+    text = made(tmp_path)
+    assert "Not shown: no run with scores of its examples has its twin" in text
+    assert "No twin without a profile is here" in text
+    assert Parsed(text).data("examples-0")["passages"] == [[], [], []]
+
+
+def test_scores_that_json_lacks_are_none(tmp_path: Path):
+    write_run(tmp_path, k=0)
+    run = write_run(tmp_path, k=1, n=2)
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    path = run.path / "examples.parquet"
+    table = pyarrow.parquet.read_table(path)
+    column = table.column_names.index("item_scores")
+    values = pa.array([[float("inf")], [float("nan")]], pa.list_(pa.float64()))
+    pyarrow.parquet.write_table(table.set_column(column, "item_scores", values), path)
+    answers = Parsed(embed(records(tmp_path), Limits()).html).data("examples-0")
+    assert answers["itemScores"] == [[None], [None]]
+
+
+# ---- the command ----
+
+
+def test_the_command_writes_one_file(runs: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["html", "--runs", str(runs), "--out", "new/page.html"]) == 0
+    assert capsys.readouterr().out.strip() == "new/page.html"
+    assert [path.name for path in Path("new").iterdir()] == ["page.html"]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--examples", "-1"], "--examples must not be negative"),
+        (["--where", "task=lamp9"], "no run with metrics is left"),
+        (["--browse", "colour=red"], "colour is no property"),
+        (["--browse", "k"], "is no condition"),
+    ],
+)
+def test_a_mistake_is_told_in_one_line(
+    runs: Path, capsys: pytest.CaptureFixture[str], words: list[str], told: str
+):
+    assert main(["html", "--runs", str(runs), *words]) == 2
+    error = capsys.readouterr().err
+    assert told in error and error.count("\n") == 1
+    assert not Path("page.html").exists()
+
+
+def test_runs_that_cannot_be_read_are_told_on_the_page(tmp_path: Path):
+    write_run(tmp_path, k=0)
+    write_run(tmp_path, k=4)
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "result.json").write_text("{")
+    assert main(["html", "--runs", str(tmp_path)]) == 0
+    assert "left out, its result.json cannot be read" in Path("page.html").read_text("utf-8")
+
+
+# ---- numbers ----
+
+
+def test_the_gain_of_a_user_is_positive_if_better(tmp_path: Path):
+    write_grid(tmp_path, ["lamp3"], 12, ks=(4,))
+    (ground,) = grounds(records(tmp_path))
+    best, without = ground.best, ground.without
+    assert not ground.higher and without is not None
+    gains = user_gains(best, without, "mae")
+    ours, theirs = best.first.column("mae"), without.first.column("mae")
+    assert len(gains) == 4  # users, of three questions each
+    assert gains[0] == pytest.approx(sum(theirs[:3]) / 3 - sum(ours[:3]) / 3)
+    assert best.mean("mae") == min(group.mean("mae") for group in ground.groups)
+
+
+def test_runs_on_other_ground_are_in_plots_of_their_own(tmp_path: Path):
+    write_grid(tmp_path, ["lamp4"], 6, ks=(1,))
+    write_run(tmp_path / "b", "lamp4", "bm25", k=4, n=6, part="test")
+    found = grounds(find([tmp_path, tmp_path / "b"]).records)
+    assert [ground.words for ground in found] == ["lamp4, dev", "lamp4, test"]
+    assert [len(ground.groups) for ground in found] == [6, 1]
+    assert found[0].shared == "made-up, user split, zeroshot, tiny"
+
+
+def test_heat_follows_the_metrics_direction():
+    assert plots.steps([0.1, 0.9, None, 0.5], higher=True) == [0, STEPS - 1, None, STEPS // 2]
+    assert plots.steps([0.1, 0.9, None, 0.5], higher=False) == [STEPS - 1, 0, None, STEPS // 2]
+    assert plots.steps([0.4, 0.4], higher=True) == [STEPS // 2] * 2
+
+
+def test_the_frontier_keeps_what_none_beats():
+    points = [Point(1, 0.2), Point(2, 0.1), Point(3, 0.5), Point(3, 0.6), Point(9, 0.6)]
+    assert plots.frontier(points, higher=True) == [Point(1, 0.2), Point(3, 0.6)]
+    assert plots.frontier(points, higher=False) == [Point(1, 0.2), Point(2, 0.1)]
+
+
+# ---- plots ----
+
+CURVES = [Series("bm25 ipa", (Point(1, 0.3, 0.2, 0.4), Point(4, 0.5)), 0)]
+BINS = [Bin("1 to 9", 5, Point(0, 0.5, 0.4, 0.6), Point(0, 0.4), Point(0, 0.1, 0.0, 0.2)),
+        Bin("10 to 99", 7, Point(1, 0.6))]  # fmt: skip
+DRAWN = {
+    "k": plots.k_curves(CURVES, "rouge_1", True, 0.25),
+    "heat": plots.heat_map(["lamp4"], ["bm25", "random"], [[0.5, None]], [True]),
+    "gain": plots.gain_distribution([0.1, -0.2, 0.0, 0.2], "mae"),
+    "cold": plots.cold_start(BINS, "mae", False, "profile size"),
+    "cost": plots.cost_quality(CURVES, "tokens", "rouge_1", True),
+    "nothing": plots.gain_distribution([], "mae"),
+}
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_a_plot_is_named_for_those_who_cannot_see_it(name: str):
+    drawn = plots.inline(DRAWN[name], name, "A <b> title", "What it shows")
+    assert drawn == plots.inline(DRAWN[name], name, "A <b> title", "What it shows")
+    parsed = Parsed(drawn)
+    tag, attributes = parsed.elements[0]
+    assert tag == "svg" and attributes["role"] == "img"
+    assert f'<title id="{name}-t">A &lt;b&gt; title</title>' in drawn
+    assert all(value.startswith(f"{name}-") for value in parsed.values("id"))
+    assert "var(--text)" in drawn and "#a1b2" not in drawn and "<style" not in drawn
+
+
+@pytest.mark.parametrize("kind", ["svg", "png", "pdf"])
+def test_a_plot_is_written_as_a_file(kind: str):
+    for place in (Path(f"one.{kind}"), Path(f"two.{kind}")):
+        plots.save(DRAWN["k"], place)
+    assert Path(f"one.{kind}").read_bytes() == Path(f"two.{kind}").read_bytes()
+    assert Path(f"one.{kind}").stat().st_size > 1000
+
+
+def test_a_kind_of_file_that_is_not_known_is_named():
+    with pytest.raises(InputError, match=r"plot\.bmp: plots are written as \.svg, \.png, \.pdf"):
+        plots.save(DRAWN["k"], Path("plot.bmp"))
+
+
+# ---- colours and code ----
+
+
+@pytest.mark.parametrize("colours", [LIGHT, DARK], ids=["light", "dark"])
+def test_text_can_be_read_and_drawings_seen(colours: dict[str, str]):
+    for ground in ("ground", "surface"):
+        for name in ("text", "muted", "accent", "good", "bad"):
+            assert contrast(colours[name], colours[ground]) >= 4.5, (name, ground)
+        assert contrast(colours["control"], colours[ground]) >= 3
+    for number in range(SERIES):
+        assert contrast(colours[f"series{number}"], colours["ground"]) >= 3, number
+    for step in range(STEPS):
+        assert contrast(colours[f"onheat{step}"], colours[f"heat{step}"]) >= 4.5, step
+    assert contrast(colours["text"], colours["mark"]) >= 4.5
+
+
+def test_contrast_is_wcags():
+    assert contrast("#000000", "#ffffff") == pytest.approx(21)
+    assert contrast("#777777", "#ffffff") == pytest.approx(4.48, abs=0.01)
+
+
+def test_both_modes_have_all_colours_that_are_used():
+    assert LIGHT.keys() == DARK.keys()
+    used = set(re.findall(r"var\(--([a-z0-9]+)\)", (FOLDER / "page.css").read_text("utf-8")))
+    assert used - {"font", "mono", "width"} <= LIGHT.keys()
+
+
+def test_the_script_makes_no_markup_of_text_and_asks_for_nothing():
+    script = (FOLDER / "page.js").read_text(encoding="utf-8")
+    for word in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(",
+                 "Function(", "fetch(", "XMLHttpRequest", "import(", "localStorage"):  # fmt: skip
+        assert word not in script, word
