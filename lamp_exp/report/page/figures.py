@@ -11,7 +11,7 @@ from lamp_exp.report.build import GROUND
 from lamp_exp.report.page.content import Content, Plot
 from lamp_exp.report.plots import Point, Series
 from lamp_exp.report.records import Record
-from lamp_exp.report.samples import common_seeds
+from lamp_exp.report.examples import common_seeds
 from lamp_exp.report.selection import (
     Group,
     differing,

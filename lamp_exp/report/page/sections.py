@@ -42,6 +42,26 @@ def results(records: Sequence[Record]) -> Content:
     return Content(tables=tuple(tables(records, LAYOUTS["ablation"], Look())))
 
 
+def personal(records: Sequence[Record]) -> Content:
+    """What the profile brings, and to whom; agreement of retrievers where there are several."""
+    return Content(tables=tuple(personal_tables(records)))
+
+
+def agreement(records: Sequence[Record]) -> Content:
+    """How far retrievers show the same items."""
+    return Content(tables=tuple(agreement_tables(records)))
+
+
+def cold_start(records: Sequence[Record]) -> Content:
+    """By the size of the profile."""
+    return Content(tables=tuple(coldstart_tables(records, "size", 5, ())))
+
+
+def cost(records: Sequence[Record]) -> Content:
+    """What runs took."""
+    return Content(tables=(cost_table(records, read_prices()),))
+
+
 SECTIONS = (
     Section("results", "Results", results),
     Section("retrievers", "Tasks and retrievers", figures.heat_maps),
