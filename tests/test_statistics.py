@@ -160,7 +160,7 @@ def test_the_jackknife_of_a_mean_is_its_standard_error():
     mean = mean_sample(scores, range(30), True)
     other = Sample(mean.terms, mean.value, mean.users, True, "other")
     assert interval(other).low == pytest.approx(interval(mean).low)
-    assert interval(other).method == "jackknife over examples"
+    assert interval(other).method == "jackknife interval"
 
 
 def test_bca_is_efrons_and_tibshiranis_on_the_spatial_test_data():
@@ -176,7 +176,7 @@ def test_bca_is_efrons_and_tibshiranis_on_the_spatial_test_data():
     found = interval(sample, level=0.9, resamples=20_000)
     assert found.value == pytest.approx(171.5, abs=0.05)
     assert ends(found) == pytest.approx((115.8, 259.6), abs=4)
-    assert found.method == "BCa bootstrap over examples, 20000 resamples"
+    assert found.method == "BCa bootstrap of 20000 resamples"
 
 
 def test_the_bootstrap_agrees_with_scipys():
@@ -187,6 +187,7 @@ def test_the_bootstrap_agrees_with_scipys():
     ).confidence_interval
     assert ends(found) == pytest.approx(tuple(scipys), abs=0.02)
     plain = interval(rmse_sample(errors, range(40)))
+    assert plain.method == "jackknife of the logarithm"
     assert ends(plain) == pytest.approx(tuple(scipys), abs=0.06)
 
 
@@ -197,7 +198,7 @@ def test_the_bootstrap_of_users_draws_users():
     clustered = interval(rmse_sample(errors, users), resamples=2000)
     once = interval(rmse_sample(errors[::4], range(50)), resamples=2000)
     assert clustered.low == pytest.approx(once.low) and clustered.high == pytest.approx(once.high)
-    assert "over users" in clustered.method and "over examples" in once.method
+    assert clustered.method == f"{once.method}, clustered by user"
 
 
 def test_over_seeds_is_the_t_interval_of_the_seeds():
