@@ -11,6 +11,7 @@ import pytest
 from scipy import stats
 from statsmodels.regression.linear_model import OLS
 from statsmodels.stats.power import TTestPower
+from statsmodels.stats.proportion import proportion_confint
 
 from lamp_exp import metrics
 from lamp_exp.report import resampling, statistics
@@ -35,6 +36,16 @@ def shares(right: int, n: int) -> Sample:
 
 def measured(*scores: float, users: list[int] | None = None) -> Sample:
     return mean_sample(scores, range(len(scores)) if users is None else users, True)
+
+
+def variance_sample(scores: np.ndarray) -> Sample:
+    """The plug-in variance, which is biased."""
+    terms = np.stack([scores**2, scores, np.ones_like(scores)], axis=-1)
+
+    def variance(sums: Any) -> Any:
+        return sums[..., 0] / sums[..., 2] - (sums[..., 1] / sums[..., 2]) ** 2
+
+    return Sample(terms, variance, np.arange(len(scores)), True, "other")
 
 
 def answers(chance: np.random.Generator, n: int) -> tuple[list[str], list[str]]:
@@ -154,29 +165,42 @@ def test_clustered_accuracy_counts_effective_examples():
     assert evened.low == pytest.approx(interval(shares(50, 100)).low, abs=0.005)
 
 
+def test_few_users_widen_clustered_accuracy_as_students_t_does():
+    """Korn and Graubard, "Confidence intervals for proportions with small expected number of
+    positive counts estimated from survey data", Survey Methodology 24 (1998), by hand."""
+    scores, users = [1, 1, 1, 1, 1, 1, 0, 0, 0, 0], [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
+    variance = 5 / 4 * (3 * 0.8**2 + 2 * 1.2**2) / 10**2
+    examples = 0.6 * 0.4 / variance * (stats.norm.ppf(0.975) / stats.t.ppf(0.975, 4)) ** 2
+    found = interval(mean_sample(scores, users, True, binary=True))
+    wilson = proportion_confint(0.6 * examples, examples, method="wilson")
+    assert ends(found) == pytest.approx(wilson)
+
+
+def test_the_jackknife_takes_the_bias_off_the_variance():
+    """As the book says: of the plug-in variance it makes the unbiased one."""
+    scores = np.random.default_rng(14).random(20)
+    found = interval(variance_sample(scores))
+    assert found.value == pytest.approx(np.var(scores))
+    assert (found.low + found.high) / 2 == pytest.approx(np.var(scores, ddof=1))
+
+
 def test_the_jackknife_of_a_mean_is_its_standard_error():
     """As Efron and Tibshirani, "An Introduction to the Bootstrap" (1993), equation 11.5, say."""
     scores = np.random.default_rng(4).random(30)
     mean = mean_sample(scores, range(30), True)
     other = Sample(mean.terms, mean.value, mean.users, True, "other")
     assert interval(other).low == pytest.approx(interval(mean).low)
-    assert interval(other).method == "jackknife over examples"
+    assert interval(other).method == "jackknife interval"
 
 
 def test_bca_is_efrons_and_tibshiranis_on_the_spatial_test_data():
     """As above, Table 14.2: the (biased) variance of A has the 90% BCa interval 115.8 to 259.6."""
     a = np.array([48, 36, 20, 29, 42, 42, 20, 42, 22, 41, 45, 14, 6, 0, 33, 28, 34, 4, 32, 24,
                   47, 41, 24, 26, 30, 41.0])  # fmt: skip
-    terms = np.stack([a * a, a, np.ones(26)], axis=-1)
-
-    def variance(sums: Any) -> Any:
-        return sums[..., 0] / sums[..., 2] - (sums[..., 1] / sums[..., 2]) ** 2
-
-    sample = Sample(terms, variance, np.arange(26), True, "other")
-    found = interval(sample, level=0.9, resamples=20_000)
+    found = interval(variance_sample(a), level=0.9, resamples=20_000)
     assert found.value == pytest.approx(171.5, abs=0.05)
     assert ends(found) == pytest.approx((115.8, 259.6), abs=4)
-    assert found.method == "BCa bootstrap over examples, 20000 resamples"
+    assert found.method == "BCa bootstrap of 20000 resamples"
 
 
 def test_the_bootstrap_agrees_with_scipys():
@@ -187,6 +211,7 @@ def test_the_bootstrap_agrees_with_scipys():
     ).confidence_interval
     assert ends(found) == pytest.approx(tuple(scipys), abs=0.02)
     plain = interval(rmse_sample(errors, range(40)))
+    assert plain.method == "jackknife of the logarithm"
     assert ends(plain) == pytest.approx(tuple(scipys), abs=0.06)
 
 
@@ -197,7 +222,7 @@ def test_the_bootstrap_of_users_draws_users():
     clustered = interval(rmse_sample(errors, users), resamples=2000)
     once = interval(rmse_sample(errors[::4], range(50)), resamples=2000)
     assert clustered.low == pytest.approx(once.low) and clustered.high == pytest.approx(once.high)
-    assert "over users" in clustered.method and "over examples" in once.method
+    assert clustered.method == f"{once.method}, clustered by user"
 
 
 def test_over_seeds_is_the_t_interval_of_the_seeds():
@@ -243,6 +268,16 @@ def test_mcnemar_on_the_approval_of_a_prime_minister():
     assert found.difference.method == "Agresti-Min interval"
     assert (found.verdict, found.n, found.clusters) == ("worse", 1600, 1600)
     assert compare(*reversed(approval())).verdict == "better"
+
+
+def test_few_pairs_have_half_a_pair_more_in_each_cell():
+    """By hand: of 10 pairs 3 were won and 1 lost."""
+    a, b = [0.0] * 3 + [1.0] * 7, [1.0] * 5 + [0.0] + [1.0] * 4
+    found = compare(*(mean_sample(s, range(10), True, binary=True) for s in (a, b)))
+    assert found.tests[0].p == pytest.approx(stats.binomtest(1, 4).pvalue)
+    error = math.sqrt((3.5 + 1.5 - (3.5 - 1.5) ** 2 / 12) / 12**2)
+    half = stats.norm.ppf(0.975) * error
+    assert ends(found.difference) == pytest.approx((2 / 12 - half, 2 / 12 + half))
 
 
 SLEEP_1 = [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0]
@@ -494,6 +529,23 @@ def test_which_run_comes_first_and_the_order_of_examples_change_only_the_sign(
     turned = compare(*backwards)
     assert [test.p for test in turned.tests] == pytest.approx([test.p for test in found.tests])
     assert ends(turned.difference) == pytest.approx(ends(found.difference))
+
+
+@pytest.mark.parametrize("users", [list(range(6)), [0, 0, 1, 2, 2, 3]])
+@pytest.mark.parametrize("kind", ["mean", "f1", "rmse"])
+def test_the_interval_of_level_1_minus_p_ends_at_zero(kind: str, users: list[int]):
+    a, b = samples_of(6, users)[kind], others_of(6, users)[kind]
+    (test,) = compare(a, b, thorough=False).tests
+    touching = ends(compare(a, b, level=1 - test.p, thorough=False).difference)
+    assert min(abs(end) for end in touching) == pytest.approx(0, abs=1e-9)
+
+
+def test_users_may_be_numbered_with_gaps():
+    for kind in KINDS:
+        pair = [made(6, [0, 0, 1, 2, 2, 3])[kind] for made in (samples_of, others_of)]
+        gaps = [made(6, [4, 4, 7, 9, 9, 50])[kind] for made in (samples_of, others_of)]
+        assert compare(*gaps) == compare(*pair)
+        assert interval(gaps[0], resamples=50) == interval(pair[0], resamples=50)
 
 
 def test_p_values_of_resampling_are_never_zero():

@@ -145,12 +145,12 @@ def binomial_bounds(trials: int, share: float = 0.05, sure: float = 0.998) -> tu
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("users", [100, 300])
+@pytest.mark.parametrize("users", [100, 200, 300])
 @pytest.mark.parametrize("clustered", [False, True])
 @pytest.mark.parametrize("metric", METRICS)
 def test_intervals_cover_what_they_claim(metric: str, clustered: bool, users: int):
-    if metric == "f1" and not clustered and users == 100:
-        pytest.skip("too few examples for 15 labels: see the test of that limit")
+    if (metric, clustered) == ("f1", False):  # the test of that limit is below
+        users = max(users, 200)
     one, apart = coverage(metric, 1000, users, clustered)
     assert 0.93 <= one <= 0.97, one
     assert 0.93 <= apart <= 0.97, apart
@@ -158,14 +158,14 @@ def test_intervals_cover_what_they_claim(metric: str, clustered: bool, users: in
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_intervals_of_clustered_data_cover_in_a_quick_look(metric: str):
-    one, apart = coverage(metric, 250, 150, clustered=True)
-    assert 0.91 <= one <= 0.985, one
-    assert 0.91 <= apart <= 0.985, apart
+    one, apart = coverage(metric, 150, 100, clustered=True)
+    assert 0.9 <= one <= 0.99, one
+    assert 0.9 <= apart <= 0.99, apart
 
 
-@pytest.mark.parametrize("metric", ["accuracy", "rouge", "f1"])
+@pytest.mark.parametrize("metric", ["accuracy", "rouge"])
 def test_examples_taken_for_independent_would_not_cover(metric: str):
-    one, apart = coverage(metric, 200, 150, clustered=True, naive=True)
+    one, apart = coverage(metric, 150, 100, clustered=True, naive=True)
     assert one < 0.9 and apart < 0.9
 
 
@@ -173,8 +173,6 @@ def test_examples_taken_for_independent_would_not_cover(metric: str):
 def test_macro_f1_of_too_few_examples_is_as_short_as_its_docstring_says():
     one, apart = coverage("f1", 1000, 100, clustered=False)
     assert 0.88 <= one < 0.93 and 0.88 <= apart < 0.93
-    one, apart = coverage("f1", 1000, 200, clustered=False)
-    assert 0.93 <= one <= 0.97 and 0.93 <= apart <= 0.97
 
 
 @pytest.mark.slow
@@ -194,16 +192,16 @@ def test_p_values_of_no_difference_are_uniform(metric: str, clustered: bool, tho
 
 @pytest.mark.parametrize("metric", ["rouge", "f1"])
 def test_p_values_of_no_difference_are_uniform_in_a_quick_look(metric: str):
-    low, high = binomial_bounds(250)
-    for name, ps in null_ps(metric, 250, 100, clustered=True, thorough=True).items():
+    low, high = binomial_bounds(150)
+    for name, ps in null_ps(metric, 150, 100, clustered=True, thorough=True).items():
         assert low <= (ps < 0.05).mean() <= high, name
         assert stats.kstest(ps, "uniform").pvalue > 0.001, name
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "mae"])
 def test_examples_taken_for_independent_would_find_what_is_not_there(metric: str):
-    high = binomial_bounds(200)[1]
-    for name, ps in null_ps(metric, 200, 100, clustered=True, thorough=False, naive=True).items():
+    high = binomial_bounds(100)[1]
+    for name, ps in null_ps(metric, 100, 100, clustered=True, thorough=False, naive=True).items():
         assert (ps < 0.05).mean() > high, name
 
 
@@ -224,7 +222,7 @@ def detectable_and_power(metric: str, users: int, clustered: bool, trials: int) 
         whose, a, b = drawn(chance, users, clustered)
         return compare(make(a, whose, -effect / 2), make(b, whose, effect / 2), thorough=False)
 
-    effect = np.mean([compared(0).detectable for _ in range(100)])
+    effect = np.mean([compared(0).detectable for _ in range(50)])
     found = [compared(effect) for _ in range(trials)]
     return effect, np.mean([one.verdict in {"better", "worse"} for one in found])
 
@@ -238,5 +236,5 @@ def test_the_detectable_effect_is_found_four_times_in_five(metric: str, clustere
 
 
 def test_the_detectable_effect_is_found_four_times_in_five_in_a_quick_look():
-    effect, power = detectable_and_power("rouge", 200, clustered=True, trials=250)
-    assert 0.72 <= power <= 0.88, (effect, power)
+    effect, power = detectable_and_power("rouge", 200, clustered=True, trials=200)
+    assert 0.7 <= power <= 0.9, (effect, power)

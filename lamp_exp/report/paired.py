@@ -10,7 +10,7 @@ import numpy as np
 from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar
 
-from lamp_exp.report.intervals import Estimate, Interval, estimate, interval
+from lamp_exp.report.intervals import Estimate, Interval, estimate, interval_of
 from lamp_exp.report.resampling import bootstrap_p, permutation_p
 from lamp_exp.report.samples import Sample, difference
 
@@ -145,7 +145,7 @@ def _bootstrap(pair: _Pair) -> Test:
 def _interval(pair: _Pair, level: float) -> Interval:
     if pair.a.kind == "binary" and len(pair.a) and not pair.a.clustered:
         return _agresti_min(pair.apart, level)
-    return interval(pair.apart, level)
+    return interval_of(pair.apart, pair.found, level)
 
 
 def _agresti_min(apart: Sample, level: float) -> Interval:
