@@ -190,7 +190,8 @@ def heat_maps(records: Sequence[Record]) -> Content:
         "Each number is the best over k and augmentations, so it flatters a little; which one it "
         "is stands in the numbers below each map. Colours compare within a task only."
     )
-    return Content((told,), tuple(made))
+    shared = next(iter(found.values()))[0].shared
+    return Content((f"All: {shared}. {told}",), tuple(made))
 
 
 def _heat_plot(words: str, members: Sequence[Ground]) -> Plot:
