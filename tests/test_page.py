@@ -14,6 +14,7 @@ from lamp_exp.report import plots
 from lamp_exp.report.__main__ import main
 from lamp_exp.report.colours import DARK, LIGHT, SERIES, STEPS, contrast
 from lamp_exp.report.page import FOLDER, page
+from lamp_exp.report.page.coldstart import bins_of
 from lamp_exp.report.page.examples import Limits, embed, script_of
 from lamp_exp.report.page.figures import grounds, user_gains
 from lamp_exp.report.plots import Bin, Point, Series
@@ -116,9 +117,9 @@ def test_every_section_is_linked_and_headed(text: str):
     assert [f"#{a['id']}" for a in sections] == [h for h in parsed.values("href") if h[0] == "#"][
         1:
     ]
-    assert len(sections) == 7
+    assert len(sections) == 8
     plots_ = [a for tag, a in parsed.elements if tag == "svg"]
-    assert len(plots_) == 1 + 3 * 2 and {a["role"] for a in plots_} == {"img"}
+    assert len(plots_) == 1 + 4 * 2 and {a["role"] for a in plots_} == {"img"}
     assert text.count("<summary>The numbers</summary>") == len(plots_)
 
 
@@ -287,6 +288,22 @@ def test_the_gain_of_a_user_is_positive_if_better(tmp_path: Path):
     assert len(gains) == 4  # users, of three questions each
     assert gains[0] == pytest.approx(sum(theirs[:3]) / 3 - sum(ours[:3]) / 3)
     assert best.mean("mae") == min(group.mean("mae") for group in ground.groups)
+
+
+def test_cold_start_is_in_quarters_by_profile_size(tmp_path: Path):
+    write_grid(tmp_path, ["lamp3"], 40, ks=(4,))
+    (ground,) = grounds(records(tmp_path))
+    bins = bins_of(ground)
+    assert [one.n for one in bins] == [10, 10, 10, 10]
+    sizes = ground.best.first.column("profile_size")
+    rows = [n for n, size in enumerate(sizes) if size <= sorted(sizes)[9]]
+    assert bins[0].label == f"{min(sizes)} to {sorted(sizes)[9]}"
+    ours, theirs = (g.first.column("mae") for g in (ground.best, ground.without) if g)
+    assert bins[0].with_profile.y == pytest.approx(sum(ours[n] for n in rows) / 10)
+    assert bins[0].gain and bins[0].gain.y == pytest.approx(
+        sum(theirs[n] - ours[n] for n in rows) / 10  # lower is better
+    )
+    assert bins[0].gain.low is not None and bins[0].gain.low < bins[0].gain.y
 
 
 def test_runs_on_other_ground_are_in_plots_of_their_own(tmp_path: Path):

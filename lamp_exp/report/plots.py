@@ -25,6 +25,8 @@ from lamp_exp.types import InputError
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 WIDTH = 4.6  # inches, of 72 points: a phone shows it in about its own size
+LEFT, ABOVE, BELOW = 0.8, 0.1, 0.48  # room around axes, for their words
+LINE, LETTER = 0.185, 0.078  # of a legend; the width of one in names
 KINDS = (".svg", ".png", ".pdf")
 RC: Any = {
     "svg.fonttype": "none",
@@ -84,7 +86,7 @@ def k_curves(
     places = sorted({point.x for curve in curves for point in curve.points})
 
     def draw(colours: Colours) -> Drawing:
-        drawing, axes = _axes(colours, 3.0 + 0.17 * _legend_rows(len(curves) + 1))
+        drawing, axes = _axes(colours, 2.0, legend=len(curves) + (without is not None))
         if without is not None:
             axes.axhline(without, color=colours["muted"], linestyle=":", label="no profile")
         for curve in curves:
@@ -110,8 +112,7 @@ def heat_map(
     """
 
     def draw(colours: Colours) -> Drawing:
-        height = 0.75 + 0.34 * len(rows)
-        drawing, axes = _axes(colours, height, width=1.4 + 0.92 * len(columns), grid=False)
+        drawing, axes = _heat_axes(colours, rows, columns)
         for y, (row, up) in enumerate(zip(values, higher, strict=True)):
             for x, (value, step) in enumerate(zip(row, steps(row, up), strict=True)):
                 _heat_cell(axes, x, y, value, step, colours)
@@ -149,7 +150,7 @@ def gain_distribution(gains: Sequence[float], metric: str, bins: int = 10) -> Dr
     unchanged = sum(gain == 0 for gain in gains)
 
     def draw(colours: Colours) -> Drawing:
-        drawing, axes = _axes(colours, 2.6)
+        drawing, axes = _axes(colours, 1.9)
         edge = {"edgecolor": colours["ground"], "linewidth": 0.3}
         middles = [(n + 0.5) * width for n in range(bins)]
         axes.bar(middles, helped, width * 0.9, color=colours["good"], **edge)
@@ -176,7 +177,7 @@ def cold_start(bins: Sequence[Bin], metric: str, higher: bool, by: str) -> Draw:
     """The metric with and without profile over kinds of questions, and below it the gain."""
 
     def draw(colours: Colours) -> Drawing:
-        drawing, axes = _axes(colours, 4.4, rows=2)
+        drawing, axes = _axes(colours, 3.2, rows=2, legend=2, below=0.64)
         top, bottom = axes
         pairs = [("with profile", 0, False, [one.with_profile for one in bins])]
         pairs.append(("no profile", 6, True, [p for one in bins if (p := one.without)]))
@@ -200,7 +201,7 @@ def cost_quality(spots: Sequence[Series], cost: str, metric: str, higher: bool) 
     front = frontier([point for spot in spots for point in spot.points], higher)
 
     def draw(colours: Colours) -> Drawing:
-        drawing, axes = _axes(colours, 3.1 + 0.17 * _legend_rows(len(spots) + 1))
+        drawing, axes = _axes(colours, 2.1, legend=len(spots) + 1)
         axes.plot(
             [point.x for point in front], [point.y for point in front], color=colours["muted"],
             linestyle=":", drawstyle="steps-post", label="best for its cost", zorder=1,
@@ -259,20 +260,44 @@ def save(draw: Draw, path: Path) -> None:
 
 
 def _axes(
-    colours: Colours, height: float, width: float = WIDTH, grid: bool = True, rows: int = 1
+    colours: Colours, height: float, rows: int = 1, legend: int = 0, below: float = BELOW
 ) -> tuple[Drawing, Any]:
-    drawing = Drawing(figsize=(width, height), layout="constrained", facecolor=colours["ground"])
-    made = drawing.subplots(rows, 1, sharex=True)
+    """Axes of that height in inches, with room `below` for their words and for a legend.
+
+    The margins are fixed, since to find them by trial (a layout engine) takes longer than to draw.
+    """
+    bottom = below + LINE * -(-legend // 2) + (0.1 if legend else 0)
+    whole = height + bottom + ABOVE
+    drawing = Drawing(figsize=(WIDTH, whole), facecolor=colours["ground"])
+    drawing.subplots_adjust(LEFT / WIDTH, bottom / whole, 1 - ABOVE / WIDTH, 1 - ABOVE / whole, 0)
+    made = drawing.subplots(rows, 1, sharex=True, gridspec_kw={"hspace": 0.12})
     for axes in [made] if rows == 1 else made:
-        axes.set_facecolor("none")
-        axes.tick_params(colors=colours["muted"], labelcolor=colours["text"])
-        for spine in axes.spines.values():
-            spine.set_color(colours["muted"])
-        axes.xaxis.label.set_color(colours["text"])
-        axes.yaxis.label.set_color(colours["text"])
-        if grid:
-            axes.grid(axis="y", color=colours["rule"], linewidth=0.8)
+        _dress(axes, colours)
+        axes.grid(axis="y", color=colours["rule"], linewidth=0.8)
     return drawing, made
+
+
+def _heat_axes(
+    colours: Colours, rows: Sequence[str], columns: Sequence[str]
+) -> tuple[Drawing, Axes]:
+    """As wide as the names need."""
+    left = LETTER * max(map(len, rows)) + 0.2
+    wide = max(0.9, LETTER * max(map(len, columns)) + 0.1) * len(columns)
+    high = 0.34 * len(rows)
+    drawing = Drawing(figsize=(left + wide, high + 0.35), facecolor=colours["ground"])
+    area = (left / (left + wide), 0.02, wide / (left + wide) * 0.99, high / (high + 0.35))
+    axes = drawing.add_axes(area)
+    _dress(axes, colours)
+    return drawing, axes
+
+
+def _dress(axes: Axes, colours: Colours) -> None:
+    axes.set_facecolor("none")
+    axes.tick_params(colors=colours["muted"], labelcolor=colours["text"])
+    for spine in axes.spines.values():
+        spine.set_color(colours["muted"])
+    axes.xaxis.label.set_color(colours["text"])
+    axes.yaxis.label.set_color(colours["text"])
 
 
 def _line(
@@ -310,16 +335,13 @@ def _metric(name: str, higher: bool) -> str:
     return f"{name} ({'higher' if higher else 'lower'} is better)"
 
 
-def _legend_rows(labels: int) -> int:
-    return -(-labels // 2)
-
-
 def _legend(drawing: Drawing, axes: Axes, colours: Colours) -> None:
     """Below the plot, so that it hides nothing."""
     if axes.get_legend_handles_labels()[0]:
         drawing.legend(
-            loc="outside lower center", ncols=2, labelcolor=colours["text"], handlelength=3
-        )
+            *axes.get_legend_handles_labels(), loc="lower center", bbox_to_anchor=(0.5, 0),
+            borderaxespad=0.1, ncols=2, labelcolor=colours["text"], handlelength=3,
+        )  # fmt: skip
 
 
 def _without_defaults(inside: str) -> str:

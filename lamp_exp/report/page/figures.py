@@ -103,6 +103,11 @@ def _system(group: Group) -> System:
     return shown(group.facet("retriever")), shown(group.facet("augmentation"))
 
 
+def told_system(group: Group) -> str:
+    """Retriever, augmentation and k."""
+    return f"{' '.join(_system(group))} k={group.facet('k')}"
+
+
 def _styles(groups: Iterable[Group]) -> dict[str, int]:
     """A colour and marker for each retriever, the same in all plots of the page."""
     names = sorted({_system(group)[0] for group in groups})
@@ -190,7 +195,8 @@ def heat_maps(records: Sequence[Record]) -> Content:
         "Each number is the best over k and augmentations, so it flatters a little; which one it "
         "is stands in the numbers below each map. Colours compare within a task only."
     )
-    return Content((told,), tuple(made))
+    shared = next(iter(found.values()))[0].shared
+    return Content((f"All: {shared}. {told}",), tuple(made))
 
 
 def _heat_plot(words: str, members: Sequence[Ground]) -> Plot:
@@ -265,8 +271,8 @@ def _gain_plot(ground: Ground, per_user: Sequence[float]) -> Plot:
     helped, hurt = sum(gain > 0 for gain in per_user), sum(gain < 0 for gain in per_user)
     n = len(per_user)
     told = (
-        f"{' '.join(_system(ground.best))} k={ground.best.facet('k')}: {helped} of {n} users "
-        f"helped, {n - helped - hurt} unchanged, {hurt} hurt; mean {mean(per_user):+.3f}."
+        f"{told_system(ground.best)}: {helped} of {n} users helped, {n - helped - hurt} unchanged, "
+        f"{hurt} hurt; mean {mean(per_user):+.3f}."
     )
     rows = plain([["helped", helped], ["unchanged", n - helped - hurt], ["hurt", hurt]])
     table = Table(f"{ground.words}: gain of {ground.metric}", ("users",), ("number",), rows)

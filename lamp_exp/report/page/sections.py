@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from lamp_exp.report.build import Look, tables
 from lamp_exp.report.layouts import LAYOUTS
-from lamp_exp.report.page import figures
+from lamp_exp.report.page import coldstart, figures
 from lamp_exp.report.page.content import Content, Section
 from lamp_exp.report.records import Record
 from lamp_exp.report.selection import facet, order, shown
@@ -67,6 +67,7 @@ SECTIONS = (
     Section("retrievers", "Tasks and retrievers", figures.heat_maps),
     Section("k", "Over k", figures.k_curves),
     Section("gain", "Gain by user", figures.gains),
+    Section("coldstart", "Cold start", coldstart.cold_starts),
     Section("cost", "Cost", figures.costs),
     Section("runs", "Runs", runs),
 )

@@ -1,0 +1,304 @@
+"""The page in a real Chromium, by mouse and by keyboard: `pytest -m browser`.
+
+Where chromium or playwright is not installed they are skipped, unless LAMP_EXP_CHROMIUM=1 says that
+they must be.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lamp_exp.report.colours import DARK, LIGHT
+from lamp_exp.report.page import page
+from lamp_exp.report.page.examples import Limits
+from lamp_exp.report.records import find
+from tests.browser import Visit, chromium
+from tests.made_runs import write_grid, write_run
+from tests.test_page import EVIL
+
+pytestmark = pytest.mark.browser
+N = 2500
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with chromium() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def file(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two tasks of several runs, one with 2,500 examples, the first outputs of which are evil."""
+    folder = tmp_path_factory.mktemp("page")
+    write_grid(folder / "runs", ["lamp3"], 40, ks=(1, 4))
+    write_run(folder / "runs", "lamp4", k=0, n=N)
+    write_run(folder / "runs", "lamp4", "random", "ipa", 1, N, predictions=EVIL)
+    write_run(folder / "runs", "lamp4", "contriever", "ipa", 4, N)
+    text = page(find([folder / "runs"]).records, Limits(), "Results")
+    (folder / "page.html").write_text(text, encoding="utf-8")
+    return folder / "page.html"
+
+
+@pytest.fixture
+def visit(browser: Any, file: Path) -> Iterator[Visit]:
+    """The open page; it may neither complain nor ask for anything."""
+    opened = Visit(browser, file)
+    opened.page.wait_for_selector(".list li")
+    yield opened
+    assert opened.faults == []
+    assert opened.asked == []
+    opened.close()
+
+
+def choose(visit: Visit, run: str) -> None:
+    options = visit.page.locator("select[name=run] option").all_text_contents()
+    label = next(option for option in options if run in option)
+    visit.page.select_option("select[name=run]", label=label)
+
+
+def found(visit: Visit) -> str:
+    return visit.page.locator(".found").inner_text()
+
+
+def column(visit: Visit, number: int) -> list[str]:
+    cells = visit.page.locator(f"#runs tbody tr:visible > :nth-child({number})")
+    return cells.all_inner_texts()
+
+
+def focused(visit: Visit) -> str:
+    return str(visit.page.evaluate("document.activeElement.outerHTML.slice(0, 300)"))
+
+
+# ---- tables ----
+
+
+def test_a_table_is_sorted_by_mouse_and_by_keyboard(visit: Visit):
+    head = visit.page.locator("#runs thead th", has_text="mae")
+    number = 1 + visit.page.locator("#runs thead th").all_inner_texts().index("mae")
+    before = column(visit, number)
+    head.locator("button").click()
+    assert head.get_attribute("aria-sort") == "ascending"
+    numbers = [float(text) for text in column(visit, number) if text != "–"]
+    assert numbers == sorted(numbers) and column(visit, number)[-1] == "–"
+    head.locator("button").focus()
+    visit.page.keyboard.press("Enter")
+    assert head.get_attribute("aria-sort") == "descending"
+    numbers = [float(text) for text in column(visit, number) if text != "–"]
+    assert numbers == sorted(numbers, reverse=True) and column(visit, number)[-1] == "–"
+    visit.page.keyboard.press("Space")
+    assert head.get_attribute("aria-sort") == "none" and column(visit, number) == before
+    sorts = visit.page.locator("#runs thead [aria-sort]").count()
+    assert sorts == visit.page.locator("#runs thead th").count()
+
+
+def test_intervals_stay_below_their_numbers(visit: Visit):
+    rows = visit.page.locator("#results tbody").first.locator("tr")
+    visit.page.locator("#results thead button").last.click()
+    kinds = [row.get_attribute("class") for row in rows.all()]
+    assert kinds[0] == "value" and kinds[::2] == ["value"] * (len(kinds) // 2)
+    assert set(kinds[1::2]) == {"interval"}
+
+
+def test_a_table_is_filtered_by_words_and_by_columns(visit: Visit):
+    section = visit.page.locator("#runs")
+    section.locator("input[type=search]").press_sequentially("bm25 lamp3")
+    assert set(column(visit, 2)) == {"bm25"}
+    assert section.locator("[role=status]").inner_text() == "4 of 16 rows"
+    section.locator("label", has_text="k ").last.locator("select").select_option("4")
+    assert section.locator("[role=status]").inner_text() == "2 of 16 rows"
+    section.locator("input[type=search]").fill("nothing like that")
+    assert section.locator("[role=status]").inner_text() == "0 of 16 rows"
+
+
+# ---- examples ----
+
+
+def test_2500_examples_are_filtered_at_once(visit: Visit):
+    choose(visit, "lamp4-user-dev-zeroshot-contriever")
+    assert found(visit) == "Examples 1 to 25 of 2,500"
+    expected = {
+        "market": "Examples 1 to 25 of 2,500",  # in every one of them
+        "10077": "Examples 1 to 1 of 1 (of 2,500)",
+        "MARKET 10077": "Examples 1 to 1 of 1 (of 2,500)",
+        "nothing like that": "No example of 2,500 fits",
+        "": "Examples 1 to 25 of 2,500",
+    }
+    for words, told in expected.items():
+        begun = time.perf_counter()
+        visit.page.fill("input[name=words]", words)
+        assert found(visit) == told
+        assert time.perf_counter() - begun < 2
+    milliseconds = visit.page.evaluate(
+        "() => { const box = document.querySelector('input[name=words]'); box.value = 'market';"
+        " const begun = performance.now(); box.dispatchEvent(new Event('input'));"
+        " return performance.now() - begun; }"
+    )
+    assert milliseconds < 2000
+    print(f"filtering took {milliseconds:.0f} ms")
+
+
+def test_scores_changes_and_order_select_examples(visit: Visit):
+    choose(visit, "lamp4-user-dev-zeroshot-contriever")
+    visit.page.fill("input[name=low]", "0.9")
+    visit.page.select_option("select[name=order]", "-score")
+    scores = [float(text.split()[0]) for text in visit.page.locator(".score").all_inner_texts()]
+    assert scores == sorted(scores, reverse=True) and min(scores) >= 0.9
+    visit.page.fill("input[name=low]", "")
+    counts = {}
+    for how in ("better", "worse", "equal", "other", "same"):
+        visit.page.select_option("select[name=how]", how)
+        told = found(visit)
+        counts[how] = 0 if "No example" in told else int(told.split()[5].replace(",", ""))
+    assert counts["better"] + counts["worse"] + counts["equal"] == N
+    assert counts["other"] + counts["same"] == N and counts["better"] > counts["worse"] > 0
+    visit.page.select_option("select[name=how]", "worse")
+    visit.page.select_option("select[name=order]", "+gain")
+    assert visit.page.locator(".score .bad").count() == 25
+    visit.page.click("button[name=reset]")
+    assert found(visit) == "Examples 1 to 25 of 2,500"
+
+
+def test_outputs_are_shown_as_text(visit: Visit):
+    choose(visit, "lamp4-user-dev-zeroshot-random-k1")
+    first = visit.page.locator(".example").first
+    first.locator("summary").click()
+    for n, text in enumerate(EVIL[:3]):
+        assert text in visit.page.locator(".answer").nth(n).inner_text()
+    visit.page.fill("input[name=words]", "<img onerror=alert(1)>")
+    assert visit.page.locator(".answer mark").count() > 0
+    assert visit.page.locator("main img, main script").count() == 0
+
+
+def test_an_example_tells_all_of_itself(visit: Visit):
+    choose(visit, "lamp4-user-dev-zeroshot-contriever")
+    first = visit.page.locator(".example").first
+    first.locator("summary").click()
+    told = first.inner_text()
+    for words in ("question", "Generate a headline", "gold", "prediction", "rouge_1", "its scores",
+                  "without profile", "profile items", "items shown", "0-3 score", "Prompt",
+                  "the question"):  # fmt: skip
+        assert words in told, words
+
+
+def test_tasks_choose_runs(visit: Visit):
+    visit.page.select_option("select[name=task]", "lamp3")
+    labels = visit.page.locator("select[name=run] option").all_text_contents()
+    assert len(labels) == 12 and all("lamp3" in label for label in labels)
+    assert found(visit) == "Examples 1 to 25 of 40"
+
+
+# ---- keyboard ----
+
+
+def test_pages_are_turned_by_keyboard_and_the_focus_stays(visit: Visit):
+    visit.page.select_option("select[name=task]", "lamp3")
+    visit.page.focus("button[name=after]")
+    visit.page.keyboard.press("Enter")
+    assert found(visit) == "Examples 26 to 40 of 40"
+    assert 'name="after"' in focused(visit)
+    assert visit.page.get_attribute("button[name=after]", "aria-disabled") == "true"
+    visit.page.keyboard.press("Enter")  # there is no further page
+    assert found(visit) == "Examples 26 to 40 of 40"
+    visit.page.fill("input[name=at]", "1")
+    visit.page.keyboard.press("Enter")
+    assert found(visit) == "Examples 1 to 25 of 40"
+
+
+def test_an_example_opens_by_keyboard(visit: Visit):
+    visit.page.locator(".example summary").first.focus()
+    visit.page.keyboard.press("Enter")
+    assert visit.page.locator(".example").first.locator("dl").is_visible()
+    visit.page.keyboard.press("Enter")
+    assert not visit.page.locator(".example").first.locator("dl").is_visible()
+
+
+def test_the_tab_key_goes_through_the_page_in_order_and_shows_where_it_is(visit: Visit):
+    visit.page.keyboard.press("Tab")
+    assert "Skip to the content" in focused(visit)
+    assert visit.page.locator(".skip").bounding_box()["y"] >= 0  # seen when it has the focus
+    visit.page.keyboard.press("Enter")
+    assert 'id="main"' in focused(visit)
+    visit.page.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
+    visit.page.locator(".skip").focus()
+    places, invisible = [], []
+    for _ in range(400):
+        visit.page.keyboard.press("Tab")
+        place = visit.page.evaluate(
+            "() => { const e = document.activeElement, s = getComputedStyle(e);"
+            " const all = [...document.querySelectorAll('*')];"
+            " return [all.indexOf(e), e.tagName, s.outlineStyle, parseFloat(s.outlineWidth)]; }"
+        )
+        if place[1] == "BODY":
+            break
+        places.append(place[0])
+        if place[2] == "none" or place[3] < 2:
+            invisible.append(place)
+    assert len(places) > 60 and places == sorted(places) and invisible == []
+
+
+def test_what_is_too_wide_can_be_scrolled_by_keyboard(visit: Visit):
+    visit.resize(375, 800)
+    visit.page.wait_for_selector("#runs .scroll[tabindex='0'][role=region][aria-label]")
+
+
+# ---- how it looks ----
+
+
+@pytest.mark.parametrize("width", [320, 375, 768])
+def test_a_narrow_screen_scrolls_no_page_sideways(visit: Visit, width: int):
+    visit.resize(width, 800)
+    visit.page.locator(".example summary").first.click()
+    visit.page.wait_for_timeout(100)
+    assert visit.page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize(("scheme", "colours"), [("light", LIGHT), ("dark", DARK)])
+def test_it_follows_the_screens_mode(browser: Any, file: Path, scheme: str, colours: Any):
+    opened = Visit(browser, file, color_scheme=scheme)
+    got = opened.page.evaluate("getComputedStyle(document.body).backgroundColor")
+    red, green, blue = (int(colours["ground"][n : n + 2], 16) for n in (1, 3, 5))
+    assert got == f"rgb({red}, {green}, {blue})"
+    drawn = opened.page.evaluate("getComputedStyle(document.querySelector('#k svg text')).fill")
+    red, green, blue = (int(colours["text"][n : n + 2], 16) for n in (1, 3, 5))
+    assert drawn == f"rgb({red}, {green}, {blue})"
+    opened.close()
+
+
+def test_paper_is_light_and_has_all_rows(browser: Any, file: Path):
+    opened = Visit(browser, file, color_scheme="dark")
+    opened.page.emulate_media(media="print", color_scheme="dark")
+    assert opened.page.evaluate("getComputedStyle(document.body).backgroundColor") == (
+        "rgb(255, 255, 255)"
+    )
+    assert not opened.page.locator(".browser").is_visible()
+    assert not opened.page.locator(".controls").first.is_visible()
+    box = opened.page.locator("#runs .scroll")
+    assert box.evaluate("e => e.scrollHeight <= e.clientHeight + 1")
+    opened.close()
+
+
+def test_it_can_be_read_without_javascript(browser: Any, file: Path):
+    opened = Visit(browser, file, java_script_enabled=False)
+    assert opened.page.locator("#runs tbody tr").count() == 16
+    assert opened.page.locator("#k svg").first.is_visible()
+    assert opened.page.locator("noscript p").is_visible()
+    assert not opened.page.locator(".browser").is_visible()
+    opened.close()
+
+
+def test_a_screen_reader_hears_names(visit: Visit):
+    nameless = visit.page.evaluate(
+        "() => [...document.querySelectorAll('main button, main input, main select, main svg[role],"
+        " main table')].filter((e) => !(e.labels && e.labels.length) && !e.textContent.trim()"
+        " && !e.getAttribute('aria-label') && !e.getAttribute('aria-labelledby'))"
+        ".map((e) => e.outerHTML.slice(0, 80))"
+    )
+    assert nameless == []
+    tree = visit.page.locator("#examples").aria_snapshot()
+    for words in ("combobox", "status", "list", 'button "Next"', 'heading "Examples"'):
+        assert words in tree, words
