@@ -63,7 +63,7 @@ class Record:
 
         Imported predictions of one system are its seeds, too, though each has other content.
         """
-        what = _without_seed(self.result["identity"])
+        what: dict[str, Any] = _without_seed(self.result["identity"])
         if self.imported:
             what = {key: value for key, value in what.items() if key != "predictions"}
         if "tuned" in self.result:
