@@ -72,7 +72,7 @@ class Experiment:
     mode: Mode = MISSING
     k: Any = MISSING
     k_values: list[int] = MISSING
-    skip: int = MISSING
+    skip: int = 0  # of records from before there was one
     max_length: int = MISSING
     max_new_tokens: int = MISSING
     predict_batch_size: int = MISSING

@@ -269,7 +269,8 @@ def _write(one: Import, folder: RunFolder, maker: Mapping[str, Any]) -> None:
         with outcome.timed("score"):
             outcome.scores = one.task.score(one.outputs, one.targets)
     columns = question_columns(one.part, outcome)
-    columns |= {"target": one.targets or [None] * len(ids), "top_similarity": [None] * len(ids)}
+    unknown: list[Any] = [None] * len(ids)
+    columns |= {"target": list(one.targets or unknown), "top_similarity": unknown}
     bare = [Prompt(id, ()) for id in ids]
     folder.write_examples(columns, bare, outcome.predictions, outcome.scores, UNKNOWN)
     (folder.path / "run.log").touch()

@@ -29,7 +29,7 @@ def show(result: Mapping[str, Any], baseline: Mapping[str, Any] | None) -> None:
         console.print(_metrics(result, baseline))
     elif result["mode"] in ("finetune", "zeroshot"):
         console.print("no golds for this part: predictions only, no metrics")
-    for line in _remarks(result):
+    for line in remarks(result):
         console.print(line, style="yellow", highlight=False)
 
 
@@ -55,7 +55,8 @@ def _metrics(result: Mapping[str, Any], baseline: Mapping[str, Any] | None) -> T
     return table
 
 
-def _remarks(result: Mapping[str, Any]) -> list[str]:
+def remarks(result: Mapping[str, Any]) -> list[str]:
+    """What a reader of a run's numbers must know, with how often it is so."""
     counts = result["counts"]
     counted = [f"{counts[name]} {words}" for name, words in WARNINGS.items() if counts.get(name)]
     odd = [f"{where}: {count} {what}" for where, what, count in _odd(result)]
@@ -65,7 +66,7 @@ def _remarks(result: Mapping[str, Any]) -> list[str]:
 
 
 def warnings(result: Mapping[str, Any]) -> list[str]:
-    """The same remarks without their numbers, so that those of many runs can be counted."""
+    """The same without their numbers, so that those of many runs can be counted."""
     counted = [words for name, words in WARNINGS.items() if result["counts"].get(name)]
     cuts = ["texts cut by the encoder"] if result["retrieval"].get("texts_cut") else []
     odd = [f"{where}: {what}" for where, what, _ in _odd(result)]

@@ -103,7 +103,7 @@ def test_the_same_predictions_are_there_already_in_whatever_order(report, data):
 def test_other_predictions_are_another_run_and_the_last_import_counts(report, data):
     first = folder_of(report(*VERB)[1])
     official("mine.json", {**ANSWERS, "c": "4"})
-    code, out, err = report(*VERB)
+    _, out, err = report(*VERB)
     assert folder_of(out) != first
     assert err == f"{first.name} holds older predictions, and is marked as stale\n"
     assert [record.folder for record in find([Path("outputs")]).records] == [folder_of(out)]
@@ -187,14 +187,14 @@ def test_nothing_of_a_zip_is_written_if_one_file_is_wrong(report, data):
     zipped("all.zip", LaMP_3_json=three, LaMP_4_json=four)
     code, _, err = report(VERB[0], "all.zip", *VERB[2:])
     assert code == 2
-    assert "all.zip/LaMP_4.json: no prediction for 1 ids: 'x'; 1 predictions without a question" in err  # fmt: skip
+    assert "all.zip/LaMP_4.json: no prediction for 1 ids: 'x'; 1 predictions without" in err
     assert not list(Path("outputs").glob("lamp*"))
 
 
 def test_a_leaderboard_zip_of_ours_can_be_imported_again(report, lamp_exp, data):
     assert lamp_exp("task=lamp3", "data_dir=data", "mode=zeroshot", *QUICK)[0] == 0
     assert report("leaderboard", "--out", "sent.zip")[0] == 0
-    code, out, _ = report(VERB[0], "sent.zip", *VERB[2:])
+    code, _, _ = report(VERB[0], "sent.zip", *VERB[2:])
     ours = find([Path("outputs")]).records
     assert code == 0
     assert len({json.dumps(record.metrics) for record in ours}) == 1
@@ -215,12 +215,13 @@ def test_ids_that_do_not_meet_are_named(report, data, fault):
     assert fault in err
 
 
+ROW = '{"id": "a", "output": ""}'
 CONTENTS = {
     "mine.json cannot be read as JSON": "{",
     "mine.json: a bare list": "[]",
     "mine.json: no list `golds`": "{}",
     "its `output` must be text, not None": '{"golds": [{"id": "a", "output": null}]}',
-    "id 'a' occurs more than once": '{"golds": [{"id": "a", "output": ""}, {"id": "a", "output": ""}]}',
+    "id 'a' occurs more than once": f'{{"golds": [{ROW}, {ROW}]}}',
     "mine.json names no `task`: give --task": '{"golds": []}',
     "is of task 'LaMP_9', which is none of LaMP's": '{"task": "LaMP_9", "golds": []}',
 }  # fmt: skip

@@ -23,7 +23,6 @@ TEXTS = ["the old rose near lake", "the sailor meets the nurse", "the oven"]
 
 
 def model(generation: dict[str, object] | None = None, name: str | None = None, **changes) -> Tiny:
-    torch.manual_seed(0)
     made = Tiny(name, settings(**changes), generation or {"num_beams": 1}, fresh=SIZES)
     made.configure_model()
     return made.eval()
@@ -318,3 +317,12 @@ def test_weights_and_tokenizers_that_are_not_there_are_one_clear_line(tmp_path: 
 def test_checkpoint_names_hold_no_equals_sign(tmp_path: Path):
     callback = best_checkpoint(lesson(tmp_path))
     assert "=" not in callback.format_checkpoint_name({"epoch": 3, "step": 10})
+
+
+def test_drawn_weights_depend_on_the_seed_and_on_nothing_that_ran_before():
+    def drawn(seed: int) -> torch.Tensor:
+        torch.rand(seed + 3)  # whatever a job before may have drawn
+        return model(seed=seed).net.get_input_embeddings().weight
+
+    assert torch.equal(drawn(0), drawn(0))
+    assert not torch.equal(drawn(0), drawn(1))

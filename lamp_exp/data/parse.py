@@ -202,7 +202,7 @@ def _gold(row: object, place: str) -> tuple[str, str]:
     return whole(str(id)), whole(str(output))
 
 
-def some(ids: Sequence[str], most: int = 5) -> str:
+def some(ids: Sequence[object], most: int = 5) -> str:
     """The first few of many ids, for an error's one line."""
     named = ", ".join(map(repr, ids[:most]))
     return f"{named} and {len(ids) - most} more" if len(ids) > most else named

@@ -83,6 +83,7 @@ class TextModel(pl.LightningModule):
         self.history: list[dict[str, float]] = []
         self._asked: Sequence[Prompt] = []
         self._journal: Journal | None = None
+        self.ran_on = ""  # the device that answered
         self._heard: dict[str, tuple[str, str]] = {}
         self._losses: list[float] = []
 
@@ -127,6 +128,7 @@ class TextModel(pl.LightningModule):
     def configure_model(self) -> None:
         """Loads the weights, once."""
         if self.network is None:
+            torch.manual_seed(self.settings.seed)  # for weights that are drawn and not read
             self.network = self.load()
             if self.settings.training.lora_rank is not None and self.lesson:
                 self.network = fitting.with_lora(self.network, self.settings.training)
@@ -410,6 +412,7 @@ class TextModel(pl.LightningModule):
         self._journal, known = journal, _by_id(journal.known() if journal else ())
         self._asked = [prompt for prompt in prompts if prompt.id not in known]
         runner = trainer(enable_checkpointing=False, use_distributed_sampler=False)
+        self.ran_on = device_name(runner.strategy.root_device)
         if known:
             log.info("%d of %d questions are answered already", len(known), len(prompts))
         if self._asked or runner.world_size > 1:
@@ -430,6 +433,7 @@ class TextModel(pl.LightningModule):
             "generation": {**own, **self.generation},
             "batch_size": self.settings.predict_batch_size,
             "threads": torch.get_num_threads(),  # another number rounds otherwise
+            **({"device": self.ran_on} if self.ran_on else {}),  # so does another device
         }
 
     # --- parts ---------------------------------------------------------------------------------
@@ -456,6 +460,11 @@ class TextModel(pl.LightningModule):
         learned = config.eos_token_id if config else self.tokenizer.eos_token_id
         ends = self.generation.get("eos_token_id", learned)
         return set(ends) if isinstance(ends, list) else {ends}
+
+
+def device_name(device: torch.device) -> str:
+    """`cpu`, or the kind of GPU."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def _by_id(predictions: Iterable[Prediction]) -> dict[str, Prediction]:

@@ -1,0 +1,27 @@
+"""All that is needed to repeat a run, on one page."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from lamp_exp.report.card import card_of, markdown
+from lamp_exp.report.options import single, write_text
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Which run, and how it is told."""
+    add = parser.add_argument
+    add("run", type=Path, metavar="RUN", help="a run's folder, or its name below outputs")
+    add("--format", choices=("md", "json"), default="md", help="default: md")
+    add("--out", type=Path, metavar="FILE", help="a file instead of the screen")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Writes it."""
+    card = card_of(single(options.run))
+    as_json = options.format == "json"
+    text = f"{json.dumps(card, ensure_ascii=False, indent=1)}\n" if as_json else markdown(card)
+    write_text(text, options.out)
+    return 0
