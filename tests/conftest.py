@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,8 +23,10 @@ from hydra import initialize_config_dir
 from omegaconf import DictConfig, open_dict
 
 from lamp_exp import config
+from lamp_exp.data import prepare
+from lamp_exp.data.source import Source
 from lamp_exp.pipeline import Plan
-from lamp_exp.types import Example, ModelSettings, ProfileItem, Training
+from lamp_exp.types import Example, ModelSettings, ProfileItem, Task, Training
 
 CONF = Path(config.conf_folder())
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
@@ -36,6 +41,12 @@ def options(group: str) -> list[str]:
 
 def compose(*overrides: str) -> tuple[DictConfig, dict[str, str]]:
     """The configuration as the command line makes it, and the names of the choices."""
+    return copy.deepcopy(_composed(overrides))
+
+
+@functools.cache
+def _composed(overrides: tuple[str, ...]) -> tuple[DictConfig, dict[str, str]]:
+    """Hydra takes a tenth of a second for it."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = hydra_compose("config", list(overrides), return_hydra_config=True)
     choices = dict(cfg.hydra.runtime.choices)
@@ -80,6 +91,24 @@ def example(id: str, input: str, *items: dict[str, str], target: str | None = No
     """A question whose items are numbered 0, 1, …"""
     profile = tuple(ProfileItem(str(n), item) for n, item in enumerate(items))
     return Example(id, id, input, profile, target)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def sample_made_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The sample's stores are made once in a session and copied: making one takes a second."""
+    kept, make = tmp_path_factory.mktemp("sample"), prepare._make
+
+    def make_or_copy(task: Task, source: Source, place: Path) -> None:
+        if not source.made_up:
+            return make(task, source, place)
+        known = kept / f"{source.stamp()}-{source.name}"
+        if not known.exists():
+            make(task, source, known)
+        shutil.copytree(known, place, dirs_exist_ok=True)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prepare, "_make", make_or_copy)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -468,16 +468,16 @@ def test_a_large_file_is_checked_in_little_memory(tmp_path: Path):
     folder.mkdir(parents=True)
     path = folder / "train_questions.json"
     with path.open("w", encoding="utf-8") as file:
-        for n in range(400):
+        for n in range(200):
             rows = [item(str(k), text=f"{n} {k} " + "words " * 100) for k in range(100)]
             file.write("," if n else "[")
             json.dump(question(str(n), profile=rows), file)
         file.write("]")
-    assert path.stat().st_size > 25e6
+    assert path.stat().st_size > 12e6
     tracemalloc.start()
     try:
         report(tmp_path / "data")
-        assert tracemalloc.get_traced_memory()[1] < 12e6
+        assert tracemalloc.get_traced_memory()[1] < 6e6
     finally:
         tracemalloc.stop()
 

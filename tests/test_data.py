@@ -14,6 +14,9 @@ from hypothesis import strategies as st
 from lamp_exp.data import load
 from lamp_exp.data.dates import parse_date
 from lamp_exp.data.parse import Reader, read_golds
+from lamp_exp.data.prepare import prepared
+from lamp_exp.data.sample import Size
+from lamp_exp.data.source import Sample
 from lamp_exp.tasks.lamp1 import Lamp1
 from lamp_exp.tasks.lamp2 import Lamp2
 from lamp_exp.tasks.lamp2_news import Lamp2News
@@ -286,12 +289,13 @@ def test_whatever_json_is_read_or_refused_in_one_line(content):
 @pytest.mark.parametrize("part", ["train", "dev", "test"])
 def test_the_sample_has_every_task_split_and_part(task, split, part):
     chosen = plan(f"task={task}", "mode=rank").task
-    made = load(None, chosen, split, part, limit=20)
-    assert made.made_up
-    assert len(made.examples) == 20
-    assert all(chosen.well_worded(example.input) for example in made.examples)
-    assert all(chosen.readable(example.target) for example in made.examples)
-    dates = [item.date for example in made.examples for item in example.profile]
+    source = Sample(chosen, split, part, Size(questions=20))
+    store = prepared(chosen, source, Path("cache"))
+    made = [store.example(row) for row in range(len(store))]
+    assert len(made) == 20
+    assert all(chosen.well_worded(example.input) for example in made)
+    assert all(chosen.readable(example.target) for example in made)
+    dates = [item.date for example in made for item in example.profile]
     assert all(date is not None for date in dates) == (split == "time")
 
 

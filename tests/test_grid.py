@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -58,25 +59,52 @@ def table(summary: dict[str, Any]) -> list[Any]:
 
 @pytest.mark.slow
 def test_a_grid_that_is_killed_twenty_times_has_the_table_of_one_that_is_not(tmp_path, hub):
+    began = time.monotonic()
     whole = finished(tmp_path / "whole", hub)
+    seconds = time.monotonic() - began
     assert whole["counts"]["done"] == len(whole["rows"]) == JOBS
     chance = random.Random(0)
-    for _ in range(KILLS):
-        process = started(tmp_path / "broken", hub)
-        try:
-            process.communicate(timeout=chance.uniform(3, 30))
-            break  # it was faster
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
+    share = seconds / KILLS / 2
+    hits = [killed(tmp_path / "broken", hub, chance, share) for _ in range(KILLS)]
+    assert sum(hits) >= 5  # the others hit a job that was composed, or read its data
     before = times(tmp_path / "broken")
+    assert 0 < len(before) < JOBS
     broken = finished(tmp_path / "broken", hub)
+    assert broken["counts"]["there"] == len(before)
     assert table(broken) == table(whole)
     after = times(tmp_path / "broken")
     assert {path: after[path] for path in before} == before  # what was finished is not touched
     for path in (tmp_path / "whole").glob("lamp*/predictions.json"):
         other = tmp_path / "broken" / path.parent.name / path.name
         assert other.read_bytes() == path.read_bytes()
+
+
+def killed(place: Path, hub: Path, chance: random.Random, share: float) -> bool:
+    """Starts the grid and kills it while it does new work; whether that hit a run in its middle."""
+    seen = set(place.glob(".sweeps/*"))
+    with started(place, hub) as process:
+        while not any(is_new_work(job) for job in jobs_of(place, seen)):
+            assert process.poll() is None, "the grid ended before it was killed"
+            time.sleep(0.05)
+        with pytest.raises(subprocess.TimeoutExpired):  # it is still at work
+            process.communicate(timeout=chance.uniform(0, share))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    return any(is_begun(job) for job in jobs_of(place, seen))
+
+
+def jobs_of(place: Path, seen: set[Path]) -> list[dict[str, Any]]:
+    """What the jobs say of themselves, of the sweep that was not `seen` before."""
+    new = set(place.glob(".sweeps/*")) - seen
+    return [json.loads(path.read_text()) for one in new for path in one.glob("*/status.json")]
+
+
+def is_new_work(job: dict[str, Any]) -> bool:
+    return job["state"] == "done" or is_begun(job)
+
+
+def is_begun(job: dict[str, Any]) -> bool:
+    return bool(job["run"]) and not Path(job["run"], "result.json").exists()
 
 
 def times(place: Path) -> dict[str, int]:

@@ -56,8 +56,9 @@ def test_a_changed_file_counts_only_where_it_decides(tmp_path: Path):
     for name in ("retrievers/bm25.py", "retrievers/lexical.py", "tasks/base.py", "types.py"):
         with (tmp_path / "lamp_exp" / name).open("a") as file:
             file.write("# changed\n")
-        assert printed(tmp_path) not in seen, name
-        seen.add(printed(tmp_path))
+        now = printed(tmp_path)
+        assert now not in seen, name
+        seen.add(now)
 
 
 def test_what_is_imported_counts_and_libraries_do_not():

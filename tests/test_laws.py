@@ -16,7 +16,7 @@ from lamp_exp.models.tokens import ModelTokens, load_tokenizer
 from lamp_exp.pipeline import Outcome, rank
 from lamp_exp.retrievers.dense import Dense
 from lamp_exp.tasks import all_tasks
-from lamp_exp.types import Document, Hit, ProfileItem, Query
+from lamp_exp.types import Document, Example, Hit, ProfileItem, Query
 from tests.conftest import TINY, compose, options, plan
 from tests.test_dense import encoder  # noqa: F401  (a fixture)
 
@@ -101,9 +101,7 @@ def test_every_prompt_fits_and_none_of_nothing_is_the_bare_input(
     task, augmentation, length, tiny_tokens
 ):
     p = plan(f"task={task}", f"augmentation={augmentation}", "model=tiny", "mode=prompts")
-    part = load(None, p.task, "user", "dev", limit=12)
-    rankings = rank(p, part, Outcome())
-    for example, ranking in zip(part.examples, rankings, strict=True):
+    for example, ranking in ranked(task):
         bare = p.augmentation(p.task, example, [], tiny_tokens, length)
         assert bare.passages == (example.input,)
         for k in (1, 4, 16):
@@ -115,6 +113,14 @@ def test_every_prompt_fits_and_none_of_nothing_is_the_bare_input(
                 whole = tiny_tokens.count(text) <= length
                 assert whole or made.cut_passages
                 assert whole or keeps_instruction(p.task, text, example.input, tiny_tokens, length)
+
+
+@functools.cache
+def ranked(task: str) -> list[tuple[Example, list[Hit]]]:
+    """Some questions of the sample with their rankings."""
+    p = plan(f"task={task}", "mode=rank")
+    part = load(None, p.task, "user", "dev", limit=12)
+    return list(zip(part.examples, rank(p, part, Outcome()), strict=True))
 
 
 def keeps_instruction(task, text, input, tokens, length):

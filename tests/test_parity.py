@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,7 @@ MADE = {"LaMP-2", "LaMP-4", "LaMP-6"}  # their questions are made up, with dates
 RETRIEVERS = {"bm25": "bm25_okapi", "recency": "recency"}
 
 
+@functools.cache
 def parity_rows() -> dict[str, list[dict[str, Any]]]:
     rows = defaultdict(list)
     for row in json.loads((SHARED / "parity" / "prompts.json").read_text()):
@@ -101,13 +104,15 @@ def test_prompts_byte_for_byte(asked, t5_tokens, task, official):
         ]
         if not wanted:
             continue
+        base, part, _ = asked(
+            task, "mode=prompts", f"retriever={RETRIEVERS[retriever]}",
+            f"augmentation.official={official}",
+        )  # fmt: skip
+        rankings = list(rank(base, part, Outcome()))
         for k in (1, 4):
             for length in (256, 512):
-                p, part, _ = asked(
-                    task, "mode=prompts", f"retriever={RETRIEVERS[retriever]}", f"k={k}",
-                    f"max_length={length}", f"augmentation.official={official}",
-                )  # fmt: skip
-                shown = [ranking[:k] for ranking in rank(p, part, Outcome())]
+                p = replace(base, k=k, max_length=length)
+                shown = [ranking[:k] for ranking in rankings]
                 made = {prompt.id: prompt for prompt in make_prompts(p, part, shown)}
                 inputs = {example.id: example.input for example in part.examples}
                 for id, prompt in wanted:

@@ -96,6 +96,32 @@ def test_a_store_of_another_format_is_made_again(data_dir):
     assert len(load(str(folder), Lamp4(), "user", "dev").examples) == 2
 
 
+@pytest.mark.parametrize("file", ["store.json", "items.arrow", "questions.arrow"])
+@pytest.mark.parametrize("damage", ["cut off", "emptied", "grown", "removed", "overwritten"])
+def test_a_damaged_store_is_told_and_made_again(data_dir, caplog, file, damage):
+    if (file, damage) == ("store.json", "removed"):
+        pytest.skip("without it there is no store")
+    folder = data_dir("LaMP_4", "dev", rows(7))
+    whole = list(load(str(folder), Lamp4(), "user", "dev").examples)
+    (place,) = store_folders()
+    content = (place / file).read_bytes()
+    damaged = {
+        "cut off": content[: len(content) // 2],
+        "emptied": b"",
+        "grown": content + b"more",
+        "overwritten": b"\0" * len(content),
+    }
+    (place / file).unlink()
+    if damage in damaged:
+        (place / file).write_bytes(damaged[damage])
+    assert list(load(str(folder), Lamp4(), "user", "dev").examples) == whole
+    assert str(place) in caplog.text
+    assert "it is not used, but made again" in caplog.text
+    caplog.clear()
+    assert list(load(str(folder), Lamp4(), "user", "dev").examples) == whole
+    assert not caplog.records
+
+
 def test_a_fault_in_the_source_leaves_no_store(data_dir):
     folder = data_dir("LaMP_4", "dev", [*rows(2), {"id": "x"}])
     with pytest.raises(ValueError, match="question 3"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import shutil
 import sys
@@ -17,9 +18,11 @@ from tqdm import tqdm
 from lamp_exp.data.options import PARTS, SPLITS, chosen
 from lamp_exp.data.parse import Reader
 from lamp_exp.data.source import Source, find_source
-from lamp_exp.data.store import FORMAT, META, Store, Writer
+from lamp_exp.data.store import FORMAT, META, Damaged, Store, Writer
 from lamp_exp.files import replace_folder, touch
 from lamp_exp.types import Example, InputError, Task
+
+log = logging.getLogger("lamp_exp.data")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -81,19 +84,28 @@ def prepared(task: Task, source: Source, cache_dir: Path) -> Store:
     killed while it makes it (what it left is cleared away by the next).
     """
     place = cache_dir / "data" / source.name
-    if not _is_current(place, source):
+    store = _current(place, source)
+    if store is None:
         with _alone(place):
-            if not _is_current(place, source):
+            store = _current(place, source)
+            if store is None:
                 _make(task, source, place)
+                store = Store(place).opened()
     touch(place / META)
-    return Store(place).opened()
+    return store
 
 
-def _is_current(place: Path, source: Source) -> bool:
+def _current(place: Path, source: Source) -> Store | None:
+    """The store if it is there and of this source; a damaged one is told, and made again."""
     if not (place / META).is_file():
-        return False
-    meta = Store(place).meta
-    return bool(meta.get("format") == FORMAT and meta.get("stamp") == source.stamp())
+        return None
+    store = Store(place)
+    try:
+        known = (store.meta.get("format"), store.meta.get("stamp"))
+        return store.opened() if known == (FORMAT, source.stamp()) else None
+    except Damaged as error:
+        log.warning("%s; it is not used, but made again", error)
+        return None
 
 
 @contextmanager

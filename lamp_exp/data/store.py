@@ -2,7 +2,7 @@
 
     items.arrow       the fields of every distinct profile item
     questions.arrow   id, user, input, target, date, and which items (and under which ids)
-    store.json        the sources, the fingerprint and the counts; written last
+    store.json        the sources, the fingerprint, the counts and the sizes of both; written last
 
 A store is made in a folder beside its place and moved there whole, so that one that was killed in
 the middle is never read.
@@ -26,8 +26,9 @@ import pyarrow.ipc
 from lamp_exp.data.dates import parse_date
 from lamp_exp.types import Example, ProfileItem
 
-FORMAT = 1  # of these files: another number, and older stores are made again
+FORMAT = 2  # of these files: another number, and older stores are made again
 META = "store.json"
+ITEMS, QUESTIONS = "items.arrow", "questions.arrow"
 ITEMS_AT_ONCE, QUESTIONS_AT_ONCE = 20_000, 500  # rows of a record batch: memory while writing
 _QUESTIONS = pa.schema(
     [
@@ -42,6 +43,10 @@ _QUESTIONS = pa.schema(
 )
 
 
+class Damaged(Exception):
+    """A store is not what its writer wrote."""
+
+
 class Writer:
     """Writes examples as they come, in bounded memory."""
 
@@ -50,8 +55,8 @@ class Writer:
         self.folder = folder
         self.fields = (*fields, "date")
         schema = pa.schema([(name, pa.string()) for name in self.fields])
-        self.items = _Table(folder / "items.arrow", schema, ITEMS_AT_ONCE)
-        self.questions = _Table(folder / "questions.arrow", _QUESTIONS, QUESTIONS_AT_ONCE)
+        self.items = _Table(folder / ITEMS, schema, ITEMS_AT_ONCE)
+        self.questions = _Table(folder / QUESTIONS, _QUESTIONS, QUESTIONS_AT_ONCE)
         self.known: dict[bytes, int] = {}
 
     def write(self, examples: Iterable[Example]) -> None:
@@ -83,7 +88,8 @@ class Writer:
         """Finishes the files; `meta` is what a reader must know besides."""
         self.items.close()
         self.questions.close()
-        content = {"format": FORMAT, "items": self.items.rows, **meta}
+        sizes = {name: (self.folder / name).stat().st_size for name in (ITEMS, QUESTIONS)}
+        content = {"format": FORMAT, "items": self.items.rows, "sizes": sizes, **meta}
         (self.folder / META).write_text(json.dumps(content), encoding="utf-8")
 
 
@@ -128,28 +134,42 @@ class Store:
 
     @cached_property
     def meta(self) -> dict[str, Any]:
-        """What the writer knew at the end."""
-        content: dict[str, Any] = json.loads((self.folder / META).read_text(encoding="utf-8"))
+        """What the writer knew at the end. Raises Damaged if it cannot be read."""
+        path = self.folder / META
+        try:
+            content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise Damaged(f"{path} cannot be read ({error})") from error
         return content
 
     @cached_property
     def questions(self) -> pa.Table:
         """One row a question."""
-        return _open(self.folder / "questions.arrow")
+        return _open(self.folder / QUESTIONS)
 
     @cached_property
     def items(self) -> pa.Table:
         """One row for each distinct item."""
-        return _open(self.folder / "items.arrow")
+        return _open(self.folder / ITEMS)
 
     def __len__(self) -> int:
         """The number of questions."""
         return int(self.questions.num_rows)
 
     def opened(self) -> Store:
-        """Maps its files now, so that it can be read to the end even if it is removed meanwhile."""
-        for table in (self.questions, self.items):
-            table.validate()
+        """Maps its files now, so that it can be read to the end even if it is removed meanwhile.
+
+        Raises Damaged if one of them is missing, of another size, or no table.
+        """
+        for name, size in self.meta["sizes"].items():
+            path = self.folder / name
+            if not path.is_file() or path.stat().st_size != size:
+                raise Damaged(f"{path} is missing or was cut off")
+        try:
+            for table in (self.questions, self.items):
+                table.validate()
+        except (pa.ArrowException, OSError) as error:
+            raise Damaged(f"a table of {self.folder} cannot be read ({error})") from error
         return self
 
     def column(self, name: str, rows: Sequence[int]) -> list[Any]:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
+from lamp_exp.report.agreement import agreement_tables
 from lamp_exp.report.build import Look, tables
+from lamp_exp.report.coldstart import coldstart_tables
+from lamp_exp.report.cost import cost_table, read_prices
 from lamp_exp.report.layouts import LAYOUTS
 from lamp_exp.report.page import coldstart, figures
 from lamp_exp.report.page.content import Content, Section
+from lamp_exp.report.personal import personal_tables
 from lamp_exp.report.records import Record
 from lamp_exp.report.selection import facet, order, shown
 from lamp_exp.report.table import Cell, Row, Table, number
@@ -42,9 +47,19 @@ def results(records: Sequence[Record]) -> Content:
     return Content(tables=tuple(tables(records, LAYOUTS["ablation"], Look())))
 
 
-def personal(records: Sequence[Record]) -> Content:
-    """What the profile brings, and to whom; agreement of retrievers where there are several."""
-    return Content(tables=tuple(personal_tables(records)))
+def gain(records: Sequence[Record]) -> Content:
+    """What the profile brings, and to whom."""
+    return with_tables(figures.gains(records), personal_tables(records))
+
+
+def cold_start(records: Sequence[Record]) -> Content:
+    """By the size of the profile."""
+    return with_tables(coldstart.cold_starts(records), coldstart_tables(records, "size", 5, ()))
+
+
+def cost(records: Sequence[Record]) -> Content:
+    """Quality against what it took."""
+    return with_tables(figures.costs(records), [cost_table(records, read_prices())])
 
 
 def agreement(records: Sequence[Record]) -> Content:
@@ -52,22 +67,18 @@ def agreement(records: Sequence[Record]) -> Content:
     return Content(tables=tuple(agreement_tables(records)))
 
 
-def cold_start(records: Sequence[Record]) -> Content:
-    """By the size of the profile."""
-    return Content(tables=tuple(coldstart_tables(records, "size", 5, ())))
-
-
-def cost(records: Sequence[Record]) -> Content:
-    """What runs took."""
-    return Content(tables=(cost_table(records, read_prices()),))
+def with_tables(content: Content, tables: Sequence[Table]) -> Content:
+    """Tables below the plots."""
+    return replace(content, tables=(*content.tables, *tables))
 
 
 SECTIONS = (
     Section("results", "Results", results),
     Section("retrievers", "Tasks and retrievers", figures.heat_maps),
     Section("k", "Over k", figures.k_curves),
-    Section("gain", "Gain by user", figures.gains),
-    Section("coldstart", "Cold start", coldstart.cold_starts),
-    Section("cost", "Cost", figures.costs),
+    Section("gain", "Gain by user", gain),
+    Section("coldstart", "Cold start", cold_start),
+    Section("cost", "Cost", cost),
+    Section("agreement", "Agreement of retrievers", agreement),
     Section("runs", "Runs", runs),
 )
