@@ -87,9 +87,7 @@ LAYERS = {  # each may import what is left of the colon's right side, and itself
         "tune",
     },
     "slurm": set(),
-    "report": {"types", "metrics", "tasks", "record", "files", "data", "score", "show"},
     "sweeper": {"types", "record", "rules", "slurm", "sweep", "digest", "jobs"},
-    "report": {"types", "metrics", "tasks", "record", "files", "data", "score", "show"},
     "__main__": {"types", "config", "jobs", "processes", "sweeper", "run", "show"},
     "__init__": set(),
 }

@@ -283,7 +283,7 @@ def test_the_gain_of_a_user_is_positive_if_better(tmp_path: Path):
     (ground,) = grounds(records(tmp_path))
     best, without = ground.best, ground.without
     assert not ground.higher and without is not None
-    gains = user_gains(best, without, "mae")
+    gains = user_gains(ground)
     ours, theirs = best.first.column("mae"), without.first.column("mae")
     assert len(gains) == 4  # users, of three questions each
     assert gains[0] == pytest.approx(sum(theirs[:3]) / 3 - sum(ours[:3]) / 3)

@@ -12,10 +12,10 @@ from lamp_exp.report.agreement import agreement_tables
 from lamp_exp.report.coldstart import coldstart_tables, curves, split
 from lamp_exp.report.compare import changed, comparison_tables, example_tables, of_user
 from lamp_exp.report.cost import cost_table, read_prices
+from lamp_exp.report.examples import pair, pooled, sample
 from lamp_exp.report.pairs import pairs, pairs_table
 from lamp_exp.report.personal import gains, headroom, personal_tables
 from lamp_exp.report.records import Record, find
-from lamp_exp.report.examples import pair, pooled, sample
 from lamp_exp.report.selection import grouped
 from lamp_exp.report.table import Cell, Table
 from lamp_exp.types import InputError

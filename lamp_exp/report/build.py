@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from lamp_exp.report.examples import pair, pooled
 from lamp_exp.report.layouts import METRIC, Layout
 from lamp_exp.report.published import Published, beside, caveats, unknown
 from lamp_exp.report.records import Record
-from lamp_exp.report.examples import pair, pooled
 from lamp_exp.report.selection import (
     Group,
     differing,

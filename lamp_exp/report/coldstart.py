@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from lamp_exp.report.records import Record
 from lamp_exp.report.examples import pair, subset
+from lamp_exp.report.records import Record
 from lamp_exp.report.selection import Group, grouped, in_order, naming
 from lamp_exp.report.statistics import Interval, compare, interval
 from lamp_exp.report.table import Cell, Row, Table, as_cell, number
@@ -56,6 +56,7 @@ class Bin:
     high: float
     n: int
     value: Interval
+    without: Interval | None  # of the same run without a profile
     gain: Interval | None  # above zero is better
     verdict: str
 
@@ -79,14 +80,15 @@ def curves(
     found = []
     for group in in_order(groups.values()):
         if group.first.result["k"]:
-            curve = _curve(group, groups, by, quantiles, edges)
+            curve = curve_of(group, groups, by, quantiles, edges)
             found += [curve] if curve else []
     return found
 
 
-def _curve(
+def curve_of(
     group: Group, groups: Mapping[str, Group], by: str, quantiles: int, edges: Sequence[float]
 ) -> Curve | None:
+    """One run's; None without scores of the examples, or if the property is not known of any."""
     metric = group.first.result["monitor"][0]
     twin = groups.get(group.first.twin or "")
     samples = pair(group, twin or group, metric)
@@ -99,9 +101,10 @@ def _curve(
         run, other = (subset(sample, members) for sample in samples)
         compared = compare(other, run, thorough=False) if twin else None
         gain = _turned(compared.difference, run.higher_is_better) if compared else None
+        without = interval(other) if twin else None
         low, high = float(values[members].min()), float(values[members].max())
         verdict = compared.verdict if compared else ""
-        bins.append(Bin(low, high, int(members.sum()), interval(run), gain, verdict))
+        bins.append(Bin(low, high, int(members.sum()), interval(run), without, gain, verdict))
     return Curve(group, metric, by, tuple(bins), int((~known).sum()))
 
 
@@ -144,7 +147,7 @@ def _bins_table(found: Sequence[Curve], by: str) -> Table:
     names, heads = naming([curve.group for curve in found])
     words = PROPERTIES[by][0]
     rows = [
-        Row((*heads[curve.group.configuration], curve.metric, _range(one)), _cells(one))
+        Row((*heads[curve.group.configuration], curve.metric, words_of(one)), _cells(one))
         for curve in found
         for one in curve.bins
     ]
@@ -160,7 +163,8 @@ def _bins_table(found: Sequence[Curve], by: str) -> Table:
     return Table(f"By {words}", heads_, columns, tuple(rows), tuple(footers))
 
 
-def _range(one: Bin) -> str:
+def words_of(one: Bin) -> str:
+    """Its range."""
     return f"{one.low:g}" if one.low == one.high else f"{one.low:.4g} to {one.high:.4g}"
 
 

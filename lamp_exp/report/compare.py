@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from lamp_exp.report.coldstart import bounds
+from lamp_exp.report.examples import pair
 from lamp_exp.report.personal import p_cell
 from lamp_exp.report.records import Record
-from lamp_exp.report.examples import pair
 from lamp_exp.report.selection import Group, differing, part_of_identity, shown
 from lamp_exp.report.statistics import Comparison, compare
 from lamp_exp.report.table import Cell, Row, Table, as_cell, number, plain

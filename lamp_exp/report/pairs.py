@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 from lamp_exp.report.coldstart import bounds
+from lamp_exp.report.examples import pair
 from lamp_exp.report.personal import p_cell
 from lamp_exp.report.records import Record
-from lamp_exp.report.examples import pair
 from lamp_exp.report.selection import Group, grouped, in_order, naming, select
 from lamp_exp.report.statistics import Comparison, benjamini_hochberg, compare, holm
 from lamp_exp.report.table import Cell, Row, Table, number

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from lamp_exp.report.records import Record
 from lamp_exp.report.examples import pair, pooled
+from lamp_exp.report.records import Record
 from lamp_exp.report.selection import Group, grouped, in_order, naming
 from lamp_exp.report.statistics import Comparison, Sample, compare
 from lamp_exp.report.table import Cell, Row, Table, as_cell, number

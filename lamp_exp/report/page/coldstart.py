@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
-
-import numpy as np
 
 from lamp_exp.report import plots
+from lamp_exp.report.coldstart import Bin as Found
+from lamp_exp.report.coldstart import curve_of, words_of
 from lamp_exp.report.page.content import Content, Plot
 from lamp_exp.report.page.figures import Ground, grounds, told_system
 from lamp_exp.report.plots import Bin, Point
 from lamp_exp.report.records import Record
-from lamp_exp.report.samples import common_seeds, pair
-from lamp_exp.report.statistics import Interval, Sample, compare, interval
+from lamp_exp.report.statistics import Interval
 from lamp_exp.report.table import Cell, Row, Table, number
 from lamp_exp.types import InputError
 
-LEVEL = 0.95
-QUANTILES = (0.25, 0.5, 0.75)
+QUARTERS = 4
 
 
 def cold_starts(records: Sequence[Record]) -> Content:
@@ -35,7 +32,7 @@ def cold_starts(records: Sequence[Record]) -> Content:
         raise InputError("no run with its twin without a profile has profiles of several sizes")
     told = (
         f"All: {ground.shared}. The best run of each, in quarters by the number of profile items; "
-        f"bars: {LEVEL:.0%} intervals."
+        "bars: 95% intervals."
     )
     words = (f"{alone} more have no twin without a profile, or no sizes to tell.",) if alone else ()
     return Content((told, *words), tuple(made))
@@ -45,42 +42,22 @@ def bins_of(ground: Ground) -> list[Bin]:
     """Quarters of the questions by profile size, smallest first; fewer where sizes repeat."""
     if ground.without is None:
         return []
-    samples = pair(ground.without, ground.best, ground.metric)
-    if samples is None:
-        return []
-    base, _ = common_seeds(ground.without, ground.best)
-    sizes = np.asarray(base.first.column("profile_size"))
-    sign = 1 if ground.higher else -1
-    parts = list(_parts(sizes))
-    return [_bin(n, sizes, rows, samples, sign) for n, rows in enumerate(parts)]
+    groups = {ground.without.configuration: ground.without}
+    curve = curve_of(ground.best, groups, "size", QUARTERS, ())
+    return [_bin(n, one) for n, one in enumerate(curve.bins)] if curve else []
 
 
-def _parts(sizes: Any) -> Iterator[Any]:
-    edges = np.unique(np.quantile(sizes, QUANTILES, method="lower"))
-    places = np.searchsorted(edges, sizes, side="left")
-    for place in np.unique(places):
-        yield np.flatnonzero(places == place)
+def _bin(n: int, one: Found) -> Bin:
+    assert one.without and one.gain, "the run without a profile is there"
+    points = (_point(n, interval) for interval in (one.value, one.without, one.gain))
+    return Bin(words_of(one), one.n, *points)
 
 
-def _bin(n: int, sizes: Any, rows: Any, samples: tuple[Sample, Sample], sign: int) -> Bin:
-    without, ours = (replace(s, terms=s.terms[rows], users=s.users[rows]) for s in samples)
-    gain = compare(without, ours, level=LEVEL, thorough=False).difference
-    low, high = int(sizes[rows].min()), int(sizes[rows].max())
-    return Bin(
-        str(low) if low == high else f"{low} to {high}",
-        len(rows),
-        _point(n, interval(ours, LEVEL)),
-        _point(n, interval(without, LEVEL)),
-        _point(n, gain, sign),
-    )
-
-
-def _point(n: int, found: Interval, sign: int = 1) -> Point:
+def _point(n: int, found: Interval) -> Point:
     """Without ends where too few users are there to tell them."""
-    ends = sorted((sign * found.low, sign * found.high))
-    if not np.isfinite(ends).all():
-        return Point(n, sign * found.value)
-    return Point(n, sign * found.value, ends[0], ends[1])
+    if found.low != found.low:
+        return Point(n, found.value)
+    return Point(n, found.value, found.low, found.high)
 
 
 def _plot(ground: Ground, bins: Sequence[Bin]) -> Plot:

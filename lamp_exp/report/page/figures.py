@@ -9,9 +9,9 @@ from statistics import mean
 from lamp_exp.report import plots
 from lamp_exp.report.build import GROUND
 from lamp_exp.report.page.content import Content, Plot
+from lamp_exp.report.personal import gain_of
 from lamp_exp.report.plots import Point, Series
 from lamp_exp.report.records import Record
-from lamp_exp.report.examples import common_seeds
 from lamp_exp.report.selection import (
     Group,
     differing,
@@ -232,7 +232,7 @@ def gains(records: Sequence[Record]) -> Content:
     """For the best run of each ground: how many users gain how much over no profile."""
     made, alone = [], 0
     for ground in grounds(records):
-        per_user = user_gains(ground.best, ground.without, ground.metric)
+        per_user = user_gains(ground)
         if per_user:
             made.append(_gain_plot(ground, per_user))
         else:
@@ -244,27 +244,12 @@ def gains(records: Sequence[Record]) -> Content:
     return Content((told, *words), tuple(made))
 
 
-def user_gains(group: Group, without: Group | None, metric: str) -> list[float]:
+def user_gains(ground: Ground) -> list[float]:
     """Each user's mean gain over questions and shared seeds, positive if better."""
-    if without is None:
+    if ground.without is None:
         return []
-    ours, theirs = (_by_example(one, metric) for one in common_seeds(group, without))
-    users = dict(zip(group.first.column("id"), group.first.column("user"), strict=True))
-    sign = 1 if group.first.direction(metric) else -1
-    found: dict[str, list[float]] = {}
-    for id in ours.keys() & theirs.keys():
-        found.setdefault(users[id], []).append(sign * (ours[id] - theirs[id]))
-    return [mean(found[user]) for user in sorted(found)]
-
-
-def _by_example(group: Group, metric: str) -> dict[str, float]:
-    """The mean over seeds; nothing where examples were not scored."""
-    found: dict[str, list[float]] = {}
-    for record in group.records:
-        if record.has_column(metric):
-            for id, score in zip(record.column("id"), record.column(metric), strict=True):
-                found.setdefault(id, []).append(float(score))
-    return {id: mean(scores) for id, scores in found.items()}
+    found = gain_of(ground.best, {ground.without.configuration: ground.without})
+    return [] if found is None else found.per_user.tolist()
 
 
 def _gain_plot(ground: Ground, per_user: Sequence[float]) -> Plot:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from lamp_exp.report.options import add_runs, scored_of, left_out, write_text
+from lamp_exp.report.options import add_runs, left_out, scored_of, write_text
 from lamp_exp.report.page import page
 from lamp_exp.report.page.examples import Limits
 from lamp_exp.report.records import find
