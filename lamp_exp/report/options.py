@@ -38,11 +38,7 @@ def add_format(parser: argparse.ArgumentParser) -> None:
 
 def chosen(options: argparse.Namespace) -> list[Record]:
     """The runs that are meant; what is left out is told on stderr. InputError if there are none."""
-    return chosen_of(find(options.runs, options.stale), options)
-
-
-def chosen_of(found: Found, options: argparse.Namespace) -> list[Record]:
-    """The same of what has been found already."""
+    found = find(options.runs, options.stale)
     tell_left_out(found)
     scored = [record for record in found.records if record.metrics]
     silent = len(found.records) - len(scored)

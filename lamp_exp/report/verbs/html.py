@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from lamp_exp.report.options import add_runs, chosen_of, left_out, write_text
+from lamp_exp.report.options import add_runs, chosen, left_out, write_text
 from lamp_exp.report.page import page
 from lamp_exp.report.page.examples import Limits
 from lamp_exp.report.records import find
@@ -44,7 +44,18 @@ def run(options: argparse.Namespace) -> int:
         if getattr(options, name) < 0:
             raise InputError(f"--{name} must not be negative")
     limits = Limits(options.examples, options.characters, options.megabytes, tuple(options.browse))
-    found = find(options.runs, options.stale)
-    records = chosen_of(found, options)
-    write_text(page(records, limits, options.title, left_out(found)), options.out)
+    records = chosen(options)
+    write_text(page(records, limits, options.title, _left_out(options)), options.out)
     return 0
+
+
+def _left_out(options: argparse.Namespace) -> list[str]:
+    """What stderr was told already, which readers of the page do not see; and the conditions."""
+    found = find(options.runs, options.stale)
+    lines = left_out(found)
+    silent = sum(not record.metrics for record in found.records)
+    if silent:
+        lines.append(f"{silent} runs without metrics are left out")
+    if options.where:
+        lines.append(f"only runs of {' '.join(options.where)}")
+    return lines
