@@ -194,7 +194,7 @@ def test_what_is_left_out_is_told(runs: Path):
     told = " ".join(embedded.words)
     assert len(embedded.runs) == 2  # of each task the best, whatever the size
     assert "2 of 27 runs can be browsed" in told
-    assert "23 more are left out for the size" in told
+    assert "25 more are left out for the size" in told
     assert "At most 5 examples" in told and "100 characters" in told
     assert "The first 5 of 12 questions" in embedded.runs[0]["about"]
     answers = Parsed(embedded.html).data("examples-1")
@@ -211,6 +211,21 @@ def test_the_runs_to_browse_can_be_chosen(runs: Path):
     assert [run["task"] for run in bare.runs] == ["lamp3", "lamp4"]
     with pytest.raises(InputError, match="no run is left to browse of k=99"):
         embed(records(runs), Limits(conditions=("k=99",)))
+
+
+def test_predictions_made_elsewhere_are_shown(tmp_path: Path):
+    write_run(tmp_path, k=0)
+    write_run(tmp_path, k=4)
+    unknown = {"retriever": None, "augmentation": None, "task": "lamp4", "model": "theirs"}
+    theirs = write_run(
+        tmp_path, "lamp4", "random", k=1, mode="imported", choices=unknown, seconds={}
+    )
+    result = {**theirs.result(), "k": None, "identity": {"mode": "imported", "task": "lamp4"}}
+    theirs.write_result(result)
+    text = made(tmp_path)
+    labels = [run["label"] for run in Parsed(text).data("example-runs")]
+    assert len(labels) == 3 and any(theirs.name in label for label in labels)
+    assert text.count(f">{theirs.name}<") == 1  # in the table of runs
 
 
 def test_a_run_alone_and_without_prompts_is_shown(tmp_path: Path):
@@ -235,7 +250,7 @@ def test_scores_that_json_lacks_are_none(tmp_path: Path):
     column = table.column_names.index("item_scores")
     values = pa.array([[float("inf")], [float("nan")]], pa.list_(pa.float64()))
     pyarrow.parquet.write_table(table.set_column(column, "item_scores", values), path)
-    answers = Parsed(embed(records(tmp_path), Limits()).html).data("examples-0")
+    answers = Parsed(embed(records(tmp_path), Limits(conditions=("k=1",))).html).data("examples-0")
     assert answers["itemScores"] == [[None], [None]]
 
 

@@ -177,7 +177,7 @@ def cold_start(bins: Sequence[Bin], metric: str, higher: bool, by: str) -> Draw:
     """The metric with and without profile over kinds of questions, and below it the gain."""
 
     def draw(colours: Colours) -> Drawing:
-        drawing, axes = _axes(colours, 3.2, rows=2, legend=2, below=0.64)
+        drawing, axes = _axes(colours, 4.0, rows=2, legend=2, below=0.64)
         top, bottom = axes
         pairs = [("with profile", 0, False, [one.with_profile for one in bins])]
         pairs.append(("no profile", 6, True, [p for one in bins if (p := one.without)]))
@@ -188,7 +188,7 @@ def cold_start(bins: Sequence[Bin], metric: str, higher: bool, by: str) -> Draw:
         _line(bottom, Series("gain", gains, 2), colours)
         labels = [f"{one.label}\nn={one.n}" for one in bins]
         bottom.set_xticks(range(len(bins)), labels)
-        top.set(ylabel=_metric(metric, higher))
+        top.set(ylabel=_metric(metric, higher), xlim=(-0.5, len(bins) - 0.5))
         bottom.set(xlabel=by, ylabel="gain (positive: better)")
         _legend(drawing, top, colours)
         return drawing

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
 
-from lamp_exp.report.page.figures import Ground, grounds
+from lamp_exp.report.build import GROUND
 from lamp_exp.report.records import Record
-from lamp_exp.report.selection import Group, grouped, select
+from lamp_exp.report.selection import Group, grouped, order, select, shown
 from lamp_exp.types import InputError
 
 MEGABYTE = 1_000_000
@@ -121,21 +121,18 @@ def script_of(name: str, content: Any) -> str:
 
 def in_turn(records: Sequence[Record]) -> list[list[Record]]:
     """The best of each task and ground, then each second best, …; a group's first seed only."""
-    queues = [_ranked(ground) for ground in _grounds(records)]
+    found: dict[tuple[str, ...], list[Group]] = {}
+    for group in grouped(records).values():
+        place = tuple(shown(group.facet(key)) for key in ("task", *GROUND))
+        found.setdefault(place, []).append(group)
+    queues = [_ranked(found[place]) for place in sorted(found, key=lambda p: list(map(order, p)))]
     return [[g.first for g in turn if g is not None] for turn in zip_longest(*queues)]
 
 
-def _grounds(records: Sequence[Record]) -> list[Ground]:
-    """Also of runs without a profile, where there are no others."""
-    try:
-        return grounds(records)
-    except InputError:
-        return [Ground("", "", (group,), None) for group in grouped(records).values()]
-
-
-def _ranked(ground: Ground) -> list[Group]:
-    sign = -1 if ground.higher else 1
-    return sorted(ground.groups, key=lambda group: sign * group.mean(ground.metric))
+def _ranked(groups: Sequence[Group]) -> list[Group]:
+    metric = str(groups[0].first.result["monitor"][0])
+    sign = -1 if groups[0].first.direction(metric) else 1
+    return sorted(groups, key=lambda group: sign * group.mean(metric))
 
 
 def _about(record: Record, twin: Record | None, n: int) -> dict[str, Any]:

@@ -37,7 +37,8 @@ def runs(records: Sequence[Record]) -> Content:
 def _row(record: Record, heads: Sequence[str], metrics: Sequence[str]) -> Row:
     head = tuple(shown(facet(record, key)) for key in heads)
     values = (number(record.metrics.get(name)) for name in metrics)
-    seconds = sum(float(value) for value in record.result["seconds"].values())
+    taken = record.result["seconds"].values()  # none of predictions made elsewhere
+    seconds = sum(map(float, taken)) if taken else None
     questions = Cell(str(record.questions), float(record.questions))
     return Row(head, (*values, questions, number(seconds, 1), Cell(record.name)))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from lamp_exp.report.options import add_runs, left_out, scored_of, write_text
 from lamp_exp.report.page import page
 from lamp_exp.report.page.examples import Limits
-from lamp_exp.report.records import find
+from lamp_exp.report.records import Found, find
 from lamp_exp.types import InputError
 
 
@@ -46,5 +46,16 @@ def run(options: argparse.Namespace) -> int:
     limits = Limits(options.examples, options.characters, options.megabytes, tuple(options.browse))
     found = find(options.runs, options.stale)
     records = scored_of(found, options)
-    write_text(page(records, limits, options.title, left_out(found)), options.out)
+    write_text(page(records, limits, options.title, _left_out(found, options)), options.out)
     return 0
+
+
+def _left_out(found: Found, options: argparse.Namespace) -> list[str]:
+    """What stderr was told already, which readers of the page do not see; and the conditions."""
+    lines = left_out(found)
+    silent = sum(not record.metrics for record in found.records)
+    if silent:
+        lines.append(f"{silent} runs without metrics are left out")
+    if options.where:
+        lines.append(f"only runs of {' '.join(options.where)}")
+    return lines
