@@ -310,6 +310,8 @@ def rank(plan: Plan, part: Part, outcome: Outcome) -> Iterator[Ranking]:
     def compute() -> Iterable[Ranking]:
         return progress(plan.retriever.rank_all(questions), len(questions), "rank")
 
+    if not plan.used_k and plan.mode is not Mode.rank:
+        return iter([[]] * len(questions))  # a run without a profile needs no order of it
     if not plan.retriever.reads_profile:
         return iter(compute())
     return plan.rankings.rankings(_ranking_key(plan, part, questions), profiles, compute)

@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from lamp_exp.environment import environment
 from lamp_exp.files import write_whole
 from lamp_exp.types import InputError
 
@@ -106,7 +107,7 @@ def _started(count: int, task: Mapping[str, Any], folder: Path) -> Iterator[None
     meeting = _meeting(count)
     followers = [_start(number, meeting, task, folder) for number in range(1, count)]
     try:
-        with _environment({**meeting, "LOCAL_RANK": "0"}):
+        with environment({**meeting, "LOCAL_RANK": "0"}):
             yield
     except Exception as error:
         _blame(followers, folder, error)
@@ -160,16 +161,3 @@ def _blame(followers: list[subprocess.Popen[str]], folder: Path, error: Exceptio
             words = _log(folder, number).read_text(encoding="utf-8").strip().splitlines()
             last = words[-1] if words else f"it ended with {follower.returncode}"
             raise RuntimeError(f"process {number} of the run failed: {last}") from error
-
-
-@contextmanager
-def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value

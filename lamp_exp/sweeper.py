@@ -77,6 +77,8 @@ class Grid(Sweeper):
             say(line)
         if not jobs:
             raise InputError("no job of this sweep is left to run")
+        for cfg in configs:
+            check_nodes(cfg)
         if self.config.dry_run:
             return self._dry_run(jobs, configs)
         self._carry_out(jobs, left)
@@ -197,6 +199,17 @@ class Grid(Sweeper):
             hydra.overrides.hydra.append(f"hydra.sweep.dir='{quoted}'")
         OmegaConf.save(self.config, folder / "multirun.yaml")
         return folder
+
+
+def check_nodes(cfg: DictConfig) -> None:
+    """Raises InputError for nodes that a job would hold and not use, or wait for in vain."""
+    held = OmegaConf.select(cfg, "hydra.launcher.nodes")
+    used = OmegaConf.select(cfg, "trainer.num_nodes") or 1
+    if held not in (None, used):
+        raise InputError(
+            f"hydra.launcher.nodes={held} and trainer.num_nodes={used} must be the same: "
+            "a run on several nodes needs trainer=ddp and both"
+        )
 
 
 def made_folder(folder: Path, named: bool) -> Path:

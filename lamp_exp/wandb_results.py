@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from lamp_exp.environment import environment
 from lamp_exp.record import write_json
 from lamp_exp.scrub import scrubbed
-from lamp_exp.wandb_run import Session, environment
+from lamp_exp.wandb_run import Session
 
 if TYPE_CHECKING:
     from wandb import Artifact, Table
@@ -37,7 +38,8 @@ def send(session: Session, result: Mapping[str, Any], folder: Path, options: Opt
     table, told = predictions_table(folder / "examples.parquet", options.table_rows)
     run.summary.update({**summary(result), **told})
     session.store.mkdir()
-    with environment(WANDB_DATA_DIR=str(session.store)):  # what waits to be sent stays with the run
+    waiting = {"WANDB_DATA_DIR": str(session.store)}  # what waits to be sent stays with the run
+    with environment(waiting, unless_set=True):
         made = _artifact(result, folder, session.store, table, options.artifact)
     if made.manifest.entries:
         _hide_places(made, session)

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from lamp_exp.environment import environment
 from lamp_exp.errors import first_line
 from lamp_exp.files import write_whole
 from lamp_exp.scrub import scrubbed
@@ -31,6 +32,7 @@ Mode = Literal["online", "offline", "disabled"]
 LAST_ID = "last_id"  # in a run's wandb/ folder: by it, a resumed run names the one before
 UNSENT = "unsent"  # in the folder of an online run whose upload was given up
 CONNECT_SECONDS, UPLOAD_SECONDS = 20.0, 120.0  # then it stays on disk
+QUIET = {"WANDB_SILENT": "true", "WANDB_ERROR_REPORTING": "false"}
 PRIVATE: dict[str, Any] = {  # of wandb.Settings: no code, no machine, no terminal
     "console": "off",
     "silent": True,
@@ -57,12 +59,6 @@ def chosen_mode() -> Mode:
         return "disabled"
     keyed = bool(os.environ.get("WANDB_API_KEY"))
     return "online" if keyed and wanted not in ("offline", "dryrun") else "offline"
-
-
-def is_follower() -> bool:
-    """Whether another process of the same job is the one that logs."""
-    ranks = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
-    return any(os.environ.get(rank, "0") not in ("", "0") for rank in ranks)
 
 
 def failures() -> tuple[type[Exception], ...]:
@@ -160,12 +156,12 @@ def remove_link(link: Path) -> None:
 
 @contextmanager
 def session(about: About, project: str, entity: str | None) -> Iterator[Session | None]:
-    """A run of W&B, closed whatever happens; none in a follower, if disabled, or if it fails."""
+    """A run of W&B, closed whatever happens; none if disabled, or if it fails."""
     mode = chosen_mode()
-    if mode == "disabled" or is_follower():
+    if mode == "disabled":
         yield None
         return
-    with environment(WANDB_SILENT="true", WANDB_ERROR_REPORTING="false"):
+    with environment(QUIET, unless_set=True):
         opened = _open(about, project, entity, mode)
         exit_code = 1
         try:
@@ -245,15 +241,3 @@ def _tell(what: str, error: Exception) -> None:
 def one_line(error: Exception) -> str:
     """What an error says first, or its name if it says nothing."""
     return first_line(error) or type(error).__name__
-
-
-@contextmanager
-def environment(**values: str) -> Iterator[None]:
-    """Environment variables for a while, each unless it is set already."""
-    added = [name for name in values if name not in os.environ]
-    os.environ.update({name: values[name] for name in added})
-    try:
-        yield
-    finally:
-        for name in added:
-            os.environ.pop(name, None)

@@ -166,6 +166,16 @@ def test_runs_without_items_are_one_run_however_they_are_asked_for(lamp_exp):
     assert len(folders) == 1
 
 
+def test_without_a_profile_nothing_is_ranked(lamp_exp, monkeypatch):
+    from lamp_exp.retrievers.bm25 import BM25
+
+    monkeypatch.setattr(BM25, "rank", None)
+    _, out, _ = lamp_exp("task=lamp4", "mode=prompts", "limit=4", "k=0", *QUICK)
+    result = RunFolder(folder_of(out)).result()
+    assert result["retrieval"]["ranking_cache"] == {"read": 0, "made": 0}
+    assert result["counts"]["questions"] == 4
+
+
 def test_without_a_profile_the_profile_is_not_looked_at(lamp_exp, data_dir):
     item = {"id": "1", "text": "good", "score": "5"}
     row = {"id": "a", "input": f"{Lamp3().instruction} fine", "profile": [item] * 3}

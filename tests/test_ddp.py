@@ -46,8 +46,9 @@ def same(one: RunFolder, two: RunFolder) -> None:
     assert not list(two.path.glob("answers-*"))
 
 
-def test_two_processes_predict_what_one_does(tmp_path):
-    (one,) = ran(tmp_path / "one", "mode=zeroshot")
+def test_two_processes_predict_what_one_does(lamp_exp, tmp_path):
+    assert lamp_exp(*command(tmp_path / "one", "mode=zeroshot")[3:])[0] == 0
+    (one,) = map(RunFolder, (tmp_path / "one").glob("lamp4-*"))
     (two,) = ran(tmp_path / "two", "mode=zeroshot", *TWO)
     same(one, two)
     assert one.name == two.name  # the number of processes changes no answer

@@ -37,7 +37,12 @@ WITHOUT_PLUGINS = """
 import sys, hydra_plugins
 hydra_plugins.__path__ = []
 from lamp_exp.__main__ import main
-main()
+for launcher in sys.argv[1:]:
+    sys.argv = ["lamp_exp", "-m", f"hydra/launcher={launcher}"]
+    try:
+        main()
+    except SystemExit as end:
+        assert end.code == 2
 """
 
 
@@ -83,24 +88,37 @@ def test_jobs_through_ray_give_the_numbers_of_those_without(launcher: str, tmp_p
     assert runs(tmp_path / "ray") == runs(tmp_path / "serial")
 
 
+def test_a_launcher_that_is_not_installed_says_what_to_install():
+    needs = {
+        "joblib": ("joblib", "joblib"),
+        "slurm": ("submitit", "slurm"),
+        "submitit_local": ("submitit", "slurm"),
+        "ray_local": ("ray", "ray"),
+        "ray_cluster": ("ray", "ray"),
+    }
+    words = [sys.executable, "-c", WITHOUT_PLUGINS, *needs]
+    told = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert told.returncode == 0, told.stderr
+    assert told.stderr.splitlines() == [
+        f"lamp_exp: hydra/launcher={launcher} needs hydra-{plugin}-launcher: "
+        f"pip install 'lamp-exp[{extra}]'"
+        for launcher, (plugin, extra) in needs.items()
+    ]
+
+
 @pytest.mark.parametrize(
-    ("launcher", "plugin", "extra"),
+    "words",
     [
-        ("joblib", "joblib", "joblib"),
-        ("slurm", "submitit", "slurm"),
-        ("submitit_local", "submitit", "slurm"),
-        ("ray_local", "ray", "ray"),
-        ("ray_cluster", "ray", "ray"),
+        ["hydra.launcher.nodes=2"],
+        ["hydra.launcher.nodes=2", "trainer=ddp"],
+        ["trainer=ddp", "trainer.num_nodes=2"],
     ],
 )
-def test_a_launcher_that_is_not_installed_says_what_to_install(launcher, plugin, extra):
-    words = [sys.executable, "-c", WITHOUT_PLUGINS, "-m", f"hydra/launcher={launcher}"]
-    told = subprocess.run(words, capture_output=True, text=True, check=False)
-    assert told.returncode == 2
-    assert told.stderr == (
-        f"lamp_exp: hydra/launcher={launcher} needs hydra-{plugin}-launcher: "
-        f"pip install 'lamp-exp[{extra}]'\n"
-    )
+def test_nodes_that_would_be_idle_or_missing_are_refused(lamp_exp, tmp_path: Path, words):
+    code, _, err = lamp_exp("-m", "hydra/launcher=slurm", "mode=zeroshot", "model=tiny", *words)
+    assert code == 2
+    assert "must be the same: a run on several nodes needs trainer=ddp and both" in err
+    assert not (tmp_path / "outputs").exists()
 
 
 def test_a_launcher_without_a_sweep_is_refused(tmp_path: Path):

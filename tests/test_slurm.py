@@ -50,7 +50,7 @@ def slurm(*words: str) -> str:
     return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
 
 
-def wait(until: Callable[[], object], seconds: float = 120) -> None:
+def wait(until: Callable[[], object], seconds: float = 300) -> None:
     end = time.monotonic() + seconds
     while not until():
         assert time.monotonic() < end, "waited in vain"
@@ -86,7 +86,7 @@ class Started:
 
     def ended(self) -> int:
         """The exit code, when it has one."""
-        return self.process.wait(timeout=180)
+        return self.process.wait(timeout=600)
 
 
 def node_of(job: str) -> str:
@@ -135,7 +135,7 @@ def test_a_job_whose_node_fails_is_run_again_by_slurm(tmp_path: Path):
 
 def test_one_run_on_two_nodes_answers_as_on_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")  # these nodes' names are known to Slurm alone
-    run = [*SHORT, "mode=zeroshot", "k=2"]
+    run = [*SHORT, "mode=zeroshot", "augmentation=ipa", "k=2"]
     nodes = ["hydra.launcher.nodes=2", "trainer.num_nodes=2", "trainer.devices=1"]
     two = ["trainer=ddp", "trainer.accelerator=cpu", *nodes]
     alone = sweep(tmp_path / "serial", *run)

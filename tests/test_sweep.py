@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -61,17 +62,17 @@ def test_one_seed_has_no_spread_and_tasks_have_tables_of_their_own(lamp_exp):
     ]
 
 
-@pytest.mark.parametrize("columns", [80, 120])
-def test_the_digest_is_readable_on_narrow_screens(lamp_exp, monkeypatch, columns):
-    monkeypatch.setenv("COLUMNS", str(columns))
-    _, out, _ = lamp_exp(
-        "-m", *ZERO, "k=0,2", "retriever=bm25_okapi,random", "split=user,time", "seed=0,1"
-    )
-    tables = out[: out.index("left out")].splitlines()
-    assert max(map(len, tables)) <= columns
-    assert "…" not in "".join(tables)
-    for value in ("bm25_okapi", "random", "user", "time", "0.0000 ± 0.0000"):
-        assert any(value in line for line in tables)
+def test_the_digest_is_readable_on_narrow_screens(lamp_exp, monkeypatch):
+    for columns in (80, 120):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        _, out, _ = lamp_exp(
+            "-m", *ZERO, "k=0,2", "retriever=bm25_okapi,random", "split=user,time", "seed=0,1"
+        )
+        tables = out[: out.index("left out")].splitlines()
+        assert max(map(len, tables)) <= columns
+        assert "…" not in "".join(tables)
+        for value in ("bm25_okapi", "random", "user", "time", "0.0000 ± 0.0000"):
+            assert any(value in line for line in tables)
 
 
 def test_two_drawn_seeds_are_two_seeds_and_can_be_given_again(lamp_exp):
@@ -258,8 +259,20 @@ def test_batches_are_numbered_on(lamp_exp):
 def test_two_sweeps_in_the_same_instant_have_folders_of_their_own(tmp_path: Path):
     from lamp_exp.sweeper import made_folder
 
-    made = {made_folder(tmp_path / "now", named=False) for _ in range(3)}
-    assert [path.name for path in sorted(made)] == ["now", "now-2", "now-3"]
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda _: made_folder(tmp_path / "now", named=False), range(8)))
+    assert {path.name for path in made} == {"now", *(f"now-{n}" for n in range(2, 9))}
+
+
+def test_two_runs_and_two_sweeps_at_once_have_four_folders(tmp_path: Path):
+    alone = [launched(*RANK, f"seed={seed}", "retriever=random") for seed in (0, 1)]
+    sweeps = [launched("-m", *RANK, "seed=2,3", "retriever=random") for _ in range(2)]
+    told = [process.communicate() for process in (*alone, *sweeps)]
+    assert [process.returncode for process in (*alone, *sweeps)] == [0] * 4, told
+    assert len({folder_of(out) for out, _ in told}) == 4
+    for out, _ in told[2:]:  # of the same runs: one sweep made each, the other found or awaited it
+        assert summary_of(out)["rows"][0]["n"] == 2
+    assert len(list(tmp_path.glob("outputs/lamp4-*/result.json"))) == 4
 
 
 # What jobs say, and what is made of those that say nothing.
