@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from lamp_exp.types import ProfileItem, Task
 
-_HEAD = 100  # characters that tell nearly all texts apart
+_HEAD = 16  # characters that tell nearly all texts apart
 
 
 def own_items(task: Task, input: str, items: Iterable[ProfileItem]) -> list[ProfileItem]:
@@ -14,17 +14,17 @@ def own_items(task: Task, input: str, items: Iterable[ProfileItem]) -> list[Prof
 
     Equal ids alone are no leak, and neither are two blank texts.
     """
-    own = task.own_text(input)
-    return [item for item in items if same_text(own, task.own_item_text(item))]
+    own = plain(task.own_text(input))
+    return [item for item in items if _is_plainly(own, task.own_item_text(item))]
 
 
 def same_text(one: str, other: str) -> bool:
     """Whether two texts are the same, and not blank: case and spacing aside, nothing else."""
-    head, other_head = plain(one[:_HEAD]), plain(other[:_HEAD])
-    if not head.startswith(other_head) and not other_head.startswith(head):
-        return False
-    text = plain(one)
-    return bool(text) and text == plain(other)
+    return _is_plainly(plain(one), other)
+
+
+def _is_plainly(text: str, other: str) -> bool:
+    return text.startswith(plain(other[:_HEAD])) and bool(text) and text == plain(other)
 
 
 def plain(text: str) -> str:

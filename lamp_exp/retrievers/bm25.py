@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Mapping
 
-from lamp_exp.retrievers.lexical import Lexical
+import numpy as np
+
+from lamp_exp.retrievers.fingerprints import Numbers
+from lamp_exp.retrievers.lexical import Floats, Lexical
 
 _WORD = re.compile(r"\w+")
 
@@ -18,8 +19,7 @@ class BM25(Lexical):
         """Runs of letters, digits and underscores, lower-cased."""
         return _WORD.findall(text.lower())
 
-    def idf(self, frequencies: Mapping[str, int], documents: int) -> Mapping[str, float]:
+    def idf(self, held: Numbers) -> Floats:
         """ln(1 + (N - n + 0.5) / (n + 0.5)), as in Lucene."""
-        return {
-            word: math.log1p((documents - n + 0.5) / (n + 0.5)) for word, n in frequencies.items()
-        }
+        n = np.arange(len(held))
+        return np.log1p((len(held) - 1 - n + 0.5) / (n + 0.5))

@@ -6,10 +6,10 @@ a few items it therefore ranks wrongly. `bm25` has no such fault.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+import numpy as np
 
-from lamp_exp.retrievers.lexical import Lexical
+from lamp_exp.retrievers.fingerprints import Numbers
+from lamp_exp.retrievers.lexical import Floats, Lexical
 
 
 class BM25Okapi(Lexical):
@@ -24,11 +24,10 @@ class BM25Okapi(Lexical):
         """What `str.split` gives."""
         return text.split()
 
-    def idf(self, frequencies: Mapping[str, int], documents: int) -> Mapping[str, float]:
+    def idf(self, held: Numbers) -> Floats:
         """ln(N - n + 0.5) - ln(n + 0.5), negative values replaced."""
-        idf = {
-            word: math.log(documents - n + 0.5) - math.log(n + 0.5)
-            for word, n in frequencies.items()
-        }
-        floor = self.epsilon * sum(idf.values()) / len(idf) if idf else 0.0
-        return {word: value if value >= 0 else floor for word, value in idf.items()}
+        n = np.arange(len(held))
+        idf = np.log(len(held) - 1 - n + 0.5) - np.log(n + 0.5)
+        mean = held @ idf / max(held.sum(), 1)
+        weights: Floats = np.where(idf < 0, self.epsilon * mean, idf)
+        return weights

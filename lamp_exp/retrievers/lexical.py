@@ -1,12 +1,22 @@
-"""What the two kinds of BM25 share: they differ in their words and in their idf."""
+"""What the two kinds of BM25 share: they differ in their words and in their idf.
+
+Words are numbers here (fingerprints.py), and a question is scored on its own words only.
+"""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from functools import cached_property
 
-from lamp_exp.types import Document, Hit, Query, Retriever, by_score
+import numpy as np
+from numpy.typing import NDArray
+
+from lamp_exp.retrievers.fingerprints import Fingerprints, Numbers, fingerprints
+from lamp_exp.retrievers.inverted import Inverted
+from lamp_exp.types import Document, Hit, Query, Retriever
+
+Floats = NDArray[np.float64]
 
 
 class Lexical(Retriever):
@@ -19,34 +29,57 @@ class Lexical(Retriever):
 
     @abstractmethod
     def words(self, text: str) -> list[str]:
-        """The words of a text."""
+        """The words of a text: runs of certain characters, of which none is a space.
+
+        Which, and what becomes of each (lower case, say), depends on no other character.
+        """
 
     @abstractmethod
-    def idf(self, frequencies: Mapping[str, int], documents: int) -> Mapping[str, float]:
-        """The weight of each word, from the number of documents that hold it."""
+    def idf(self, held: Numbers) -> Floats:
+        """The weight of a word by the number n of documents that hold it, for n from 0 to all.
+
+        `held` tells how many words each number of documents hold.
+        """
 
     def rank(self, query: Query, documents: Sequence[Document]) -> list[Hit]:
         """By score; equal scores keep the profile's order, but blank documents come last."""
-        texts = [self.words(document.text) for document in documents]
-        hits = by_score(documents, self.scores(self.words(query.text), texts))
-        blank = {d.id for d, words in zip(documents, texts, strict=True) if not words}
-        return sorted(hits, key=lambda hit: hit.id in blank)
+        texts = [self._apart(text) for text in (query.text, *(d.text for d in documents))]
+        words, lengths = fingerprints(texts, self.separators)
+        asked = lengths[0]
+        scores = self.scores(words[:asked], words[asked:], lengths[1:])
+        order = np.lexsort((-scores, lengths[1:] == 0))
+        pairs = zip(order.tolist(), scores[order].tolist(), strict=True)
+        return [Hit(documents[n].id, score) for n, score in pairs]
 
-    def scores(self, query: Sequence[str], documents: Sequence[Sequence[str]]) -> list[float]:
-        """The score of each document, in their order; a word counts as often as the query has it.
+    def _apart(self, text: str) -> str:
+        """A text of which `separators` makes its words: any of ASCII, others word by word."""
+        return text if text.isascii() else " ".join(self.words(text))
 
-        Only the query's own words are scored; documents without words score zero.
+    @cached_property
+    def separators(self) -> bytes:
+        """What becomes of each byte, as `words` tells of ASCII characters; spaces separate."""
+        made = "".join((self.words(chr(code)) or [" "])[0] for code in range(128))
+        return made.encode("ascii") + bytes(range(128, 256))
+
+    def scores(self, query: Fingerprints, words: Fingerprints, lengths: Numbers) -> Floats:
+        """The score of each document; `words` are those of all, and `lengths` how many each has.
+
+        Only the query's own words are scored, each as often as the query has it; documents
+        without words score zero.
         """
-        counts = [Counter(words) for words in documents]
-        frequencies = Counter(word for count in counts for word in count)
-        idf = self.idf(frequencies, len(documents))
-        mean_length = sum(map(len, documents)) / len(documents) if documents else 0.0
-        terms = [word for word in query if word in frequencies]
-        scores = []
-        for count, words in zip(counts, documents, strict=True):
-            fill = 1 - self.b + self.b * len(words) / mean_length if words else 1.0
-            scores.append(sum(self._gain(idf[term], count[term], fill) for term in terms))
+        index = Inverted.of(words, lengths)
+        idf = self.idf(np.bincount(index.held, minlength=len(lengths) + 1))
+        terms, reading = np.unique(query, return_inverse=True)
+        found = index.find(terms)
+        fill, count = self._fill(lengths)[found.document], found.count
+        gains = np.zeros((len(terms), len(lengths)))
+        gains[found.term, found.document] = idf[found.held][found.term] * (
+            count * (self.k1 + 1) / (count + self.k1 * fill)
+        )
+        scores: Floats = gains[reading].sum(axis=0)
         return scores
 
-    def _gain(self, idf: float, frequency: int, fill: float) -> float:
-        return idf * (frequency * (self.k1 + 1) / (frequency + self.k1 * fill))
+    def _fill(self, lengths: Numbers) -> Floats:
+        """How much of an average document's room each one takes, as far as `b` heeds it."""
+        mean = lengths.mean() if lengths.any() else 1.0
+        return 1 - self.b + self.b * lengths / mean
