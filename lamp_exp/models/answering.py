@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import logging
-import resource
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -136,6 +135,8 @@ class AnsweringModel(pl.LightningModule):
     def configure_model(self) -> None:
         """Loads the weights, once."""
         if self.network is None:
+            if torch.cuda.is_available():
+                torch.cuda.reset_peak_memory_stats()  # an earlier run's do not count
             self.network = self.load()
 
     @property
@@ -234,7 +235,7 @@ class AnsweringModel(pl.LightningModule):
         return [known[prompt.id] for prompt in prompts]
 
     def report(self) -> Mapping[str, Any]:
-        """The settings that generation really used, and the most memory that was taken."""
+        """The settings that generation really used, and the most memory of a GPU."""
         config = self.network.generation_config if self.network is not None else None
         own = config.to_diff_dict() if config else {}  # the weights bring options, too
         own.pop("transformers_version", None)
@@ -243,7 +244,7 @@ class AnsweringModel(pl.LightningModule):
             "decoding": self.decoding,
             "batch_size": self.settings.predict_batch_size,
             "threads": torch.get_num_threads(),  # another number rounds otherwise
-            "peak_memory_mib": peak_memory_mib(),
+            **gpu_memory(),
         }
 
     # --- answers -------------------------------------------------------------------------------
@@ -312,11 +313,11 @@ def _by_id(predictions: Iterable[Prediction]) -> dict[str, Prediction]:
     return {prediction.id: prediction for prediction in predictions}
 
 
-def peak_memory_mib() -> int:
-    """The most memory that this process has held: of its GPU, or else of the machine."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() >> 20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10  # Linux counts in KiB
+def gpu_memory() -> dict[str, int]:
+    """The most MiB of its GPU that this process has held, if it has one."""
+    if not torch.cuda.is_available():
+        return {}
+    return {"peak_gpu_memory_mib": torch.cuda.max_memory_allocated() >> 20}
 
 
 def checked_generation(options: Mapping[str, Any]) -> dict[str, Any]:
