@@ -22,7 +22,15 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from lamp_exp.cache import RankingCache, VectorCache
 from lamp_exp.pipeline import Mode, Plan
-from lamp_exp.types import InputError, ModelSettings, ProfileOptions, Retriever, Shape, Training
+from lamp_exp.types import (
+    InputError,
+    ModelSettings,
+    ProfileOptions,
+    Retriever,
+    Shape,
+    Task,
+    Training,
+)
 
 EXTRAS = {"openai": "openai", "gguf": "gguf", "peft": "lora"}  # package: our extra that brings it
 PLUGINS = {"joblib": "joblib", "submitit": "slurm", "ray": "ray"}  # Hydra's launchers, likewise
@@ -141,16 +149,18 @@ def make_plan(cfg: DictConfig, choices: dict[str, str], answers: Any) -> Plan:
     mode: Mode = cfg.mode
     cache_dir = Path(cfg.output_dir).expanduser() / ".cache"
     with_prompts, with_model = mode is not Mode.rank, mode in (Mode.finetune, Mode.zeroshot)
+    task: Task = build(cfg, "task")
+    settings = _model_settings(cfg, answers, task.labels)
     return Plan(
         mode=mode,
-        task=build(cfg, "task"),
+        task=task,
         split=cfg.split.value,
         part=cfg.part.value,
         retriever=_retriever(cfg, cache_dir),
         k=cfg.k,
         skip=cfg.skip,
         augmentation=build(cfg, "augmentation") if with_prompts else None,
-        model=build(cfg, "model", settings=_model_settings(cfg, answers)) if with_prompts else None,
+        model=build(cfg, "model", settings=settings) if with_prompts else None,
         trainer=recipe(cfg, "trainer") if with_model else None,
         logger=recipe(cfg, "logger") if with_model else None,
         max_length=cfg.max_length,
@@ -170,7 +180,7 @@ def make_plan(cfg: DictConfig, choices: dict[str, str], answers: Any) -> Plan:
     )
 
 
-def _model_settings(cfg: DictConfig, answers: Any) -> ModelSettings:
+def _model_settings(cfg: DictConfig, answers: Any, labels: tuple[str, ...]) -> ModelSettings:
     return ModelSettings(
         max_length=cfg.max_length,
         max_new_tokens=cfg.max_new_tokens,
@@ -178,6 +188,7 @@ def _model_settings(cfg: DictConfig, answers: Any) -> ModelSettings:
         seed=cfg.seed,
         training=cast(Training, OmegaConf.to_object(cfg.training)),
         answers=answers,
+        labels=labels,
     )
 
 

@@ -170,6 +170,11 @@ class Task(Protocol):
         ...
 
     @property
+    def labels(self) -> tuple[str, ...]:
+        """All answers that there are; none where the answer is free text."""
+        ...
+
+    @property
     def epochs(self) -> int:
         """For how many epochs the paper trains it."""
         ...
@@ -373,7 +378,10 @@ class Training:
 
 @dataclass(frozen=True, slots=True)
 class ModelSettings:
-    """What every model is given at the door; `answers` keeps what an API once answered."""
+    """What every model is given at the door; `answers` keeps what an API once answered.
+
+    `labels` are those of the task, of which a model may be told to choose one.
+    """
 
     max_length: int
     max_new_tokens: int
@@ -381,6 +389,7 @@ class ModelSettings:
     seed: int
     training: Training
     answers: MutableMapping[str, str] = field(default_factory=dict)
+    labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

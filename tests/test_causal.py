@@ -184,7 +184,7 @@ def test_labels_cover_the_target_and_its_end_only(folder, use):
         assert learned[: size - rest] == read + target
         assert batch["labels"][n].tolist() == [IGNORED] * len(read) + target + [IGNORED] * rest
         assert batch["learned"]["attention_mask"][n].tolist() == [1] * (size - rest) + [0] * rest
-        assert causal.target_tokens(gold) == len(target)
+        assert causal.target_ids(gold) == target
 
 
 def test_a_target_is_cut_at_max_new_tokens(folder):

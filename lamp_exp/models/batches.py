@@ -7,10 +7,12 @@ as training that did not and does not.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator, Sequence
 from random import Random
 from typing import Any, TypeVar, cast
 
+import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from lamp_exp.types import Prompt
@@ -18,6 +20,7 @@ from lamp_exp.types import Prompt
 Batch = dict[str, Any]
 Pair = tuple[Prompt, str]
 T = TypeVar("T")
+MOST_WORKERS = 4  # of one device; more wait for each other
 
 
 class ShuffledBatches(Sampler[list[int]]):
@@ -56,19 +59,66 @@ class ShuffledBatches(Sampler[list[int]]):
 
 
 def batches_in_order(
-    rows: Sequence[Any], batch_size: int, collate: Callable[..., Batch]
+    rows: Sequence[Any], batch_size: int, collate: Callable[..., Batch], workers: int = 0
 ) -> DataLoader[Any]:
-    """Batches of rows in their order."""
+    """Batches of rows in their order, made ahead by `workers` processes."""
     data = cast("Dataset[Any]", rows)  # a sequence is all that a loader needs
-    return DataLoader(data, batch_size=batch_size, collate_fn=collate)
+    return DataLoader(data, batch_size=batch_size, collate_fn=collate, **_ahead(workers))
 
 
 def shuffled_batches(
-    rows: Sequence[Any], batches: ShuffledBatches, collate: Callable[..., Batch]
+    rows: Sequence[Any], batches: ShuffledBatches, collate: Callable[..., Batch], workers: int = 0
 ) -> DataLoader[Any]:
-    """Batches of the rows that `batches` names."""
+    """Batches of the rows that `batches` names, made ahead by `workers` processes."""
     data = cast("Dataset[Any]", rows)
-    return DataLoader(data, batch_sampler=batches, collate_fn=collate)
+    return DataLoader(data, batch_sampler=batches, collate_fn=collate, **_ahead(workers))
+
+
+def workers_for(device: str, processes: int) -> int:
+    """How many workers keep a device of that type fed, where `processes` share this machine.
+
+    None on a CPU, which the model itself keeps busy.
+    """
+    return 0 if device == "cpu" else min(MOST_WORKERS, (os.cpu_count() or 1) // processes)
+
+
+def _ahead(workers: int) -> dict[str, Any]:
+    if not workers:
+        return {}
+    return {
+        "num_workers": workers,
+        "persistent_workers": True,
+        "pin_memory": torch.cuda.is_available(),
+        "multiprocessing_context": "fork",  # prompts and tokenizer are there, and not sent
+        "worker_init_fn": _one_thread_each,
+    }
+
+
+def _one_thread_each(worker: int) -> None:
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # else the tokenizer warns of the fork
+
+
+def by_length(
+    rows: Sequence[T], prompt_of: Callable[[Any], Prompt] = lambda prompt: prompt
+) -> list[T]:
+    """Longest prompts first, so that batches hold little padding and memory that lacks shows soon.
+
+    Rows of one length stay in their order, and so do the others when some are taken out.
+    """
+    return sorted(rows, key=lambda row: -prompt_of(row).tokens)
+
+
+def length_groups(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
+    """The numbers of texts of about one length together, longest first.
+
+    A group has up to so many `tokens`, padding included, and at least one text. Texts of length 0
+    are not there, and so in none.
+    """
+    waiting = sorted((n for n, length in enumerate(lengths) if length), key=lambda n: -lengths[n])
+    while waiting:
+        size = max(1, tokens // lengths[waiting[0]])
+        yield waiting[:size]
+        waiting = waiting[size:]
 
 
 def even_share(rows: Sequence[T], rank: int, world: int) -> list[T]:

@@ -8,10 +8,12 @@ from typing import Any
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM, DynamicCache, PreTrainedModel
 
+from lamp_exp.models import prefix
+from lamp_exp.models.answering import FREE, load_network
 from lamp_exp.models.batches import Batch
-from lamp_exp.models.text_model import IGNORED, TextModel, load_network
+from lamp_exp.models.text_model import IGNORED, TextModel, log_likelihoods
 from lamp_exp.models.tokens import load_tokenizer
 from lamp_exp.types import InputError, ModelSettings, Prompt
 
@@ -28,9 +30,10 @@ class Causal(TextModel):
         generation: Mapping[str, Any],
         dtype: str = "float32",
         gguf_file: str | None = None,
+        decoding: str = FREE,
     ) -> None:
         """`name` is a hub id or a folder, `gguf_file` the file in it that holds the weights."""
-        super().__init__(name, settings, generation, dtype)
+        super().__init__(name, settings, generation, dtype, decoding)
         self.where = {"gguf_file": gguf_file} if gguf_file else {}
 
     def check(
@@ -67,10 +70,10 @@ class Causal(TextModel):
         """
         asked = [self._read(prompt) for prompt in prompts]
         ids = [prompt.id for prompt in prompts]
-        batch: Batch = {"ids": ids, **self._padded(asked, "left")}
+        batch: Batch = {"ids": ids, **self._padded(asked, "left"), "common": prefix.length(asked)}
         if targets is None:
             return batch
-        golds = [self._target_ids(target) for target in targets]
+        golds = [self.target_ids(target)[: self.settings.max_new_tokens] for target in targets]
         pairs = list(zip(asked, golds, strict=True))
         whole = self._padded([prompt + gold for prompt, gold in pairs], "right")
         hidden = [torch.tensor([IGNORED] * len(prompt) + gold) for prompt, gold in pairs]
@@ -92,14 +95,10 @@ class Causal(TextModel):
         read = self.tokenizer(chat, add_special_tokens=False)["input_ids"]
         return read
 
-    def _target_ids(self, target: str) -> list[int]:
-        ids = self.tokenizer(target, add_special_tokens=False)["input_ids"]
-        whole: list[int] = [*ids, self.tokenizer.eos_token_id]
-        return whole[: self.settings.max_new_tokens]
-
-    def target_tokens(self, target: str) -> int:
+    def target_ids(self, target: str) -> list[int]:
         """The gold's own tokens and the end."""
-        return len(self.tokenizer(target, add_special_tokens=False)["input_ids"]) + 1
+        ids = self.tokenizer(target, add_special_tokens=False, verbose=False)["input_ids"]
+        return [*ids, self.tokenizer.eos_token_id]
 
     def _padded(self, rows: Sequence[Sequence[int]], side: str) -> dict[str, torch.Tensor]:
         ids = [torch.tensor(row) for row in rows]
@@ -115,13 +114,43 @@ class Causal(TextModel):
         outputs = self.net(**batch["learned"])
         return outputs.logits[:, :-1], batch["labels"][:, 1:]
 
-    def generate(self, batch: Batch) -> torch.Tensor:
+    def generate(self, batch: Batch, **options: Any) -> torch.Tensor:
         """The new tokens alone: the prompt is not part of the answer."""
         asked = {name: batch[name] for name in ("input_ids", "attention_mask")}
+        asked = prefix.read_once(self.net, asked, batch["common"], self.rows_per_example)
         ends = {"pad_token_id": self.tokenizer.pad_token_id, "eos_token_id": [*self.end_tokens()]}
-        rows = self.net.generate(**asked, **{**ends, **self.generation})
-        new: torch.Tensor = rows[:, asked["input_ids"].shape[1] :]
+        rows = self.net.generate(**asked, **{**ends, **self.generation, **options})
+        new: torch.Tensor = rows[:, self.answer_start(batch) :]
         return new
+
+    def answer_start(self, batch: Batch) -> int:
+        """After the prompts, which are padded to one length."""
+        length: int = batch["input_ids"].shape[1]
+        return length
+
+    def likelihoods(self, batch: Batch, rows: Sequence[Sequence[int]]) -> torch.Tensor:
+        """The log likelihood of each row of tokens as the answer, (batch, rows).
+
+        Each prompt is read once; then all rows go on from what was read of it.
+        """
+        examples, ids, mask = len(batch["ids"]), batch["input_ids"], batch["attention_mask"]
+        read = self._go_on(ids, mask, DynamicCache(config=self.net.config))
+        first = read.logits[:, -1:].repeat_interleave(len(rows), dim=0)
+        read.cache.batch_repeat_interleave(len(rows))
+        targets = pad_sequence([torch.tensor(row) for row in rows], True, IGNORED).to(ids)
+        targets = targets.repeat(examples, 1)
+        written = targets[:, :-1].clamp(min=0)
+        seen = mask.repeat_interleave(len(rows), dim=0)
+        whole = torch.cat([seen, torch.ones_like(written)], dim=1)
+        rest = self._go_on(written, whole, read.cache).logits if written.shape[1] else first[:, :0]
+        return log_likelihoods(torch.cat([first, rest], dim=1), targets).view(examples, -1)
+
+    def _go_on(self, ids: torch.Tensor, mask: torch.Tensor, cache: DynamicCache) -> Any:
+        """The network's outputs for `ids`, after what `cache` holds; `mask` covers both."""
+        positions = (mask.cumsum(dim=-1) - 1).clamp(min=0)[:, -ids.shape[1] :]
+        return self.net(
+            input_ids=ids, attention_mask=mask, position_ids=positions, cache=cache, use_cache=True
+        )
 
     def end_tokens(self) -> set[int]:
         """The model's own end tokens, and the tokenizer's, which it learns to end with."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 from transformers import (
     AutoModelForSeq2SeqLM,
     PreTrainedModel,
@@ -20,10 +21,16 @@ from transformers import (
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils import CONFIG_NAME
 
-from lamp_exp.models.batches import Batch
-from lamp_exp.models.text_model import IGNORED, TextModel, load_network
+from lamp_exp.models import cross_attention
+from lamp_exp.models.answering import FREE, load_network
+from lamp_exp.models.batches import Batch, length_groups
+from lamp_exp.models.text_model import IGNORED, TextModel, log_likelihoods
 from lamp_exp.models.tokens import load_tokenizer
 from lamp_exp.types import InputError, ModelSettings, Prompt
+
+# Tokens that are encoded at once, padding included: what keeps a GPU busy, and what a CPU's
+# caches hold.
+TOKENS_AT_ONCE, TOKENS_AT_ONCE_ON_CPU = 1 << 15, 1 << 11
 
 
 class Seq2Seq(TextModel):
@@ -39,13 +46,14 @@ class Seq2Seq(TextModel):
         generation: Mapping[str, Any],
         dtype: str = "float32",
         fresh: Mapping[str, Any] | None = None,
+        decoding: str = FREE,
     ) -> None:
         """`name` is a hub id or a folder.
 
         `fresh` describes a T5 with random weights (T5Config's fields), used where the folder
         `name` holds a tokenizer and no weights.
         """
-        super().__init__(name, settings, generation, dtype)
+        super().__init__(name, settings, generation, dtype, decoding)
         self.fresh = fresh if fresh is not None and _only_a_tokenizer(name) else None
 
     def check(
@@ -82,54 +90,63 @@ class Seq2Seq(TextModel):
     def collate(self, prompts: Sequence[Prompt], targets: Sequence[str] | None = None) -> Batch:
         """`input_ids` and `attention_mask` of shape (batch, passages, length).
 
-        The mask of a passage that an example lacks is all zeros.
+        The mask of a passage that an example lacks is all zeros; `lengths` are the passages' own.
         """
         most = max(len(prompt.passages) for prompt in prompts)
-        read = self._tokenize([text for prompt in prompts for text in prompt.passages])
+        texts = [text for prompt in prompts for text in prompt.passages]
+        read = self._tokenize(texts, self.settings.max_length)
         shape = (len(prompts), most, read["input_ids"].shape[1])
         ids = torch.full(shape, self.tokenizer.pad_token_id)
         mask = torch.zeros(shape, dtype=torch.long)
-        start = 0
-        for row, prompt in enumerate(prompts):
-            count = len(prompt.passages)
-            ids[row, :count] = read["input_ids"][start : start + count]
-            mask[row, :count] = read["attention_mask"][start : start + count]
-            start += count
+        present = torch.tensor([[n < len(p.passages) for n in range(most)] for p in prompts])
+        ids[present], mask[present] = read["input_ids"], read["attention_mask"]
         batch = {"ids": [p.id for p in prompts], "input_ids": ids, "attention_mask": mask}
+        batch["lengths"] = mask.sum(dim=-1).tolist()
         return batch if targets is None else batch | self._labels(targets)
 
-    def _tokenize(self, texts: Sequence[str]) -> Any:
+    def _tokenize(self, texts: Sequence[str], limit: int) -> Any:
         return self.tokenizer(
             list(texts),
-            max_length=self.settings.max_length,
+            max_length=limit,
             truncation=True,
             padding=True,
+            padding_side="right",
             return_tensors="pt",
         )
 
     def _labels(self, targets: Sequence[str]) -> Batch:
-        read = self.tokenizer(
-            list(targets),
-            max_length=self.settings.max_new_tokens,
-            truncation=True,
-            padding=True,
-            return_tensors="pt",
-        )
+        read = self._tokenize(targets, self.settings.max_new_tokens)
         labels = read["input_ids"].masked_fill(read["attention_mask"] == 0, IGNORED)
         return {"labels": labels, "targets": list(targets)}
 
-    def encode(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """States (batch, passages x length, d) and mask (batch, passages x length).
+    def target_ids(self, target: str) -> list[int]:
+        """The gold's tokens, special ones included."""
+        ids: list[int] = self.tokenizer(target, verbose=False)["input_ids"]
+        return ids
 
-        Absent passages are not encoded; their states are zeros, their mask hides them.
+    def encode(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """States (batch, tokens, d) and their mask (batch, tokens): passages laid end to end.
+
+        Passages of about one length are encoded together, so that hardly any padding is; what is
+        padding or absent is not in the states, but at the end of the shorter examples.
         """
-        ids, mask = batch["input_ids"], batch["attention_mask"]
-        present = mask.any(dim=-1)
-        encoder = self.net.get_encoder()
-        encoded = encoder(input_ids=ids[present], attention_mask=mask[present]).last_hidden_state
-        states = encoded.new_zeros(*ids.shape, encoded.shape[-1])
-        states[present] = encoded
-        return states.flatten(1, 2), mask.flatten(1, 2)
+        ids, mask = batch["input_ids"].flatten(0, 1), batch["attention_mask"].flatten(0, 1)
+        lengths = [length for passages in batch["lengths"] for length in passages]
+        encoder, encoded, start, places = self.net.get_encoder(), [], 0, {}
+        for group in length_groups(lengths, self._tokens_at_once):
+            longest = lengths[group[0]]
+            states = encoder(input_ids=ids[group, :longest], attention_mask=mask[group, :longest])
+            encoded.append(states.last_hidden_state.flatten(0, 1))
+            for passage in group:
+                places[passage] = torch.arange(start, start + lengths[passage])
+                start += longest
+        where, read = _end_to_end(places, len(batch["input_ids"]), batch["input_ids"].shape[1])
+        states = torch.cat(encoded).index_select(0, where.flatten().to(ids.device))
+        return states.view(*where.shape, -1), read.to(mask)
+
+    @property
+    def _tokens_at_once(self) -> int:
+        return TOKENS_AT_ONCE_ON_CPU if self.device.type == "cpu" else TOKENS_AT_ONCE
 
     def logits(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits of the labels' tokens, and the labels."""
@@ -141,16 +158,61 @@ class Seq2Seq(TextModel):
         )
         return outputs.logits, batch["labels"]
 
-    def generate(self, batch: Batch) -> torch.Tensor:
+    def generate(self, batch: Batch, **options: Any) -> torch.Tensor:
         """The new tokens of each answer, without the decoder's start token."""
-        states, mask = self.encode(batch)
-        rows = self.net.generate(
-            encoder_outputs=BaseModelOutput(last_hidden_state=states),
-            attention_mask=mask,
-            **self.generation,
-        )
-        new: torch.Tensor = rows[:, 1:]
+        read = self._read(*self.encode(batch), self.rows_per_example)
+        rows = self.net.generate(**read, **{**self.generation, **options})
+        new: torch.Tensor = rows[:, self.answer_start(batch) :]
         return new
+
+    def answer_start(self, batch: Batch) -> int:
+        """After the decoder's start token."""
+        return 1
+
+    def likelihoods(self, batch: Batch, rows: Sequence[Sequence[int]]) -> torch.Tensor:
+        """The log likelihood of each row of tokens as the answer, (batch, rows)."""
+        examples = len(batch["ids"])
+        targets = pad_sequence([torch.tensor(row) for row in rows], True, IGNORED)
+        targets = targets.to(self.device).repeat(examples, 1)
+        read = self._read(*self.encode(batch), len(rows))
+        read = {name: _repeated(value, len(rows)) for name, value in read.items()}
+        shifted = self.net.prepare_decoder_input_ids_from_labels(targets)
+        logits = self.net(**read, decoder_input_ids=shifted).logits
+        return log_likelihoods(logits, targets).view(examples, -1)
+
+    def _read(self, states: torch.Tensor, mask: torch.Tensor, rows: int) -> dict[str, Any]:
+        """What the decoder is given of encodings which `rows` answers of each example read."""
+        shared = rows > 1 and cross_attention.share(self.net)
+        if not shared:
+            encodings = BaseModelOutput(last_hidden_state=states)
+            return {"encoder_outputs": encodings, "attention_mask": mask}
+        return {
+            "encoder_outputs": cross_attention.stand_in(states),
+            "attention_mask": mask,
+            "cache": cross_attention.shared_cache(self.net, states, mask),
+        }
+
+
+def _end_to_end(
+    places: Mapping[int, torch.Tensor], examples: int, most: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where each token of an example is found, (examples, tokens), and which of them there are.
+
+    `places` are those of each passage's tokens; an example has up to `most` passages.
+    """
+    rows = [
+        torch.cat([places[n] for n in range(row * most, (row + 1) * most) if n in places])
+        for row in range(examples)
+    ]
+    there = [torch.ones_like(row) for row in rows]
+    return pad_sequence(rows, batch_first=True), pad_sequence(there, batch_first=True)
+
+
+def _repeated(value: Any, times: int) -> Any:
+    """Tensors with each row so many times; a cache that is shared stays one."""
+    if isinstance(value, BaseModelOutput):
+        return BaseModelOutput(last_hidden_state=_repeated(value.last_hidden_state, times))
+    return value.repeat_interleave(times, dim=0) if isinstance(value, torch.Tensor) else value
 
 
 def fresh_t5(tokenizer: Any, sizes: Mapping[str, Any]) -> T5ForConditionalGeneration:

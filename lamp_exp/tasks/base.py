@@ -21,6 +21,7 @@ class LampTask:
     instruction: str
     monitor: tuple[str, str]
     epochs: int
+    labels: tuple[str, ...] = ()
     separator_tokens: int = 1
     fixed_words: str = ""
 
@@ -73,7 +74,6 @@ class LampTask:
 class Labelled(LampTask):
     """A classification: the answer is one of `labels`."""
 
-    labels: tuple[str, ...]
     monitor = ("accuracy", "max")
     epochs = 10
 

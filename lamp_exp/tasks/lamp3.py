@@ -16,6 +16,7 @@ class Lamp3(LampTask):
     folders = ("LaMP_3",)
     fields = ("text", "score")
     monitor = ("mae", "min")
+    labels = ("1", "2", "3", "4", "5")
     epochs = 10
     instruction = (
         "What is the score of the following review on a scale of 1 to 5? just answer with 1, 2, "

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lamp_exp.models.answering import FREE
 from lamp_exp.models.seq2seq import Seq2Seq
 from lamp_exp.types import ModelSettings
 
@@ -24,8 +25,8 @@ class Tiny(Seq2Seq):
         generation: Mapping[str, Any],
         dtype: str = "float32",
         fresh: Mapping[str, Any] | None = None,
+        decoding: str = FREE,
     ) -> None:
         """`fresh` holds the sizes (T5Config's fields) of a network that has no weights yet."""
-        super().__init__(
-            name or str(Path(__file__).parent), settings, generation, dtype=dtype, fresh=fresh
-        )
+        name = name or str(Path(__file__).parent)
+        super().__init__(name, settings, generation, dtype, fresh, decoding)
