@@ -117,7 +117,7 @@ def test_every_section_is_linked_and_headed(text: str):
     assert [f"#{a['id']}" for a in sections] == [h for h in parsed.values("href") if h[0] == "#"][
         1:
     ]
-    assert len(sections) == 8
+    assert len(sections) == 9
     plots_ = [a for tag, a in parsed.elements if tag == "svg"]
     assert len(plots_) == 1 + 4 * 2 and {a["role"] for a in plots_} == {"img"}
     assert text.count("<summary>The numbers</summary>") == len(plots_)

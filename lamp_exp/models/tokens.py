@@ -29,7 +29,7 @@ class ModelTokens:
     def __init__(self, tokenizer: Any) -> None:
         """`tokenizer` is any of transformers."""
         self.tokenizer = tokenizer
-        self._special = tokenizer.num_special_tokens_to_add()
+        self._special: int = tokenizer.num_special_tokens_to_add()
         self._words: dict[str, Ids] = {}
         self._by_words = _stops_at_spaces(tokenizer) and self._split(_PROBE) == self._whole(_PROBE)
         self._ids = lru_cache(TEXTS)(self._split if self._by_words else self._whole)
