@@ -391,6 +391,7 @@ def test_text_can_be_read_and_drawings_seen(colours: dict[str, str]):
         for name in ("text", "muted", "accent", "good", "bad"):
             assert contrast(colours[name], colours[ground]) >= 4.5, (name, ground)
         assert contrast(colours["control"], colours[ground]) >= 3
+    assert len(plots.MARKERS) == SERIES
     for number in range(SERIES):
         assert contrast(colours[f"series{number}"], colours["ground"]) >= 3, number
     for step in range(STEPS):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 Colours = Mapping[str, str]  # by name, as `#rrggbb`
-SERIES = 7
+SERIES = 8
 STEPS = 5  # of a heat map, from worst to best
 
 LIGHT: Colours = {
@@ -30,6 +30,7 @@ LIGHT: Colours = {
     "series4": "#7b6100",
     "series5": "#2d2f8f",
     "series6": "#5a6472",
+    "series7": "#7a4a2b",
     "heat0": "#eef3f8",
     "heat1": "#c9dcec",
     "heat2": "#8fbbd9",
@@ -59,6 +60,7 @@ DARK: Colours = {
     "series4": "#e3c64b",
     "series5": "#a7a9ff",
     "series6": "#a9b3c0",
+    "series7": "#d3a27f",
     "heat0": "#1f2a36",
     "heat1": "#21425f",
     "heat2": "#27618c",

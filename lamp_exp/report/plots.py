@@ -23,7 +23,7 @@ from matplotlib.ticker import MaxNLocator
 from lamp_exp.report.colours import LIGHT, ON_PAGE, SERIES, STEPS, Colours, to_variables
 from lamp_exp.types import InputError
 
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 WIDTH = 4.6  # inches, of 72 points: a phone shows it in about its own size
 LEFT, ABOVE, BELOW = 0.8, 0.1, 0.48  # room around axes, for their words
 LINE, LETTER = 0.185, 0.078  # of a legend; the width of one in names

@@ -110,7 +110,7 @@ def told_system(group: Group) -> str:
 
 def _styles(groups: Iterable[Group]) -> dict[str, int]:
     """A colour and marker for each retriever, the same in all plots of the page."""
-    names = sorted({_system(group)[0] for group in groups})
+    names = sorted({_system(group)[0] for group in groups}, key=lambda name: (name == "none", name))
     return {name: n for n, name in enumerate(names)}
 
 
