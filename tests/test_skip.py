@@ -12,9 +12,9 @@ import pytest
 from lamp_exp.config import make_plan
 from lamp_exp.pipeline import gather
 from lamp_exp.record import RunFolder
-from lamp_exp.run import folder_name, what_it_is
 from lamp_exp.report.records import Record
 from lamp_exp.report.selection import facet
+from lamp_exp.run import folder_name, what_it_is
 from lamp_exp.tasks.lamp3 import Lamp3
 from tests.conftest import CONF, compose, plan
 from tests.test_cli import QUICK, folder_of, rows, runs_of
