@@ -114,7 +114,7 @@ class Plan:
         if self.mode is Mode.finetune and self.part == "dev" and self.selection == "dev":
             notes.append("the best epoch was chosen on dev, the part that is scored")
         if self.used_skip and self.mode is not Mode.rank:
-            notes.append(f"the best {self.used_skip} items of each profile were passed over (skip)")
+            notes.append("the best items of each profile were passed over (skip)")
         return notes
 
 

@@ -12,6 +12,8 @@ import pytest
 from lamp_exp.config import make_plan
 from lamp_exp.pipeline import gather
 from lamp_exp.record import RunFolder
+from lamp_exp.report.records import Record
+from lamp_exp.report.selection import facet
 from lamp_exp.run import folder_name, what_it_is
 from lamp_exp.tasks.lamp3 import Lamp3
 from tests.conftest import CONF, compose, plan
@@ -44,7 +46,7 @@ def test_the_folder_the_record_and_the_notes_say_it(lamp_exp):
     assert "-k1-skip3-ipa-" in folder_of(out).name
     result = RunFolder(folder_of(out)).result()
     assert result["identity"]["skip"] == 3
-    assert "the best 3 items of each profile were passed over (skip)" in result["notes"]
+    assert "the best items of each profile were passed over (skip)" in result["notes"]
     assert "passed over" in out
 
 
@@ -101,6 +103,18 @@ def test_multirun_knows_the_oracle():
     script = CONF.parent / "multirun.sh"
     told = subprocess.run([script], capture_output=True, text=True, check=False)
     assert "oracle" in told.stderr
+
+
+def test_reports_find_the_run_that_skips_otherwise_and_the_one_without_a_profile(lamp_exp):
+    records = []
+    for change in (["k=1"], ["k=1", "skip=3"], ["k=0"]):
+        folder = folder_of(lamp_exp(*BASE, "mode=zeroshot", *change)[1])
+        records.append(Record(folder, RunFolder(folder).result()))
+    first, third, bare = records
+    assert first.as_if(skip=3) == third.configuration
+    assert third.as_if(skip=0) == first.configuration
+    assert first.twin == third.twin == bare.configuration
+    assert [facet(record, "skip") for record in records] == [0, 3, 0]
 
 
 def test_similarity_is_that_of_the_best_item_whatever_is_shown(lamp_exp):

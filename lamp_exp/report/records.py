@@ -68,6 +68,8 @@ class Record:
             what = {key: value for key, value in what.items() if key != "predictions"}
         if "tuned" in self.result:
             what["k"] = {"tune": [point["k"] for point in self.result["tuned"]["curve"]]}
+        if what.get("k"):
+            what.setdefault("skip", 0)  # a record tells it only where something is passed over
         return what
 
     @cached_property
