@@ -308,6 +308,11 @@ class AnsweringModel(pl.LightningModule):
         ]
         return max(wanted)
 
+    @property
+    def may_share(self) -> bool:
+        """Whether no option of generation says itself how keys and values are kept."""
+        return not {"use_cache", "cache_implementation", "cache_config"} & self.generation.keys()
+
 
 def _by_id(predictions: Iterable[Prediction]) -> dict[str, Prediction]:
     return {prediction.id: prediction for prediction in predictions}
