@@ -122,6 +122,12 @@ def test_attention_that_cannot_be_exchanged_is_left_as_it_is():
     assert [a.output for a in other.predict(PROMPTS, trainer)] == expected
 
 
+@pytest.mark.parametrize("own", [{"use_cache": False}, {"cache_implementation": "static"}])
+def test_options_that_say_how_keys_are_kept_are_heeded(own):
+    told = [model({"num_beams": 2, **more}).predict(PROMPTS, trainer) for more in ({}, own)]
+    assert told[0] == told[1]
+
+
 # --- fid -------------------------------------------------------------------------------------
 
 
@@ -300,6 +306,11 @@ def test_labels_that_cannot_be_chosen_are_refused_before_any_work(decoding):
     with pytest.raises(InputError, match="two labels are the same tokens"):
         check(("rose", "rose"))
     check(LABELS, max_new_tokens=7)
+
+
+def test_generation_options_that_forbid_a_label_are_told():
+    with pytest.raises(InputError, match="forbids tokens of a label"):
+        model({"suppress_tokens": [1]}, "labels", LABELS).predict(PROMPTS, trainer)
 
 
 def test_a_way_of_decoding_that_does_not_exist_is_refused():

@@ -312,6 +312,11 @@ class AnsweringModel(pl.LightningModule):
         ]
         return max(wanted)
 
+    @property
+    def may_share(self) -> bool:
+        """Whether no option of generation says itself how keys and values are kept."""
+        return not {"use_cache", "cache_implementation", "cache_config"} & self.generation.keys()
+
 
 def device_name(device: torch.device) -> str:
     """`cpu`, or the kind of GPU."""

@@ -117,7 +117,8 @@ class Causal(TextModel):
     def generate(self, batch: Batch, **options: Any) -> torch.Tensor:
         """The new tokens alone: the prompt is not part of the answer."""
         asked = {name: batch[name] for name in ("input_ids", "attention_mask")}
-        asked = prefix.read_once(self.net, asked, batch["common"], self.rows_per_example)
+        if self.may_share:
+            asked = prefix.read_once(self.net, asked, batch["common"], self.rows_per_example)
         ends = {"pad_token_id": self.tokenizer.pad_token_id, "eos_token_id": [*self.end_tokens()]}
         rows = self.net.generate(**asked, **{**ends, **self.generation, **options})
         new: torch.Tensor = rows[:, self.answer_start(batch) :]

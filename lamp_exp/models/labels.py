@@ -53,8 +53,16 @@ class Labels:
         return self._next.get(tuple(written), [self.rows[0][-1]])
 
     def spelt(self, written: Sequence[int]) -> int:
-        """The number of the label that a row of tokens spells; what follows its end is padding."""
-        whole = {row: n for n, row in enumerate(self.rows)}
-        return next(
-            whole[key] for n in range(len(written)) if (key := (*written[: n + 1],)) in whole
+        """The number of the label that a row of tokens spells; what follows its end is padding.
+
+        Raises InputError where options of generation have kept it from being whole.
+        """
+        numbers = {row: n for n, row in enumerate(self.rows)}
+        for length in range(1, len(written) + 1):
+            if (row := tuple(written[:length])) in numbers:
+                return numbers[row]
+        raise InputError(
+            "model.decoding=labels: an option of model.generation (such as suppress_tokens or "
+            "min_new_tokens) forbids tokens of a label: leave it out, or use "
+            "model.decoding=likelihood"
         )

@@ -182,8 +182,7 @@ class Seq2Seq(TextModel):
 
     def _read(self, states: torch.Tensor, mask: torch.Tensor, rows: int) -> dict[str, Any]:
         """What the decoder is given of encodings which `rows` answers of each example read."""
-        shared = rows > 1 and cross_attention.share(self.net)
-        if not shared:
+        if rows == 1 or not self.may_share or not cross_attention.share(self.net):
             encodings = BaseModelOutput(last_hidden_state=states)
             return {"encoder_outputs": encodings, "attention_mask": mask}
         return {
