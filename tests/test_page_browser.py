@@ -178,6 +178,7 @@ def test_an_example_tells_all_of_itself(visit: Visit):
     choose(visit, "lamp4-user-dev-zeroshot-contriever")
     first = visit.page.locator(".example").first
     first.locator("summary").click()
+    first.locator("dl").wait_for()
     told = first.inner_text()
     for words in ("question", "Generate a headline", "gold", "prediction", "rouge_1", "its scores",
                   "without profile", "profile items", "items shown", "0-3 score", "Prompt",
@@ -210,11 +211,12 @@ def test_pages_are_turned_by_keyboard_and_the_focus_stays(visit: Visit):
 
 
 def test_an_example_opens_by_keyboard(visit: Visit):
+    told = visit.page.locator(".example").first.locator("dl")
     visit.page.locator(".example summary").first.focus()
     visit.page.keyboard.press("Enter")
-    assert visit.page.locator(".example").first.locator("dl").is_visible()
+    told.wait_for(state="visible")  # the event comes after the key
     visit.page.keyboard.press("Enter")
-    assert not visit.page.locator(".example").first.locator("dl").is_visible()
+    told.wait_for(state="hidden")
 
 
 def test_the_tab_key_goes_through_the_page_in_order_and_shows_where_it_is(visit: Visit):
@@ -253,7 +255,7 @@ def test_what_is_too_wide_can_be_scrolled_by_keyboard(visit: Visit):
 def test_a_narrow_screen_scrolls_no_page_sideways(visit: Visit, width: int):
     visit.resize(width, 800)
     visit.page.locator(".example summary").first.click()
-    visit.page.wait_for_timeout(100)
+    visit.page.locator(".example dl").first.wait_for()
     assert visit.page.evaluate("document.documentElement.scrollWidth") <= width
 
 
