@@ -213,15 +213,15 @@ def test_an_import_is_repeated_by_an_import(report, run):
 
 def test_what_is_no_run_is_told(report, run):
     for word, told in {
-        "nowhere": "nowhere is no run: give its folder",
-        "outputs/nowhere": "outputs/nowhere is no run",
-        "secret_user": "there is no finished run in secret_user",
+        "nowhere": "no finished run is 'nowhere' in outputs: give its folder",
+        "outputs/nowhere": "no finished run is 'outputs/nowhere'",
+        "secret_user": "no finished run is 'secret_user'",
     }.items():
         code, _, err = report("card", word)
         assert (code, err.count("\n")) == (2, 1)
         assert told in err
     shutil.copytree(run, run.parent / "other")
     code, _, err = report("card", "outputs")
-    assert (code, "outputs holds several runs" in err) == (2, True)
+    assert (code, "no finished run is 'outputs'" in err) == (2, True)
     (run / "predictions.json").unlink()
-    assert "cannot be used: files of it are missing" in report("card", run)[2]
+    assert "files of it are missing" in report("card", run)[2]

@@ -30,6 +30,17 @@ def add_runs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stale", action="store_true", help="also runs that are marked as stale")
 
 
+def add_named_runs(parser: argparse.ArgumentParser, *names: str) -> None:
+    """Runs that are named one by one; `records.one_run` finds them."""
+    for name in names:
+        told = "a run's folder, or its name in --runs, or the end of it"
+        parser.add_argument(name, metavar=name.upper(), help=told)
+    parser.add_argument(
+        "--runs", nargs="+", type=Path, default=[Path("outputs")], metavar="FOLDER",
+        help="where runs are looked for by name (default: outputs)",
+    )  # fmt: skip
+
+
 def add_format(parser: argparse.ArgumentParser) -> None:
     """How tables are written, and where to."""
     parser.add_argument("--format", choices=FORMATS, default="terminal", help="default: terminal")
@@ -65,19 +76,6 @@ def _chosen(
         wanted = " ".join(options.where)
         raise InputError(f"no run with {needed} is left{f' of {wanted}' if wanted else ''}")
     return records
-
-
-def single(place: Path, runs: Path = Path("outputs")) -> Record:
-    """One finished run, stale or not: its folder, or its name below `runs`."""
-    folder = place if place.is_dir() or len(place.parts) > 1 else runs / place
-    if not folder.expanduser().is_dir():
-        raise InputError(f"{place} is no run: give its folder, such as outputs/NAME")
-    found = find([folder], stale=True)
-    if len(found.records) + len(found.left_out) > 1:
-        raise InputError(f"{place} holds several runs: give one, such as {place}/NAME")
-    for _, reason in found.left_out:
-        raise InputError(f"{place} cannot be used: {reason}")
-    return found.records[0]
 
 
 def tell_left_out(found: Found) -> None:

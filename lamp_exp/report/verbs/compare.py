@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from lamp_exp.report.compare import comparison_tables, example_tables, of_user
-from lamp_exp.report.options import add_format, write
+from lamp_exp.report.options import add_format, add_named_runs, write
 from lamp_exp.report.records import one_run
 from lamp_exp.types import InputError
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The two, and how much of them."""
-    parser.add_argument("a", metavar="A", help="a run's folder, or the end of its name in --runs")
-    parser.add_argument("b", metavar="B", help="another")
-    parser.add_argument(
-        "--runs", nargs="+", type=Path, default=[Path("outputs")], metavar="FOLDER",
-        help="where runs are looked for by name (default: outputs)",
-    )  # fmt: skip
+    add_named_runs(parser, "a", "b")
     add_format(parser)
     many = "how many of the examples that changed most (default: 5)"
     parser.add_argument("--examples", type=int, default=5, metavar="N", help=many)

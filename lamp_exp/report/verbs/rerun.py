@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lamp_exp.report.options import single
-from lamp_exp.report.records import Record
+from lamp_exp.report.options import add_named_runs
+from lamp_exp.report.records import Record, one_run
 from lamp_exp.report.repeat import Repeat
 from lamp_exp.types import InputError
 
@@ -20,8 +20,8 @@ AGREE, DIFFER, FAILED = 0, 1, 2
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Which run, and what becomes of its repeat."""
+    add_named_runs(parser, "run")
     add = parser.add_argument
-    add("run", type=Path, metavar="RUN", help="a run's folder, or its name below outputs")
     add("--keep", type=Path, metavar="FOLDER", help="where to keep it (default: nowhere)")
     add("--allow-api", action="store_true", help="also ask a model behind an API, which may cost")
     parser.epilog = "exit code: 0 the numbers agree, 1 they differ, 2 it could not be repeated"
@@ -29,7 +29,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Repeats it in a folder of its own, and tells what differs."""
-    first = single(options.run)
+    first = one_run(options.run, options.runs)
     _use_as_many_threads(first)
     with _place(options.keep, first) as output_dir:
         try:
