@@ -124,7 +124,7 @@ def _jsons(file: Path) -> Iterator[tuple[str, Any]]:
             if name.endswith(".json") and not name.startswith("__MACOSX/"):
                 try:
                     yield name, json.loads(archive.read(name).decode("utf-8"))
-                except (ValueError, RecursionError, zipfile.BadZipFile) as error:
+                except (ValueError, RuntimeError, zipfile.BadZipFile) as error:  # or locked
                     raise InputError(f"{file}/{name} cannot be read as JSON ({error})") from error
 
 

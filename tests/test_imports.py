@@ -66,7 +66,6 @@ LAYERS = {  # each may import what is left of the colon's right side, and itself
         "types",
         "command",
         "config",
-        "files",
         "pipeline",
         "processes",
         "record",
