@@ -15,7 +15,7 @@ from typing import Any
 
 # Options that change how a run is carried out, but not its numbers.
 RUNTIME = {
-    "retriever": {"device", "batch_size"},
+    "retriever": {"device", "batch_tokens"},
     "model": {"base_url", "key_variable", "concurrency", "retries", "timeout"},
     "trainer": {
         "accelerator", "strategy", "enable_progress_bar", "enable_model_summary",

@@ -261,7 +261,7 @@ class TextVectors(Protocol):
         """Those that have no vector yet, each once, in their order."""
         ...
 
-    def add(self, texts: Sequence[str], vectors: NDArray[np.float32], cut: Sequence[bool]) -> None:
+    def add(self, texts: Sequence[str], vectors: NDArray[np.float16], cut: Sequence[bool]) -> None:
         """Keeps vectors (texts x dimensions); `cut` says whose text the encoder cut."""
         ...
 

@@ -12,7 +12,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 from transformers import AutoTokenizer, BertConfig, BertModel
 
-from lamp_exp.retrievers.dense import Dense, inner_products
+from lamp_exp.retrievers.dense import Dense, by_length, inner_products
 from lamp_exp.types import Document, InputError, Query
 from tests.conftest import TINY
 
@@ -48,30 +48,49 @@ def documents(*texts: str) -> list[Document]:
 
 
 def test_a_plain_bert_is_the_mean_of_its_real_tokens_not_normalised(encoder):
-    vectors = dense(encoder)._encode(["the cat", "dog"])
+    vectors = dense(encoder)._encode(["the cat", "dog"], [3, 2])
     tokenizer, bert = AutoTokenizer.from_pretrained(encoder), BertModel.from_pretrained(encoder)
     with torch.no_grad():
         states = bert(**tokenizer("the cat", return_tensors="pt")).last_hidden_state
-    assert vectors[0] == pytest.approx(states[0].mean(0).numpy(), abs=1e-5)
+    assert vectors[0] == pytest.approx(states[0].mean(0).numpy(), rel=2**-10, abs=1e-5)
 
 
 def test_batch_size_changes_no_ranking(encoder):
     runs = []
-    for size in (1, 3, 8):
-        retriever = dense(encoder, batch_size=size)
-        runs.append(retriever._encode(TEXTS))
+    for size in (1, 20, 800):
+        retriever = dense(encoder, batch_tokens=size)
+        runs.append(retriever._encode(TEXTS, retriever._lengths(TEXTS)))
         hits = retriever.rank(Query("q", "the dog"), documents(*TEXTS))
         runs[-1] = (runs[-1], [hit.id for hit in hits])
     for vectors, order in runs[1:]:
-        assert np.abs(vectors - runs[0][0]).max() < 1e-5
+        assert vectors == pytest.approx(runs[0][0], rel=2**-10, abs=1e-5)
         assert order == runs[0][1]
+
+
+@pytest.mark.parametrize("budget", [1, 10, 64, 1000])
+def test_batches_hold_each_text_once_within_the_budget(budget):
+    lengths = [5, 900, 1, 7, 7, 0, 64, 3, 12, 30, 2]
+    batches = by_length(lengths, 64, budget)
+    assert sorted(place for batch in batches for place in batch) == list(range(len(lengths)))
+    for batch in batches:
+        longest = max(min(lengths[place], 64) for place in batch)
+        assert len(batch) == 1 or longest * len(batch) <= budget
+    ordered = [lengths[place] for batch in batches for place in batch]
+    assert ordered == sorted(lengths, reverse=True)
+
+
+def test_vectors_belong_to_their_texts_whatever_their_batch(encoder):
+    retriever = dense(encoder, batch_tokens=9)
+    together = retriever._encode(TEXTS, retriever._lengths(TEXTS))
+    alone = np.concatenate([retriever._encode([text], [1]) for text in TEXTS])
+    assert together == pytest.approx(alone, rel=2**-9, abs=1e-4)
 
 
 def test_equal_texts_tie_and_keep_the_profiles_order(encoder):
     profile = documents(*["the same text"] * 20)
     for threads in (1, 2):
         torch.set_num_threads(threads)
-        hits = dense(encoder, batch_size=3).rank(Query("q", "text"), profile)
+        hits = dense(encoder, batch_tokens=30).rank(Query("q", "text"), profile)
         assert [hit.id for hit in hits] == [document.id for document in profile]
 
 
@@ -126,8 +145,8 @@ def test_a_name_that_is_no_encoder_is_one_clear_error(tmp_path: Path):
 
 def test_a_sentence_transformers_folder_brings_its_own_pooling(encoder, tmp_path: Path):
     SentenceTransformer(encoder, device="cpu").save(str(tmp_path / "st"))
-    mine = dense(str(tmp_path / "st"))._encode(["the cat"])
-    assert mine == pytest.approx(dense(encoder)._encode(["the cat"]), abs=1e-6)
+    mine = dense(str(tmp_path / "st"))._encode(["the cat"], [3])
+    assert mine == pytest.approx(dense(encoder)._encode(["the cat"], [3]), abs=1e-6)
 
 
 @pytest.mark.slow

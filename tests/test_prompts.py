@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import PreTrainedTokenizerFast
 
 from lamp_exp.augmentations.budget import Budget
 from lamp_exp.augmentations.fid import FusionInDecoder
@@ -137,6 +141,79 @@ def test_no_length_breaks_the_budget(length):
         fitted = budget.fit(asked.input, asked.profile[:k])
         assert fitted.kept <= k
         assert Words().count(fitted.text) <= max(length, Words().count(ARTICLE))
+
+
+PARTS = [
+    "the", "The", "nurse,", "(well)", "it's", "3.5%", "naïve", "e\u0301", "\u0301x", "\u200d",
+    "“new”",
+    "中文", "😀", "</s>", "a<pad>b", "\t", "\n", "\u00a0", "\u3000", "", "", "...", "oven", "lake",
+]  # fmt: skip
+
+
+def byte_level() -> PreTrainedTokenizerFast:
+    """Another kind of tokenizer: spaces belong to words, and a text's begin and end are marked."""
+    made = Tokenizer(models.BPE())
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        special_tokens=["<s>", "</s>"],
+        initial_alphabet=alphabet,
+        show_progress=False,
+    )
+    made.train_from_iterator([" ".join(PARTS)] * 9, trainer)
+    made.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 1)]
+    )
+    return PreTrainedTokenizerFast(tokenizer_object=made, bos_token="<s>", eos_token="</s>")
+
+
+@pytest.mark.parametrize("kind", ["tiny", "t5", "byte_level"])
+def test_counts_and_cuts_are_the_tokenizers_own(kind, request):
+    if kind == "byte_level":
+        tokenizer = byte_level()
+    elif kind == "t5":
+        tokenizer = load_tokenizer(str(request.getfixturevalue("shared") / "tokenizer_t5"))
+    else:
+        tokenizer = load_tokenizer(str(TINY))
+    chance, tokens = Random(0), ModelTokens(tokenizer)
+    assert tokens.by_words == (kind != "byte_level")
+    texts = [" ".join(chance.choices(PARTS, k=chance.randrange(40))) for _ in range(200)]
+    for text in texts:
+        ids = tokenizer(text)["input_ids"]
+        assert tokens.count(text) == len(ids)
+        assert tokens.unknown(text) == ids.count(tokenizer.unk_token_id)
+        for limit in (2, 3, 9, 20, 500):
+            cut = tokenizer(text, max_length=limit, truncation=True)["input_ids"]
+            shown = tokenizer.decode(cut, skip_special_tokens=True)
+            assert tokens.cut(text, limit) == (shown, len(cut))
+
+
+def test_each_word_is_tokenised_once(monkeypatch):
+    asked = []
+    tokens = ModelTokens(load_tokenizer(str(TINY)))
+    tokenised = tokens._tokenised
+    monkeypatch.setattr(
+        tokens, "_tokenised", lambda texts: (asked.extend(texts), tokenised(texts))[1]
+    )
+    items = [titled(f"the title {n}", "the nurse meets the oven " * n) for n in range(1, 9)]
+    question = example("q", ARTICLE, *items)
+    for k in (1, 4, 8):
+        for length in (40, 80, 300):
+            InPrompt()(Lamp4(), question, hits(*range(k)), tokens, length)
+            FusionInDecoder()(Lamp4(), question, hits(*range(k)), tokens, length)
+    assert len(asked) == len(set(asked)) > 20
+
+
+def test_the_words_that_are_remembered_are_bounded(monkeypatch):
+    monkeypatch.setattr("lamp_exp.models.tokens.WORDS", 10)
+    tokens = ModelTokens(load_tokenizer(str(TINY)))
+    texts = [" ".join(f"oven{n + m}" for m in range(7)) for n in range(30)]
+    assert [tokens.count(text) for text in texts] == [
+        len(tokens.tokenizer(text)["input_ids"]) for text in texts
+    ]
+    assert len(tokens._words) <= 10
 
 
 def test_the_tiny_tokenizer_gives_back_what_it_reads():

@@ -32,7 +32,7 @@ from lamp_exp.files import touch, write_whole
 from lamp_exp.identity import folder_fingerprint
 
 log = logging.getLogger("lamp_exp.cache")
-FORMAT = 1  # of the shards: another number, and texts are encoded again
+FORMAT = 2  # of the shards: another number, and texts are encoded again
 SHARD = 16_384  # texts: what a kill loses at most, and what encoding holds in memory
 ENCODER = "encoder.json"
 LOCKS = ".locks"
@@ -69,7 +69,7 @@ class _Shard:
     """Texts' keys and what belongs to them, mapped from a file or in memory."""
 
     keys: NDArray[np.bytes_]
-    vectors: NDArray[np.float32]
+    vectors: NDArray[np.float16]
     cut: NDArray[np.bool_]
     used: NDArray[np.bool_]
     file: Sealed | None = None  # of one whose checksum has not been compared yet
@@ -105,7 +105,7 @@ class KeptVectors:
             text for text, place in zip(keys.values(), places, strict=True) if place == _NOWHERE
         ]
 
-    def add(self, texts: Sequence[str], vectors: NDArray[np.float32], cut: Sequence[bool]) -> None:
+    def add(self, texts: Sequence[str], vectors: NDArray[np.float16], cut: Sequence[bool]) -> None:
         """Keeps vectors (texts x dimensions); `cut` says whose text was cut."""
         for start in range(0, len(texts), SHARD):
             some = slice(start, start + SHARD)
@@ -151,8 +151,8 @@ class KeptVectors:
         self.index.add(shard.keys, len(self.shards) << _ROW_BITS)
         self.shards.append(shard)
 
-    def _add(self, keys: list[bytes], vectors: NDArray[np.float32], cut: Sequence[bool]) -> None:
-        vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+    def _add(self, keys: list[bytes], vectors: NDArray[np.float16], cut: Sequence[bool]) -> None:
+        vectors = np.ascontiguousarray(vectors, dtype=np.float16)
         made = _Shard(_array(keys), vectors, np.array(cut, bool), np.ones(len(keys), bool))
         self.encoded += len(keys)
         if self.writes:
@@ -255,7 +255,7 @@ def read_shard(file: Sealed) -> _Shard:
 
 def _write(path: Path, shard: _Shard) -> Sealed:
     keys = _arrow(pa.binary(KEY_BYTES), shard.keys)
-    flat = _arrow(pa.float32(), shard.vectors.reshape(-1))
+    flat = _arrow(pa.float16(), shard.vectors.reshape(-1))
     vectors = pa.FixedSizeListArray.from_arrays(flat, shard.vectors.shape[1])
     columns = {"key": keys, "cut": pa.array(shard.cut.tolist()), "vector": vectors}
     with Writer(path, pa.schema([(name, one.type) for name, one in columns.items()])) as writer:

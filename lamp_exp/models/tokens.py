@@ -31,8 +31,8 @@ class ModelTokens:
         self.tokenizer = tokenizer
         self._special: int = tokenizer.num_special_tokens_to_add()
         self._words: dict[str, Ids] = {}
-        self._by_words = _stops_at_spaces(tokenizer) and self._split(_PROBE) == self._whole(_PROBE)
-        self._ids = lru_cache(TEXTS)(self._split if self._by_words else self._whole)
+        self.by_words = _stops_at_spaces(tokenizer) and self._split(_PROBE) == self._whole(_PROBE)
+        self._ids = lru_cache(TEXTS)(self._split if self.by_words else self._whole)
         self._decoded = lru_cache(TEXTS)(self._decode)
 
     def count(self, text: str) -> int:
@@ -41,7 +41,8 @@ class ModelTokens:
 
     def unknown(self, text: str) -> int:
         """The number of unknown tokens."""
-        return self._ids(text).count(self.tokenizer.unk_token_id)
+        unknown: int = self._ids(text).count(self.tokenizer.unk_token_id)
+        return unknown
 
     def cut(self, text: str, limit: int) -> tuple[str, int]:
         """`text` cut from the right to `limit` tokens, special ones counted but not shown."""
