@@ -83,6 +83,7 @@ def make_run(
         "user": [f"u{n // per_user}" for n in range(questions)],
         "target": targets,
         "profile_size": [1 + chance.randrange(60) for _ in ids],
+        "top_similarity": [3.0 if k else None for _ in ids],
     }
     folder.write_examples(columns, prompts, predictions, scores)
     choices = {"task": task, "retriever": retriever, "augmentation": augmentation, "model": model}

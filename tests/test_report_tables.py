@@ -410,3 +410,27 @@ def test_numbers_of_the_sample_are_marked_before_all_else(tmp_path: Path):
     table = only(tmp_path, Layout("", (METRIC,), by=("k",)))
     assert table.footers[0] == "MADE-UP SAMPLE, not LaMP: 1 of 1 runs"
     assert "limit=10" in table.footers[1]
+
+
+def made_elsewhere(folder: Path, name: str, **options: Any) -> None:
+    """Predictions of a system that tells nothing of itself."""
+    run = make_run(folder, mode="imported", model=name, k=0, skill=0.7, **options)
+    result = json.loads((run / "result.json").read_text())
+    result |= {"k": None, "imported": {"name": name}, "selection": None}
+    result["choices"] |= {"retriever": None, "augmentation": None}
+    result["identity"].pop("k")
+    (run / "result.json").write_text(json.dumps(result))
+
+
+@pytest.mark.parametrize("name", ["table2", "ablation"])
+def test_predictions_made_elsewhere_stand_beside_runs_of_the_same_questions(
+    tmp_path: Path, name: str
+):
+    make_run(tmp_path, k=0)
+    make_run(tmp_path, retriever="bm25", k=1)
+    made_elsewhere(tmp_path, "Theirs")
+    made_elsewhere(tmp_path, "Of another part", part="test")
+    first, *others = tables(records(tmp_path), LAYOUTS[name], Look())
+    assert first.columns[-1] == "Theirs" and len(first.columns) == 3
+    assert all(row["Theirs"].value is not None for row in cells(first).values())
+    assert [table.columns for table in others] == [("Of another part",)]

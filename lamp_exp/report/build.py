@@ -27,6 +27,7 @@ GROUND = (  # runs that differ in one of these are in different tables, if no ro
     "data", "split", "part", "mode", "model", "limit", "fixes", "selection", "control",
     "max_items", "before", "own_items", "skip",
 )  # fmt: skip
+UNTOLD = {"mode", "model", "selection"}  # by predictions that were made elsewhere
 USUAL = {("skip", "0"), ("selection", "dev"), ("own_items", "keep")}
 Place = tuple[str, ...]
 
@@ -82,7 +83,7 @@ class Sheet:
 
 def tables(records: Sequence[Record], layout: Layout, look: Look) -> list[Table]:
     """One table for each ground on which runs can be compared; raises InputError if none fits."""
-    chosen = select(records, layout.where)
+    chosen = _chosen(records, layout)
     groups = [group for group in grouped(chosen).values() if _column(group, layout) is not None]
     if not groups:
         wanted = " ".join(layout.where) or "any run with metrics"
@@ -93,23 +94,47 @@ def tables(records: Sequence[Record], layout: Layout, look: Look) -> list[Table]
     return [_table(sheet, layout, look) for sheet in sheets]
 
 
+def _chosen(records: Sequence[Record], layout: Layout) -> list[Record]:
+    """Those of the layout; predictions made elsewhere are of any mode, as they do not tell it."""
+    own = [record for record in records if not record.imported]
+    imported = [record for record in records if record.imported]
+    elsewhere = [words for words in layout.where if not words.startswith("mode=")]
+    return [*select(own, layout.where), *select(imported, elsewhere)]
+
+
 def _grounds(groups: Sequence[Group], layout: Layout) -> list[tuple[dict[str, str], list[Group]]]:
-    """Groups that may stand in one table, and what they share; runs without a profile are with all
-    that differ from them in the profile only.
+    """Groups that may stand in one table, and what they share.
+
+    Predictions made elsewhere stand in each table of runs that answered the same questions.
     """
     used = {*layout.rows, *layout.by}
     keys = [key for key in GROUND if key not in used]
     found: dict[Place, list[Group]] = {}
     for group in groups:
-        found.setdefault(tuple(shown(group.facet(key)) for key in keys), []).append(group)
+        if not group.first.imported:
+            found.setdefault(_place(group, keys), []).append(group)
+    told = [key for key in keys if key not in UNTOLD]
+    for group in groups:
+        if group.first.imported:
+            homes = [
+                home for home in found.values() if _place(home[0], told) == _place(group, told)
+            ]
+            for home in homes or [found.setdefault(_place(group, keys), [])]:
+                home.append(group)
     return [
         (dict(zip(keys, place, strict=True)), found[place])
         for place in sorted(found, key=lambda place: list(map(order, place)))
     ]
 
 
+def _place(group: Group, keys: Sequence[str]) -> Place:
+    return tuple(shown(group.facet(key)) for key in keys)
+
+
 def _column(group: Group, layout: Layout) -> str | None:
     """The label of the column that a group is in, `""` where metrics are the columns."""
+    if group.first.imported and (layout.columns or "k" in layout.by):
+        return shown(group.facet("model"))
     if layout.columns:
         return next((c.label for c in layout.columns if c.takes(group.first)), None)
     named = [(key, group.facet(key)) for key in layout.by if key != METRIC]
@@ -134,7 +159,8 @@ def _sheet(
             if column not in sheet.columns:
                 sheet.columns.append(column)
     if layout.columns:
-        sheet.columns = [c.label for c in layout.columns if c.label in sheet.columns]
+        own = [c.label for c in layout.columns if c.label in sheet.columns]
+        sheet.columns = [*own, *(label for label in sheet.columns if label not in own)]
     metrics = list(dict.fromkeys(metric for group in groups for metric in group.first.metrics))
     sheet.rows = dict(sorted(sheet.rows.items(), key=lambda row: _row_order(row[0], metrics)))
     tested = list({id(e): e for e in sheet.entries if e.comparison}.values())
@@ -156,13 +182,14 @@ def _number(word: str) -> float | str:
 
 
 def _heads(group: Group, metric: str, groups: Sequence[Group], layout: Layout) -> list[Place]:
-    """Its row; the run without a profile, where k makes the columns, stands in each row that
-    differs from its own only in how items were chosen and shown.
+    """Its row; where k makes the columns, runs without items, and those made elsewhere, stand in
+    each row that differs from theirs only in how items were chosen and shown.
     """
     own = _head(group, metric, layout)
-    if group.first.result["k"] != 0 or "k" not in layout.by:
+    if group.first.result["k"] or "k" not in layout.by:
         return [own]
-    free = [n for n, key in enumerate(layout.rows) if key in ("retriever", "augmentation")]
+    names = {"retriever", "augmentation", *(UNTOLD if group.first.imported else ())}
+    free = [n for n, key in enumerate(layout.rows) if key in names]
     others = dict.fromkeys(_head(g, metric, layout) for g in groups if g.first.result["k"])
     alike = [head for head in others if _masked(head, free) == _masked(own, free)]
     return alike or [own]

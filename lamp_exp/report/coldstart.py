@@ -28,23 +28,32 @@ def _size(record: Record) -> Values:
 
 
 def _similarity(record: Record) -> Values:
-    """The retriever's score of the best item that was shown."""
-    scores = record.column("item_scores")
-    return np.array([row[0] if row else np.nan for row in scores], dtype=np.float64)
+    """The retriever's score of its best item."""
+    return _known(record, "top_similarity")
 
 
 def _age(record: Record) -> Values:
-    """Days from the newest item to the question."""
-    if not record.has_column("newest_item_days"):
+    """Days from the newest item to the question, where questions are dated."""
+    return _known(record, "newest_item_days")
+
+
+def _span(record: Record) -> Values:
+    """Days from the oldest item to the newest."""
+    return _known(record, "profile_days")
+
+
+def _known(record: Record, column: str) -> Values:
+    if not record.has_column(column):  # of a run that was made before it was recorded
         return np.full(record.questions, np.nan)
-    days = record.column("newest_item_days")
-    return np.array([np.nan if day is None else day for day in days], dtype=np.float64)
+    values = record.column(column)
+    return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
 
 
 PROPERTIES: dict[str, tuple[str, Callable[[Record], Values]]] = {
     "size": ("items in the profile", _size),
     "similarity": ("score of the best item (the retriever's own scale)", _similarity),
     "age": ("days since the newest item", _age),
+    "span": ("days from the oldest item to the newest", _span),
 }
 
 
@@ -138,7 +147,7 @@ def coldstart_tables(
     if not found and not cut:
         raise InputError(
             f"no run tells the {PROPERTIES[by][0]} of its questions: runs with a profile (k > 0) "
-            "and golds do, and for the age those of dated data (split=time)"
+            "and golds do; ages only where questions are dated, spans where items are"
         )
     return [*([_bins_table(found, by)] if found else []), *([cut] if cut else [])]
 

@@ -83,17 +83,18 @@ def cost_table(records: Sequence[Record], prices: Prices) -> Table:
 
 def _cells(group: Group, prices: Prices) -> tuple[Cell, ...]:
     records = group.records
+    asked = mean(record.questions for record in records)
 
     def over(get: Any) -> float | None:
         values = [value for value in map(get, records) if value is not None]
         return mean(values) if values else None
 
     def a_question(count: str) -> float | None:
-        return over(lambda r: r.result["counts"].get(count, 0) / r.questions)
+        counts = [record.result["counts"].get(count) for record in records]
+        return None if None in counts else mean(counts) / asked
 
     seconds = [over(lambda r, s=stage: r.result["seconds"].get(s)) for stage in STAGES]
     predict = seconds[STAGES.index("predict")]
-    asked = mean(record.questions for record in records)
     return (
         number(group.mean(group.first.result["monitor"][0])),
         number(a_question("prompt_tokens"), 1),
