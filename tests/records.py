@@ -52,8 +52,8 @@ def make_run(
     options = {**PROFILE, **profile}
     settings = {
         "seed": seed, "limit": limit, "k": k, "split": split, "part": part, "fixes": "none",
-        "model": {"name": f"google/{model}"}, "training": dict(training), "max_length": 512,
-        "trainer": {"precision": "32-true"}, "profile": options, **changes.pop("settings", {}),
+        "model": {"name": f"google/{model}".replace("_", "-")}, "max_length": 512,
+        "training": dict(training), "trainer": {"precision": "32-true"}, "profile": options, **changes.pop("settings", {}),
     }  # fmt: skip
     identity: dict[str, Any] = {
         "task": {"_target_": task}, "model": {"name": model}, "split": split, "part": part,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from lamp_exp.report.pairs import pairs, pairs_table
 from lamp_exp.report.personal import gains, headroom, personal_tables
 from lamp_exp.report.records import Record, find
 from lamp_exp.report.selection import grouped
+from lamp_exp.report.statistics import compare
 from lamp_exp.report.table import Cell, Table
 from lamp_exp.types import InputError
 from tests.records import make_run
@@ -138,7 +141,7 @@ def test_the_profile_of_another_user_is_the_control(tmp_path: Path):
     found = {g.group.facet("control"): g for g in gains(records(tmp_path))}
     own, other = found["none"], found["shuffled_user"]
     assert own.control_gain == pytest.approx(other.gain)
-    assert other.control is None
+    assert other.control_gain is None
 
 
 def test_no_twin_is_told(tmp_path: Path):
@@ -344,10 +347,110 @@ def test_compare_takes_names_and_tells_mistakes(tmp_path: Path, report: Said):  
     assert code == 0 and "Question 3 of user u3" in out
     for words, told in [
         ([a, "nothing", "--runs", tmp_path], "no finished run is 'nothing'"),
-        ([a, b, "--examples", "-1"], "--examples -1 must be at least 0"),
+        ([a, b, "--examples", "-1"], "--examples -1 must be from 0"),
         ([a, b, "--user", "x"], "no question of user"),
     ]:
         code, _, err = report("compare", *words)
         assert code == 2 and told in err
     code, _, err = report("coldstart", "--runs", tmp_path, "--quantiles", "0")
-    assert code == 2 and "must be at least 1" in err
+    assert code == 2 and "--quantiles 0 must be from 1 to 100" in err
+
+
+# ---- what a review found: numbers that were shown and tested were not the same ----
+
+
+@pytest.mark.parametrize("task", ["lamp2", "lamp3", "lamp4"])
+def test_what_is_tested_over_seeds_is_what_is_shown(task: str, tmp_path: Path):
+    for seed in (0, 1, 2):
+        make_run(tmp_path, task, k=0, seed=seed, skill=0.2 + 0.3 * seed)
+        make_run(tmp_path, task, k=4, seed=seed, skill=0.5)
+    groups = {group.facet("k"): group for group in grouped(records(tmp_path)).values()}
+    for metric in groups[0].first.metrics:
+        made = pooled(groups[0], metric)
+        assert made and made.measured() == pytest.approx(groups[0].mean(metric))
+        samples = pair(groups[0], groups[4], metric)
+        assert samples
+        difference = compare(*samples).difference.value
+        assert difference == pytest.approx(groups[4].mean(metric) - groups[0].mean(metric))
+
+
+def test_gains_are_of_the_seeds_that_both_have(tmp_path: Path):
+    make_run(tmp_path, k=0, seed=0, skill=0.5)
+    for seed, skill in ((0, 0.2), (1, 0.9), (2, 0.9)):
+        make_run(tmp_path, k=4, seed=seed, skill=skill)
+    (gain,) = gains(records(tmp_path))
+    assert [record.seed for record in gain.group.records] == [0]
+    shown = gain.group.mean("rouge_1") - gain.twin.mean("rouge_1")
+    assert gain.gain == pytest.approx(shown)
+    from lamp_exp.report.build import Look, tables
+    from lamp_exp.report.layouts import LAYOUTS
+
+    (table,) = tables(records(tmp_path), LAYOUTS["ablation"], Look())
+    assert any("tested on the seeds that both runs have" in line for line in table.footers)
+
+
+def test_seeds_that_are_not_shared_are_not_tested(tmp_path: Path):
+    make_run(tmp_path, k=0, seed=5)
+    for seed in (0, 1):
+        make_run(tmp_path, k=4, seed=seed)
+    assert gains(records(tmp_path)) == []
+
+
+def test_equal_ids_of_other_data_are_no_pair(tmp_path: Path, report: Said):  # noqa: F811
+    a, b = make_run(tmp_path, split="user"), make_run(tmp_path, split="time")
+    for words in ([], ["--user", "u0"]):
+        code, _, err = report("compare", a, b, *words)
+        assert code == 2 and "answered other questions" in err
+    one, other = (grouped([record]).popitem()[1] for record in records(tmp_path))
+    with pytest.raises(InputError, match="of other data"):
+        pair(one, other, "rouge_1")
+
+
+def test_a_limit_beside_the_whole_is_no_pair_and_breaks_nothing(tmp_path: Path):
+    for limit, questions in ((None, 40), (10, 10)):
+        for retriever in ("bm25", "random"):
+            make_run(tmp_path, retriever=retriever, k=2, limit=limit, questions=questions)
+    assert len(agreement_tables(records(tmp_path))) == 2
+
+
+def test_predictions_without_prompts_can_be_compared(tmp_path: Path):
+    make_run(tmp_path, k=0)
+    other = make_run(tmp_path, k=2)
+    (other / "prompts.jsonl").unlink()
+    result = json.loads((other / "result.json").read_text())
+    result["files"].remove("prompts.jsonl")
+    (other / "result.json").write_text(json.dumps(result))
+    a, b = by_k(tmp_path)
+    *_, example = comparison_tables(a, b, 1, 1)
+    assert example.rows[-1].cells[1].text == "(not recorded)"
+
+
+def test_a_gain_that_is_rounding_is_none():
+    from lamp_exp.report.personal import per_user
+    from lamp_exp.report.samples import mean_sample
+
+    users = np.arange(3)
+    before = mean_sample([0.1 + 0.2, 0.5, 0.5], users, True)
+    after = mean_sample([0.3, 0.5, 0.6], users, True)
+    assert np.sign(per_user(before, after)).tolist() == [0, 0, 1]
+
+
+def test_a_tuned_run_and_its_choice_are_one_hypothesis(tmp_path: Path):
+    for k, skill in ((0, 0.3), (1, 0.6), (4, 0.5)):
+        make_run(tmp_path, k=k, skill=skill, questions=120)
+    from lamp_exp.report.build import Look, tables
+    from lamp_exp.report.layouts import LAYOUTS
+
+    def p_of(column: str) -> float:
+        (table,) = tables(records(tmp_path), LAYOUTS["ablation"], Look())
+        row = table.rows[0]
+        return row.cells[table.columns.index(column)].parts["p (Holm)"]
+
+    before, runs = p_of("k=1"), len(pairs(records(tmp_path)))
+    chosen = next(path for path in tmp_path.iterdir() if "-k1-" in path.name)
+    shutil.copytree(chosen, tmp_path / "tuned")
+    result = json.loads((chosen / "result.json").read_text())
+    result["tuned"] = {"k": 1, "curve": [{"k": 1}, {"k": 4}], "run": chosen.name}
+    (tmp_path / "tuned" / "result.json").write_text(json.dumps(result))
+    assert p_of("k=1") == p_of("k=tune") == before
+    assert len(pairs(records(tmp_path))) == runs + 2  # not against its own choice

@@ -133,6 +133,12 @@ def test_a_difference_to_the_run_without_a_profile_is_marked(tmp_path: Path):
     assert not row["k=0"].text.endswith("*")
 
 
+def test_a_bootstrap_may_make_the_intervals_of_what_is_no_mean(tmp_path: Path, report: Said):
+    make_run(tmp_path, "lamp3", k=0)
+    _, out, _ = report("ablation", "--runs", tmp_path, "--bootstrap", 500, "--format", "md")
+    assert "(rmse): BCa bootstrap over examples, 500 resamples" in out
+
+
 def test_a_published_number_stands_beside_and_is_marked_where_it_is_of_something_else(
     tmp_path: Path,
 ):
@@ -229,7 +235,7 @@ def test_a_run_in_two_folders_counts_once_and_two_that_differ_are_told(tmp_path:
     (run / "result.json").write_text(json.dumps(result))
     found = find([tmp_path / "a", tmp_path / "b"])
     assert len(found.records) == 1
-    assert "another run of this name has other numbers" in found.left_out[0][1]
+    assert "the same configuration and seed as" in found.left_out[0][1]
 
 
 def test_a_tuned_run_is_not_the_run_that_it_chose(tmp_path: Path):
@@ -434,3 +440,142 @@ def test_predictions_made_elsewhere_stand_beside_runs_of_the_same_questions(
     assert first.columns[-1] == "Theirs" and len(first.columns) == 3
     assert all(row["Theirs"].value is not None for row in cells(first).values())
     assert [table.columns for table in others] == [("Of another part",)]
+
+
+# ---- what a review found: comparisons that were not marked ----
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"settings": {"model": {"name": "google/flan-t5-small"}}}, "model.name=google/flan-t5-s"),
+        ({"settings": {"trainer": {"max_epochs": 1}}}, "trainer.max_epochs=1"),
+        ({"settings": {"max_length": 64}}, "max_length=64"),
+        ({"training": {"lr": 0.1}}, "training.lr=0.1"),
+    ],
+)
+def test_settings_other_than_the_published_are_marked(
+    tmp_path: Path, changes: dict[str, Any], fault: str
+):
+    make_run(tmp_path, retriever="contriever", k=1, part="test", questions=2376, **changes)
+    (record,) = records(tmp_path)
+    published = beside(record, "rouge_1")
+    assert published
+    assert any("ours has other settings" in c and fault in c for c in caveats(record, published))
+
+
+def test_other_published_numbers_of_the_same_system_are_told(tmp_path: Path):
+    make_run(tmp_path, "lamp3", mode="zeroshot", model="flan_t5_xxl", split="time", k=0)
+    table = only(tmp_path, LAYOUTS["table4"])
+    assert any(line.startswith("also published, lamp3 mae:") for line in table.footers)
+
+
+def test_what_else_differs_is_told_below_a_table(tmp_path: Path):
+    make_run(tmp_path, k=1, training={"lr": 0.1})
+    make_run(tmp_path, k=4, training={"lr": 0.2})
+    table = only(tmp_path, LAYOUTS["ablation"])
+    assert "these runs also differ in training.lr (0.1, 0.2)" in table.footers
+
+
+def test_other_questions_of_the_same_part_are_in_another_table(tmp_path: Path):
+    make_run(tmp_path, k=1)
+    make_run(tmp_path, k=4)
+    make_run(tmp_path, retriever="random", k=4, questions=30, data="changed")
+    found = tables(records(tmp_path), LAYOUTS["ablation"], Look())
+    assert len(found) == 2
+    assert "questions=lamp4-user-dev-changed" in found[1].title
+
+
+def test_other_weights_under_one_option_are_in_another_table(tmp_path: Path):
+    make_run(tmp_path, mode="zeroshot", k=0)
+    make_run(tmp_path, mode="zeroshot", k=1, settings={"model": {"name": "out/checkpoint"}})
+    found = tables(records(tmp_path), LAYOUTS["table4"], Look())
+    assert [("weights=out/checkpoint" in table.title) for table in found] == [False, True]
+
+
+def test_csv_keeps_marks_and_footers(tmp_path: Path, report: Said):
+    make_run(tmp_path, retriever="contriever", k=1, made_up=True)
+    _, out, _ = report("table2", "--runs", tmp_path, "--format", "csv")
+    rows = list(csv.DictReader(io.StringIO(out)))
+    published = [row for row in rows if row["what"] == "published"]
+    assert published and all("made-up sample" in row["note"] for row in published)
+    assert any(row["what"] == "note" and "MADE-UP" in row["note"] for row in rows)
+
+
+def test_the_best_is_the_best_of_its_own_questions(tmp_path: Path):
+    for part, skills in (("dev", (0.9, 0.8)), ("test", (0.3, 0.1))):
+        for k, skill in zip((1, 4), skills, strict=True):
+            make_run(tmp_path, part=part, k=k, skill=skill)
+    table = only(tmp_path, Layout("", ("part", METRIC), by=("k",)))
+    for row in cells(table).values():
+        assert row["k=1"].best and not row["k=4"].best
+
+
+def test_numbers_that_look_equal_are_equally_good(tmp_path: Path):
+    for k in (1, 4):
+        make_run(tmp_path, k=k, skill=1.0)
+    make_run(tmp_path, retriever="random", k=4, skill=0.1)
+    rows = cells(only(tmp_path, LAYOUTS["ablation"]))
+    assert all(cell.best for cell in rows["lamp4", "rouge_1", "bm25", "ipa"].values())
+
+
+def test_seeds_can_be_no_column(tmp_path: Path, report: Said):
+    make_run(tmp_path)
+    code, _, err = report("table", "--runs", tmp_path, "--columns", "seed")
+    assert code == 2 and "seed can be no row or column" in err
+
+
+def test_of_two_runs_of_one_seed_the_fresh_and_newer_counts(tmp_path: Path):
+    old, new = make_run(tmp_path / "a", skill=0.1), make_run(tmp_path / "b", skill=0.9)
+    result = json.loads((new / "result.json").read_text())
+    result["started"] = "2026-12-01T00:00:00+00:00"
+    (new / "result.json").write_text(json.dumps(result))
+    found = find([tmp_path / "a", tmp_path / "b"])
+    assert [record.folder for record in found.records] == [new]
+    (new / "stale.txt").write_text("old code\n")
+    found = find([tmp_path / "a", tmp_path / "b"], stale=True)
+    assert [record.folder for record in found.records] == [old]
+
+
+def test_stale_runs_are_marked_where_they_are_asked_for(tmp_path: Path, report: Said):
+    (make_run(tmp_path) / "stale.txt").write_text("old code\n")
+    _, out, _ = report("ablation", "--runs", tmp_path, "--stale", "--format", "md")
+    assert "STALE: 1 of 1 runs" in out
+
+
+def test_damaged_and_unfinished_folders_are_told(tmp_path: Path, report: Said):
+    run = make_run(tmp_path, k=0)
+    (run / "examples.parquet").write_bytes(b"PAR1 cut")
+    code, _, err = report("ablation", "--runs", tmp_path)
+    assert code == 2 and "examples.parquet is damaged" in err
+    (tmp_path / "half").mkdir()
+    (tmp_path / "half" / "config.yaml").write_text("k: 1\n")
+    _, _, err = report("ablation", "--runs", tmp_path, "--no-intervals", "--no-tests")
+    assert "left out, not finished: half" in err
+
+
+def test_jobs_of_a_sweep_without_a_run_are_told(tmp_path: Path):
+    run = make_run(tmp_path)
+    told = [{"run": run.name, "state": "done"}, {"run": None, "state": "failed"}, None]
+    for number, status in enumerate(told):
+        path = tmp_path / ".sweeps" / "now" / str(number) / "status.json"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps(status) if status else "")
+    found = find([tmp_path / ".sweeps" / "now"])
+    assert len(found.records) == 1
+    reasons = [reason for _, reason in found.left_out]
+    assert reasons[0] == "a job of the sweep that is failed" and "cannot be read" in reasons[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["table", "--digits", "-1"], "--digits -1 must be from 0 to 12"),
+        (["coldstart", "--quantiles", "1000000"], "must be from 1 to 100"),
+        (["coldstart", "--bins", "nan"], "must be finite numbers"),
+    ],
+)
+def test_numbers_out_of_range(words: list[str], told: str, tmp_path: Path, report: Said):
+    make_run(tmp_path)
+    code, _, err = report(*words, "--runs", tmp_path)
+    assert code == 2 and told in err

@@ -21,7 +21,6 @@ from lamp_exp.report.statistics import (
     f1_sample,
     interval,
     mean_sample,
-    over_seeds,
     rmse_sample,
 )
 from lamp_exp.types import InputError
@@ -223,25 +222,6 @@ def test_the_bootstrap_of_users_draws_users():
     once = interval(rmse_sample(errors[::4], range(50)), resamples=2000)
     assert clustered.low == pytest.approx(once.low) and clustered.high == pytest.approx(once.high)
     assert clustered.method == f"{once.method}, clustered by user"
-
-
-def test_over_seeds_is_the_t_interval_of_the_seeds():
-    values = [0.61, 0.64, 0.60]
-    low, high = stats.ttest_1samp(values, 0).confidence_interval(0.95)
-    found = over_seeds(values)
-    assert (found.value, found.low, found.high) == pytest.approx((np.mean(values), low, high))
-    assert found.method == "t interval over 3 seeds"
-
-
-@pytest.mark.parametrize(
-    ("values", "why"),
-    [([], "no seeds"), ([0.6], "a single seed"), ([0.1 + 0.2, 0.3], "all seeds score the same")],
-)
-def test_seeds_that_tell_no_interval(values: list[float], why: str):
-    found = over_seeds(values)
-    assert math.isnan(found.low) and math.isnan(found.high)
-    assert found.method == f"none: {why}"
-    assert (found.value == pytest.approx(np.mean(values))) if values else math.isnan(found.value)
 
 
 # --- tests of two runs

@@ -2,42 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from lamp_exp.report.records import Record
-from lamp_exp.report.selection import Group, grouped, in_order, naming, shown
+from lamp_exp.report.selection import ALWAYS, Group, grouped, in_order, naming
 from lamp_exp.report.table import Cell, Row, Table
 from lamp_exp.report.words import data_words
 from lamp_exp.types import InputError
 
-SAME = ("data", "split", "part", "mode", "model", "k", "augmentation", "control", "max_items")
-
 
 def agreement_tables(records: Sequence[Record]) -> list[Table]:
     """For each set of runs that differ in their retriever, the overlap of each two of them."""
-    alike: dict[tuple[str, ...], list[Group]] = {}
+    alike: dict[str, list[Group]] = {}
     for group in in_order(grouped(records).values()):
         if group.first.result["k"]:
-            same = (*group.first.ground, *(shown(group.facet(name)) for name in SAME))
-            alike.setdefault(same, []).append(group)
-    tables = [_table(groups) for groups in alike.values() if len(groups) > 1]
-    if not tables:
+            alike.setdefault(group.first.as_if(retriever=None), []).append(group)
+    sets = [groups for groups in alike.values() if len(groups) > 1]
+    if not sets:
         raise InputError("no two runs differ in nothing but their retriever: run a second one")
-    return tables
+    names, heads = naming([groups[0] for groups in sets], without={"retriever"})
+    return [_table(groups, names, heads[groups[0].configuration]) for groups in sets]
 
 
-def _table(groups: Sequence[Group]) -> Table:
-    names, heads = naming(groups)
-    place = names.index("retriever")
-    varying = [n for n, name in enumerate(names) if name not in ("task", "k") or n == place]
-    labels = [" ".join(heads[group.configuration][n] for n in varying) for group in groups]
-    items = [group.first.column("items") for group in groups]
+def _table(groups: Sequence[Group], names: Sequence[str], head: Sequence[str]) -> Table:
+    own, told = naming(groups)
+    place = own.index("retriever")
+    labels = [" ".join(told[group.configuration][place:place + 1]
+              + told[group.configuration][len(ALWAYS):]) for group in groups]  # fmt: skip
+    labels = [f"{label} (k={group.first.result['k']})" if "tuned" in group.first.result else label
+              for label, group in zip(labels, groups, strict=True)]  # fmt: skip
+    items = [dict(zip(g.first.column("id"), g.first.column("items"), strict=True)) for g in groups]
     rows = []
     for mine, label in zip(items, labels, strict=True):
-        cells = [_cell(mine, other) for other in items]
-        rows.append(Row((label,), tuple(cells)))
-    first = groups[0].first
-    told = f"{first.task}, {first.result['split']} split, k={first.result['k']}"
+        rows.append(Row((label,), tuple(_cell(mine, other) for other in items)))
     records = [record for group in groups for record in group.records]
     footers = (
         *data_words(records),
@@ -45,13 +42,14 @@ def _table(groups: Sequence[Group]) -> Table:
         "often the first item is the same; questions without any item are left out",
         *(["the first seed of each"] if any(len(g.records) > 1 for g in groups) else []),
     )
+    words = ", ".join(f"{name}={value}" for name, value in zip(names, head, strict=True))
     return Table(
-        f"Agreement of retrievers ({told})", ("retriever",), tuple(labels), tuple(rows), footers
+        f"Agreement of retrievers ({words})", ("retriever",), tuple(labels), tuple(rows), footers
     )
 
 
-def _cell(mine: Sequence[Sequence[str]], other: Sequence[Sequence[str]]) -> Cell:
-    pairs = [(a, b) for a, b in zip(mine, other, strict=True) if a or b]
+def _cell(mine: Mapping[str, Sequence[str]], other: Mapping[str, Sequence[str]]) -> Cell:
+    pairs = [(items, other[id]) for id, items in mine.items() if items or other[id]]
     if not pairs:
         return Cell("–")
     overlap = sum(len({*a} & {*b}) / len({*a} | {*b}) for a, b in pairs) / len(pairs)

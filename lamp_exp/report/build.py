@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from lamp_exp.report.examples import pair, pooled
+from lamp_exp.report.examples import common_seeds, pair, pooled
 from lamp_exp.report.layouts import METRIC, Layout
-from lamp_exp.report.published import Published, beside, caveats, unknown
+from lamp_exp.report.published import Published, beside, caveats, usual_weights, vague
 from lamp_exp.report.records import Record
 from lamp_exp.report.selection import (
+    UNKNOWN,
     Group,
     differing,
     grouped,
     order,
     part_of_identity,
+    same_answers,
     select,
     shown,
 )
@@ -25,10 +28,12 @@ from lamp_exp.types import InputError
 
 GROUND = (  # runs that differ in one of these are in different tables, if no row or column has it
     "data", "split", "part", "mode", "model", "limit", "fixes", "selection", "control",
-    "max_items", "before", "own_items", "skip",
+    "max_items", "before", "own_items", "skip", "document_dates", "weights",
 )  # fmt: skip
-UNTOLD = {"mode", "model", "selection"}  # by predictions that were made elsewhere
-USUAL = {("skip", "0"), ("selection", "dev"), ("own_items", "keep")}
+UNTOLD = {"mode", "model", "weights", "selection"}  # by predictions that were made elsewhere
+USUAL = {("skip", "0"), ("selection", "dev"), ("own_items", "keep"), ("document_dates", "False")}
+SAME_QUESTIONS = ("data", "split", "part", "limit", "fixes")
+DATA_VERSION = "questions"  # where runs of one task and part answered different ones
 Place = tuple[str, ...]
 
 
@@ -42,6 +47,7 @@ class Look:
     published: bool = True
     level: float = 0.95
     alpha: float = 0.05
+    resamples: int = 0  # of a bootstrap for what is no mean; 0: the jackknife
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +59,7 @@ class Entry:
     interval: Interval | None
     comparison: Comparison | None = None  # with the same runs without a profile
     published: Published | None = None
+    tested_seeds: int | None = None
 
     @property
     def mean(self) -> float:
@@ -109,22 +116,41 @@ def _grounds(groups: Sequence[Group], layout: Layout) -> list[tuple[dict[str, st
     """
     used = {*layout.rows, *layout.by}
     keys = [key for key in GROUND if key not in used]
+    told = [key for key in keys if key not in UNTOLD]
+    versions = data_versions(groups)
     found: dict[Place, list[Group]] = {}
     for group in groups:
         if not group.first.imported:
-            found.setdefault(_place(group, keys), []).append(group)
-    told = [key for key in keys if key not in UNTOLD]
+            found.setdefault((*_place(group, keys), versions[group]), []).append(group)
     for group in groups:
         if group.first.imported:
+            own = (*_place(group, told), versions[group])
             homes = [
-                home for home in found.values() if _place(home[0], told) == _place(group, told)
+                home
+                for home in found.values()
+                if (*_place(home[0], told), versions[home[0]]) == own
             ]
-            for home in homes or [found.setdefault(_place(group, keys), [])]:
+            unknown = tuple(UNKNOWN if k in UNTOLD else shown(group.facet(k)) for k in keys)
+            for home in homes or [found.setdefault((*unknown, versions[group]), [])]:
                 home.append(group)
     return [
-        (dict(zip(keys, place, strict=True)), found[place])
+        (dict(zip([*keys, DATA_VERSION], place, strict=True)), found[place])
         for place in sorted(found, key=lambda place: list(map(order, place)))
     ]
+
+
+def data_versions(groups: Sequence[Group]) -> dict[Group, str]:
+    """Of each group, which version of its questions it answered: none, or the rarer ones' marks."""
+    counts: dict[Place, Counter[str]] = {}
+    for group in groups:
+        place = _place(group, ("task", "split", "part"))
+        counts.setdefault(place, Counter())[group.first.ground[1]] += 1
+    versions = {}
+    for group in groups:
+        fingerprint = group.first.ground[1]
+        usual, _ = counts[_place(group, ("task", "split", "part"))].most_common(1)[0]
+        versions[group] = "none" if fingerprint == usual else fingerprint
+    return versions
 
 
 def _place(group: Group, keys: Sequence[str]) -> Place:
@@ -163,10 +189,23 @@ def _sheet(
         sheet.columns = [*own, *(label for label in sheet.columns if label not in own)]
     metrics = list(dict.fromkeys(metric for group in groups for metric in group.first.metrics))
     sheet.rows = dict(sorted(sheet.rows.items(), key=lambda row: _row_order(row[0], metrics)))
-    tested = list({id(e): e for e in sheet.entries if e.comparison}.values())
-    adjusted = holm([entry.comparison.tests[0].p for entry in tested if entry.comparison])
-    sheet.p_values = {id(entry): float(p) for entry, p in zip(tested, adjusted, strict=True)}
+    sheet.p_values = _adjusted(sheet.entries)
     return sheet
+
+
+def _adjusted(entries: Sequence[Entry]) -> dict[int, float]:
+    """Holm's p-values by entry; a tuned run and the one that it chose are one hypothesis."""
+    raw = {
+        (same_answers(entry.group), entry.metric): entry.comparison.tests[0].p
+        for entry in entries
+        if entry.comparison
+    }
+    adjusted = dict(zip(raw, holm(list(raw.values())), strict=True))
+    return {
+        id(entry): float(adjusted[same_answers(entry.group), entry.metric])
+        for entry in entries
+        if entry.comparison
+    }
 
 
 def _row_order(head: Place, metrics: Sequence[str]) -> list[tuple[int, float, str]]:
@@ -235,12 +274,15 @@ def _extra_head(group: Group, names: Iterable[str]) -> Place:
 
 def _entry(group: Group, metric: str, look: Look, twins: Mapping[str, Group]) -> Entry:
     sample = pooled(group, metric) if look.intervals else None
+    comparison = against_twin(group, metric, twins, look.level) if look.tests else None
+    twin = twins.get(group.first.twin or "")
     return Entry(
         group,
         metric,
-        None if sample is None else interval(sample, look.level),
-        against_twin(group, metric, twins, look.level) if look.tests else None,
+        None if sample is None else interval(sample, look.level, look.resamples),
+        comparison,
         beside(group.first, metric) if look.published else None,
+        len(common_seeds(group, twin)[0].records) if comparison and twin else None,
     )
 
 
@@ -254,42 +296,47 @@ def against_twin(
 
 
 def _table(sheet: Sheet, layout: Layout, look: Look) -> Table:
-    best = _best(sheet)
+    best = _best(sheet, look.digits)
     rows: list[Row] = []
     for head, entries in sheet.rows.items():
         cells = [entries.get(column) for column in sheet.columns]
         values = tuple(_value(entry, sheet, look, best) for entry in cells)
         rows.append(Row(head, values))
         rows += _below(head, cells, look)
-    told = {name: value for name, value in sheet.ground.items() if value != "none"}
-    title = f"{layout.title} ({', '.join(_ground_words(told))})"
-    notes = footers(sheet.entries, look.level, look.alpha, bool(sheet.p_values), len(best) > 0)
-    return Table(title, sheet.heads, tuple(sheet.columns), tuple(rows), tuple(notes))
+    title = f"{layout.title} ({', '.join(ground_words(sheet.ground))})"
+    facets = {*sheet.heads, *layout.by, *sheet.ground}
+    facets |= {key for column in layout.columns for key in column.where}
+    notes = footers(sheet.entries, facets, look.level, look.alpha, tested=bool(sheet.p_values))
+    bold = ["bold: the best of its task and metric in this table"] if best else []
+    return Table(title, sheet.heads, tuple(sheet.columns), tuple(rows), (*notes, *bold))
 
 
-def _ground_words(told: Mapping[str, str]) -> list[str]:
+def ground_words(told: Mapping[str, str]) -> list[str]:
     """What all runs of a table share, without what is usual."""
     words = []
     for name, value in told.items():
-        if (name, value) not in USUAL:
-            bare = name in ("data", "part", "mode", "model")
-            words.append(
-                value if bare else f"{value} split" if name == "split" else f"{name}={value}"
-            )
+        own_weights = name == "weights" and value in usual_weights(told.get("model", ""))
+        if value == "none" or (name, value) in USUAL or own_weights:
+            continue
+        bare = {"task", "data", "part", "mode", "model"}
+        split = f"{value} split" if name == "split" else f"{name}={value}"
+        words.append(value if name in bare else split)
     return words
 
 
-def _best(sheet: Sheet) -> set[int]:
-    """The best entries of each task and metric, by the metric's direction, as they are shown."""
-    rivals: dict[tuple[str, str], list[Entry]] = {}
+def _best(sheet: Sheet, digits: int) -> set[int]:
+    """The best entries among those of the same questions and metric, as they are shown."""
+    rivals: dict[Place, list[Entry]] = {}
     for entry in {id(entry): entry for entry in sheet.entries}.values():
-        rivals.setdefault((entry.group.first.task, entry.metric), []).append(entry)
+        first = entry.group.first
+        same = (*first.ground, *_place(entry.group, SAME_QUESTIONS), entry.metric)
+        rivals.setdefault(same, []).append(entry)
     best: set[int] = set()
     for entries in rivals.values():
         if len(entries) > 1:
             higher = entries[0].group.first.direction(entries[0].metric)
-            top = (max if higher else min)(entry.mean for entry in entries)
-            best |= {id(entry) for entry in entries if entry.mean == top}
+            top = (max if higher else min)(round(entry.mean, digits) for entry in entries)
+            best |= {id(entry) for entry in entries if round(entry.mean, digits) == top}
     return best
 
 
@@ -298,10 +345,13 @@ def _value(entry: Entry | None, sheet: Sheet, look: Look, best: set[int]) -> Cel
         return Cell("–")
     sd = entry.group.sd(entry.metric)
     spread = "" if sd is None else f" ± {sd:.{look.digits}f}"
-    mark = "*" if sheet.p_values.get(id(entry), 1.0) < look.alpha else ""
+    p = sheet.p_values.get(id(entry))
+    mark = "*" if p is not None and p < look.alpha else ""
     text = f"{entry.mean:.{look.digits}f}{spread}{mark}"
     parts = {"seeds": float(len(entry.group.records)), **({} if sd is None else {"sd": sd})}
-    return Cell(text, entry.mean, best=id(entry) in best, parts=parts)
+    parts |= {} if p is None else {"p (Holm)": p}
+    is_best = id(entry) in best
+    return Cell(text, entry.mean, best=is_best, parts=parts, note="best" if is_best else "")
 
 
 def _below(head: Place, entries: Sequence[Entry | None], look: Look) -> list[Row]:
@@ -333,10 +383,9 @@ def _published_cell(entry: Entry | None, digits: int) -> Cell:
     if entry is None or entry.published is None:
         return Cell()
     one = entry.published
-    marks = ("†" if entry.caveats else "") + (
-        "‡" if one.status != "primary" or unknown(one) else ""
-    )
-    return Cell(f"{one.value:.{digits}f}{marks}", one.value)
+    marks = ("†" if entry.caveats else "") + ("‡" if vague(one) else "")
+    note = "; ".join([*entry.caveats, *vague(one)])
+    return Cell(f"{one.value:.{digits}f}{marks}", one.value, note=note)
 
 
 def _difference_cell(entry: Entry | None, digits: int) -> Cell:

@@ -17,9 +17,10 @@ from lamp_exp.report.records import Record
 from lamp_exp.report.selection import Group, grouped, in_order, naming
 from lamp_exp.report.statistics import Interval, compare, interval
 from lamp_exp.report.table import Cell, Row, Table, as_cell, number
-from lamp_exp.report.words import data_words
+from lamp_exp.report.words import data_words, differences
 from lamp_exp.types import InputError
 
+ITEMS = {"max_items", "profile.max_items"}
 Values = NDArray[np.float64]  # one for each question; NaN where it is not known
 
 
@@ -165,6 +166,9 @@ def _bins_table(found: Sequence[Curve], by: str) -> Table:
         *data_words([record for curve in found for record in curve.group.records]),
         f"bins of the {words}: lowest to highest value in it; equal values are in one bin",
         "gain: against the same run without a profile, above zero is better, also for MAE",
+        "all over the seeds that both runs have",
+        "verdict at 5%, by the test of the verb personal, not corrected for the number of bins",
+        *differences([curve.group for curve in found], names),
         *([f"{unknown} questions of these runs have none and are left out"] if unknown else []),
     ]
     columns = ("questions", "value", "interval", "gain", "gain's interval", "verdict")
@@ -207,7 +211,7 @@ def max_items_table(records: Sequence[Record]) -> Table | None:
     whole = [members for members in lines.values() if len(members) > 1]
     if not whole:
         return None
-    names, heads = naming([members[0] for members in whole])
+    names, heads = naming([members[0] for members in whole], without=ITEMS)
     limits = sorted({_limit(group) for members in whole for group in members})
     rows = []
     for members in whole:

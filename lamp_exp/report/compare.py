@@ -24,8 +24,7 @@ A, B = "A", "B"
 
 def comparison_tables(a: Record, b: Record, examples: int, users: int) -> list[Table]:
     """All of it; raises InputError for runs of other tasks or other questions."""
-    if a.task != b.task:
-        raise InputError(f"{a.name} is of {a.task}, {b.name} of {b.task}: nothing to compare")
+    refuse_other_questions(a, b)
     one, other = Group((a,)), Group((b,))
     compared = {}
     for metric in a.metrics:
@@ -41,6 +40,14 @@ def comparison_tables(a: Record, b: Record, examples: int, users: int) -> list[T
         _users(a, b, users),
         *example_tables(a, b, changed(a, b)[:examples]),
     ]
+
+
+def refuse_other_questions(a: Record, b: Record) -> None:
+    """Raises InputError for runs of other tasks, data or questions."""
+    if a.task != b.task:
+        raise InputError(f"{a.name} is of {a.task}, {b.name} of {b.task}: nothing to compare")
+    if a.ground != b.ground or {*a.column("id")} != {*b.column("id")}:
+        raise InputError(f"{a.name} and {b.name} answered other questions: nothing to compare")
 
 
 def _what(one: Group, other: Group) -> Table:
@@ -75,7 +82,7 @@ def _metrics(a: Record, b: Record, compared: dict[str, Comparison]) -> Table:
     first = next(iter(compared.values()))
     footers = (
         f"{first.n} questions of {first.clusters} users, paired by question; difference: B - A",
-        f"intervals: {first.difference.method}",
+        *(f"interval of {metric}: {one.difference.method}" for metric, one in compared.items()),
         "verdict on B by the first test, at 5%; inconclusive is not equal",
         "detectable: the smallest difference that would be found with 80% power",
         *(f"A: {line}" for line in remarks([a])),
@@ -149,6 +156,7 @@ def changed(a: Record, b: Record) -> list[str]:
 
 def example_tables(a: Record, b: Record, ids: Sequence[str]) -> list[Table]:
     """Each question with its gold, and of both runs score, answer, items and prompt."""
+    refuse_other_questions(a, b)
     sides = [_side(record) for record in (a, b)] if ids else []
     return [_example(a, b, id, [side[id] for side in sides]) for id in ids]
 

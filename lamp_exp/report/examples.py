@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lamp_exp.report.records import Record
+from lamp_exp.report.samples import Floats
 from lamp_exp.report.selection import Group
 from lamp_exp.report.statistics import Sample, f1_sample, mean_sample, rmse_sample
 from lamp_exp.tasks import all_tasks
@@ -50,8 +51,9 @@ def _floats(values: Sequence[Any]) -> NDArray[np.float64]:
     return np.asarray(values, dtype=np.float64)
 
 
+@lru_cache(maxsize=512)  # a grid's tests ask for the same groups again and again
 def pooled(group: Group, metric: str, base: Record | None = None) -> Sample | None:
-    """One sample of the mean over seeds of each example's terms, in the order of `base`."""
+    """One sample of the metric's mean over seeds, with the examples in the order of `base`."""
     base = base or group.first
     samples = [aligned(base, record, metric) for record in group.records]
     known = [one for one in samples if one is not None]
@@ -59,8 +61,22 @@ def pooled(group: Group, metric: str, base: Record | None = None) -> Sample | No
         return None
     if len(known) == 1:
         return known[0]
+    if known[0].kind == "other":
+        return _side_by_side(known)
     terms = np.mean([one.terms for one in known], axis=0)
     return replace(known[0], terms=terms, kind=_averaged(known[0].kind))
+
+
+def _side_by_side(samples: Sequence[Sample]) -> Sample:
+    """The mean of what is no mean of its examples (macro F1, RMSE): each seed keeps its terms."""
+    width = samples[0].terms.shape[1]
+
+    def value(sums: Floats) -> Floats:
+        parts = [sums[..., n * width : (n + 1) * width] for n in range(len(samples))]
+        made = [one.value(part) for one, part in zip(samples, parts, strict=True)]
+        return np.asarray(np.mean(made, axis=0), dtype=np.float64)
+
+    return replace(samples[0], terms=np.hstack([one.terms for one in samples]), value=value)
 
 
 def _averaged(kind: str) -> str:
@@ -84,9 +100,14 @@ def aligned(base: Record, other: Record, metric: str) -> Sample | None:
 def pair(a: Group, b: Group, metric: str) -> tuple[Sample, Sample] | None:
     """Two groups' samples over the same examples in the same order.
 
-    Only seeds that both have count, if there are any, so that equal seeds are compared.
+    Of the seeds that both have; where there are none, of all, if they are as many. None if they
+    are not, or without scores; raises InputError if the two answered other questions.
     """
+    if a.first.ground != b.first.ground:
+        raise InputError(f"{a.first.name} and {b.first.name} are of other data: not comparable")
     a, b = common_seeds(a, b)
+    if len(a.records) != len(b.records):
+        return None
     one, other = pooled(a, metric), pooled(b, metric, a.first)
     if one is None or other is None:
         return None

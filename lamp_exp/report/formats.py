@@ -53,11 +53,11 @@ def _md(text: str) -> str:
 
 
 def as_csv(tables: Sequence[Table]) -> str:
-    """One line a number, all tables in one, in full precision."""
+    """One line a number, all tables in one, in full precision; footers as lines of their own."""
     rows = [row for table in tables for row in table.tidy()]
     heads = dict.fromkeys(name for table in tables for name in table.heads)
     out = io.StringIO()
-    names = ["table", *heads, "column", "what", "value"]
+    names = ["table", *heads, "column", "what", "value", "note"]
     writer = csv.DictWriter(out, names, restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)

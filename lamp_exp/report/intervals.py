@@ -8,7 +8,6 @@ falls to 91% at 200 examples, and it takes a millisecond; BCa is there on reques
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -154,19 +153,3 @@ def _effective_examples(sample: Sample, found: Estimate, level: float) -> float:
 
 def _named(method: str, sample: Sample) -> str:
     return f"{method}, clustered by user" if sample.clustered else method
-
-
-def over_seeds(values: Sequence[float], level: float = 0.95) -> Interval:
-    """The mean over seeds with its t interval: what another seed may change, not other data."""
-    given = np.asarray(values, dtype=np.float64)
-    value = float(given.mean()) if len(given) else math.nan
-    if len(given) < 2:
-        missing = "a single seed" if len(given) else "no seeds"
-    elif np.ptp(given) <= NO_SPREAD:
-        missing = "all seeds score the same"
-    else:
-        low, high = stats.t.interval(level, len(given) - 1, value, stats.sem(given))
-        return Interval(
-            value, float(low), float(high), level, f"t interval over {len(given)} seeds"
-        )
-    return Interval(value, math.nan, math.nan, level, f"none: {missing}")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from lamp_exp.report.records import Record
 from lamp_exp.report.selection import facet, shown
+from lamp_exp.types import InputError
 
 METRIC = "metric"
 
@@ -32,7 +33,13 @@ class Layout:
     by: tuple[str, ...] = ()  # properties whose values make the columns
     columns: tuple[Column, ...] = ()
     where: tuple[str, ...] = ()
-    told: tuple[str, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        if "seed" in (*self.rows, *self.by):
+            raise InputError(
+                "seed can be no row or column, since numbers are means over seeds: "
+                "pick one by --where seed=1"
+            )
 
 
 def _items(label: str, retriever: str, k: str, augmentation: str) -> Column:

@@ -30,6 +30,12 @@ def add_runs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stale", action="store_true", help="also runs that are marked as stale")
 
 
+def within(name: str, value: float, low: float, high: float) -> None:
+    """Raises InputError for a number out of its range."""
+    if not low <= value <= high:
+        raise InputError(f"--{name} {value:g} must be from {low:g} to {high:g}")
+
+
 def add_named_runs(parser: argparse.ArgumentParser, *names: str) -> None:
     """Runs that are named one by one; `records.one_run` finds them."""
     for name in names:

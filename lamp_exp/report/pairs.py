@@ -10,10 +10,10 @@ from lamp_exp.report.coldstart import bounds
 from lamp_exp.report.examples import pair
 from lamp_exp.report.personal import p_cell
 from lamp_exp.report.records import Record
-from lamp_exp.report.selection import Group, grouped, in_order, naming, select
+from lamp_exp.report.selection import Group, grouped, in_order, naming, same_answers, select
 from lamp_exp.report.statistics import Comparison, benjamini_hochberg, compare, holm
 from lamp_exp.report.table import Cell, Row, Table, number
-from lamp_exp.report.words import data_words
+from lamp_exp.report.words import data_words, differences, remarks
 from lamp_exp.types import InputError
 
 
@@ -39,6 +39,8 @@ def pairs(records: Sequence[Record], against: Sequence[str] = ()) -> list[Tested
     found = []
     for one, other in combinations(groups, 2):
         if one.first.ground != other.first.ground or _ground(one) != _ground(other):
+            continue
+        if same_answers(one) == same_answers(other):  # a tuned run and the one that it chose
             continue
         if against:
             if (one.configuration in bases) == (other.configuration in bases):
@@ -78,10 +80,12 @@ def pairs_table(records: Sequence[Record], against: Sequence[str] = ()) -> Table
     footers = (
         *data_words(told),
         "difference: the second minus the first, in the metric's direction; paired by question",
+        *differences(list(groups.values()), names),
         f"p: {', '.join(tests)}; Holm (family-wise) and Benjamini-Hochberg (false discoveries), "
         f"over the {len(found)} pairs",
         "detectable: the smallest difference that would be found with 80% power at 5%",
         "verdict on the second by Holm at 5%: inconclusive is not equal",
+        *remarks(told),
     )
     columns = ("difference", "95% interval", "p", "Holm", "BH", "detectable", "verdict")
     return Table("Pairs", ("task", "metric", "first", "second"), columns, tuple(rows), footers)

@@ -8,14 +8,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from lamp_exp.report.examples import pair, pooled
+from lamp_exp.report.examples import common_seeds, pair, pooled
 from lamp_exp.report.records import Record
 from lamp_exp.report.selection import Group, grouped, in_order, naming
 from lamp_exp.report.statistics import Comparison, Sample, compare
 from lamp_exp.report.table import Cell, Row, Table, as_cell, number
-from lamp_exp.report.words import data_words
+from lamp_exp.report.words import data_words, differences, remarks
 from lamp_exp.types import InputError
 
+ROUNDING = 12  # digits after the point: a gain that is smaller is none
+OVER = {"skip": "single items (skip)", "retriever": "retrievers"}
 SHUFFLED = {"profile.control": "shuffled_user"}
 
 
@@ -28,8 +30,7 @@ class Gain:
     metric: str
     comparison: Comparison  # twin to run, in the metric's own direction
     per_user: NDArray[np.float64]  # each user's mean gain
-    control: Comparison | None  # the same with the profile of another user, to run
-    control_gain: float | None
+    control_gain: float | None  # of the same run with the profiles of other users
 
     @property
     def sign(self) -> int:
@@ -43,7 +44,7 @@ class Gain:
 
     def share(self, sign: int) -> float:
         """Of users helped (1), unchanged (0) or hurt (-1)."""
-        return float(np.mean(np.sign(np.round(self.per_user, 12)) == sign))
+        return float(np.mean(np.sign(self.per_user) == sign))
 
 
 def gains(records: Sequence[Record]) -> list[Gain]:
@@ -54,30 +55,38 @@ def gains(records: Sequence[Record]) -> list[Gain]:
 
 
 def gain_of(group: Group, groups: Mapping[str, Group], thorough: bool = False) -> Gain | None:
-    """None without a twin, or without scores of the examples."""
+    """Over the seeds that both have; None without a twin, or without scores of the examples."""
     twin = groups.get(group.first.twin or "")
     metric = group.first.result["monitor"][0]
     samples = pair(twin, group, metric) if twin else None
     if twin is None or samples is None:
         return None
+    twin, group = common_seeds(twin, group)
     before, after = samples
     sign = 1 if after.higher_is_better else -1
+    gains = sign * per_user(before, after)
+    control = _control(group, twin, groups, metric)
+    return Gain(group, twin, metric, compare(before, after, thorough=thorough), gains, control)
+
+
+def _control(group: Group, twin: Group, groups: Mapping[str, Group], metric: str) -> float | None:
+    """The gain of the same run with the profiles of other users, over the same seeds."""
     control = groups.get(group.first.as_if(**SHUFFLED))
-    controlled = pair(control, group, metric) if control and control is not group else None
-    against = compare(*controlled, thorough=thorough) if controlled else None
-    gain = sign * compare(before, after, thorough=False).difference.value
-    return Gain(
-        group, twin, metric, compare(before, after, thorough=thorough),
-        sign * per_user(before, after), against,
-        None if against is None else gain - sign * against.difference.value,
-    )  # fmt: skip
+    if control is None or control.configuration == group.configuration:
+        return None
+    control, twin = common_seeds(control, twin)
+    samples = pair(twin, control, metric)
+    if samples is None:
+        return None
+    before, after = (sample.measured() for sample in samples)
+    return after - before if samples[0].higher_is_better else before - after
 
 
 def per_user(before: Sample, after: Sample) -> NDArray[np.float64]:
-    """Each user's mean difference of the examples' scores."""
+    """Each user's mean difference of the examples' scores, without the rounding of sums."""
     differences = after.terms[:, 0] - before.terms[:, 0]
     sums = np.bincount(after.users, weights=differences)
-    return np.asarray(sums / np.bincount(after.users), dtype=np.float64)
+    return np.asarray(np.round(sums / np.bincount(after.users), ROUNDING), dtype=np.float64)
 
 
 def personal_tables(records: Sequence[Record]) -> list[Table]:
@@ -88,7 +97,8 @@ def personal_tables(records: Sequence[Record]) -> list[Table]:
             "no run has its twin without a profile: run the same with k=0, or give its folder, too"
         )
     left = headroom(records)
-    return [_gain_table(found), *([_headroom_table(left)] if left else [])]
+    by = [(over, [one for one in left if one.over == over]) for over in OVER]
+    return [_gain_table(found), *(_headroom_table(rows, over) for over, rows in by if rows)]
 
 
 def _gain_table(found: Sequence[Gain]) -> Table:
@@ -98,15 +108,18 @@ def _gain_table(found: Sequence[Gain]) -> Table:
         "without", "with", "gain", "95% interval", "p", "verdict", "users", "helped", "unchanged",
         "hurt", "by another's",
     )  # fmt: skip
-    records = [record for gain in found for record in gain.group.records]
+    groups = [gain.group for gain in found]
+    records = [record for gain in found for g in (gain.group, gain.twin) for record in g.records]
     tests = sorted({gain.comparison.tests[0].name for gain in found})
     footers = [
         *data_words(records),
         "gain: with the profile against the same run without, above zero is better, also for MAE",
         f"p: {', '.join(tests)}, not corrected for the number of rows (see the verb tests)",
-        "users: helped, unchanged, hurt by the mean gain of their questions, over the seeds",
+        "all over the seeds that both runs have; users: by the mean gain of their questions",
         "by another's: the gain of the same run with profile.control=shuffled_user: what a "
         "profile brings that is not the user's own",
+        *differences(groups, names),
+        *remarks(records),
     ]
     return Table("Gain of the profile", (*names, "metric"), columns, tuple(rows), tuple(footers))
 
@@ -145,7 +158,7 @@ def percent(share: float) -> Cell:
 class Headroom:
     """The best that some runs reach together, each question answered by the run best at it."""
 
-    what: str
+    over: str  # in what the runs differ: skip, retriever
     groups: tuple[Group, ...]
     metric: str
     best_alone: float
@@ -156,11 +169,11 @@ def headroom(records: Sequence[Record]) -> list[Headroom]:
     """Over single items (runs that differ in `skip`), and over retrievers."""
     groups = in_order(grouped(records).values())
     found = []
-    for what, free in (("single items (skip)", "skip"), ("retrievers", "retriever")):
+    for what in ("skip", "retriever"):
         alike: dict[str, list[Group]] = {}
         for group in groups:
             if group.first.result["k"]:
-                alike.setdefault(group.first.as_if(**{free: None}), []).append(group)
+                alike.setdefault(group.first.as_if(**{what: None}), []).append(group)
         found += [_headroom(what, members) for members in alike.values() if len(members) > 1]
     return [one for one in found if one is not None]
 
@@ -178,25 +191,23 @@ def _headroom(what: str, groups: Sequence[Group]) -> Headroom | None:
     return Headroom(what, tuple(groups), metric, float(alone), float(together))
 
 
-def _headroom_table(found: Sequence[Headroom]) -> Table:
-    firsts = [one.groups[0] for one in found]
-    names = ("task", "split", "k", "augmentation", "model")
+def _headroom_table(found: Sequence[Headroom], over: str) -> Table:
+    """The rows of what is over `over`, by all that the runs of a row share."""
+    names, heads = naming([one.groups[0] for one in found], without={over})
     rows = tuple(
-        Row(
-            (*(str(group.facet(name)) for name in names), one.what, one.metric),
-            (
-                as_cell(len(one.groups)),
-                number(one.best_alone),
-                number(one.together),
-                number(one.together - one.best_alone, sign=True),
-            ),
-        )
-        for one, group in zip(found, firsts, strict=True)
+        Row((*heads[one.groups[0].configuration], one.metric), _headroom_cells(one))
+        for one in found
     )
     footers = (
         *data_words([record for one in found for group in one.groups for record in group.records]),
         "oracle: each question answered by whichever of the runs scores best on it, chosen with "
         "the gold in hand: a bound from above, no result; more runs raise it by chance, too",
     )
+    title = f"Headroom over {OVER[over]}"
     columns = ("runs", "best alone", "oracle", "left to gain")
-    return Table("Headroom", (*names, "over", "metric"), columns, rows, footers)
+    return Table(title, (*names, "metric"), columns, rows, footers)
+
+
+def _headroom_cells(one: Headroom) -> tuple[Cell, ...]:
+    left = number(one.together - one.best_alone, sign=True)
+    return as_cell(len(one.groups)), number(one.best_alone), number(one.together), left

@@ -23,6 +23,18 @@ SOURCES = {
 }
 MUST_EQUAL = ("split", "task", "mode")
 SETUP = ("retriever", "k", "augmentation")
+SAME_AS = {"bm25_okapi": "bm25"}  # rank-bm25's scores, which the published runs used
+USUAL_WEIGHTS = {
+    "flan_t5_base": ("google/flan-t5-base",), "flan_t5_xxl": ("google/flan-t5-xxl",),
+}  # fmt: skip
+PUBLISHED_OPTIONS: Mapping[str, object] = {  # as the papers tell them; what is None is as usual
+    "max_length": 512, "training.lr": 5e-5, "training.weight_decay": 1e-4, "training.warmup": 0.05,
+    "training.lora_rank": None, "training.patience": None, "trainer.max_epochs": None,
+}  # fmt: skip
+BM25 = (
+    "bm25 here reads lower-cased words with an idf that is always positive; bm25_okapi has the "
+    "scores of the published runs"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,15 +76,20 @@ def _read(row: dict[str, str]) -> Published:
 
 
 def beside(record: Record, metric: str) -> Published | None:
-    """The published number of the same system, that whose settings are known best; if any."""
+    """The published number of the same system, if any: the one whose settings are known best."""
+    return min(rivals(record, metric), key=lambda one: len(vague(one)), default=None)
+
+
+def rivals(record: Record, metric: str) -> list[Published]:
+    """All that were published of the same system; they need not agree."""
     own = {name: shown(facet(record, name)) for name in (*MUST_EQUAL, *SETUP)}
+    own["retriever"] = SAME_AS.get(own["retriever"], own["retriever"])
     model = model_name(record)
-    fitting = [
+    return [
         one
         for one in all_published()
         if one.metric == metric and one.model == model and _fits(one, own)
     ]
-    return min(fitting, key=lambda one: len(unknown(one)), default=None)
 
 
 def _fits(one: Published, own: Mapping[str, str]) -> bool:
@@ -86,6 +103,18 @@ def model_name(record: Record) -> str:
     name = str(record.result["settings"].get("model", {}).get("name") or "")
     option = str(record.result["choices"].get("model"))
     return "gpt-3.5" if option == "openai" and name.startswith("gpt-3.5") else option
+
+
+def usual_weights(option: str) -> tuple[str, ...]:
+    """The weights that an option of that name means, as far as published numbers are of it."""
+    return USUAL_WEIGHTS.get(option, ())
+
+
+def vague(one: Published) -> list[str]:
+    """What its source leaves open."""
+    missing = unknown(one)
+    lines = [f"its source does not say the {' and the '.join(missing)}"] if missing else []
+    return [*lines, *(["read second-hand"] if one.status != "primary" else [])]
 
 
 def unknown(one: Published) -> list[str]:
@@ -113,7 +142,42 @@ def caveats(record: Record, one: Published) -> list[str]:
     expected = sizes and sizes[PARTS.index(result["part"])]
     if limit is None and not result["made_up_data"] and expected not in (None, record.questions):
         faults.append(f"ours has {record.questions} questions of the benchmark's {expected}")
+    if facet(record, "document_dates"):
+        faults.append("ours searches the dates of items, too (document_dates)")
+    if changed := _other_settings(record):
+        faults.append(f"ours has other settings: {', '.join(changed)}")
     return faults
+
+
+def _other_settings(record: Record) -> list[str]:
+    """Options in which a run departs from the published ones, or from what its names mean."""
+    settings, option = record.result["settings"], str(record.result["choices"].get("model"))
+    given = {name: _dig(settings, name) for name in PUBLISHED_OPTIONS}
+    changed = [
+        f"{name}={value}"
+        for name, value in given.items()
+        if value is not None and value != PUBLISHED_OPTIONS[name] and _heeded(record, name)
+    ]
+    weights = facet(record, "weights")
+    if USUAL_WEIGHTS.get(option) and weights not in USUAL_WEIGHTS[option]:
+        changed.append(f"model.name={weights}")
+    if record.result["selection"] == "holdout":
+        changed.append("selection=holdout")
+    return changed
+
+
+def _heeded(record: Record, name: str) -> bool:
+    """Whether the option does anything in such a run."""
+    if name.startswith(("training.", "trainer.")):
+        return bool(record.result["mode"] == "finetune")
+    return bool(record.result["k"]) or not name.startswith("retriever.")
+
+
+def _dig(settings: Mapping[str, object], name: str) -> object:
+    value: object = settings
+    for part in name.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
 
 
 def _usual(option: str) -> object:

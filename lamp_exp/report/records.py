@@ -17,6 +17,11 @@ from lamp_exp.record import IMPORTED, RESULT, STATUS, RunFolder
 from lamp_exp.types import InputError
 
 PREDICTIONS = "predictions.json"
+EXAMPLES = "examples.parquet"
+NEEDED = (  # of a record, besides what tells which run it is
+    "split", "part", "mode", "k", "monitor", "notes", "fixes", "selection", "profile",
+    "made_up_data", "seconds", "retrieval", "model", "settings", "versions", "code",
+)  # fmt: skip
 WITHOUT_PROFILE = {"retriever", "augmentation", "profile", "document_dates", "skip"}
 
 
@@ -128,10 +133,19 @@ class Record:
 
     @cached_property
     def _names(self) -> frozenset[str]:
+        if not (self.folder / EXAMPLES).is_file():
+            return frozenset()
+        with self._opened() as file:
+            return frozenset(file.schema_arrow.names)
+
+    def _opened(self) -> Any:
+        import pyarrow as pa
         import pyarrow.parquet
 
-        path = self.folder / "examples.parquet"
-        return frozenset(pyarrow.parquet.read_schema(path).names if path.is_file() else ())
+        try:
+            return pyarrow.parquet.ParquetFile(self.folder / EXAMPLES)
+        except pa.ArrowException as error:
+            raise InputError(f"{self.folder / EXAMPLES} is damaged: run it again") from error
 
     @cached_property
     def _columns(self) -> dict[str, list[Any]]:
@@ -140,16 +154,17 @@ class Record:
     def _read(self, name: str) -> list[Any]:
         if not self.has_column(name):
             raise InputError(f"{self.folder} has no {name!r} of its examples: rerun=true makes it")
-        import pyarrow.parquet
-
-        with pyarrow.parquet.ParquetFile(self.folder / "examples.parquet") as file:
+        with self._opened() as file:
             table = file.read(columns=[name], use_threads=False)  # threads take longer than it
         values: list[Any] = table.column(0).to_pylist()
         return values
 
     def prompts(self) -> dict[str, list[str]]:
-        """By question, the passages that the model was given."""
-        with (self.folder / "prompts.jsonl").open(encoding="utf-8") as lines:
+        """By question, the passages that the model was given; none where they are not recorded."""
+        path = self.folder / "prompts.jsonl"
+        if not path.is_file():  # predictions that were made elsewhere
+            return {}
+        with path.open(encoding="utf-8") as lines:
             rows = map(json.loads, lines)
             return {row["id"]: row["passages"] for row in rows}
 
@@ -176,49 +191,66 @@ class Found:
 def find(places: Sequence[Path], stale: bool = False) -> Found:
     """The finished runs of `places`: folders of runs, runs, or sweeps; each once.
 
-    What has no metrics (ranked only, without golds, unreadable, or stale unless `stale` is asked
-    for) is left out and told. Raises InputError for a place that is none, or without any run.
+    What is unfinished, unreadable or superseded, and what is stale unless `stale` is asked for,
+    is left out and told. Raises InputError for a place that is none, or without any run.
     """
     found = Found()
-    seen: dict[str, Record] = {}
-    for folder in _folders(places):
-        record, fault = _open(folder, stale)
+    newest: dict[tuple[str, int], Record] = {}
+    for folder, fault in _folders(places):
+        record, fault = (None, fault) if fault else _open(folder, stale)
         if record is None:
             found.left_out.append((folder, fault))
-        elif folder.name in seen:
-            if seen[folder.name].metrics != record.metrics:
-                fault = f"another run of this name has other numbers: {seen[folder.name].folder}"
-                found.left_out.append((folder, fault))
-        else:
-            seen[folder.name] = record
-            found.records.append(record)
+            continue
+        key = (record.configuration, record.seed)
+        other = newest.get(key)
+        newest[key] = record if other is None or _rank(record) > _rank(other) else other
+        loser = other if newest[key] is record else record
+        if loser is not None and loser.metrics != newest[key].metrics:
+            told = f"the same configuration and seed as {newest[key].name}, with other numbers"
+            found.left_out.append((loser.folder, told))
+    found.records.extend(newest.values())
     if not found.records and not found.left_out:
         named = ", ".join(map(str, places))
         raise InputError(f"there is no finished run in {named}: give --runs as output_dir was")
     return found
 
 
-def _folders(places: Iterable[Path]) -> Iterator[Path]:
+def _rank(record: Record) -> tuple[bool, str]:
+    """Of two runs of one configuration and seed, the greater counts."""
+    return not record.result.get("stale"), str(record.result.get("started"))
+
+
+def _folders(places: Iterable[Path]) -> Iterator[tuple[Path, str]]:
+    """Each folder that should hold a run, with what is wrong with it, if that is known."""
     for place in places:
         folder = place.expanduser()
         if not folder.is_dir():
             raise InputError(f"{place} is no folder: give --runs as output_dir was")
         if (folder / RESULT).is_file():
-            yield folder
+            yield folder, ""
         elif any(folder.glob(f"[0-9]*/{STATUS}")):
             yield from _of_sweep(folder)
         else:
-            runs = (path.parent for path in folder.glob(f"*/{RESULT}"))
-            yield from sorted(path for path in runs if not path.name.startswith("."))
+            inner = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+            for path in inner:
+                if (path / RESULT).is_file():
+                    yield path, ""
+                elif (path / "config.yaml").is_file():
+                    yield path, "not finished"
 
 
-def _of_sweep(sweep: Path) -> Iterator[Path]:
+def _of_sweep(sweep: Path) -> Iterator[tuple[Path, str]]:
     """The runs of a sweep's jobs, wherever its output folder has been moved to."""
     for status in sorted(sweep.glob(f"[0-9]*/{STATUS}"), key=lambda p: int(p.parent.name)):
-        run = json.loads(status.read_text(encoding="utf-8"))["run"]
-        folder = sweep.parent.parent / Path(run).name if run else None
-        if folder and (folder / RESULT).is_file():
-            yield folder
+        try:
+            told = json.loads(status.read_text(encoding="utf-8"))
+            run, state = told["run"], told.get("state", "")
+        except (ValueError, KeyError) as error:
+            yield status.parent, f"its {STATUS} cannot be read ({type(error).__name__})"
+            continue
+        folder = sweep.parent.parent / Path(run).name if run else status.parent
+        finished = (folder / RESULT).is_file()
+        yield folder, "" if finished else f"a job of the sweep that is {state or 'not finished'}"
 
 
 def _open(folder: Path, stale: bool) -> tuple[Record | None, str]:
@@ -229,8 +261,9 @@ def _open(folder: Path, stale: bool) -> tuple[Record | None, str]:
             return None, "files of it are missing"
         record = Record(folder, run.result())
         _ = record.metrics, record.configuration, record.task, record.questions, record.seed
+        _ = record.ground, [record.result[name] for name in NEEDED]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        return None, f"its result.json cannot be read ({type(error).__name__}: {error})"
+        return None, f"its {RESULT} cannot be read ({type(error).__name__}: {error})"
     if record.result.get("stale") and not stale:
         return None, f"stale: {record.result['stale']}"
     return record, ""
@@ -244,7 +277,7 @@ def one_run(name: str, places: Sequence[Path]) -> Record:
     if (Path(name).expanduser() / RESULT).is_file():
         folders = [Path(name).expanduser()]
     else:
-        near = [path for path in _folders(places) if path.name.endswith(name)]
+        near = [path for path, _ in _folders(places) if path.name.endswith(name)]
         folders = [path for path in near if path.name == name] or near
     if len(folders) != 1:
         told = f"{len(folders)} runs are" if folders else "no finished run is"

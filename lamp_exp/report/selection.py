@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
 from typing import Any
@@ -62,6 +62,8 @@ FACETS: dict[str, Facet] = {
     "before": _profile("before"),
     "own_items": _profile("own_items", "keep"),
     "skip": lambda record: record.identity.get("skip", 0),
+    "document_dates": lambda record: bool(record.identity.get("document_dates")),
+    "weights": lambda record: record.result["settings"].get("model", {}).get("name"),
 }
 
 
@@ -143,6 +145,11 @@ class Group:
         return stdev(values) if len(values) > 1 else None
 
 
+def same_answers(group: Group) -> tuple[str, ...]:
+    """Names that a tuned run shares with the runs that it chose."""
+    return tuple(str(r.result.get("tuned", {}).get("run", r.name)) for r in group.records)
+
+
 def grouped(records: Iterable[Record]) -> dict[str, Group]:
     """Groups over seeds, by their configuration."""
     found: dict[str, dict[int, Record]] = {}
@@ -173,22 +180,65 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
     return {prefix: value}
 
 
-NAMES = ("task", "split", "part", "mode", "model", "retriever", "k", "augmentation")
+# Parts of an identity that one of those properties tells.
+TOLD = {
+    "k": "k", "split": "split", "part": "part", "mode": "mode", "limit": "limit", "fixes": "fixes",
+    "selection": "selection", "skip": "skip", "document_dates": "document_dates",
+    "profile.control": "control", "profile.max_items": "max_items", "profile.before": "before",
+    "profile.own_items": "own_items", "model.name": "weights", "task._target_": "task",
+    "retriever._target_": "retriever", "augmentation._target_": "augmentation",
+    "model._target_": "model",
+}  # fmt: skip
+
+
+def untold(groups: Sequence[Group], shown_names: Iterable[str]) -> list[str]:
+    """In what groups also differ, which no shown property tells, as lines for a footer.
+
+    Options of a component count among groups that have chosen the same one.
+    """
+    names, lines = set(shown_names), []
+    flat = {group.configuration: _flat(json.loads(group.configuration)) for group in groups}
+    for name in differing(groups):
+        if TOLD.get(name, name) in names or name in names or name.startswith(("data.", "k.")):
+            continue
+        owner = name.split(".")[0]
+        values: dict[str, set[str]] = {}
+        for group in groups:
+            if name in flat[group.configuration]:
+                place = shown(group.facet(owner)) if owner in FACETS else ""
+                values.setdefault(place, set()).add(shown(flat[group.configuration][name]))
+        for place, different in values.items():
+            if len(different) > 1:
+                whose = f"{place} " if place else ""
+                lines.append(f"{whose}{name} ({', '.join(sorted(different))})")
+    return lines
+
+
+NAMES = (
+    "task", "split", "part", "mode", "model", "retriever", "k", "augmentation", "limit", "data",
+    "control", "max_items", "before", "skip",
+)  # fmt: skip
 ALWAYS = {"task", "retriever", "k"}
 
 
-def naming(groups: Sequence[Group]) -> tuple[tuple[str, ...], dict[str, tuple[str, ...]]]:
+def naming(
+    groups: Sequence[Group], without: Collection[str] = ()
+) -> tuple[tuple[str, ...], dict[str, tuple[str, ...]]]:
     """How groups are told apart in one table: the properties, and their values by configuration.
 
     Those that differ and the usual ones; where these do not suffice, parts of their identities.
+    None of `without`, properties or parts.
     """
     names = [
         name
         for name in NAMES
-        if name in ALWAYS or len({shown(group.facet(name)) for group in groups}) > 1
+        if name not in without
+        and (name in ALWAYS or len({shown(group.facet(name)) for group in groups}) > 1)
     ]
     heads = {g.configuration: tuple(shown(g.facet(name)) for name in names) for g in groups}
     for name in differing(groups):
+        if name in without:
+            continue
         if len(set(heads.values())) == len(groups):
             break
         alike = [head for head, count in Counter(heads.values()).items() if count > 1]

@@ -6,7 +6,7 @@ independent, and the same input gives the same numbers whatever numpy's global s
 """
 
 from lamp_exp.report.corrections import benjamini_hochberg, holm
-from lamp_exp.report.intervals import Interval, interval, over_seeds
+from lamp_exp.report.intervals import Interval, interval
 from lamp_exp.report.paired import Comparison, Test, compare
 from lamp_exp.report.samples import Sample, f1_sample, mean_sample, rmse_sample
 
@@ -21,6 +21,5 @@ __all__ = [
     "holm",
     "interval",
     "mean_sample",
-    "over_seeds",
     "rmse_sample",
 ]

@@ -16,6 +16,7 @@ class Cell:
     best: bool = False
     worth: str = ""  # good, bad: for a colour; never the only sign of it
     parts: Mapping[str, float] = field(default_factory=dict)  # other numbers that the text tells
+    note: str = ""  # what marks in the text stand for
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,9 @@ class Table:
                 head = dict(zip(self.heads, row.head, strict=True))
                 place = {"table": self.title, **head, "column": column}
                 for what, value in _numbers(row.kind, cell):
-                    yield {**place, "what": what, "value": value}
+                    yield {**place, "what": what, "value": value, "note": cell.note}
+        for line in self.footers:
+            yield {"table": self.title, "what": "note", "note": line}
 
 
 def _numbers(kind: str, cell: Cell) -> Iterator[tuple[str, float | str]]:

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from lamp_exp.report.published import unknown
+from lamp_exp.report.published import BM25, rivals, vague
 from lamp_exp.report.records import Record
-from lamp_exp.report.selection import Group
+from lamp_exp.report.selection import Group, untold
 from lamp_exp.show import warnings
 
 if TYPE_CHECKING:
@@ -25,12 +25,15 @@ RULES = {
 
 
 def footers(
-    entries: Sequence[Entry], level: float, alpha: float, tested: bool, best: bool
+    entries: Sequence[Entry], facets: Iterable[str], level: float, alpha: float, tested: bool
 ) -> list[str]:
-    """All that a reader must know of a table's numbers; what must be seen first comes first."""
+    """All that a reader must know of a table's numbers; what must be seen first comes first.
+
+    `facets` are the properties that the table itself tells of its runs.
+    """
     groups = list({entry.group.configuration: entry.group for entry in entries}.values())
     records = [record for group in groups for record in group.records]
-    lines = [*data_words(records), *_counts(groups)]
+    lines = [*data_words(records), *_counts(groups), *differences(groups, facets)]
     metrics = {entry.metric for entry in entries}
     lines += [rule for metric, rule in RULES.items() if metric in metrics]
     if any(len(group.records) > 1 for group in groups):
@@ -38,9 +41,13 @@ def footers(
     lines += _intervals(entries, level)
     if tested:
         lines.append(_tests(entries, alpha))
-    if best:
-        lines.append("bold: the best of its task and metric in this table")
     return [*lines, *_published(entries), *remarks(records)]
+
+
+def differences(groups: Sequence[Group], facets: Iterable[str]) -> list[str]:
+    """In what else runs of one table differ, beyond what it tells of them."""
+    lines = untold(groups, facets)
+    return [f"these runs also differ in {'; '.join(lines)}"] if lines else []
 
 
 def data_words(records: Sequence[Record]) -> list[str]:
@@ -49,6 +56,13 @@ def data_words(records: Sequence[Record]) -> list[str]:
     made_up = sum(bool(record.result["made_up_data"]) for record in records)
     if made_up:
         lines.append(f"MADE-UP SAMPLE, not LaMP: {made_up} of {len(records)} runs")
+    stale = sum(bool(record.result.get("stale")) for record in records)
+    if stale:
+        lines.append(f"STALE: {stale} of {len(records)} runs were made by other code or data")
+    for package in ("python", "torch", "transformers"):
+        found = {record.result["versions"].get(package) for record in records} - {None}
+        if len(found) > 1:
+            lines.append(f"made with different versions of {package}: {', '.join(sorted(found))}")
     limits = {record.result["settings"].get("limit") for record in records} - {None}
     if limits:
         told = ", ".join(map(str, sorted(limits)))
@@ -84,11 +98,16 @@ def _intervals(entries: Iterable[Entry], level: float) -> list[str]:
 
 def _tests(entries: Sequence[Entry], alpha: float) -> str:
     used = {e.comparison.tests[0].name for e in entries if e.comparison and e.comparison.tests}
-    alone = sum(e.comparison is None and bool(e.group.first.twin) for e in entries)
-    untested = f"; {alone} without that run: not tested" if alone else ""
-    return (
-        f"*: differs from the same run without a profile, p < {alpha:g} after Holm over the table "
-        f"({', '.join(sorted(used))}){untested}"
+    alone = sum(e.comparison is None and bool(e.group.first.result["k"]) for e in entries)
+    lines = [f"{alone} without that run, or of other seeds: not tested"] if alone else []
+    partly = sum(e.tested_seeds not in (None, len(e.group.records)) for e in entries)
+    lines += [f"{partly} tested on the seeds that both runs have"] if partly else []
+    return "; ".join(
+        [
+            f"*: differs from the same run without a profile, p < {alpha:g} after Holm over the "
+            f"table ({', '.join(sorted(used))})",
+            *lines,
+        ]
     )
 
 
@@ -96,14 +115,24 @@ def _published(entries: Iterable[Entry]) -> list[str]:
     shown = [entry for entry in entries if entry.published]
     told = dict.fromkeys(entry.published.told for entry in shown if entry.published)
     lines = [f"published: {line}" for line in told]
+    lines += dict.fromkeys(line for entry in shown for line in _rivals(entry))
+    if any(entry.group.facet("retriever") == "bm25" for entry in shown):
+        lines.append(BM25)
     faults = dict.fromkeys(fault for entry in shown for fault in entry.caveats)
     if faults:
         lines.append(f"†: not comparable with ours: {'; '.join(faults)}")
-    vague = dict.fromkeys(n for e in shown if e.published for n in unknown(e.published))
-    second = any(e.published and e.published.status != "primary" for e in shown)
-    reasons = [f"its source does not say the {', '.join(vague)}"] if vague else []
-    reasons += ["read second-hand"] if second else []
-    return [*lines, *([f"‡: {'; or '.join(reasons)}"] if reasons else [])]
+    open_ = dict.fromkeys(line for e in shown if e.published for line in vague(e.published))
+    return [*lines, *([f"‡: {'; or '.join(open_)}"] if open_ else [])]
+
+
+def _rivals(entry: Entry) -> list[str]:
+    """Other numbers that were published of the same system."""
+    others = rivals(entry.group.first, entry.metric)
+    return [
+        f"also published, {entry.group.first.task} {entry.metric}: {one.value:g} ({one.told})"
+        for one in others
+        if entry.published and one.value != entry.published.value
+    ]
 
 
 def remarks(records: Sequence[Record]) -> list[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from statistics import mean
 
 from lamp_exp.report import plots
-from lamp_exp.report.build import GROUND
+from lamp_exp.report.build import DATA_VERSION, GROUND, data_versions, ground_words
 from lamp_exp.report.page.content import Content, Plot
 from lamp_exp.report.personal import gain_of
 from lamp_exp.report.plots import Point, Series
@@ -23,7 +23,6 @@ from lamp_exp.report.selection import (
 from lamp_exp.report.table import Row, Table, number, plain
 from lamp_exp.types import InputError
 
-USUAL = {"data": "real", "selection": "dev", "own_items": "keep", "skip": "0"}
 System = tuple[str, str]  # retriever and augmentation
 
 
@@ -62,23 +61,26 @@ def grounds(records: Sequence[Record], *inside: str) -> list[Ground]:
     """By task and all that must be equal, but for the properties `inside` the plot."""
     keys = [key for key in ("task", *GROUND) if key not in inside]
     all_groups = grouped(records)
+    versions = data_versions(list(all_groups.values()))
     found: dict[tuple[str, ...], list[Group]] = {}
     for group in all_groups.values():
         if group.first.twin is not None:
-            place = tuple(shown(group.facet(key)) for key in keys)
+            place = (*(shown(group.facet(key)) for key in keys), versions[group])
             found.setdefault(place, []).append(group)
     if not found:
         raise InputError("no run that reads profiles is among these")
     places = sorted(found, key=lambda place: list(map(order, place)))
+    keys = [*keys, DATA_VERSION]
     columns = zip(keys, zip(*places, strict=True), strict=True)
     common = {key for key, values in columns if key != "task" and len(set(values)) == 1}
     made = []
     for place in places:
         facets = dict(zip(keys, place, strict=True))
-        own = _words({key: value for key, value in facets.items() if key not in common})
-        shared = _words({key: value for key, value in facets.items() if key in common})
+        own = {key: value for key, value in facets.items() if key not in common}
+        shared = {key: value for key, value in facets.items() if key in common}
+        words, common_words = (", ".join(ground_words(part)) for part in (own, shared))
         without = _without(found[place], all_groups)
-        made.append(Ground(own, shared, tuple(found[place]), without))
+        made.append(Ground(words, common_words, tuple(found[place]), without))
     return made
 
 
@@ -86,17 +88,6 @@ def _without(groups: Sequence[Group], others: Mapping[str, Group]) -> Group | No
     """The run without a profile, if it is the same for all."""
     twins = {group.first.twin or "" for group in groups}
     return others.get(twins.pop()) if len(twins) == 1 else None
-
-
-def _words(facets: Mapping[str, str]) -> str:
-    """What is told of a ground: what is usual need not be."""
-    bare = {"task", "data", "part", "mode", "model"}
-    told = [
-        value if key in bare else f"{value} split" if key == "split" else f"{key}={value}"
-        for key, value in facets.items()
-        if value != "none" and USUAL.get(key) != value
-    ]
-    return ", ".join(told)
 
 
 def _system(group: Group) -> System:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import math
 
 from lamp_exp.report.coldstart import PROPERTIES, coldstart_tables
-from lamp_exp.report.options import add_format, add_runs, chosen, write
+from lamp_exp.report.options import add_format, add_runs, chosen, within, write
 from lamp_exp.types import InputError
 
 
@@ -24,8 +25,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Makes the tables and writes them."""
-    if options.quantiles < 1:
-        raise InputError(f"--quantiles {options.quantiles} must be at least 1")
+    within("quantiles", options.quantiles, 1, 100)
+    if not all(map(math.isfinite, options.bins)):
+        raise InputError("--bins must be finite numbers: give the lowest value of each bin")
     records = chosen(options)
     write(coldstart_tables(records, options.by, options.quantiles, options.bins), options)
     return 0

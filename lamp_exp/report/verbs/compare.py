@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 
 from lamp_exp.report.compare import comparison_tables, example_tables, of_user
-from lamp_exp.report.options import add_format, add_named_runs, write
+from lamp_exp.report.options import add_format, add_named_runs, within, write
 from lamp_exp.report.records import one_run
-from lamp_exp.types import InputError
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -23,8 +22,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Makes the tables and writes them."""
     for name in ("examples", "users"):
-        if getattr(options, name) < 0:
-            raise InputError(f"--{name} {getattr(options, name)} must be at least 0")
+        within(name, getattr(options, name), 0, 100_000)
     a, b = one_run(options.a, options.runs), one_run(options.b, options.runs)
     if options.user is not None:
         tables = example_tables(a, b, of_user(a, options.user))

@@ -6,7 +6,7 @@ import argparse
 
 from lamp_exp.report.build import Look, tables
 from lamp_exp.report.layouts import LAYOUTS, METRIC, Layout
-from lamp_exp.report.options import add_format, add_runs, chosen, write
+from lamp_exp.report.options import add_format, add_runs, chosen, within, write
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -22,6 +22,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
             "--columns", nargs="+", default=["k"], metavar="KEY", help="likewise (default: k)"
         )
     parser.add_argument("--digits", type=int, default=3, help="after the point (default: 3)")
+    parser.add_argument(
+        "--bootstrap", type=int, default=0, metavar="N",
+        help="intervals of macro F1 and RMSE by N resamples (BCa) instead of the jackknife",
+    )  # fmt: skip
     parser.add_argument("--no-intervals", action="store_true", help="only the numbers themselves")
     parser.add_argument("--no-tests", action="store_true", help="no marks of significance")
     parser.add_argument("--no-published", action="store_true", help="no published numbers beside")
@@ -29,11 +33,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Makes the tables and writes them."""
+    within("digits", options.digits, 0, 12)
+    within("bootstrap", options.bootstrap, 0, 100_000)
     look = Look(
         digits=options.digits,
         intervals=not options.no_intervals,
         tests=not options.no_tests,
         published=not options.no_published,
+        resamples=options.bootstrap,
     )
     layout = LAYOUTS.get(options.verb) or _own(options)
     write(tables(chosen(options), layout, look), options)
