@@ -46,8 +46,12 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """One official file: the task that it names, if it names one, and the output by id."""
+    """One official file: the task that it names, if it names one, and the output by id.
 
+    `file` is what was given: itself, or the zip that holds it.
+    """
+
+    file: Path
     where: str
     task: str | None
     by_id: Mapping[str, str]
@@ -61,10 +65,11 @@ class Import:
     option: str
     task: Task
     part: Part
-    file: str
+    file: str  # its name
+    golds_file: str | None  # the name of the one that was given with it
     outputs: Sequence[str]
     targets: Sequence[str] | None
-    own_golds: bool  # known from a file that was given with them only
+    own_golds: bool  # known from that file only
     data_dir: str | None
 
     @property
@@ -105,11 +110,11 @@ def read_outputs(file: Path) -> tuple[list[Outputs], list[str]]:
     Raises InputError for what cannot be read, or holds none.
     """
     if not zipfile.is_zipfile(file):
-        return [_outputs(read_json(file), str(file))], []
+        return [_outputs(read_json(file), file, str(file))], []
     found, others = [], []
     for name, content in _jsons(file):
         if isinstance(content, dict) and "golds" in content:
-            found.append(_outputs(content, f"{file}/{name}"))
+            found.append(_outputs(content, file, f"{file}/{name}"))
         else:
             others.append(name)
     if not found:
@@ -128,8 +133,8 @@ def _jsons(file: Path) -> Iterator[tuple[str, Any]]:
                     raise InputError(f"{file}/{name} cannot be read as JSON ({error})") from error
 
 
-def _outputs(content: object, where: str) -> Outputs:
-    return Outputs(where, *read_golds(content, where))
+def _outputs(content: object, file: Path, where: str) -> Outputs:
+    return Outputs(file, where, *read_golds(content, where))
 
 
 def choose(given: Sequence[Outputs], option: str | None) -> list[tuple[str, Outputs]]:
@@ -190,9 +195,9 @@ def joined(
             raise InputError(f"the golds of {odd} differ from those beside {part.source}")
         targets = known
     outputs = [given.by_id[id] for id in ids]
-    file = Path(given.where).name
+    files = (given.file.name, None if golds is None else golds.file.name)
     own = targets is not None and known is None
-    return Import(source, option, task, part, file, outputs, targets, own, data_dir)
+    return Import(source, option, task, part, *files, outputs, targets, own, data_dir)
 
 
 def _refuse_other_ids(given: Outputs, ids: Sequence[str], lacks: str) -> None:
@@ -325,7 +330,7 @@ def _result(one: Import, scores: Scores | None, maker: Mapping[str, Any]) -> dic
         "monitor": list(one.task.monitor),
         "metrics": None if scores is None else dict(scores.metrics),
         "notes": [NOTE],
-        "imported": {**asdict(source), "file": one.file},
+        "imported": {**asdict(source), "file": one.file, "golds": one.golds_file},
         "fixes": "none",
         "selection": None,
         "profile": asdict(ProfileOptions()),

@@ -6,6 +6,7 @@ import hashlib
 import json
 import random
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ PROFILE = {
     "max_items": None, "keep": "newest", "before": None, "control": "none", "own_items": "keep",
 }  # fmt: skip
 WORDS = ("red", "green", "blue", "dog", "cat", "sun", "moon", "tree")
+QUESTION = "Generate a headline for the following article: "
 
 
 def make_run(
@@ -34,7 +36,9 @@ def make_run(
     questions: int = 40,
     per_user: int = 1,
     skill: float = 0.5,
-    outputs: Sequence[str] | None = None,
+    outputs: Sequence[str] = (),
+    texts: Sequence[str] = (),
+    first_id: int = 0,
     made_up: bool = False,
     limit: int | None = None,
     profile: Mapping[str, Any] = {},
@@ -42,13 +46,16 @@ def make_run(
     data: str = "real",
     **changes: Any,
 ) -> Path:
-    """A run whose answers are right with the chance `skill`; its folder."""
+    """A run whose answers are right with the chance `skill`; its folder.
+
+    `outputs` are its first answers. With `texts` of the questions, prompts have items, and end so.
+    """
     known = all_tasks()[task]
     chance = random.Random(f"{task}:{split}:{part}:{data}")
     targets = [_target(known, chance) for _ in range(questions)]
     mine = random.Random(f"{task}:{split}:{retriever}:{k}:{augmentation}:{seed}:{skill}:{profile}")
-    if outputs is None:
-        outputs = [t if mine.random() < skill else _target(known, mine) for t in targets]
+    answers = [t if mine.random() < skill else _target(known, mine) for t in targets]
+    answers[: len(outputs)] = outputs
     options = {**PROFILE, **profile}
     settings = {
         "seed": seed, "limit": limit, "k": k, "split": split, "part": part, "fixes": "none",
@@ -71,18 +78,24 @@ def make_run(
     name = f"{task}-{split}-{part}-{mode}-{retriever if k else 'none'}-k{k}-s{seed}-{digest}"
     folder = RunFolder(output_dir / name)
     folder.start(settings, {})
-    ids = [str(n) for n in range(questions)]
+    ids = [str(first_id + n) for n in range(questions)]
     hits = [[Hit(f"i{mine.randrange(12)}", 3.0 - rank) for rank in range(k)] for _ in ids]
-    prompts = [Prompt(i, (f"question {i}",), tuple(h), tokens=20) for i, h in zip(ids, hits)]  # noqa: B905
-    predictions = [Prediction(i, o, tokens=3) for i, o in zip(ids, outputs, strict=True)]
-    scores = known.score(outputs, targets)
+    passages = [(f"question {id}",) for id in ids]
+    if texts:
+        passages = [_passages(*one, augmentation) for one in zip(texts, hits, strict=True)]
+    prompts = [
+        Prompt(id, shown, tuple(items), tokens=20)
+        for id, shown, items in zip(ids, passages, hits, strict=True)
+    ]
+    predictions = [Prediction(i, o, tokens=3) for i, o in zip(ids, answers, strict=True)]
+    scores = known.score(answers, targets)
     folder.write_prompts(prompts)
     folder.write_predictions(known.name, [(p.id, p.output) for p in predictions])
     columns = {
         "id": ids,
         "user": [f"u{n // per_user}" for n in range(questions)],
         "target": targets,
-        "profile_size": [1 + chance.randrange(60) for _ in ids],
+        "profile_size": [1 + chance.randrange(400) for _ in ids],
         "top_similarity": [3.0 if k else None for _ in ids],
     }
     folder.write_examples(columns, prompts, predictions, scores)
@@ -108,13 +121,33 @@ def make_run(
     return folder.path
 
 
+def make_grid(
+    output_dir: Path, tasks: Sequence[str], ks: Sequence[int] = (1, 4), **options: Any
+) -> None:
+    """Each task with three retrievers, both augmentations and each k, and without a profile."""
+    for task in tasks:
+        make_run(output_dir, task, k=0, skill=0.3, **options)
+        for name, way, k in product(("random", "bm25", "contriever"), ("ipa", "fid"), ks):
+            make_run(output_dir, task, retriever=name, augmentation=way, k=k, **options)
+
+
+def question_texts(questions: int) -> list[str]:
+    """As long as those of LaMP-4 may be."""
+    chance = random.Random("texts")
+    return [QUESTION + " ".join(chance.choices(WORDS, k=60)) for _ in range(questions)]
+
+
+def _passages(question: str, items: Sequence[Hit], augmentation: str) -> tuple[str, ...]:
+    entries = [f'"{item.id}" is the title for "{" ".join(WORDS)}"' for item in items]
+    if augmentation == "fid" and entries:
+        return tuple(f"{entry}. {question}" for entry in entries)
+    return (", and ".join(entries) + (". " if entries else "") + question,)
+
+
 def _target(task: Any, chance: random.Random) -> str:
     labels = getattr(task, "labels", None)
     if labels:
         return str(chance.choice(labels))
     if task.name == "LaMP_3":
         return str(chance.randrange(1, 6))
-    return " ".join(
-        chance.choice(["red", "green", "blue", "dog", "cat", "sun", "moon", "tree"])
-        for _ in range(4)
-    )
+    return " ".join(chance.choice(WORDS) for _ in range(4))

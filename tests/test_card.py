@@ -7,6 +7,7 @@ import json
 import os
 import shlex
 import shutil
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -209,6 +210,40 @@ def test_an_import_is_repeated_by_an_import(report, run):
         f"--name {shlex.quote(str(official[3]))} --split user --part dev --seed 0"
     ) in card
     assert "- https://a.b/c" in card
+
+
+def put_into(archive: str, file: str) -> str:
+    with zipfile.ZipFile(archive, "w") as opened:
+        opened.write(file, "LaMP_4.json")
+    return archive
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_an_import_s_command_makes_the_same_run_with_the_same_metrics(report, run, zipped):
+    content = {"task": "LaMP_4", "golds": [{"id": id, "output": "a c"} for id in ("1", "2")]}
+    Path("golds.json").write_text(json.dumps(content))
+    Path("secret_user/LaMP/LaMP_4/dev/dev_outputs.json").unlink()
+    shutil.copy(run / "predictions.json", "theirs.json")
+    theirs, golds = "theirs.json", "golds.json"
+    if zipped:  # with files of one name in both
+        theirs, golds = (put_into(f"{name}.zip", name) for name in (theirs, golds))
+    told = ["--name", "T", "--description=- a 'good' one", "--url", "https://a.b/c"]
+    given = ["--golds", f"elsewhere/../{golds}", "--data-dir", "secret_user/LaMP"]
+    Path("elsewhere").mkdir()
+    code, out, err = report("import", theirs, *given, *told)
+    assert code == 0, err
+    made = folder_of(out)
+    card = json.loads(report("card", made, "--format", "json")[1])
+    words = shlex.split(card["command"])
+    assert words[:3] == ["python", "-m", "lamp_exp.report"]
+    words[words.index("--data-dir") + 1] = "secret_user/LaMP"
+    code, out, _ = report(*words[3:], "--output-dir", "again")
+    again = folder_of(out)
+    assert (code, again.name) == (0, made.name)
+    kept = ("metrics", "imported", "identity")
+    first, second = (RunFolder(folder).result() for folder in (made, again))
+    assert {key: first[key] for key in kept} == {key: second[key] for key in kept}
+    assert first["metrics"]["rouge_1"] is not None
 
 
 def test_what_is_no_run_is_told(report, run):

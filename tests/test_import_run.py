@@ -140,6 +140,7 @@ def test_golds_may_come_from_a_file(report, data):
     without = folder_of(report(*test)[1])
     code, out, err = report(*test, "--golds", "golds.json")
     assert (code, record_of(out).metrics["mae"]) == (0, 1.0)
+    assert record_of(out).result["imported"]["golds"] == "golds.json"
     assert folder_of(out) != without
     official("golds.json", {"1": "4", "2": "nine"})
     assert "golds of '2' are no answers to LaMP_3" in report(*test, "--golds", "golds.json")[2]
@@ -159,6 +160,7 @@ def test_what_is_said_of_a_system_is_kept(report, data):
     assert result["imported"]["description"] == "a very good one"
     assert result["imported"]["url"] == "https://example.org/paper"
     assert result["imported"]["file"] == "mine.json"
+    assert result["imported"]["golds"] is None
 
 
 def zipped(file: str, **contents: str) -> Path:
@@ -179,6 +181,7 @@ def test_a_whole_zip_is_imported_task_by_task(report, data):
     assert names == {"lamp3", "lamp4"}
     code, out, _ = report(*zip, "--task", "lamp4")
     assert (code, out.count("outputs/")) == (0, 1)
+    assert record_of(out).result["imported"]["file"] == "all.zip"
 
 
 def test_nothing_of_a_zip_is_written_if_one_file_is_wrong(report, data):

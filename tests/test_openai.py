@@ -369,6 +369,49 @@ def test_an_answer_cut_at_max_tokens_is_counted_and_an_empty_one_is_empty(kept):
     assert empty == Prediction("1", "", 0, capped=True)
 
 
+def used(prompt: int, completion: int, without: int) -> dict[str, int]:
+    return {
+        "prompt_tokens": prompt, "completion_tokens": completion, "answers_without_usage": without,
+    }  # fmt: skip
+
+
+def test_the_tokens_that_the_server_counted_are_kept_and_summed(kept, tmp_path: Path):
+    with serving() as server:
+        first = model(server.url, kept)
+        assert first.report()["usage"] == used(0, 0, 0)
+        ask(first, "a", "b", "a")
+        again = model(server.url, DiskMap(tmp_path / "a.sqlite"))
+        ask(again, "a", "b", "a")
+    assert first.report()["usage"] == used(3, 9, 0)  # of all questions, kept or not
+    assert again.report() == {**first.report(), "asked": 0}
+
+
+@pytest.mark.parametrize("usage", [None, {}, {"prompt_tokens": None}, {"prompt_tokens": "7"}, "x"])
+def test_answers_without_usage_are_told_and_counted_by_our_tokenizer(kept, usage):
+    def answer(prompt: str, number: int) -> tuple[int, Any]:
+        whole = completion("the rose near the lake")
+        return 200, whole if prompt == "a" else {**whole, "usage": usage}
+
+    with serving(answer) as server:
+        asked = model(server.url, kept)
+        known, unknown = ask(asked, "a", "b")
+    assert asked.report()["usage"] == used(1, 3, 1)
+    assert known.tokens == 3
+    assert unknown.tokens == asked.tokens.count(unknown.output) - asked.tokens.count("") > 3
+
+
+@pytest.mark.parametrize(("tokens", "expected"), [(3, 3), (0, 5)])
+def test_answers_of_older_versions_have_no_usage(kept, tokens, expected):
+    with serving() as server:
+        ask(model(server.url, kept), "a")
+    (key,) = kept
+    kept[key] = json.dumps({"text": "the rose near the lake", "tokens": tokens, "capped": False})
+    asked = model("http://127.0.0.1:1/v1", kept)
+    (answer,) = ask(asked, "a")
+    assert answer.tokens == expected
+    assert asked.report()["usage"] == used(0, 0, 1)
+
+
 def test_a_prompt_longer_than_max_length_is_cut(kept):
     text = "the rose near the lake and the singer and the judge"
     with serving() as server:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from lamp_exp.record import RunFolder
 from lamp_exp.report import plots
 from lamp_exp.report.__main__ import main
 from lamp_exp.report.colours import DARK, LIGHT, SERIES, STEPS, contrast
@@ -20,7 +21,7 @@ from lamp_exp.report.page.figures import grounds, user_gains
 from lamp_exp.report.plots import Bin, Point, Series
 from lamp_exp.report.records import Record, find
 from lamp_exp.types import InputError
-from tests.made_runs import QUESTION, write_grid, write_run
+from tests.records import QUESTION, make_grid, make_run, question_texts
 
 EVIL = [
     "<img src=x onerror=alert(1)>",
@@ -76,11 +77,19 @@ def made(folder: Path, **limits: Any) -> str:
     return page(records(folder), Limits(**limits), "A <title> & more")
 
 
+def asked(n: int) -> dict[str, Any]:
+    """What the page's runs have in common: so many questions, of three to a user."""
+    return {
+        "questions": n, "per_user": 3, "texts": question_texts(n), "first_id": 10000,
+        "mode": "zeroshot", "model": "tiny", "made_up": True,
+    }  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
-    write_grid(folder, ["lamp3", "lamp4"], 12, ks=(1, 4))
-    write_run(folder, "lamp4", "bm25", "ipa", 16, 12, predictions=EVIL)
+    make_grid(folder, ["lamp3", "lamp4"], **asked(12))
+    make_run(folder, "lamp4", k=16, outputs=EVIL, **asked(12))
     return folder
 
 
@@ -150,9 +159,9 @@ def test_names_of_runs_are_text_everywhere(tmp_path: Path):
         "augmentation": "<u>",
         "model": "m",
     }
-    write_run(tmp_path, k=0)
-    write_run(tmp_path, k=4, choices=choices)
-    write_run(tmp_path, k=1, choices=choices)
+    make_run(tmp_path, k=0, **asked(20))
+    make_run(tmp_path, k=4, choices=choices, **asked(20))
+    make_run(tmp_path, k=1, choices=choices, **asked(20))
     text = made(tmp_path)
     tags = {tag for tag, _ in Parsed(text).elements}
     assert not tags & {"b", "u"} and "$x_1$" in text
@@ -170,15 +179,21 @@ def test_made_up_data_are_told_first(text: str):
 # ---- examples ----
 
 
+def is_of(record: Record, retriever: str, augmentation: str, k: int) -> bool:
+    choices = record.result["choices"]
+    its = (choices["retriever"], choices["augmentation"], record.result["k"])
+    return its == (retriever, augmentation, k)
+
+
 def test_examples_are_joined_with_their_twin_and_question(runs: Path, text: str):
     parsed = Parsed(text)
     listed = parsed.data("example-runs")
     best = [run["task"] for run in listed[:2]]
     assert best == ["lamp3", "lamp4"]
-    place = next(n for n, run in enumerate(listed) if "-bm25-k4-fid" in run["label"])
+    record = next(r for r in records(runs) if r.task == "lamp4" and is_of(r, "bm25", "fid", 4))
+    place = next(n for n, run in enumerate(listed) if record.name in run["label"])
     answers = parsed.data(f"examples-{place}")
     questions = parsed.data(f"questions-{listed[place]['questions']}")
-    record = next(r for r in records(runs) if r.name in listed[place]["label"])
     bare = next(r for r in records(runs) if r.configuration == record.twin)
     assert questions["id"] == record.column("id")
     assert questions["input"][3] == bare.prompts()[record.column("id")[3]][0]
@@ -214,12 +229,11 @@ def test_the_runs_to_browse_can_be_chosen(runs: Path):
 
 
 def test_predictions_made_elsewhere_are_shown(tmp_path: Path):
-    write_run(tmp_path, k=0)
-    write_run(tmp_path, k=4)
+    make_run(tmp_path, k=0, **asked(20))
+    make_run(tmp_path, k=4, **asked(20))
     unknown = {"retriever": None, "augmentation": None, "task": "lamp4", "model": "theirs"}
-    theirs = write_run(
-        tmp_path, "lamp4", "random", k=1, mode="imported", choices=unknown, seconds={}
-    )
+    common = {**asked(20), "mode": "imported"}
+    theirs = RunFolder(make_run(tmp_path, k=1, choices=unknown, seconds={}, **common))
     result = {**theirs.result(), "k": None, "identity": {"mode": "imported", "task": "lamp4"}}
     theirs.write_result(result)
     text = made(tmp_path)
@@ -229,7 +243,7 @@ def test_predictions_made_elsewhere_are_shown(tmp_path: Path):
 
 
 def test_a_run_alone_and_without_prompts_is_shown(tmp_path: Path):
-    run = write_run(tmp_path, k=4, n=3)
+    run = RunFolder(make_run(tmp_path, k=4, **asked(3)))
     (run.path / "prompts.jsonl").unlink()
     result = run.result()
     run.write_result({key: value for key, value in result.items() if key != "files"})
@@ -240,12 +254,12 @@ def test_a_run_alone_and_without_prompts_is_shown(tmp_path: Path):
 
 
 def test_scores_that_json_lacks_are_none(tmp_path: Path):
-    write_run(tmp_path, k=0)
-    run = write_run(tmp_path, k=1, n=2)
+    make_run(tmp_path, k=0, **asked(2))
+    run = make_run(tmp_path, k=1, **asked(2))
     import pyarrow as pa
     import pyarrow.parquet
 
-    path = run.path / "examples.parquet"
+    path = run / "examples.parquet"
     table = pyarrow.parquet.read_table(path)
     column = table.column_names.index("item_scores")
     values = pa.array([[float("inf")], [float("nan")]], pa.list_(pa.float64()))
@@ -282,8 +296,8 @@ def test_a_mistake_is_told_in_one_line(
 
 
 def test_runs_that_cannot_be_read_are_told_on_the_page(tmp_path: Path):
-    write_run(tmp_path, k=0)
-    write_run(tmp_path, k=4)
+    make_run(tmp_path, k=0, **asked(20))
+    make_run(tmp_path, k=4, **asked(20))
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "result.json").write_text("{")
     assert main(["html", "--runs", str(tmp_path)]) == 0
@@ -294,7 +308,7 @@ def test_runs_that_cannot_be_read_are_told_on_the_page(tmp_path: Path):
 
 
 def test_the_gain_of_a_user_is_positive_if_better(tmp_path: Path):
-    write_grid(tmp_path, ["lamp3"], 12, ks=(4,))
+    make_grid(tmp_path, ["lamp3"], ks=(4,), **asked(12))
     (ground,) = grounds(records(tmp_path))
     best, without = ground.best, ground.without
     assert not ground.higher and without is not None
@@ -306,7 +320,7 @@ def test_the_gain_of_a_user_is_positive_if_better(tmp_path: Path):
 
 
 def test_cold_start_is_in_quarters_by_profile_size(tmp_path: Path):
-    write_grid(tmp_path, ["lamp3"], 40, ks=(4,))
+    make_grid(tmp_path, ["lamp3"], ks=(4,), **asked(40))
     (ground,) = grounds(records(tmp_path))
     bins = bins_of(ground)
     assert [one.n for one in bins] == [10, 10, 10, 10]
@@ -322,8 +336,8 @@ def test_cold_start_is_in_quarters_by_profile_size(tmp_path: Path):
 
 
 def test_runs_on_other_ground_are_in_plots_of_their_own(tmp_path: Path):
-    write_grid(tmp_path, ["lamp4"], 6, ks=(1,))
-    write_run(tmp_path / "b", "lamp4", "bm25", k=4, n=6, part="test")
+    make_grid(tmp_path, ["lamp4"], ks=(1,), **asked(6))
+    make_run(tmp_path / "b", "lamp4", part="test", **asked(6))
     found = grounds(find([tmp_path, tmp_path / "b"]).records)
     assert [ground.words for ground in found] == ["lamp4, dev", "lamp4, test"]
     assert [len(ground.groups) for ground in found] == [6, 1]
@@ -334,6 +348,17 @@ def test_heat_follows_the_metrics_direction():
     assert plots.steps([0.1, 0.9, None, 0.5], higher=True) == [0, STEPS - 1, None, STEPS // 2]
     assert plots.steps([0.1, 0.9, None, 0.5], higher=False) == [STEPS - 1, 0, None, STEPS // 2]
     assert plots.steps([0.4, 0.4], higher=True) == [STEPS // 2] * 2
+
+
+def test_exactly_the_best_of_a_row_is_bold():
+    row = [0.1, 0.48, None, 0.5]
+    assert plots.best(row, higher=True) == [False, False, False, True]
+    assert plots.best(row, higher=False) == [True, False, False, False]
+    assert plots.best([0.5, 0.1, 0.5], higher=True) == [True, False, True]
+    assert plots.best([0.5, None], higher=True) == [False, False]  # nothing to compare
+    drawn = plots.inline(plots.heat_map(["lamp4"], list("abcd"), [row], [True]), "x", "", "")
+    bold = re.findall(r'<text style="font-weight: 700[^>]*>([^<]*)</text>', drawn)
+    assert bold == ["0.500"]
 
 
 def test_the_frontier_keeps_what_none_beats():

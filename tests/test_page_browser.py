@@ -6,6 +6,7 @@ they must be.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,8 +19,8 @@ from lamp_exp.report.page import page
 from lamp_exp.report.page.examples import Limits
 from lamp_exp.report.records import find
 from tests.browser import Visit, chromium
-from tests.made_runs import write_grid, write_run
-from tests.test_page import EVIL
+from tests.records import make_grid, make_run
+from tests.test_page import EVIL, asked
 
 pytestmark = pytest.mark.browser
 N = 2500
@@ -35,10 +36,11 @@ def browser() -> Iterator[Any]:
 def file(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two tasks of several runs, one with 2,500 examples, the first outputs of which are evil."""
     folder = tmp_path_factory.mktemp("page")
-    write_grid(folder / "runs", ["lamp3"], 40, ks=(1, 4))
-    write_run(folder / "runs", "lamp4", k=0, n=N)
-    write_run(folder / "runs", "lamp4", "random", "ipa", 1, N, predictions=EVIL)
-    write_run(folder / "runs", "lamp4", "contriever", "ipa", 4, N)
+    make_grid(folder / "runs", ["lamp3"], **asked(40))
+    many = asked(N)
+    make_run(folder / "runs", k=0, skill=0.3, **many)
+    make_run(folder / "runs", retriever="random", k=1, skill=0.4, outputs=EVIL, **many)
+    make_run(folder / "runs", retriever="contriever", k=4, skill=0.6, **many)
     text = page(find([folder / "runs"]).records, Limits(), "Results")
     (folder / "page.html").write_text(text, encoding="utf-8")
     return folder / "page.html"
@@ -122,9 +124,9 @@ def test_2500_examples_are_filtered_at_once(visit: Visit):
     choose(visit, "lamp4-user-dev-zeroshot-contriever")
     assert found(visit) == "Examples 1 to 25 of 2,500"
     expected = {
-        "market": "Examples 1 to 25 of 2,500",  # in every one of them
+        "headline": "Examples 1 to 25 of 2,500",  # in every one of them
         "10077": "Examples 1 to 1 of 1 (of 2,500)",
-        "MARKET 10077": "Examples 1 to 1 of 1 (of 2,500)",
+        "HEADLINE 10077": "Examples 1 to 1 of 1 (of 2,500)",
         "nothing like that": "No example of 2,500 fits",
         "": "Examples 1 to 25 of 2,500",
     }
@@ -134,7 +136,7 @@ def test_2500_examples_are_filtered_at_once(visit: Visit):
         assert found(visit) == told
         assert time.perf_counter() - begun < 2
     milliseconds = visit.page.evaluate(
-        "() => { const box = document.querySelector('input[name=words]'); box.value = 'market';"
+        "() => { const box = document.querySelector('input[name=words]'); box.value = 'headline';"
         " const begun = performance.now(); box.dispatchEvent(new Event('input'));"
         " return performance.now() - begun; }"
     )
@@ -181,9 +183,10 @@ def test_an_example_tells_all_of_itself(visit: Visit):
     first.locator("dl").wait_for()
     told = first.inner_text()
     for words in ("question", "Generate a headline", "gold", "prediction", "rouge_1", "its scores",
-                  "without profile", "profile items", "items shown", "0-3 score", "Prompt",
+                  "without profile", "profile items", "items shown", "Prompt",
                   "the question"):  # fmt: skip
         assert words in told, words
+    assert re.search(r"\bi\d+ score 3\b", told)
 
 
 def test_tasks_choose_runs(visit: Visit):

@@ -221,15 +221,42 @@ def test_cost_tells_tokens_seconds_and_price(tmp_path: Path):
     assert column(table, "rankings kept")[0].text == "75%"
     dollars = (40 * 20 * 0.50 + 40 * 3 * 1.50) / 1e6
     assert column(table, "API $")[0].value == pytest.approx(dollars)
+    assert column(table, "API $")[0].text == "~0.0006"  # the server's count is not known
     assert any("2024-07-18" in line for line in table.footers)
+
+
+@pytest.mark.parametrize(("unknown", "text"), [(0, "0.0019"), (10, "~0.0020")])
+def test_a_price_rests_on_the_servers_count(unknown: int, text: str, tmp_path: Path):
+    usage = {"prompt_tokens": 3000, "completion_tokens": 260, "answers_without_usage": unknown}
+    make_run(tmp_path, model="openai", settings={"model": {"name": "gpt-3.5-turbo-0125"}})
+    (record,) = records(tmp_path)
+    record.result["model"].update(asked=40, usage=usage)
+    table = cost_table([record], read_prices())
+    dollars = (3000 * 0.50 + 260 * 1.50) / 1e6
+    own = unknown * (20 * 0.50 + 3 * 1.50) / 1e6  # of the others, as the run counted them
+    (cell,) = column(table, "API $")
+    assert (cell.value, cell.text) == (pytest.approx(dollars + own), text)
+    assert any(line.startswith("~: estimated") for line in table.footers) == (unknown > 0)
+    told = [row["what"] for row in table.tidy() if row["column"] == "API $"]
+    assert told == (["value", "estimated"] if unknown else ["value"])
+
+
+@pytest.mark.parametrize("price", ["-1", ".inf", ".nan"])
+def test_a_price_is_a_finite_number_and_not_negative(price: str, tmp_path: Path):
+    path = tmp_path / "prices.yaml"
+    path.write_text(f"date: 2024-07-18\nmodels: {{m: {{input: {price}, output: 1}}}}")
+    with pytest.raises(InputError, match=r"prices.yaml is no list .* is no price") as caught:
+        read_prices(path)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("text", ["", "models: [1]", "date: 2024\nmodels: {m: {input: x}}", "{"])
 def test_a_list_of_prices_that_is_none(text: str, tmp_path: Path):
     path = tmp_path / "prices.yaml"
     path.write_text(text)
-    with pytest.raises(InputError, match=r"prices.yaml is no list of prices"):
+    with pytest.raises(InputError, match=r"prices.yaml is no list of prices") as caught:
         read_prices(path)
+    assert "\n" not in str(caught.value)
     with pytest.raises(InputError, match="no list of prices"):
         read_prices(tmp_path / "nowhere")
 

@@ -18,6 +18,7 @@ from lamp_exp.models.tokens import ModelTokens, load_tokenizer
 from lamp_exp.types import InputError, Journal, Lesson, ModelSettings, Prediction, Prompt
 
 KEPT = "what it has answered is kept; run the same command again"
+COUNTED = ("prompt_tokens", "completion_tokens")  # by the server, which is paid by them
 
 
 class OpenAI:
@@ -55,6 +56,7 @@ class OpenAI:
         self.retries = retries
         self.timeout = timeout
         self.asked = 0
+        self.usage = _usage([])
 
     @cached_property
     def tokens(self) -> ModelTokens:
@@ -103,10 +105,21 @@ class OpenAI:
         unknown = {key: body for key, body in wanted.items() if key not in self.settings.answers}
         self._ask_all(unknown)
         answers = [json.loads(self.settings.answers[keys[prompt.id]]) for prompt in prompts]
+        self.usage = _usage(answers)
         return [
-            Prediction(prompt.id, a["text"], a["tokens"], a["capped"])
+            Prediction(prompt.id, a["text"], self._length(a), a["capped"])
             for prompt, a in zip(prompts, answers, strict=True)
         ]
+
+    def _length(self, answer: Mapping[str, Any]) -> int:
+        """The answer's tokens as the server counted them; by our tokenizer if it did not.
+
+        Older versions kept them as `tokens`, and 0 where they were not counted.
+        """
+        counted: int | None = answer.get("completion_tokens", answer.get("tokens") or None)
+        if counted is None:
+            return self.tokens.count(answer["text"]) - self.tokens.count("")
+        return counted
 
     def _body(self, prompt: Prompt) -> dict[str, Any]:
         (text,) = prompt.passages
@@ -166,8 +179,17 @@ class OpenAI:
         return f"{self.base_url} sent what is no chat completion ({said}): is it the right address?"
 
     def report(self) -> Mapping[str, Any]:
-        """What was sent with each prompt, and how many answers were not on disk yet."""
-        return {"generation": self.generation, "weights": self.name, "asked": self.asked}
+        """What was sent with each prompt, how many answers were not on disk yet, and the tokens.
+
+        `usage` sums what the server counted for the prompts that were answered last, on disk or
+        not; of `answers_without_usage` it is not known.
+        """
+        return {
+            "generation": self.generation,
+            "weights": self.name,
+            "asked": self.asked,
+            "usage": self.usage,
+        }
 
     def _key(self, body: Mapping[str, Any]) -> str:
         """The same for the same model, prompt and options, whichever server answers.
@@ -187,6 +209,18 @@ def _answer(reply: Any) -> dict[str, Any]:
         raise ValueError(str(reply)[:200])
     return {
         "text": choices[0].message.content or "",
-        "tokens": reply.usage.completion_tokens if reply.usage else 0,
         "capped": choices[0].finish_reason == "length",
+        **{name: _count(getattr(reply.usage, name, None)) for name in COUNTED},
     }
+
+
+def _count(told: object) -> int | None:
+    """The library checks nothing of what servers send."""
+    return told if isinstance(told, int) and told >= 0 else None
+
+
+def _usage(answers: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Summed over the answers that came with it; those of older versions were kept without."""
+    known = [a for a in answers if all(a.get(name) is not None for name in COUNTED)]
+    sums = {name: sum(a[name] for a in known) for name in COUNTED}
+    return {**sums, "answers_without_usage": len(answers) - len(known)}

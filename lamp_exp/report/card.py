@@ -67,11 +67,21 @@ def _command(record: Record) -> dict[str, str | None]:
 def _import_command(record: Record) -> str:
     told = record.result["imported"]
     words = ["python", "-m", "lamp_exp.report", "import", told["file"], "--task", record.task]
-    for name in ("name", "split", "part", "seed"):
-        words += [f"--{name}", str(told[name])]
     data_dir = scrubbed(record.result["settings"]["data_dir"])
-    words += ["--data-dir", data_dir] if data_dir else []
+    options = {name: told[name] for name in ("name", "split", "part", "seed")}
+    options |= {"data-dir": data_dir, "golds": told.get("golds")}
+    options |= {name: told.get(name) for name in ("description", "url")}
+    for name, value in options.items():
+        words += _option(name, value)
     return shlex.join(words)
+
+
+def _option(name: str, value: object) -> list[str]:
+    """As one word where the value would be taken for an option; nothing where there is none."""
+    if value is None:
+        return []
+    text = str(value)
+    return [f"--{name}={text}"] if text.startswith("-") else [f"--{name}", text]
 
 
 def _install(versions: Mapping[str, str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from lamp_exp.errors import first_line
 from lamp_exp.report.records import Record
 from lamp_exp.report.selection import Group, grouped, in_order, naming
 from lamp_exp.report.table import Cell, Row, Table, as_cell, number
@@ -17,7 +19,19 @@ from lamp_exp.report.words import data_words
 from lamp_exp.types import InputError
 
 STAGES = ("rank", "prompts", "train", "predict", "score")
+ESTIMATED = (
+    "~: estimated; API $ goes by the tokens that the server counted, but for answers of which that "
+    "is not known by the run's own count"
+)
 USUAL = Path(__file__).parent / "prices.yaml"
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """Dollars; `estimated` where the server's own count of tokens is not known for all answers."""
+
+    dollars: float
+    estimated: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,16 +42,28 @@ class Prices:
     source: str
     models: Mapping[str, Mapping[str, float]]
 
-    def of(self, record: Record) -> float | None:
+    def of(self, record: Record) -> Price | None:
         """What a run's questions and answers cost, had none been kept; None if it is not listed."""
         name = str(record.result["settings"].get("model", {}).get("name"))
         listed = self.models.get(name)
         if listed is None or "asked" not in record.result["model"]:
             return None
-        counts = record.result["counts"]
-        tokens = counts["prompt_tokens"] * listed["input"]
-        tokens += counts["output_tokens"] * listed["output"]
-        return float(tokens / 1e6)
+        read, written, estimated = _paid_tokens(record)
+        return Price((read * listed["input"] + written * listed["output"]) / 1e6, estimated)
+
+
+def _paid_tokens(record: Record) -> tuple[float, float, bool]:
+    """Tokens of prompts and answers by the server's count, and whether some are estimated.
+
+    Answers without such a count have their share of the run's own counts.
+    """
+    questions, counts = record.questions, record.result["counts"]
+    nothing = {"prompt_tokens": 0, "completion_tokens": 0, "answers_without_usage": questions}
+    usage = record.result["model"].get("usage", nothing)  # runs of older versions have none
+    share = usage["answers_without_usage"] / max(questions, 1)
+    read = usage["prompt_tokens"] + share * counts["prompt_tokens"]
+    written = usage["completion_tokens"] + share * counts["output_tokens"]
+    return read, written, share > 0
 
 
 def read_prices(path: Path = USUAL) -> Prices:
@@ -45,24 +71,32 @@ def read_prices(path: Path = USUAL) -> Prices:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         models = {
-            str(name): {"input": float(both["input"]), "output": float(both["output"])}
+            str(name): {way: _price(both[way]) for way in ("input", "output")}
             for name, both in content["models"].items()
         }
         return Prices(str(content["date"]), str(content.get("source", path.name)), models)
     except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(
-            f"{path} is no list of prices ({type(error).__name__}: {error}): "
+            f"{path} is no list of prices ({type(error).__name__}: {first_line(error)}): "
             "it needs date, and models: {NAME: {input: $, output: $}} for a million tokens"
         ) from error
+
+
+def _price(given: Any) -> float:
+    price = float(given)
+    if not (math.isfinite(price) and price >= 0):
+        raise ValueError(f"{given} is no price")
+    return price
 
 
 def cost_table(records: Sequence[Record], prices: Prices) -> Table:
     """A row for each configuration, the mean over its seeds."""
     groups = in_order(grouped(records).values())
     names, heads = naming(groups)
+    priced = [list(map(prices.of, group.records)) for group in groups]
     rows = [
-        Row((*heads[group.configuration], group.first.result["monitor"][0]), _cells(group, prices))
-        for group in groups
+        Row((*heads[group.configuration], group.first.result["monitor"][0]), _cells(group, its))
+        for group, its in zip(groups, priced, strict=True)
     ]
     columns = (
         "value", "prompt tokens", "answer tokens", *(f"{stage} s" for stage in STAGES),
@@ -78,10 +112,12 @@ def cost_table(records: Sequence[Record], prices: Prices) -> Table:
         f"API $: list prices of {prices.date} ({prices.source}), all questions asked once; "
         "answers that were kept on disk cost nothing again",
     ]
+    if any(one and one.estimated for its in priced for one in its):
+        footers.append(ESTIMATED)
     return Table("Cost", (*names, "metric"), columns, tuple(rows), tuple(footers))
 
 
-def _cells(group: Group, prices: Prices) -> tuple[Cell, ...]:
+def _cells(group: Group, priced: Sequence[Price | None]) -> tuple[Cell, ...]:
     records = group.records
     asked = mean(record.questions for record in records)
 
@@ -104,8 +140,18 @@ def _cells(group: Group, prices: Prices) -> tuple[Cell, ...]:
         number(over(lambda r: r.result.get("peak_memory_mb")), 0),
         _share(over(_rankings_kept)),
         _share(over(_texts_kept)),
-        number(over(prices.of), 4),
+        _dollars([price for price in priced if price]),
     )
+
+
+def _dollars(known: Sequence[Price]) -> Cell:
+    """The mean over seeds, marked where it is an estimate."""
+    if not known:
+        return as_cell(None)
+    value = mean(price.dollars for price in known)
+    estimated = any(price.estimated for price in known)
+    parts = {"estimated": 1.0} if estimated else {}
+    return Cell(f"{'~' if estimated else ''}{value:.4f}", value, parts=parts)
 
 
 def _share(value: float | None) -> Cell:

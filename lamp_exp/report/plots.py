@@ -108,14 +108,16 @@ def heat_map(
 ) -> Draw:
     """Numbers by row and column; a colour tells only which is better within its row.
 
-    `higher`: for each row, whether higher is better. The best of a row is bold.
+    `higher`: for each row, whether higher is better. The best of a row is bold (several where they
+    are equal).
     """
 
     def draw(colours: Colours) -> Drawing:
         drawing, axes = _heat_axes(colours, rows, columns)
         for y, (row, up) in enumerate(zip(values, higher, strict=True)):
-            for x, (value, step) in enumerate(zip(row, steps(row, up), strict=True)):
-                _heat_cell(axes, x, y, value, step, colours)
+            cells = zip(row, steps(row, up), best(row, up), strict=True)
+            for x, (value, step, bold) in enumerate(cells):
+                _heat_cell(axes, (x, y), value, step, bold, colours)
         axes.set(xlim=(0, len(columns)), ylim=(len(rows), 0))
         axes.set_xticks([n + 0.5 for n in range(len(columns))], columns)
         axes.set_yticks([n + 0.5 for n in range(len(rows))], rows)
@@ -136,6 +138,15 @@ def steps(row: Sequence[float | None], higher: bool) -> list[int | None]:
     shares = [None if value is None else (value - low) / (high - low) for value in row]
     good = [None if s is None else s if higher else 1 - s for s in shares]
     return [None if s is None else min(int(s * STEPS), STEPS - 1) for s in good]
+
+
+def best(row: Sequence[float | None], higher: bool) -> list[bool]:
+    """Whether each number is the best of several; a single one is not."""
+    known = [value for value in row if value is not None]
+    if len(known) < 2:
+        return [False] * len(row)
+    top = max(known) if higher else min(known)
+    return [value == top for value in row]
 
 
 def gain_distribution(gains: Sequence[float], metric: str, bins: int = 10) -> Draw:
@@ -317,8 +328,14 @@ def _line(
 
 
 def _heat_cell(
-    axes: Axes, x: int, y: int, value: float | None, step: int | None, colours: Colours
+    axes: Axes,
+    place: tuple[int, int],
+    value: float | None,
+    step: int | None,
+    bold: bool,
+    colours: Colours,
 ) -> None:
+    x, y = place
     if value is None or step is None:
         axes.text(x + 0.5, y + 0.5, "–", ha="center", va="center", color=colours["muted"])
         return
@@ -327,7 +344,7 @@ def _heat_cell(
     )
     axes.text(
         x + 0.5, y + 0.5, f"{value:.3f}", ha="center", va="center",
-        color=colours[f"onheat{step}"], fontweight="bold" if step == STEPS - 1 else "normal",
+        color=colours[f"onheat{step}"], fontweight="bold" if bold else "normal",
     )  # fmt: skip
 
 

@@ -47,7 +47,6 @@ class Table:
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
     footers: tuple[str, ...] = ()
-    extra: Mapping[str, Any] = field(default_factory=dict)
 
     def tidy(self) -> Iterator[dict[str, Any]]:
         """One record a number: the table, the row's heads, the column, what it is, its value."""
