@@ -60,7 +60,8 @@ def make_run(
     settings = {
         "seed": seed, "limit": limit, "k": k, "split": split, "part": part, "fixes": "none",
         "model": {"name": f"google/{model}".replace("_", "-")}, "max_length": 512,
-        "training": dict(training), "trainer": {"precision": "32-true"}, "profile": options, **changes.pop("settings", {}),
+        "training": dict(training), "trainer": {"precision": "32-true"}, "profile": options,
+        **changes.pop("settings", {}),
     }  # fmt: skip
     identity: dict[str, Any] = {
         "task": {"_target_": task}, "model": {"name": model}, "split": split, "part": part,

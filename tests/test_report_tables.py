@@ -135,8 +135,8 @@ def test_a_difference_to_the_run_without_a_profile_is_marked(tmp_path: Path):
 
 def test_a_bootstrap_may_make_the_intervals_of_what_is_no_mean(tmp_path: Path, report: Said):
     make_run(tmp_path, "lamp3", k=0)
-    _, out, _ = report("ablation", "--runs", tmp_path, "--bootstrap", 500, "--format", "md")
-    assert "(rmse): BCa bootstrap over examples, 500 resamples" in out
+    _, out, _ = report("ablation", "--runs", tmp_path, "--bootstrap", 500, "--format", "csv")
+    assert "(rmse): BCa bootstrap of 500 resamples" in out
 
 
 def test_a_published_number_stands_beside_and_is_marked_where_it_is_of_something_else(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from lamp_exp.report.examples import common_seeds, pair, pooled
 from lamp_exp.report.layouts import METRIC, Layout
-from lamp_exp.report.published import Published, beside, caveats, usual_weights, vague
+from lamp_exp.report.published import Published, beside, caveats, vague
 from lamp_exp.report.records import Record
 from lamp_exp.report.selection import (
     UNKNOWN,
@@ -315,7 +315,8 @@ def ground_words(told: Mapping[str, str]) -> list[str]:
     """What all runs of a table share, without what is usual."""
     words = []
     for name, value in told.items():
-        own_weights = name == "weights" and value in usual_weights(told.get("model", ""))
+        option = told.get("model", "").replace("_", "-")
+        own_weights = name == "weights" and value.rpartition("/")[2] == option
         if value == "none" or (name, value) in USUAL or own_weights:
             continue
         bare = {"task", "data", "part", "mode", "model"}

@@ -105,11 +105,6 @@ def model_name(record: Record) -> str:
     return "gpt-3.5" if option == "openai" and name.startswith("gpt-3.5") else option
 
 
-def usual_weights(option: str) -> tuple[str, ...]:
-    """The weights that an option of that name means, as far as published numbers are of it."""
-    return USUAL_WEIGHTS.get(option, ())
-
-
 def vague(one: Published) -> list[str]:
     """What its source leaves open."""
     missing = unknown(one)
