@@ -292,6 +292,8 @@ def explain(error: Exception) -> str:
     if lines[0].startswith("Error merging override"):
         override = lines[0].removeprefix("Error merging override ")
         return f"{override}: {str(error.__cause__).splitlines()[0]}"
+    if found := re.search(r"Ambiguous value for argument '(.+?)'", text):
+        return f"{found[1]} is several values: add -m to run each of them"
     if "Config group override must be a string" in text:
         return "a group cannot be null: for the run without a profile, use retriever=none"
     if lines[-1].startswith("See https"):  # the override grammar

@@ -86,7 +86,9 @@ class Plan:
         return self.skip if self.used_k else 0
 
     def check(self) -> None:
-        """Raises InputError for choices that do not go together."""
+        """Raises InputError for choices that do not go together, or that cannot be loaded."""
+        if self.used_k or self.mode is Mode.rank:
+            self.retriever.check()
         if self.augmentation is None or self.model is None:
             return
         many = self.augmentation.passages_per_prompt == "many"
@@ -106,6 +108,8 @@ class Plan:
     def notes(self) -> list[str]:
         """What a reader of the results should know of these choices."""
         notes = []
+        if self.used_k and self.shape.profile.control != "none":
+            notes.append(f"a control: profile.control={self.shape.profile.control}")
         many = self.augmentation and self.augmentation.passages_per_prompt == "many"
         if self.mode is Mode.zeroshot and many and self.used_k > 1 and not self.fine_tuned:
             notes.append("fid without fine-tuning: no model has learned to fuse passages")

@@ -295,6 +295,9 @@ class Retriever(ABC):
     def keep(self, store: VectorStore) -> None:  # noqa: B027  (most have nothing to keep)
         """Told once, before any ranking, where it may keep what is costly to compute."""
 
+    def check(self) -> None:  # noqa: B027  (most can do all)
+        """Raises InputError, before any long work, for what this retriever cannot do."""
+
     def depends_on(self) -> Mapping[str, Any]:
         """What rankings depend on besides options and code, as JSON values: library versions, …"""
         return {}

@@ -481,3 +481,48 @@ def test_a_tuned_run_and_its_choice_are_one_hypothesis(tmp_path: Path):
     (tmp_path / "tuned" / "result.json").write_text(json.dumps(result))
     assert p_of("k=1") == p_of("k=tune") == before
     assert len(pairs(records(tmp_path))) == runs + 2  # not against its own choice
+
+
+def test_the_run_without_a_profile_is_found_where_conditions_leave_it_out(
+    tmp_path: Path, report: Said  # noqa: F811
+):  # fmt: skip
+    make_run(tmp_path, k=0)
+    make_run(tmp_path, k=4)
+    for verb in ("personal", "coldstart"):
+        code, out, _ = report(verb, "--runs", tmp_path, "--where", "k=4", "--format", "csv")
+        assert code == 0
+        gains = [line for line in out.splitlines() if ",gain,value," in line]
+        assert gains and not any(line.endswith("–,") for line in gains)
+
+
+def test_runs_that_fit_no_column_are_told(tmp_path: Path, report: Said):  # noqa: F811
+    make_run(tmp_path, k=1)
+    make_run(tmp_path, k=7)
+    _, out, _ = report("table2", "--runs", tmp_path, "--format", "md")
+    assert "1 configurations fit no column of this layout" in out
+
+
+def test_a_run_is_not_compared_with_itself(tmp_path: Path, report: Said):  # noqa: F811
+    run = make_run(tmp_path)
+    code, _, err = report("compare", run, run)
+    assert code == 2 and "are the same run" in err
+
+
+def test_what_is_longer_than_a_screen_is_folded(tmp_path: Path, report: Said):  # noqa: F811
+    for k in (0, 4):
+        make_run(tmp_path, k=k, texts=["word " * 200] * 40)
+    runs = sorted(map(str, tmp_path.glob("lamp4*")))
+    code, out, _ = report("compare", *runs, "--examples", "1")
+    assert code == 0 and max(map(len, out.splitlines())) < 220
+    assert out.replace("\n", " ").count("word") >= 400
+
+
+def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path, report: Said):  # noqa: F811
+    make_run(tmp_path / "runs")
+    for out, told in ((tmp_path, "is a folder"), (Path("/proc/x.md"), "cannot be written")):
+        code, _, err = report("ablation", "--runs", tmp_path / "runs", "--out", out)
+        assert code == 2 and told in err and ".x.md" not in err
+    code, _, err = report(
+        "coldstart", "--runs", tmp_path / "runs", "--bins", "1", "--quantiles", "3"
+    )
+    assert code == 2 and "give one" in err

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from lamp_exp.report.examples import common_seeds, pair, pooled
 from lamp_exp.report.layouts import METRIC, Layout
@@ -88,17 +88,27 @@ class Sheet:
         return [entry for row in self.rows.values() for entry in row.values()]
 
 
-def tables(records: Sequence[Record], layout: Layout, look: Look) -> list[Table]:
-    """One table for each ground on which runs can be compared; raises InputError if none fits."""
+def tables(
+    records: Sequence[Record], layout: Layout, look: Look, pool: Sequence[Record] = ()
+) -> list[Table]:
+    """One table for each ground on which runs can be compared; raises InputError if none fits.
+
+    Runs without a profile, to test against, may also be in `pool`.
+    """
     chosen = _chosen(records, layout)
     groups = [group for group in grouped(chosen).values() if _column(group, layout) is not None]
     if not groups:
         wanted = " ".join(layout.where) or "any run with metrics"
         raise InputError(f"no run fits this table ({layout.title}: {wanted})")
-    twins = grouped(records)
+    twins = grouped([*records, *pool])
+    unfit = len(grouped(chosen)) - len(groups)
     sheets = [_sheet(ground, members, layout, look, twins)
               for ground, members in _grounds(groups, layout)]  # fmt: skip
-    return [_table(sheet, layout, look) for sheet in sheets]
+    made = [_table(sheet, layout, look) for sheet in sheets]
+    if not unfit:
+        return made
+    line = f"{unfit} configurations fit no column of this layout; `table` and `ablation` show all"
+    return [replace(table, footers=(*table.footers, line)) for table in made]
 
 
 def _chosen(records: Sequence[Record], layout: Layout) -> list[Record]:
@@ -373,8 +383,8 @@ def _below(head: Place, entries: Sequence[Entry | None], look: Look) -> list[Row
 def _interval_cell(entry: Entry | None, digits: int) -> Cell:
     if entry is None or entry.interval is None:
         return Cell()
-    low, high = entry.interval.low, entry.interval.high
-    if low != low:
+    low, high = max(entry.interval.low, 0.0), entry.interval.high  # no metric is below zero
+    if high != high:
         return Cell("–")
     return Cell(f"[{low:.{digits}f}, {high:.{digits}f}]", parts={"low": low, "high": high})
 

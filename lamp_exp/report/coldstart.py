@@ -83,12 +83,19 @@ class Curve:
 
 
 def curves(
-    records: Sequence[Record], by: str, quantiles: int = 5, edges: Sequence[float] = ()
+    records: Sequence[Record],
+    by: str,
+    quantiles: int = 5,
+    edges: Sequence[float] = (),
+    pool: Sequence[Record] = (),
 ) -> list[Curve]:
-    """Of each run with a profile; bins by `edges` (each a lowest value), else by quantiles."""
-    groups = grouped(records)
+    """Of each run with a profile; bins by `edges` (each a lowest value), else by quantiles.
+
+    Runs without a profile may also be in `pool`.
+    """
+    groups = grouped([*records, *pool])
     found = []
-    for group in in_order(groups.values()):
+    for group in in_order(grouped(records).values()):
         if group.first.result["k"]:
             curve = curve_of(group, groups, by, quantiles, edges)
             found += [curve] if curve else []
@@ -140,10 +147,14 @@ def split(values: Values, quantiles: int, edges: Sequence[float]) -> list[NDArra
 
 
 def coldstart_tables(
-    records: Sequence[Record], by: str, quantiles: int, edges: Sequence[float]
+    records: Sequence[Record],
+    by: str,
+    quantiles: int,
+    edges: Sequence[float],
+    pool: Sequence[Record] = (),
 ) -> list[Table]:
     """One table over bins, and one over `profile.max_items` where such runs are there."""
-    found = curves(records, by, quantiles, edges)
+    found = curves(records, by, quantiles, edges, pool)
     cut = max_items_table(records)
     if not found and not cut:
         raise InputError(
@@ -186,7 +197,7 @@ def _cells(one: Bin) -> tuple[Cell, ...]:
     return (
         as_cell(one.n),
         number(one.value.value),
-        bounds(one.value),
+        bounds(replace(one.value, low=max(one.value.low, 0.0))),  # no metric is below zero
         replace(number(one.gain.value if one.gain else None, sign=True), worth=worth),
         bounds(one.gain) if one.gain else Cell("–"),
         Cell(one.verdict or "–", worth=worth),
@@ -195,7 +206,7 @@ def _cells(one: Bin) -> tuple[Cell, ...]:
 
 def bounds(one: Interval, digits: int = 4) -> Cell:
     """An interval as a cell."""
-    if one.low != one.low:
+    if one.high != one.high:
         return Cell("–")
     text = f"[{one.low:.{digits}f}, {one.high:.{digits}f}]"
     return Cell(text, parts={"low": one.low, "high": one.high})

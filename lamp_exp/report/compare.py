@@ -44,6 +44,8 @@ def comparison_tables(a: Record, b: Record, examples: int, users: int) -> list[T
 
 def refuse_other_questions(a: Record, b: Record) -> None:
     """Raises InputError for runs of other tasks, data or questions."""
+    if a.folder.resolve() == b.folder.resolve():
+        raise InputError(f"A and B are the same run, {a.name}")
     if a.task != b.task:
         raise InputError(f"{a.name} is of {a.task}, {b.name} of {b.task}: nothing to compare")
     if a.ground != b.ground or {*a.column("id")} != {*b.column("id")}:
@@ -55,6 +57,7 @@ def _what(one: Group, other: Group) -> Table:
     rows += [(name, shown(part_of_identity(one, name)), shown(part_of_identity(other, name)))
              for name in differing([one, other])]  # fmt: skip
     rows += [("seed", one.first.seed, other.first.seed)]
+    rows = [row for row in rows if row[1] != row[2]]
     mine, theirs = one.first.result["code"], other.first.result["code"]
     if mine["fingerprint"] != theirs["fingerprint"]:
         rows.append(("code", mine["fingerprint"], theirs["fingerprint"]))
@@ -136,13 +139,17 @@ def _users(a: Record, b: Record, most: int) -> Table:
     for user, *scores in zip(a.column("user"), before, after, strict=True):
         by_user.setdefault(user, []).append((scores[0], scores[1]))
     means = {user: tuple(np.mean(rows, axis=0)) for user, rows in by_user.items()}
-    ranked = sorted(means, key=lambda user: (-abs(means[user][1] - means[user][0]), user))
+    moved = [user for user, (x, y) in means.items() if x != y]
+    ranked = sorted(moved, key=lambda user: (-abs(means[user][1] - means[user][0]), user))
     rows = [
         Row((user,), (as_cell(len(by_user[user])), number(means[user][0]), number(means[user][1]),
                       number(means[user][1] - means[user][0], sign=True)))
         for user in ranked[:most]
     ]  # fmt: skip
-    told = f"the {len(rows)} of {len(ranked)} users whose mean {metric} changed most (--users)"
+    told = (
+        f"the {len(rows)} whose mean {metric} changed most (--users) of {len(moved)} that changed, "
+        f"of {len(means)}"
+    )
     return Table("Users", ("user",), ("questions", A, B, "difference"), tuple(rows), (told,))
 
 

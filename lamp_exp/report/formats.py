@@ -10,12 +10,13 @@ from dataclasses import replace
 
 from rich import box
 from rich.cells import cell_len
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.table import Table as RichTable
 from rich.text import Text
 
 from lamp_exp.report.table import Cell, Row, Table
 
+BROADEST = 60  # characters of a column on a screen; longer texts are folded
 LATEX = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#",
     "%": r"\%", "_": r"\_", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}",
@@ -170,7 +171,8 @@ def _parts(table: Table, width: int) -> Iterator[Table]:
 
 
 def _widest(words: Iterable[str]) -> int:
-    return max(cell_len(line) for word in words for line in word.splitlines() or [""]) + 3
+    longest = max(cell_len(line) for word in words for line in word.splitlines() or [""])
+    return min(longest, BROADEST) + 3
 
 
 def _rich(table: Table) -> RichTable:
@@ -180,8 +182,10 @@ def _rich(table: Table) -> RichTable:
     )  # fmt: skip
     for name in table.heads:
         made.add_column(Text(name), overflow="fold")
-    for name in table.columns:
-        made.add_column(Text(name), justify="right", overflow="fold")
+    for n, name in enumerate(table.columns):
+        prose = any(cell_len(row.cells[n].text) > BROADEST for row in table.rows)
+        justify: JustifyMethod = "left" if prose else "right"
+        made.add_column(Text(name), justify=justify, overflow="fold", max_width=BROADEST)
     before: tuple[str, ...] = ()
     for row in table.rows:
         style = "" if row.kind == "value" else "dim"

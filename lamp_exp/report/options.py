@@ -58,6 +58,14 @@ def chosen(options: argparse.Namespace) -> list[Record]:
     return scored_of(find(options.runs, options.stale), options)
 
 
+def scored(options: argparse.Namespace) -> tuple[list[Record], list[Record]]:
+    """The scored runs that are meant, and all that are there: the run without a profile may be
+    one that `--where` leaves out.
+    """
+    found = find(options.runs, options.stale)
+    return scored_of(found, options), [record for record in found.records if record.metrics]
+
+
 def scored_of(found: Found, options: argparse.Namespace) -> list[Record]:
     """The same of what has been found already."""
     return _chosen(found, options, "metrics", lambda record: bool(record.metrics))
@@ -76,7 +84,7 @@ def _chosen(
     usable = [record for record in found.records if has(record)]
     silent = len(found.records) - len(usable)
     if silent:
-        print(f"{silent} runs without {needed} are left out", file=sys.stderr)
+        print(f"left out, without {needed}: {silent} of {len(found.records)}", file=sys.stderr)
     records = select(usable, options.where)
     if not records:
         wanted = " ".join(options.where)
@@ -113,6 +121,11 @@ def write_text(text: str, out: Path | None) -> None:
         sys.stdout.write(text)
         return
     path = out.expanduser()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, [text])
+    if path.is_dir():
+        raise InputError(f"--out {out} is a folder: give the name of a file")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, [text])
+    except OSError as error:
+        raise InputError(f"--out {out} cannot be written ({error.strerror})") from error
     print(path)

@@ -79,7 +79,7 @@ def pairs_table(records: Sequence[Record], against: Sequence[str] = ()) -> Table
     told = [record for group in groups.values() for record in group.records]
     footers = (
         *data_words(told),
-        "difference: the second minus the first, in the metric's direction; paired by question",
+        "difference: the second minus the first, paired by question: of an error, less is better",
         *differences(list(groups.values()), names),
         f"p: {', '.join(tests)}; Holm (family-wise) and Benjamini-Hochberg (false discoveries), "
         f"over the {len(found)} pairs",

@@ -47,10 +47,10 @@ class Gain:
         return float(np.mean(np.sign(self.per_user) == sign))
 
 
-def gains(records: Sequence[Record]) -> list[Gain]:
-    """Of all runs that have their twin, by each task's main metric."""
-    groups = grouped(records)
-    found = (gain_of(group, groups) for group in in_order(groups.values()))
+def gains(records: Sequence[Record], pool: Sequence[Record] = ()) -> list[Gain]:
+    """Of all runs that have their twin, there or in `pool`, by each task's main metric."""
+    others = grouped([*records, *pool])
+    found = (gain_of(group, others) for group in in_order(grouped(records).values()))
     return [gain for gain in found if gain is not None]
 
 
@@ -89,9 +89,9 @@ def per_user(before: Sample, after: Sample) -> NDArray[np.float64]:
     return np.asarray(np.round(sums / np.bincount(after.users), ROUNDING), dtype=np.float64)
 
 
-def personal_tables(records: Sequence[Record]) -> list[Table]:
+def personal_tables(records: Sequence[Record], pool: Sequence[Record] = ()) -> list[Table]:
     """Gains with users helped and hurt, and what is left to gain where it can be told."""
-    found = gains(records)
+    found = gains(records, pool)
     if not found:
         raise InputError(
             "no run has its twin without a profile: run the same with k=0, or give its folder, too"

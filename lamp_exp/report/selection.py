@@ -79,9 +79,13 @@ def facet(record: Record, key: str) -> Any:
         if not isinstance(value, Mapping) or part not in value:
             if record.imported:
                 return UNKNOWN
-            known = [*FACETS, *record.result["settings"]]
+            known = [*FACETS, *_flat(record.result["settings"])]
             near = difflib.get_close_matches(key, known, n=1)
-            hint = f": did you mean {near[0]}?" if near else f": choose of {', '.join(FACETS)}"
+            hint = (
+                f": did you mean {near[0]}?"
+                if near
+                else f": choose of {', '.join(FACETS)}, or any option"
+            )
             raise InputError(f"{key} is no property of {record.name}{hint}")
         value = value[part]
     return value
@@ -94,7 +98,7 @@ def select(records: Iterable[Record], conditions: Sequence[str]) -> list[Record]
         key, sign, values = condition.partition("=")
         if not sign or not values:
             raise InputError(f"{condition!r} is no condition: write key=value, or key=value,value")
-        wanted = set(values.split(","))
+        wanted = {"none" if value == "null" else value for value in values.split(",")}
         chosen = [record for record in chosen if shown(facet(record, key)) in wanted]
     return chosen
 
@@ -237,7 +241,7 @@ def naming(
     ]
     heads = {g.configuration: tuple(shown(g.facet(name)) for name in names) for g in groups}
     for name in differing(groups):
-        if name in without:
+        if name in without or TOLD.get(name) in names:
             continue
         if len(set(heads.values())) == len(groups):
             break

@@ -90,4 +90,5 @@ def number(value: float | None, digits: int = 4, sign: bool = False) -> Cell:
     """A number with so many digits after the point."""
     if value is None or value != value:
         return Cell("–")
-    return Cell(f"{value:{'+' if sign else ''}.{digits}f}", float(value))
+    rounded = round(float(value), digits) + 0.0  # no -0.0
+    return Cell(f"{rounded:{'+' if sign else ''}.{digits}f}", float(value))

@@ -62,11 +62,31 @@ class Dense(Retriever):
         """
         self.name = name
         self.normalize = normalize
-        self.encoder = load_encoder(name, device)
-        self.on_gpu = self.encoder.device.type == "cuda"
-        self.batch_tokens = batch_tokens or (GPU_TOKENS if self.on_gpu else CPU_TOKENS)
-        self.encoder.max_seq_length = max_length
+        self.max_length = max_length
+        self.given_tokens = batch_tokens
+        self.device = device
         self.store: VectorStore | None = None
+
+    @cached_property
+    def encoder(self) -> SentenceTransformer:
+        """Loaded when it is needed: data are checked before, and k = 0 needs none."""
+        encoder = load_encoder(self.name, self.device)
+        encoder.max_seq_length = self.max_length
+        return encoder
+
+    def check(self) -> None:
+        """Loads the encoder, or raises InputError."""
+        assert self.encoder
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the encoder is."""
+        return bool(self.encoder.device.type == "cuda")
+
+    @property
+    def batch_tokens(self) -> int:
+        """As given, or what suits the device."""
+        return self.given_tokens or (GPU_TOKENS if self.on_gpu else CPU_TOKENS)
 
     def keep(self, store: VectorStore) -> None:
         """Vectors are then read from `store`, and kept there."""

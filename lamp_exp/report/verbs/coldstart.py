@@ -6,7 +6,7 @@ import argparse
 import math
 
 from lamp_exp.report.coldstart import PROPERTIES, coldstart_tables
-from lamp_exp.report.options import add_format, add_runs, chosen, within, write
+from lamp_exp.report.options import add_format, add_runs, scored, within, write
 from lamp_exp.types import InputError
 
 
@@ -16,7 +16,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_format(parser)
     told = "; ".join(f"{name}: {words}" for name, (words, _) in PROPERTIES.items())
     parser.add_argument("--by", choices=PROPERTIES, default="size", help=f"{told} (default: size)")
-    parser.add_argument("--quantiles", type=int, default=5, metavar="N", help="bins of one size")
+    parser.add_argument("--quantiles", type=int, metavar="N", help="bins of one size (default: 5)")
     parser.add_argument(
         "--bins", nargs="+", type=float, default=[], metavar="LOWEST",
         help="bins that begin at these values, instead of quantiles: --bins 1 10 50",
@@ -25,9 +25,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Makes the tables and writes them."""
-    within("quantiles", options.quantiles, 1, 100)
+    if options.bins and options.quantiles is not None:
+        raise InputError("--bins and --quantiles are two ways to make bins: give one")
+    quantiles = 5 if options.quantiles is None else options.quantiles
+    within("quantiles", quantiles, 1, 100)
     if not all(map(math.isfinite, options.bins)):
         raise InputError("--bins must be finite numbers: give the lowest value of each bin")
-    records = chosen(options)
-    write(coldstart_tables(records, options.by, options.quantiles, options.bins), options)
+    records, pool = scored(options)
+    write(coldstart_tables(records, options.by, quantiles, options.bins, pool), options)
     return 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from lamp_exp.report.options import add_format, add_runs, chosen, write
+from lamp_exp.report.options import add_format, add_runs, scored, write
 from lamp_exp.report.personal import personal_tables
 
 
@@ -16,5 +16,5 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Makes the tables and writes them."""
-    write(personal_tables(chosen(options)), options)
+    write(personal_tables(*scored(options)), options)
     return 0

@@ -35,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _meets(one: Published, condition: str) -> bool:
     key, sign, values = condition.partition("=")
-    names = [field.name for field in fields(Published)]
+    names = [field.name for field in fields(Published) if field.name != "value"]
     if not sign or key not in names:
-        raise InputError(f"{condition!r} is no condition: write one of {', '.join(names)}=value")
+        raise InputError(f"{condition!r} is no condition: write key=value, of {', '.join(names)}")
     return str(getattr(one, key)) in values.split(",")

@@ -6,7 +6,7 @@ import argparse
 
 from lamp_exp.report.build import Look, tables
 from lamp_exp.report.layouts import LAYOUTS, METRIC, Layout
-from lamp_exp.report.options import add_format, add_runs, chosen, within, write
+from lamp_exp.report.options import add_format, add_runs, scored, within, write
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +43,8 @@ def run(options: argparse.Namespace) -> int:
         resamples=options.bootstrap,
     )
     layout = LAYOUTS.get(options.verb) or _own(options)
-    write(tables(chosen(options), layout, look), options)
+    records, pool = scored(options)
+    write(tables(records, layout, look, pool), options)
     return 0
 
 
