@@ -46,6 +46,7 @@ def same(one: RunFolder, two: RunFolder) -> None:
     assert not list(two.path.glob("answers-*"))
 
 
+@pytest.mark.launcher
 def test_two_processes_predict_what_one_does(lamp_exp, tmp_path):
     assert lamp_exp(*command(tmp_path / "one", "mode=zeroshot")[3:])[0] == 0
     (one,) = map(RunFolder, (tmp_path / "one").glob("lamp4-*"))
