@@ -352,18 +352,23 @@ VERBS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("words", VERBS, ids=" ".join)
-@pytest.mark.parametrize("format", ["terminal", "md", "csv", "latex", "html"])
-def test_each_verb_writes_each_format(
-    words: list[str], format: str, tmp_path: Path, report: Said  # noqa: F811
-):  # fmt: skip
-    where = [] if words[0] == "published" else ["--runs", tmp_path]
-    make_run(tmp_path, k=0, questions=12)
+@pytest.fixture(scope="module")
+def three_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Without a profile, and with two retrievers."""
+    folder = tmp_path_factory.mktemp("runs")
+    make_run(folder, k=0, questions=12)
     for retriever in ("bm25", "random"):
-        make_run(tmp_path, retriever=retriever, k=1, questions=12)
-    code, out, err = report(*words, *where, "--format", format)
-    assert (code, err) == (0, "")
-    assert "lamp4" in out or "bm25" in out
+        make_run(folder, retriever=retriever, k=1, questions=12)
+    return folder
+
+
+@pytest.mark.parametrize("words", VERBS, ids=" ".join)
+def test_each_verb_writes_each_format(words: list[str], three_runs: Path, report: Said):  # noqa: F811
+    where = [] if words[0] == "published" else ["--runs", three_runs]
+    for format in ("terminal", "md", "csv", "latex", "html"):
+        code, out, err = report(*words, *where, "--format", format)
+        assert (code, err) == (0, "")
+        assert "lamp4" in out or "bm25" in out
 
 
 def test_compare_takes_names_and_tells_mistakes(tmp_path: Path, report: Said):  # noqa: F811

@@ -43,6 +43,9 @@ class Breaking(Tiny):
         return super().predict_step(batch, index)
 
 
+LORA = {"lora_rank": 2}
+
+
 def model(step: int = -1, batch: int = -1, patience: int | None = None, **options) -> Breaking:
     training = Training(batch_size=4, lr=0.01, patience=patience, **options)
     made = Breaking(None, settings(training=training), {"num_beams": 1}, fresh=SIZES)
@@ -59,8 +62,15 @@ def weights(made: Tiny) -> list[torch.Tensor]:
     return list(made.net.state_dict().values())
 
 
-@pytest.mark.parametrize("step", [1, 3, 5, 6, 11])  # three steps an epoch
-@pytest.mark.parametrize("options", [{}, {"lora_rank": 2}])
+SLOW = [
+    pytest.param(step, options, marks=pytest.mark.slow)
+    for step, options in [(3, {}), (6, {}), (11, {}), (1, LORA), (3, LORA), (6, LORA), (11, LORA)]
+]
+
+
+@pytest.mark.parametrize(  # three steps an epoch
+    ("step", "options"), [(1, {}), (5, {}), (5, LORA), *SLOW]
+)
 def test_training_that_was_broken_off_ends_as_if_it_had_not_been(tmp_path, step, options):
     whole, broken, again = model(**options), model(step, **options), model(**options)
     report = whole.fit(lesson(tmp_path / "whole"), trainer)
