@@ -95,13 +95,13 @@ def tables(
 
     Runs without a profile, to test against, may also be in `pool`.
     """
-    chosen = _chosen(records, layout)
-    groups = [group for group in grouped(chosen).values() if _column(group, layout) is not None]
+    chosen = grouped(_chosen(records, layout)).values()
+    groups = [group for group in chosen if _column(group, layout) is not None]
     if not groups:
         wanted = " ".join(layout.where) or "any run with metrics"
         raise InputError(f"no run fits this table ({layout.title}: {wanted})")
     twins = grouped([*records, *pool])
-    unfit = len(grouped(chosen)) - len(groups)
+    unfit = len(chosen) - len(groups)
     sheets = [_sheet(ground, members, layout, look, twins)
               for ground, members in _grounds(groups, layout)]  # fmt: skip
     made = [_table(sheet, layout, look) for sheet in sheets]

@@ -16,7 +16,7 @@ from lamp_exp.report.examples import pair, subset
 from lamp_exp.report.records import Record
 from lamp_exp.report.selection import Group, grouped, in_order, naming
 from lamp_exp.report.statistics import Interval, compare, interval
-from lamp_exp.report.table import Cell, Row, Table, as_cell, number
+from lamp_exp.report.table import Cell, Row, Table, as_cell, number, worth_of
 from lamp_exp.report.words import data_words, differences
 from lamp_exp.types import InputError
 
@@ -193,7 +193,7 @@ def words_of(one: Bin) -> str:
 
 
 def _cells(one: Bin) -> tuple[Cell, ...]:
-    worth = {"better": "good", "worse": "bad"}.get(one.verdict, "")
+    worth = worth_of(one.verdict)
     return (
         as_cell(one.n),
         number(one.value.value),

@@ -15,7 +15,7 @@ from lamp_exp.report.personal import p_cell
 from lamp_exp.report.records import Record
 from lamp_exp.report.selection import Group, differing, part_of_identity, shown
 from lamp_exp.report.statistics import Comparison, compare
-from lamp_exp.report.table import Cell, Row, Table, as_cell, number, plain
+from lamp_exp.report.table import Cell, Row, Table, as_cell, number, plain, worth_of
 from lamp_exp.report.words import data_words, remarks
 from lamp_exp.types import InputError
 
@@ -68,7 +68,7 @@ def _what(one: Group, other: Group) -> Table:
 def _metrics(a: Record, b: Record, compared: dict[str, Comparison]) -> Table:
     rows = []
     for metric, one in compared.items():
-        worth = {"better": "good", "worse": "bad"}.get(one.verdict, "")
+        worth = worth_of(one.verdict)
         cells = (
             number(a.metrics[metric]),
             number(b.metrics[metric]),

@@ -19,15 +19,18 @@ LISTED = 3  # of the runs that are left out for one reason
 
 def add_runs(parser: argparse.ArgumentParser) -> None:
     """Which runs."""
-    parser.add_argument(
-        "--runs", nargs="+", type=Path, default=[Path("outputs")], metavar="FOLDER",
-        help="folders of runs, single runs, or sweeps (default: outputs)",
-    )  # fmt: skip
+    _add_places(parser, "folders of runs, single runs, or sweeps (default: outputs)")
     parser.add_argument(
         "--where", nargs="+", default=[], metavar="KEY=VALUE",
         help="only runs with these properties: task=lamp4 k=1,4 training.lr=0.001",
     )  # fmt: skip
     parser.add_argument("--stale", action="store_true", help="also runs that are marked as stale")
+
+
+def _add_places(parser: argparse.ArgumentParser, told: str) -> None:
+    parser.add_argument(
+        "--runs", nargs="+", type=Path, default=[Path("outputs")], metavar="FOLDER", help=told
+    )
 
 
 def within(name: str, value: float, low: float, high: float) -> None:
@@ -41,10 +44,7 @@ def add_named_runs(parser: argparse.ArgumentParser, *names: str) -> None:
     for name in names:
         told = "a run's folder, or its name in --runs, or the end of it"
         parser.add_argument(name, metavar=name.upper(), help=told)
-    parser.add_argument(
-        "--runs", nargs="+", type=Path, default=[Path("outputs")], metavar="FOLDER",
-        help="where runs are looked for by name (default: outputs)",
-    )  # fmt: skip
+    _add_places(parser, "where runs are looked for by name (default: outputs)")
 
 
 def add_format(parser: argparse.ArgumentParser) -> None:

@@ -12,7 +12,7 @@ from lamp_exp.report.personal import p_cell
 from lamp_exp.report.records import Record
 from lamp_exp.report.selection import Group, grouped, in_order, naming, same_answers, select
 from lamp_exp.report.statistics import Comparison, benjamini_hochberg, compare, holm
-from lamp_exp.report.table import Cell, Row, Table, number
+from lamp_exp.report.table import Cell, Row, Table, number, worth_of
 from lamp_exp.report.words import data_words, differences, remarks
 from lamp_exp.types import InputError
 
@@ -96,7 +96,7 @@ def _row(one: Tested, labels: dict[str, str], strict: float, loose: float) -> Ro
     verdict = comparison.verdict
     if verdict in ("better", "worse") and not strict < 0.05:
         verdict = "inconclusive"
-    worth = {"better": "good", "worse": "bad"}.get(verdict, "")
+    worth = worth_of(verdict)
     first, second = labels[one.first.configuration], labels[one.second.configuration]
     cells = (
         replace(number(comparison.difference.value, sign=True), worth=worth),

@@ -12,7 +12,7 @@ from lamp_exp.report.examples import common_seeds, pair, pooled
 from lamp_exp.report.records import Record
 from lamp_exp.report.selection import Group, grouped, in_order, naming
 from lamp_exp.report.statistics import Comparison, Sample, compare
-from lamp_exp.report.table import Cell, Row, Table, as_cell, number
+from lamp_exp.report.table import Cell, Row, Table, as_cell, number, worth_of
 from lamp_exp.report.words import data_words, differences, remarks
 from lamp_exp.types import InputError
 
@@ -128,7 +128,7 @@ def _gain_cells(one: Gain) -> tuple[Cell, ...]:
     difference = one.comparison.difference
     low, high = sorted((one.sign * difference.low, one.sign * difference.high))
     bounds = {"low": low, "high": high} if low == low else {}
-    worth = {"better": "good", "worse": "bad"}.get(one.comparison.verdict, "")
+    worth = worth_of(one.comparison.verdict)
     return (
         number(one.twin.mean(one.metric)),
         number(one.group.mean(one.metric)),

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from lamp_exp.data.options import PARTS, SIZES
 from lamp_exp.report.records import Record
-from lamp_exp.report.selection import facet, shown
+from lamp_exp.report.selection import facet, flat, shown
 
 SOURCES = {
     "2304.11406": "Salemi et al. 2024 (LaMP)",
@@ -146,12 +146,11 @@ def caveats(record: Record, one: Published) -> list[str]:
 
 def _other_settings(record: Record) -> list[str]:
     """Options in which a run departs from the published ones, or from what its names mean."""
-    settings, option = record.result["settings"], str(record.result["choices"].get("model"))
-    given = {name: _dig(settings, name) for name in PUBLISHED_OPTIONS}
+    given, option = flat(record.result["settings"]), str(record.result["choices"].get("model"))
     changed = [
-        f"{name}={value}"
-        for name, value in given.items()
-        if value is not None and value != PUBLISHED_OPTIONS[name] and _heeded(record, name)
+        f"{name}={given[name]}"
+        for name, usual in PUBLISHED_OPTIONS.items()
+        if given.get(name) not in (None, usual) and _heeded(record, name)
     ]
     weights = facet(record, "weights")
     if USUAL_WEIGHTS.get(option) and weights not in USUAL_WEIGHTS[option]:
@@ -163,16 +162,8 @@ def _other_settings(record: Record) -> list[str]:
 
 def _heeded(record: Record, name: str) -> bool:
     """Whether the option does anything in such a run."""
-    if name.startswith(("training.", "trainer.")):
-        return bool(record.result["mode"] == "finetune")
-    return bool(record.result["k"]) or not name.startswith("retriever.")
-
-
-def _dig(settings: Mapping[str, object], name: str) -> object:
-    value: object = settings
-    for part in name.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
-    return value
+    learned = name.startswith(("training.", "trainer."))
+    return not learned or bool(record.result["mode"] == "finetune")
 
 
 def _usual(option: str) -> object:

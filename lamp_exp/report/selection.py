@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -79,7 +78,7 @@ def facet(record: Record, key: str) -> Any:
         if not isinstance(value, Mapping) or part not in value:
             if record.imported:
                 return UNKNOWN
-            known = [*FACETS, *_flat(record.result["settings"])]
+            known = [*FACETS, *flat(record.result["settings"])]
             near = difflib.get_close_matches(key, known, n=1)
             hint = (
                 f": did you mean {near[0]}?"
@@ -167,19 +166,20 @@ def grouped(records: Iterable[Record]) -> dict[str, Group]:
 
 def differing(groups: Sequence[Group]) -> list[str]:
     """The dotted names of the parts of their identities in which groups differ."""
-    flat = [_flat(json.loads(group.configuration)) for group in groups]
-    names = sorted({name for one in flat for name in one})
-    return [name for name in names if len({repr(one.get(name)) for one in flat}) > 1]
+    parts = [flat(group.first.identity) for group in groups]
+    names = sorted({name for one in parts for name in one})
+    return [name for name in names if len({repr(one.get(name)) for one in parts}) > 1]
 
 
 def part_of_identity(group: Group, name: str) -> Any:
     """The value of one of those."""
-    return _flat(json.loads(group.configuration)).get(name)
+    return flat(group.first.identity).get(name)
 
 
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+def flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested values by their dotted names."""
     if isinstance(value, Mapping):
-        inner = [_flat(v, f"{prefix}.{key}" if prefix else key) for key, v in value.items()]
+        inner = [flat(v, f"{prefix}.{key}" if prefix else key) for key, v in value.items()]
         return {name: v for one in inner for name, v in one.items()}
     return {prefix: value}
 
@@ -201,16 +201,16 @@ def untold(groups: Sequence[Group], shown_names: Iterable[str]) -> list[str]:
     Options of a component count among groups that have chosen the same one.
     """
     names, lines = set(shown_names), []
-    flat = {group.configuration: _flat(json.loads(group.configuration)) for group in groups}
+    parts = {group.configuration: flat(group.first.identity) for group in groups}
     for name in differing(groups):
         if TOLD.get(name, name) in names or name in names or name.startswith(("data.", "k.")):
             continue
         owner = name.split(".")[0]
         values: dict[str, set[str]] = {}
         for group in groups:
-            if name in flat[group.configuration]:
+            if name in parts[group.configuration]:
                 place = shown(group.facet(owner)) if owner in FACETS else ""
-                values.setdefault(place, set()).add(shown(flat[group.configuration][name]))
+                values.setdefault(place, set()).add(shown(parts[group.configuration][name]))
         for place, different in values.items():
             if len(different) > 1:
                 whose = f"{place} " if place else ""

@@ -86,6 +86,11 @@ def as_cell(value: Any) -> Cell:
     return Cell(str(value), number)
 
 
+def worth_of(verdict: str) -> str:
+    """A verdict as a cell's worth."""
+    return {"better": "good", "worse": "bad"}.get(verdict, "")
+
+
 def number(value: float | None, digits: int = 4, sign: bool = False) -> Cell:
     """A number with so many digits after the point."""
     if value is None or value != value:

@@ -220,7 +220,7 @@ def _has_prompts(record: Record) -> bool:
 
 def _prompts(record: Record, ids: Sequence[str]) -> list[list[str]]:
     """Nothing where they were not recorded."""
-    known = record.prompts() if _has_prompts(record) else {}
+    known = record.prompts()
     return [known.get(id, []) for id in ids]
 
 
