@@ -14,7 +14,7 @@ from transformers import (
 )
 from transformers.modeling_outputs import BaseModelOutput
 
-from lamp_exp.models import cross_attention, prefix
+from lamp_exp.models import attention, prefix, shared_keys
 from lamp_exp.models.batches import ShuffledBatches, shuffled_batches, workers_for
 from lamp_exp.models.causal import Causal
 from lamp_exp.models.labels import Labels
@@ -60,11 +60,11 @@ def plain(network, states, mask, **wanted) -> list[list[int]]:
 
 
 def shared(network, states, mask, **wanted) -> list[list[int]]:
-    assert cross_attention.share(network)
+    assert attention.use(network)
     return network.generate(
-        encoder_outputs=cross_attention.stand_in(states),
+        encoder_outputs=shared_keys.stand_in(states),
         attention_mask=mask,
-        cache=cross_attention.shared_cache(network, states, mask),
+        cache=shared_keys.shared_cache(network, states, mask),
         **wanted,
     ).tolist()
 
@@ -102,10 +102,10 @@ def test_shared_keys_are_not_for_t5_alone():
 
 def test_the_keys_of_an_example_are_there_once():
     network, (states, mask) = t5(), encodings(2, 30)
-    assert cross_attention.share(network)
-    cache = cross_attention.shared_cache(network, states, mask)
+    assert attention.use(network)
+    cache = shared_keys.shared_cache(network, states, mask)
     network.generate(
-        encoder_outputs=cross_attention.stand_in(states), attention_mask=mask, cache=cache,
+        encoder_outputs=shared_keys.stand_in(states), attention_mask=mask, cache=cache,
         num_beams=4, max_new_tokens=5,
     )  # fmt: skip
     kept = cache.cross_attention_cache.layers
@@ -118,7 +118,7 @@ def test_attention_that_cannot_be_exchanged_is_left_as_it_is():
     expected = [a.output for a in fid.predict(PROMPTS, trainer)]
     other = model({"num_beams": 4})
     other.net.set_attn_implementation("eager")
-    assert not cross_attention.share(other.net)
+    assert not attention.use(other.net)
     assert [a.output for a in other.predict(PROMPTS, trainer)] == expected
 
 
@@ -197,8 +197,8 @@ def test_beams_share_keys_while_adapters_are_learned(tmp_path: Path):
     fid = Tiny(None, settings(training=training), {"num_beams": 3}, fresh=SIZES)
     pairs = [(prompt, "the rose") for prompt in PROMPTS]
     fid.fit(Lesson(pairs, pairs, Lamp4().score, Lamp4().monitor, 1, tmp_path), trainer)
-    assert fid.network.config._attn_implementation == cross_attention.NAME
-    assert cross_attention.NAME not in (tmp_path / "checkpoint" / "config.json").read_text()
+    assert fid.network.config._attn_implementation == attention.NAME
+    assert attention.NAME not in (tmp_path / "checkpoint" / "config.json").read_text()
 
 
 # --- labels ----------------------------------------------------------------------------------

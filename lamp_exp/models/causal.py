@@ -13,7 +13,12 @@ from transformers import AutoModelForCausalLM, DynamicCache, PreTrainedModel
 from lamp_exp.models import prefix
 from lamp_exp.models.answering import FREE, load_network
 from lamp_exp.models.batches import Batch
-from lamp_exp.models.text_model import IGNORED, TextModel, log_likelihoods
+from lamp_exp.models.text_model import (
+    IGNORED,
+    TextModel,
+    log_likelihoods,
+    only_logits_of,
+)
 from lamp_exp.models.tokens import load_tokenizer
 from lamp_exp.types import InputError, ModelSettings, Prompt
 
@@ -110,9 +115,12 @@ class Causal(TextModel):
         }
 
     def logits(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """The logits after each token, and the next tokens: labels for the target's only."""
-        outputs = self.net(**batch["learned"])
-        return outputs.logits[:, :-1], batch["labels"][:, 1:]
+        """The logits before each token of the targets, and these tokens."""
+        labels = batch["labels"].roll(-1, dims=1)  # a prompt's first token is none
+        wanted = labels != IGNORED
+        with only_logits_of(self.net, wanted):
+            outputs = self.net(**batch["learned"])
+        return outputs.logits, labels[wanted]
 
     def generate(self, batch: Batch, **options: Any) -> torch.Tensor:
         """The new tokens alone: the prompt is not part of the answer."""

@@ -21,10 +21,15 @@ from transformers import (
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils import CONFIG_NAME
 
-from lamp_exp.models import cross_attention
+from lamp_exp.models import attention, shared_keys
 from lamp_exp.models.answering import FREE, load_network
 from lamp_exp.models.batches import Batch, length_groups
-from lamp_exp.models.text_model import IGNORED, TextModel, log_likelihoods
+from lamp_exp.models.text_model import (
+    IGNORED,
+    TextModel,
+    log_likelihoods,
+    only_logits_of,
+)
 from lamp_exp.models.tokens import load_tokenizer
 from lamp_exp.types import InputError, ModelSettings, Prompt
 
@@ -74,8 +79,11 @@ class Seq2Seq(TextModel):
     def load(self) -> PreTrainedModel:
         """Pretrained weights, or random ones of the described size."""
         if self.fresh is not None:
-            return fresh_t5(self.tokenizer, self.fresh)
-        return load_network(self.loader, self.name, dtype=self.weights_dtype)
+            network = fresh_t5(self.tokenizer, self.fresh)
+        else:
+            network = load_network(self.loader, self.name, dtype=self.weights_dtype)
+        attention.use(network)
+        return network
 
     def refuse_without_weights(self) -> None:
         """Fresh weights need no file."""
@@ -149,14 +157,16 @@ class Seq2Seq(TextModel):
         return TOKENS_AT_ONCE_ON_CPU if self.device.type == "cpu" else TOKENS_AT_ONCE
 
     def logits(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """Logits of the labels' tokens, and the labels."""
+        """Logits of the targets' tokens, and these."""
         states, mask = self.encode(batch)
-        outputs = self.net(
-            encoder_outputs=BaseModelOutput(last_hidden_state=states),
-            attention_mask=mask,
-            labels=batch["labels"],
-        )
-        return outputs.logits, batch["labels"]
+        labels, wanted = batch["labels"], batch["labels"] != IGNORED
+        with only_logits_of(self.net, wanted):
+            outputs = self.net(
+                encoder_outputs=BaseModelOutput(last_hidden_state=states),
+                attention_mask=mask,
+                decoder_input_ids=self.net.prepare_decoder_input_ids_from_labels(labels),
+            )
+        return outputs.logits, labels[wanted]
 
     def generate(self, batch: Batch, **options: Any) -> torch.Tensor:
         """The new tokens of each answer, without the decoder's start token."""
@@ -182,13 +192,13 @@ class Seq2Seq(TextModel):
 
     def _read(self, states: torch.Tensor, mask: torch.Tensor, rows: int) -> dict[str, Any]:
         """What the decoder is given of encodings which `rows` answers of each example read."""
-        if rows == 1 or not self.may_share or not cross_attention.share(self.net):
+        if rows == 1 or not self.may_share or not attention.use(self.net):
             encodings = BaseModelOutput(last_hidden_state=states)
             return {"encoder_outputs": encodings, "attention_mask": mask}
         return {
-            "encoder_outputs": cross_attention.stand_in(states),
+            "encoder_outputs": shared_keys.stand_in(states),
             "attention_mask": mask,
-            "cache": cross_attention.shared_cache(self.net, states, mask),
+            "cache": shared_keys.shared_cache(self.net, states, mask),
         }
 
 

@@ -6,7 +6,8 @@ import logging
 import math
 import shutil
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,7 @@ class TextModel(AnsweringModel):
 
     @abstractmethod
     def logits(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """Logits (batch, tokens, words) and the labels (batch, tokens) that they are to meet."""
+        """Logits (labels, words) of all labels in a batch that count, and those labels."""
 
     # --- Lightning -----------------------------------------------------------------------------
 
@@ -164,10 +165,8 @@ class TextModel(AnsweringModel):
     def loss(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """The cross entropy of the labels' tokens, summed, and their number."""
         logits, labels = self.logits(batch)
-        loss = torch.nn.functional.cross_entropy(
-            logits.float().flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="sum"
-        )
-        return loss, (labels != IGNORED).sum()
+        loss = torch.nn.functional.cross_entropy(logits.float(), labels, reduction="sum")
+        return loss, torch.tensor(len(labels), device=loss.device)
 
     def validation_step(self, batch: Batch, index: int) -> None:
         """Answers a batch of dev."""
@@ -279,6 +278,26 @@ class TextModel(AnsweringModel):
     def _collate_pairs(self, pairs: Sequence[Pair]) -> Batch:
         prompts, targets = zip(*pairs, strict=True)
         return self.collate(prompts, targets)
+
+
+@contextmanager
+def only_logits_of(network: torch.nn.Module, wanted: torch.Tensor) -> Iterator[None]:
+    """Within it a network's logits are (wanted, words): where `wanted` (rows, tokens) is true.
+
+    Of a prompt and of padding nothing is to be learned, and the logits over all words are the
+    largest matrix of a step.
+    """
+
+    def select(head: Any, inputs: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        (states,) = inputs
+        return states[wanted]
+
+    head: torch.nn.Module = network.get_output_embeddings()  # type: ignore[operator]
+    hook = head.register_forward_pre_hook(select)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def log_likelihoods(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

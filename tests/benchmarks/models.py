@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.modeling_outputs import BaseModelOutput
 
+from lamp_exp.models.causal import Causal
 from lamp_exp.models.seq2seq import Seq2Seq
-from lamp_exp.models.text_model import IGNORED
+from lamp_exp.models.text_model import IGNORED, TextModel
+from lamp_exp.models.tokens import load_tokenizer
 from lamp_exp.pipeline import Outcome, gather, make_prompts, rank
 from lamp_exp.types import Prompt
 from tests.conftest import plan, settings
@@ -70,6 +73,22 @@ def seq2seq(tokenizer: str | None, sizes: dict[str, Any] = SMALL, **changes: Any
     return made
 
 
+def causal(tokenizer_folder: str, folder: Path) -> Causal:
+    """Llama's shape, small, with random weights, saved in `folder`."""
+    tokenizer = load_tokenizer(tokenizer_folder)
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 2}
+    heads = {"num_attention_heads": 8, "num_key_value_heads": 4}
+    ends = {"bos_token_id": None, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": 0}
+    config = LlamaConfig(**sizes, **heads, **ends, vocab_size=len(tokenizer))
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    suppressed = {"do_sample": False, "suppress_tokens": [tokenizer.eos_token_id]}
+    made = Causal(str(folder), settings(max_length=512, max_new_tokens=4), suppressed)
+    made.configure_model()
+    return made.eval()
+
+
 def padded_as_they_come(model: Seq2Seq, pairs: Sequence[tuple[Prompt, str]]) -> torch.Tensor:
     """The loss of a batch the straightforward way: every passage as long as the longest one."""
     most = max(len(prompt.passages) for prompt, _ in pairs)
@@ -92,14 +111,14 @@ def padded_as_they_come(model: Seq2Seq, pairs: Sequence[tuple[Prompt, str]]) -> 
     return loss
 
 
-def step(model: Seq2Seq, loss: torch.Tensor) -> float:
+def step(model: TextModel, loss: torch.Tensor) -> float:
     """Gradients of a loss, and the loss."""
     model.zero_grad()
     loss.backward()
     return loss.item()
 
 
-def own_loss(model: Seq2Seq, pairs: Sequence[tuple[Prompt, str]]) -> torch.Tensor:
+def own_loss(model: TextModel, pairs: Sequence[tuple[Prompt, str]]) -> torch.Tensor:
     """The loss of a batch as training computes it."""
     prompts, golds = zip(*pairs, strict=True)
     batch = model.collate(prompts, golds)

@@ -6,17 +6,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.modeling_outputs import BaseModelOutput
 
-from lamp_exp.models import cross_attention, prefix
+from lamp_exp.models import attention, prefix, shared_keys
 from lamp_exp.models.batches import by_length
-from lamp_exp.models.causal import Causal
 from lamp_exp.models.seq2seq import fresh_t5
 from lamp_exp.models.tokens import load_tokenizer
 from lamp_exp.tasks.lamp2 import Lamp2
-from tests.benchmarks.models import SMALL, prompts_of, seq2seq, side_by_side
-from tests.conftest import TINY, settings
+from tests.benchmarks.models import SMALL, causal, prompts_of, seq2seq, side_by_side
+from tests.conftest import TINY
 
 
 @torch.no_grad()
@@ -36,9 +34,9 @@ def test_beams_that_share_their_keys(benchmark):
         return network.generate(encoder_outputs=given, attention_mask=mask, **wanted)
 
     def ours() -> torch.Tensor:
-        assert cross_attention.share(network)
-        cache = cross_attention.shared_cache(network, states, mask)
-        given = cross_attention.stand_in(states)
+        assert attention.use(network)
+        cache = shared_keys.shared_cache(network, states, mask)
+        given = shared_keys.stand_in(states)
         return network.generate(encoder_outputs=given, attention_mask=mask, cache=cache, **wanted)
 
     assert ours().tolist() == theirs().tolist()
@@ -67,27 +65,11 @@ def test_labels_against_free_decoding_of_as_many_tokens(benchmark, decoding):
     assert side_by_side(benchmark, ours, theirs) > 0
 
 
-def causal(folder: Path) -> Causal:
-    """Llama's shape, small, with random weights."""
-    tokenizer = load_tokenizer(str(TINY))
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 2}
-    heads = {"num_attention_heads": 8, "num_key_value_heads": 4}
-    ends = {"bos_token_id": None, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": 0}
-    config = LlamaConfig(**sizes, **heads, **ends, vocab_size=len(tokenizer))
-    LlamaForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    suppressed = {"do_sample": False, "suppress_tokens": [tokenizer.eos_token_id]}
-    made = Causal(str(folder), settings(max_length=512, max_new_tokens=4), suppressed)
-    made.configure_model()
-    return made.eval()
-
-
 @torch.no_grad()
 def test_an_instruction_that_is_read_once(benchmark, tmp_path: Path, monkeypatch):
     """LaMP-2 without a profile: each prompt begins with the tags."""
     pairs = prompts_of("task=lamp2", "model=tiny", "k=0", "limit=16", "max_length=512")
-    model = causal(tmp_path)
+    model = causal(str(TINY), tmp_path)
     batch = model.collate([prompt for prompt, _ in pairs])
     benchmark.extra_info["shared tokens"] = batch["common"]
     benchmark.extra_info["tokens"] = batch["input_ids"].shape[1]
@@ -105,7 +87,7 @@ def test_prompts_sorted_by_length(benchmark, shared: Path, tmp_path: Path):
     """LaMP-5's real text without a profile, read by a decoder-only model."""
     words = [f"data_dir={shared / 'data'}", "task=lamp5", "model=tiny", "k=0", "limit=64"]
     prompts = [prompt for prompt, _ in prompts_of(*words, "max_length=512")]
-    model = causal(tmp_path)
+    model = causal(str(TINY), tmp_path)
 
     def answered(order: list) -> dict[str, list[int]]:
         batches = [model.collate(order[n : n + 16]) for n in range(0, len(order), 16)]
