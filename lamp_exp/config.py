@@ -37,8 +37,8 @@ PLUGINS = {"joblib": "joblib", "submitit": "slurm", "ray": "ray"}  # Hydra's lau
 TUNE = "tune"  # as k: chosen on dev from k_values
 LOWEST = {
     "k": 0, "skip": 0, "max_length": 1, "max_new_tokens": 1, "predict_batch_size": 1, "limit": 1,
-    "seed": 0, "profile.max_items": 0, "training.batch_size": 1, "training.lora_rank": 1,
-    "training.patience": 1, "training.warmup": 0, "trainer.max_epochs": 1,
+    "rank_processes": 1, "seed": 0, "profile.max_items": 0, "training.batch_size": 1,
+    "training.lora_rank": 1, "training.patience": 1, "training.warmup": 0, "trainer.max_epochs": 1,
 }  # fmt: skip
 CHOICES = {
     "fixes": ("none", "declared"),
@@ -92,6 +92,7 @@ class Experiment:
     dry_run: bool = False
     fail_fast: bool = False
     document_dates: bool = False
+    rank_processes: int | None = None
     fixes: str = MISSING
     selection: str = MISSING
     profile: ProfileOptions = field(default_factory=ProfileOptions)
@@ -170,6 +171,7 @@ def make_plan(cfg: DictConfig, choices: dict[str, str], answers: Any) -> Plan:
         limit=cfg.limit,
         selection=cfg.selection,
         document_dates=cfg.document_dates,
+        rank_processes=cfg.rank_processes,
         shape=Shape(
             profile=cast(ProfileOptions, OmegaConf.to_object(cfg.profile)),
             fixes=cfg.fixes,

@@ -15,11 +15,12 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm
 
-from lamp_exp.cache import Profiles, RankingCache
+from lamp_exp.cache import RankingCache
 from lamp_exp.data import Part, load, own_items
 from lamp_exp.identity import code_fingerprint, essence
 from lamp_exp.journal import Answers
 from lamp_exp.questions import Questions
+from lamp_exp.ranking import Ranked, Ranker
 from lamp_exp.record import RunFolder, training_settings
 from lamp_exp.types import (
     Augmentation,
@@ -71,6 +72,7 @@ class Plan:
     limit: int | None
     selection: str
     document_dates: bool
+    rank_processes: int | None
     shape: Shape
     choices: Mapping[str, str]
     settings: Mapping[str, Any]
@@ -245,13 +247,16 @@ def execute(plan: Plan, material: Material, folder: RunFolder) -> Outcome:
     outcome, part = Outcome(), material.asked
     if plan.mode is Mode.rank:
         with outcome.timed("rank"):
-            folder.write_rankings(part.examples.column("id"), rank(plan, part, outcome))
+            pairs = rank(plan, part, outcome)
+            folder.write_rankings((example.id, hits) for example, hits in pairs)
         return outcome
-    outcome.prompts = _prompts(plan, part, outcome, outcome)
+    prompts = _counted_prompts(plan, outcome, _prompts(plan, part, outcome, outcome))
+    if plan.mode is Mode.prompts:
+        folder.write_prompts(prompts)
+        return outcome
+    outcome.prompts = list(prompts)
     folder.write_prompts(outcome.prompts)
-    _count_prompts(plan, outcome)
-    if plan.mode is not Mode.prompts:
-        _answer(plan, material, outcome, folder)
+    _answer(plan, material, outcome, folder)
     return outcome
 
 
@@ -295,43 +300,38 @@ def follow(plan: Plan, material: Material, folder: Path) -> None:
     """
     assert plan.model and plan.trainer, "only runs of a model are shared"
     outcome = Outcome()
-    outcome.prompts = _prompts(plan, material.asked, outcome, outcome)
+    outcome.prompts = list(_prompts(plan, material.asked, outcome, outcome))
     trainer = partial(plan.trainer, logger=False)
     if plan.mode is Mode.finetune:
         plan.model.fit(_lesson(plan, material, outcome, folder), trainer)
     plan.model.predict(outcome.prompts, trainer, Answers(folder, outcome.prompts))
 
 
-def rank(plan: Plan, part: Part, outcome: Outcome) -> Iterator[Ranking]:
-    """The whole profile of each question, best item first; counts the questions before.
+def rank(plan: Plan, part: Part, outcome: Outcome) -> Iterator[Ranked]:
+    """Each example with its whole profile, best item first; counts the examples on the way.
 
     Rankings of a profile are kept: every job that asks for the same ones reads them.
     """
-    examples = progress(part.examples, len(part.examples), "read")
-    profiles = Profiles.of(_counted(plan.task, outcome, examples))
-    questions = Questions(plan.task, part.examples, plan.document_dates)
-
-    def compute() -> Iterable[Ranking]:
-        return progress(plan.retriever.rank_all(questions), len(questions), "rank")
-
-    if not plan.used_k and plan.mode is not Mode.rank:
-        return iter([[]] * len(questions))  # a run without a profile needs no order of it
-    if not plan.retriever.reads_profile:
-        return iter(compute())
-    return plan.rankings.rankings(_ranking_key(plan, part, questions), profiles, compute)
+    ranker = Ranker(
+        plan.retriever, plan.task, part.examples, plan.document_dates, plan.rank_processes
+    )
+    if not plan.retriever.reads_profile or (not plan.used_k and plan.mode is not Mode.rank):
+        pairs = ranker.unranked()  # a run without a profile needs no order of it
+    else:
+        ids = part.examples.column("id")
+        pairs = ranker.ranked(plan.rankings, _ranking_key(plan, part), ids)
+    return _counted(plan.task, outcome, progress(pairs, len(part.examples), "read"))
 
 
-def _counted(
-    task: Task, outcome: Outcome, examples: Iterable[Example]
-) -> Iterator[tuple[str, list[str]]]:
-    """The ids of each question and its items, which are counted on the way."""
-    for example in examples:
+def _counted(task: Task, outcome: Outcome, pairs: Iterable[Ranked]) -> Iterator[Ranked]:
+    for example, hits in pairs:
         count_example(task, outcome, example)
-        yield example.id, [item.id for item in example.profile]
+        yield example, hits
 
 
-def _ranking_key(plan: Plan, part: Part, questions: Questions) -> dict[str, Any]:
+def _ranking_key(plan: Plan, part: Part) -> dict[str, Any]:
     """All that decides the rankings of a part, and nothing else; k does not."""
+    questions = Questions(plan.task, part.examples, plan.document_dates)
     deciding = (plan.task, plan.retriever, part.examples.view, questions)
     return {
         "task_name": plan.task.name,
@@ -345,32 +345,24 @@ def _ranking_key(plan: Plan, part: Part, questions: Questions) -> dict[str, Any]
     }
 
 
-def _prompts(plan: Plan, part: Part, outcome: Outcome, counted: Outcome) -> list[Prompt]:
-    """What the model reads for each question of a part, from its first k hits.
+def _prompts(plan: Plan, part: Part, outcome: Outcome, counted: Outcome) -> Iterator[Prompt]:
+    """What the model reads for each question of a part, made as they are asked for.
 
     Time goes to `outcome`; what is counted of the data, to `counted`.
     """
     with outcome.timed("rank"):
-        shown = [_shown(plan, ranking, counted) for ranking in rank(plan, part, counted)]
+        pairs = rank(plan, part, counted)
     with outcome.timed("prompts"):
-        return make_prompts(plan, part, shown)
+        for example, ranking in pairs:
+            counted.top_similarity.append(ranking[0].score if ranking else None)
+            yield make_prompt(plan, example, ranking[plan.skip : plan.skip + plan.k])
 
 
-def _shown(plan: Plan, ranking: Ranking, counted: Outcome) -> Ranking:
-    counted.top_similarity.append(ranking[0].score if ranking else None)
-    return ranking[plan.skip : plan.skip + plan.k]
-
-
-def make_prompts(plan: Plan, part: Part, shown: Sequence[Ranking]) -> list[Prompt]:
-    """The prompts of questions from the hits that they are to show."""
-    augment, model = plan.augmentation, plan.model
-    assert augment, "every mode but rank has an augmentation"
-    assert model, "and a model, whose tokenizer counts"
-    pairs = zip(part.examples, shown, strict=True)
-    return [
-        augment(plan.task, example, hits, model.tokens, plan.max_length)
-        for example, hits in progress(pairs, len(shown), "prompts")
-    ]
+def make_prompt(plan: Plan, example: Example, shown: Ranking) -> Prompt:
+    """What a model reads to answer a question, given the hits that it is to be shown."""
+    assert plan.augmentation, "every mode but rank has an augmentation"
+    assert plan.model, "and a model, whose tokenizer counts"
+    return plan.augmentation(plan.task, example, shown, plan.model.tokens, plan.max_length)
 
 
 def _lesson(plan: Plan, material: Material, outcome: Outcome, folder: Path) -> Lesson:
@@ -379,7 +371,7 @@ def _lesson(plan: Plan, material: Material, outcome: Outcome, folder: Path) -> L
 
     def pairs(name: str, part: Part) -> list[tuple[Prompt, str]]:
         asked = part is material.asked
-        prompts = outcome.prompts if asked else _prompts(plan, part, outcome, Outcome())
+        prompts = outcome.prompts if asked else list(_prompts(plan, part, outcome, Outcome()))
         outcome.learned_from[name] = prompt_counts(prompts)
         return list(zip(prompts, part.examples.column("target"), strict=True))
 
@@ -419,11 +411,13 @@ def _later_items(example: Example) -> int:
     return sum(item.date is not None and item.date > example.date for item in example.profile)
 
 
-def _count_prompts(plan: Plan, outcome: Outcome) -> None:
+def _counted_prompts(plan: Plan, outcome: Outcome, prompts: Iterable[Prompt]) -> Iterator[Prompt]:
     assert plan.model, "prompts are made with a model's tokenizer"
-    passages = [text for prompt in outcome.prompts for text in prompt.passages]
-    outcome.counts.update(prompt_counts(outcome.prompts))
-    outcome.counts["unknown_tokens"] = sum(map(plan.model.tokens.unknown, passages))
+    outcome.counts.update(prompt_counts([]), unknown_tokens=0)
+    for prompt in prompts:
+        outcome.counts.update(prompt_counts([prompt]))
+        outcome.counts["unknown_tokens"] += sum(map(plan.model.tokens.unknown, prompt.passages))
+        yield prompt
 
 
 def prompt_counts(prompts: Sequence[Prompt]) -> dict[str, int]:

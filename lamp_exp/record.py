@@ -152,9 +152,8 @@ class RunFolder:
         """Beside the weights, how they were trained; see `training_settings`."""
         write_json(self.path / CHECKPOINT / TRAINED, settings)
 
-    def write_rankings(self, ids: Iterable[str], rankings: Iterable[list[Hit]]) -> None:
-        """`rankings.jsonl`: all hits with scores, best first; written as they come."""
-        pairs = zip(ids, rankings, strict=True)
+    def write_rankings(self, pairs: Iterable[tuple[str, list[Hit]]]) -> None:
+        """`rankings.jsonl`: questions' ids with all hits and scores, best first; as they come."""
         rows = ({"id": id, "items": _items(hits)} for id, hits in pairs)
         _write_lines(self.path / "rankings.jsonl", rows)
 

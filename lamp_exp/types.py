@@ -8,7 +8,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import (
     Callable,
-    Collection,
     Iterable,
     Iterator,
     Mapping,
@@ -287,6 +286,8 @@ class Retriever(ABC):
 
     reads_profile: bool = True
     needs_dates: bool = False
+    independent: bool = False  # each question by itself: processes may share the work
+    questions_at_once: int = 100  # given to `rank_all` together: memory
 
     @abstractmethod
     def rank(self, query: Query, documents: Sequence[Document]) -> list[Hit]:
@@ -303,12 +304,11 @@ class Retriever(ABC):
         return {}
 
     def rank_all(
-        self, questions: Collection[tuple[Query, Sequence[Document]]]
+        self, questions: Sequence[tuple[Query, Sequence[Document]]]
     ) -> Iterator[list[Hit]]:
-        """The rankings of many questions, in their order; override where a batch is faster.
+        """The rankings of some of a part's questions, in their order.
 
-        `questions` may be iterated several times, and are read anew each time: hold no list of
-        them, as a part may be larger than memory.
+        Override where a batch is faster.
         """
         for query, documents in questions:
             yield self.rank(query, documents)

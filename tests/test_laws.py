@@ -120,7 +120,7 @@ def ranked(task: str) -> list[tuple[Example, list[Hit]]]:
     """Some questions of the sample with their rankings."""
     p = plan(f"task={task}", "mode=rank")
     part = load(None, p.task, "user", "dev", limit=12)
-    return list(zip(part.examples, rank(p, part, Outcome()), strict=True))
+    return list(rank(p, part, Outcome()))
 
 
 def keeps_instruction(task, text, input, tokens, length):

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from lamp_exp.models.tokens import ModelTokens, load_tokenizer
-from lamp_exp.pipeline import Outcome, gather, make_prompts, rank
+from lamp_exp.pipeline import Outcome, gather, make_prompt, rank
 from lamp_exp.score import main as score
 from tests.conftest import SHARED, plan
 
@@ -77,15 +77,14 @@ def asked(shared: Path, data_dir: Callable[..., Path]):
 @pytest.mark.parametrize("task", TASKS)
 def test_queries_documents_and_scores(asked, task):
     p, part, rows = asked(task, "mode=rank", "retriever=bm25_okapi")
-    rankings = dict(zip([e.id for e in part.examples], rank(p, part, Outcome()), strict=True))
-    examples = {example.id: example for example in part.examples}
+    rankings = {example.id: (example, hits) for example, hits in rank(p, part, Outcome())}
     for row in rows:
-        example = examples[row["id"]]
+        example, hits = rankings[row["id"]]
         assert p.task.query(example.input) == row["query"]
         texts = [p.task.document(item) for item in example.profile]
         hashes = [hashlib.sha256(text.encode()).hexdigest()[:12] for text in texts]
         assert hashes == row["documents_sha256"]
-        scores = {hit.id: hit.score for hit in rankings[row["id"]]}
+        scores = {hit.id: hit.score for hit in hits}
         mine = [scores[item.id] for item in example.profile]
         assert mine == pytest.approx(row["bm25_scores"], abs=1e-9)
 
@@ -112,9 +111,8 @@ def test_prompts_byte_for_byte(asked, t5_tokens, task, official):
         for k in (1, 4):
             for length in (256, 512):
                 p = replace(base, k=k, max_length=length)
-                shown = [ranking[:k] for ranking in rankings]
-                made = {prompt.id: prompt for prompt in make_prompts(p, part, shown)}
-                inputs = {example.id: example.input for example in part.examples}
+                made = {e.id: make_prompt(p, e, ranking[:k]) for e, ranking in rankings}
+                inputs = {example.id: example.input for example, _ in rankings}
                 for id, prompt in wanted:
                     if (prompt["k"], prompt["max_length"]) != (k, length):
                         continue

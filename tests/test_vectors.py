@@ -123,11 +123,11 @@ def test_a_damaged_shard_is_set_aside_and_its_texts_are_encoded_again(tmp_path: 
 
 
 def test_a_foreign_file_is_set_aside(tmp_path: Path, caplog):
-    from lamp_exp.cache import Profiles, RankingCache
-    from tests.test_cache import HITS, ITEMS, KEY
+    from lamp_exp.cache import RankingCache
+    from tests.test_cache import IDS, KEY, ORDERS
 
     filled(tmp_path, ["a"])
-    list(RankingCache(tmp_path / "other").rankings(KEY, Profiles.of(ITEMS), lambda: HITS))
+    list(RankingCache(tmp_path / "other").rankings(KEY, IDS, lambda: ORDERS))
     (ranking,) = (tmp_path / "other").glob("*.arrow")
     ranking.rename(shards(tmp_path)[0])
     assert filled(tmp_path, ["a"]).report()["texts_encoded"] == 1

@@ -14,10 +14,9 @@ import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -25,7 +24,6 @@ from filelock import FileLock
 
 from lamp_exp.cache.sealed import MAKING, Damaged, Sealed, Unwritable, Writer, set_aside, writing
 from lamp_exp.files import touch
-from lamp_exp.types import Hit
 
 log = logging.getLogger("lamp_exp.cache")
 FORMAT = 1  # of the files: another number, and older ones are made again
@@ -41,29 +39,11 @@ _COLUMNS = pa.schema(
 )
 
 
-@dataclass(frozen=True)
-class Profiles:
-    """Each question's id and the ids of its items in order, as Arrow arrays and not as objects."""
+class Order(NamedTuple):
+    """The ranking of a profile: positions in it, best first, with their scores."""
 
-    ids: list[str] = field(default_factory=list)
-    items: list[pa.ListArray] = field(default_factory=list)
-
-    @classmethod
-    def of(cls, pairs: Iterable[tuple[str, Sequence[str]]]) -> Profiles:
-        """Reads all `pairs` of a question's id and its items' ids."""
-        made, left = cls(), iter(pairs)
-        while some := list(islice(left, AT_ONCE)):
-            made.ids.extend(id for id, _ in some)
-            made.items.append(pa.array([ids for _, ids in some], pa.list_(pa.string())))
-        return made
-
-    def __iter__(self) -> Iterator[tuple[str, list[str]]]:
-        """The questions, each with its items."""
-        return zip(self.ids, (ids for some in self.items for ids in some.to_pylist()), strict=True)
-
-    def lengths(self) -> np.ndarray[Any, np.dtype[np.int64]]:
-        """How many items each question has."""
-        return _lengths(pa.chunked_array(self.items, pa.list_(pa.string())))
+    positions: Sequence[int]
+    scores: Sequence[float]
 
 
 class RankingCache:
@@ -83,22 +63,22 @@ class RankingCache:
     def rankings(
         self,
         key: Mapping[str, Any],
-        profiles: Profiles,
-        compute: Callable[[], Iterable[list[Hit]]],
-    ) -> Iterator[list[Hit]]:
-        """The hits of each question, in order; `compute` makes them if no file has them.
+        ids: Sequence[str],
+        compute: Callable[[], Iterable[Order]],
+    ) -> Iterator[Order]:
+        """The ranking of each question; `compute` makes them all, in order, if none are kept.
 
         `key` holds, as plain JSON values, all that decides them. All are computed before the
         first is given, but never held in memory together.
         """
         path = self.folder / file_name(key)
-        kept = self._kept(path, key, profiles)
+        kept = self._kept(path, key, ids)
         if kept is not None:
             self.read += 1
             touch(path)
         else:
-            kept = self._made(path, key, profiles, compute)
-        return iter(compute()) if kept is None else _hits(kept, profiles)
+            kept = self._made(path, key, ids, compute)
+        return iter(compute()) if kept is None else _orders(kept)
 
     def report(self) -> dict[str, int]:
         """For the record: how many parts' rankings were read, and how many made."""
@@ -108,28 +88,28 @@ class RankingCache:
         self,
         path: Path,
         key: Mapping[str, Any],
-        profiles: Profiles,
-        compute: Callable[[], Iterable[list[Hit]]],
+        ids: Sequence[str],
+        compute: Callable[[], Iterable[Order]],
     ) -> Sealed | None:
         """The file, made now, or by another process while we waited; None if it cannot be."""
         try:
             with _alone(path):
-                kept = self._kept(path, key, profiles)
+                kept = self._kept(path, key, ids)
                 if kept is not None:
                     self.read += 1
                     return kept
                 self.made += 1
-                _write(path, key, profiles, compute())
+                _write(path, key, ids, compute())
                 return Sealed.open(path, check=False)
         except Unwritable as error:
             log.warning("rankings are not kept: %s", error)
             return None
 
-    def _kept(self, path: Path, key: Mapping[str, Any], profiles: Profiles) -> Sealed | None:
+    def _kept(self, path: Path, key: Mapping[str, Any], ids: Sequence[str]) -> Sealed | None:
         """The file if it is there, whole, and of these questions."""
         try:
             found = Sealed.open(path)
-            _compare(found, key, profiles)
+            _compare(found, key, ids)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (Damaged, OSError) as error:
@@ -159,7 +139,7 @@ def read_key(found: Sealed) -> dict[str, Any]:
     return key
 
 
-def check_orders(found: Sealed, lengths: np.ndarray[Any, Any] | None = None) -> None:
+def check_orders(found: Sealed) -> None:
     """Raises Damaged unless each row ranks each position of its profile exactly once."""
     order, scores = found.table.column("order"), found.table.column("scores")
     ranked = _lengths(order)
@@ -168,8 +148,7 @@ def check_orders(found: Sealed, lengths: np.ndarray[Any, Any] | None = None) -> 
     places = np.repeat(starts, ranked) + positions
     inside = (positions >= 0) & (positions < np.repeat(ranked, ranked))
     once = inside.all() and (np.bincount(places, minlength=len(places)) == 1).all()
-    expected = ranked if lengths is None else lengths
-    if not once or not np.array_equal(ranked, expected) or (_lengths(scores) != ranked).any():
+    if not once or (_lengths(scores) != ranked).any():
         raise Damaged(f"{found.path} does not rank each item of each profile once")
 
 
@@ -193,43 +172,27 @@ def _alone(path: Path) -> Iterator[None]:
         lock.release()
 
 
-def _compare(found: Sealed, key: Mapping[str, Any], profiles: Profiles) -> None:
+def _compare(found: Sealed, key: Mapping[str, Any], ids: Sequence[str]) -> None:
     if read_key(found) != json.loads(_written(key)):
         raise Damaged(f"{found.path} was made for something else")
-    if found.table.column("id").to_pylist() != profiles.ids:
+    if found.table.column("id").to_pylist() != list(ids):
         raise Damaged(f"{found.path} is of other questions")
-    check_orders(found, profiles.lengths())
+    check_orders(found)
 
 
-def _write(
-    path: Path, key: Mapping[str, Any], profiles: Profiles, rankings: Iterable[list[Hit]]
-) -> None:
+def _write(path: Path, key: Mapping[str, Any], ids: Sequence[str], orders: Iterable[Order]) -> None:
     content = json.dumps({"format": FORMAT, "key": dict(key)})
-    rows = (_row(profile, hits) for profile, hits in zip(profiles, rankings, strict=True))
+    rows = ((id, *order) for id, order in zip(ids, orders, strict=True))
     with Writer(path, _COLUMNS.with_metadata({KEY: content})) as writer:
         while some := list(islice(rows, AT_ONCE)):
             columns = zip(*some, strict=True)
             writer.write(*map(pa.array, columns, _COLUMNS.types))
 
 
-def _row(profile: tuple[str, Sequence[str]], hits: list[Hit]) -> tuple[Any, ...]:
-    """A question's id, and its hits as positions and scores."""
-    id, items = profile
-    position = {item: n for n, item in enumerate(items)}
-    order = [position.get(hit.id, -1) for hit in hits]
-    once = sorted(order) == list(range(len(items)))
-    assert once, f"a retriever must rank each item once, but not so question {id!r}"
-    return id, order, [hit.score for hit in hits]
-
-
-def _hits(found: Sealed, profiles: Profiles) -> Iterator[list[Hit]]:
-    rows = (row for batch in found.table.to_batches() for row in _orders(batch))
-    for (_, items), (order, scores) in zip(profiles, rows, strict=True):
-        yield [Hit(items[n], score) for n, score in zip(order, scores, strict=True)]
-
-
-def _orders(batch: pa.RecordBatch) -> Iterator[tuple[list[int], list[float]]]:
-    return zip(batch.column("order").to_pylist(), batch.column("scores").to_pylist(), strict=True)
+def _orders(found: Sealed) -> Iterator[Order]:
+    for batch in found.table.to_batches():
+        columns = (batch.column(name).to_pylist() for name in ("order", "scores"))
+        yield from map(Order, *columns)
 
 
 def _lengths(lists: pa.ChunkedArray) -> np.ndarray[Any, np.dtype[np.int64]]:

@@ -14,7 +14,7 @@ those that do not.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from importlib.metadata import version
 from typing import Any
@@ -47,6 +47,8 @@ AT_ONCE = 16_384  # texts encoded before they are kept: memory, and what a kill 
 
 class Dense(Retriever):
     """Encodes each distinct text once, and scores a query against the whole profile."""
+
+    questions_at_once = 500  # so that many texts of about one length wait together
 
     def __init__(
         self,
@@ -118,7 +120,7 @@ class Dense(Retriever):
         return next(self.rank_all([(query, documents)]))
 
     def rank_all(
-        self, questions: Collection[tuple[Query, Sequence[Document]]]
+        self, questions: Sequence[tuple[Query, Sequence[Document]]]
     ) -> Iterator[list[Hit]]:
         """Encodes all distinct texts that have no vector yet, then ranks question by question."""
         self._encode_missing(_texts(*question) for question in questions)

@@ -22,6 +22,8 @@ Floats = NDArray[np.float64]
 class Lexical(Retriever):
     """BM25 (Robertson and Zaragoza, 2009) over one profile at a time."""
 
+    independent = True
+
     def __init__(self, k1: float = 1.5, b: float = 0.75) -> None:
         """`k1` says how soon repeated words stop counting, `b` how much length matters."""
         self.k1 = k1

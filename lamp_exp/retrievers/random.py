@@ -14,6 +14,8 @@ class RandomOrder(Retriever):
     The official code draws with replacement, and without a seed.
     """
 
+    independent = True
+
     def __init__(self, seed: int) -> None:
         """Another `seed` gives other permutations."""
         self.seed = seed

@@ -14,6 +14,7 @@ class Recency(Retriever):
     """By date; of equal dates, the later in the file counts as newer. Dates are required."""
 
     needs_dates = True
+    independent = True
 
     def rank(self, query: Query, documents: Sequence[Document]) -> list[Hit]:
         """Scores are days since 0001-01-01."""

@@ -16,7 +16,7 @@ from lamp_exp.models.causal import Causal
 from lamp_exp.models.seq2seq import Seq2Seq
 from lamp_exp.models.text_model import IGNORED, TextModel
 from lamp_exp.models.tokens import load_tokenizer
-from lamp_exp.pipeline import Outcome, gather, make_prompts, rank
+from lamp_exp.pipeline import Outcome, gather, make_prompt, rank
 from lamp_exp.types import Prompt
 from tests.conftest import plan, settings
 
@@ -52,9 +52,8 @@ def prompts_of(*overrides: str, part: str = "train") -> list[tuple[Prompt, str]]
     """Prompts as a run makes them, with their golds."""
     made = plan("mode=prompts", f"part={part}", "retriever=bm25", *overrides)
     asked = gather(made).asked
-    shown = [ranking[: made.k] for ranking in rank(made, asked, Outcome())]
-    golds = asked.examples.column("target")
-    return list(zip(make_prompts(made, asked, shown), golds, strict=True))
+    ranked = rank(made, asked, Outcome())
+    return [(make_prompt(made, one, hits[: made.k]), one.target) for one, hits in ranked]
 
 
 def real_prompts(shared: Path, augmentation: str, k: int, limit: int) -> list[tuple[Prompt, str]]:

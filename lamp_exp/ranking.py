@@ -1,0 +1,149 @@
+"""Each question of a part with its ranked profile: in bounded memory, by several processes, once.
+
+A retriever is given some questions together. Rankings are kept as positions in the profile, and a
+question is read when its ranking is used: neither questions nor rankings are held for all.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from typing import Any
+
+from tqdm import tqdm
+
+from lamp_exp.cache import Order, RankingCache
+from lamp_exp.questions import Questions
+from lamp_exp.types import Document, Example, Hit, InputError, Retriever, Task
+
+MOST_PROCESSES = 8  # that are begun unasked
+WORTH_A_PROCESS = 1000  # questions; for fewer, to begin one takes longer than it saves
+PARENT_CHECK = 1.0  # seconds after which a process notes that nobody waits for it any more
+Ranked = tuple[Example, list[Hit]]
+
+
+@dataclass(frozen=True, slots=True)
+class Ranker:
+    """A retriever with the examples that it ranks, and how."""
+
+    retriever: Retriever
+    task: Task
+    examples: Sequence[Example]
+    document_dates: bool
+    processes: int | None  # None: as many as there are cores and worth it
+
+    def ranked(
+        self, cache: RankingCache, key: Mapping[str, Any], ids: Sequence[str]
+    ) -> Iterator[Ranked]:
+        """Each example with its whole profile, best item first; from the cache if it has them.
+
+        `key` names all that decides the rankings, `ids` are the examples'. They are computed
+        before this returns, and read one by one afterwards.
+        """
+        orders = cache.rankings(key, ids, self._orders)
+        return map(_with_hits, self.examples, orders)
+
+    def unranked(self) -> Iterator[Ranked]:
+        """Each example without its profile."""
+        return ((example, []) for example in self.examples)
+
+    def _orders(self) -> Iterator[Order]:
+        """Of each example, in order."""
+        starts = range(0, len(self.examples), self.retriever.questions_at_once)
+        processes = min(self._processes(), len(starts))
+        chunks = map(self.chunk, starts) if processes < 2 else _shared(self, starts, processes)
+        orders = (order for chunk in chunks for order in chunk)
+        return iter(tqdm(orders, "rank", len(self.examples), disable=None, leave=False))
+
+    def _processes(self) -> int:
+        child = multiprocessing.current_process().daemon  # which may have no children
+        if child or not self.retriever.independent or not hasattr(os, "fork"):
+            return 1
+        if self.processes is not None:
+            return self.processes
+        return min(cores(), MOST_PROCESSES, len(self.examples) // WORTH_A_PROCESS)
+
+    def chunk(self, start: int) -> Iterator[Order]:
+        """Of the examples that the retriever is given together, from number `start` on."""
+        examples = self.examples[start : start + self.retriever.questions_at_once]
+        questions = list(Questions(self.task, examples, self.document_dates))
+        rankings = self.retriever.rank_all(questions)
+        for (query, documents), hits in zip(questions, rankings, strict=True):
+            yield order_of(query.id, documents, hits)
+
+
+def cores() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def order_of(id: str, documents: Sequence[Document], hits: Sequence[Hit]) -> Order:
+    """Hits as positions and scores."""
+    position = {document.id: n for n, document in enumerate(documents)}
+    order = [position.get(hit.id, -1) for hit in hits]
+    once = sorted(order) == list(range(len(documents)))
+    assert once, f"a retriever must rank each item once, but not so question {id!r}"
+    return Order(order, [hit.score for hit in hits])
+
+
+def _with_hits(example: Example, order: Order) -> Ranked:
+    """Positions as hits."""
+    items = [item.id for item in example.profile]
+    if len(order.positions) != len(items):
+        raise InputError(
+            f"the kept ranking of question {example.id!r} is of another profile: remove "
+            "the folder .cache/rankings of output_dir"
+        )
+    pairs = zip(order.positions, order.scores, strict=True)
+    return example, [Hit(items[n], score) for n, score in pairs]
+
+
+# --- several processes -------------------------------------------------------------------------
+
+
+def _shared(ranker: Ranker, starts: Sequence[int], processes: int) -> Iterator[list[Order]]:
+    """The chunks that begin at `starts`, in order; processes are forked, so nothing is copied."""
+    pool = ProcessPoolExecutor(
+        processes,
+        mp_context=multiprocessing.get_context("fork"),
+        initializer=_begin,
+        initargs=(ranker, os.getpid()),
+    )
+    try:
+        yield from pool.map(_chunk, starts)
+    except BrokenProcessPool as error:
+        raise InputError(
+            f"one of {processes} processes that rank was killed (was memory short?): set "
+            "rank_processes=1"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+_ranker: Ranker  # of a process that was begun to rank
+
+
+def _begin(ranker: Ranker, parent: int) -> None:
+    """A new process: it leaves interrupts to its parent, and ends when that is gone."""
+    global _ranker
+    _ranker = ranker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _chunk(start: int) -> list[Order]:
+    return list(_ranker.chunk(start))
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(PARENT_CHECK)
+    os._exit(1)

@@ -1,0 +1,152 @@
+"""Ranking a part: what a retriever may not do, and the same rankings however it is shared out."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from lamp_exp.cache import Order
+from lamp_exp.pipeline import Outcome, gather, rank
+from lamp_exp.ranking import Ranker, order_of
+from lamp_exp.types import Document, Hit, InputError, Query, Retriever
+from tests.conftest import options, plan
+from tests.test_dense import encoder  # noqa: F401  (a fixture)
+from tests.test_laws import dense_folder
+
+DOCUMENTS = [Document(id, "") for id in "abc"]
+
+
+def test_hits_become_positions():
+    hits = [Hit("c", 0.5), Hit("a", 0.25), Hit("b", -1.0)]
+    assert order_of("q1", DOCUMENTS, hits) == Order([2, 0, 1], [0.5, 0.25, -1.0])
+    assert order_of("q1", [], []) == Order([], [])
+
+
+@pytest.mark.parametrize("ids", ["aab", "a", "abx", "abca"])
+def test_a_retriever_that_breaks_the_law_is_told(ids):
+    with pytest.raises(AssertionError, match="each item once, but not so question 'q1'"):
+        order_of("q1", DOCUMENTS, [Hit(id, 1.0) for id in ids])
+
+
+class Backwards(Retriever):
+    """The profile from its end; some questions at a time."""
+
+    independent = True
+    questions_at_once = 3
+
+    def __init__(self, fatal: str | None = None) -> None:
+        self.fatal = fatal
+        self.seen: list[int] = []
+
+    def rank(self, query: Query, documents: Sequence[Document]) -> list[Hit]:
+        if query.id == self.fatal:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return [Hit(document.id, 1.0) for document in reversed(documents)]
+
+    def rank_all(self, questions):
+        self.seen.append(len(questions))
+        return super().rank_all(questions)
+
+
+def orders(retriever: Retriever, processes: int | None, questions: int = 10) -> list[Order]:
+    p = plan("mode=rank", f"limit={questions}")
+    examples = gather(p).asked.examples
+    return list(Ranker(retriever, p.task, examples, False, processes)._orders())
+
+
+def test_a_retriever_is_given_some_questions_together():
+    retriever = Backwards()
+    assert len(orders(retriever, None)) == 10
+    assert retriever.seen == [3, 3, 3, 1]
+
+
+@pytest.mark.parametrize("processes", [2, 3, 50])
+def test_processes_that_share_the_work_change_nothing(processes):
+    retriever = Backwards()
+    assert orders(retriever, processes) == orders(Backwards(), 1)
+    assert retriever.seen == []  # others did it
+    assert multiprocessing.active_children() == []
+
+
+def test_a_retriever_of_one_piece_stays_in_one_process():
+    retriever = Backwards()
+    retriever.independent = False
+    orders(retriever, 4)
+    assert retriever.seen == [3, 3, 3, 1]
+
+
+def test_a_process_that_is_killed_is_told_in_one_line():
+    last = gather(plan("mode=rank", "limit=10")).asked.examples[8].id
+    with pytest.raises(InputError, match=r"2 processes that rank was killed.*rank_processes=1"):
+        orders(Backwards(fatal=last), 2)
+    assert multiprocessing.active_children() == []
+
+
+WAITING = """
+import sys, time
+from tests.conftest import plan
+from tests.test_ranking import Backwards, orders
+
+class Slow(Backwards):
+    def rank(self, query, documents):
+        print("ranking", flush=True)
+        time.sleep(60)
+
+orders(Slow(), 2)
+"""
+
+
+def test_processes_end_with_the_one_that_began_them():
+    command = [sys.executable, "-c", WAITING]
+    ours = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=ours) as process:
+        assert "ranking\n" in process.stdout
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
+        begun = [int(child) for child in children.split()]
+        process.kill()
+    assert len(begun) == 2
+    end = time.monotonic() + 20
+    while any(map(alive, begun)) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert not any(map(alive, begun))
+
+
+def alive(process: int) -> bool:
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+@pytest.mark.parametrize("name", options("retriever"))
+def test_every_retriever_ranks_alike_in_several_processes(name, encoder, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(Retriever, "questions_at_once", 4)
+
+    def ranked(processes: int) -> list:
+        chosen = [f"retriever={name}", *dense_folder(name, encoder), f"rank_processes={processes}"]
+        p = plan("mode=rank", "limit=9", "split=time", *chosen, f"output_dir=o{processes}")
+        return list(rank(p, gather(p).asked, Outcome()))
+
+    assert ranked(1) == ranked(2)
+
+
+def test_a_kept_ranking_of_another_profile_is_told():
+    p = plan("mode=rank", "limit=3")
+    examples = gather(p).asked.examples
+
+    class Kept:
+        def rankings(self, key, ids, compute):
+            return iter([Order([0], [1.0])] * 3)
+
+    ranker = Ranker(p.retriever, p.task, examples, False, 1)
+    with pytest.raises(InputError, match=r"kept ranking of question .* of another profile"):
+        list(ranker.ranked(Kept(), {}, []))
