@@ -104,6 +104,7 @@ orders(Slow(), 2)
 """
 
 
+@pytest.mark.slow
 def test_processes_end_with_the_one_that_began_them():
     command = [sys.executable, "-c", WAITING]
     ours = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}

@@ -68,6 +68,16 @@ def test_each_distinct_item_is_kept_once(data_dir):
     assert part.examples.store.items.num_rows == 12  # six texts under two titles
 
 
+def test_what_a_writer_forgets_is_kept_again_and_read_alike(data_dir, monkeypatch):
+    folder = str(data_dir("LaMP_4", "dev", rows(60)))
+    whole = load(folder, Lamp4(), "user", "dev", None, Path("whole"))
+    monkeypatch.setattr("lamp_exp.data.store.REMEMBERED", 2)
+    part = load(folder, Lamp4(), "user", "dev", None, Path("part"))
+    assert len(part.examples.store.items) > len(whole.examples.store.items)
+    assert list(part.examples) == list(whole.examples)
+    assert part.fingerprint == whole.fingerprint
+
+
 def test_a_store_is_made_once_and_again_when_the_source_changes(data_dir):
     folder = data_dir("LaMP_4", "dev", rows(3))
     load(str(folder), Lamp4(), "user", "dev")

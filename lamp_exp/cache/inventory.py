@@ -199,7 +199,7 @@ def _data(folder: Path) -> Iterator[Entry]:
 
 def _part_of(path: Path) -> str:
     meta = json.loads((path / STORE).read_text(encoding="utf-8"))
-    return f"a prepared part: {meta['items']} distinct items, fingerprint {meta['fingerprint']}"
+    return f"a prepared part: {meta['items']} items, fingerprint {meta['fingerprint']}"
 
 
 def _check_data(path: Path) -> None:

@@ -73,7 +73,7 @@ def _prepare_one(
         return
     done.add(source.where)
     seconds = time.perf_counter() - start
-    told = f"{len(store)} questions, {store.meta['items']} distinct items ({seconds:.1f} s)"
+    told = f"{len(store)} questions, {store.meta['items']} items kept ({seconds:.1f} s)"
     print(f"{source.where}: {told}")
 
 

@@ -1,6 +1,6 @@
-"""A prepared part: Arrow files that open by memory map, each distinct item kept once.
+"""A prepared part: Arrow files that open by memory map, items with one content kept once.
 
-    items.arrow       the fields of every distinct profile item
+    items.arrow       the fields of the profile items
     questions.arrow   id, user, input, target, date, and which items (and under which ids)
     store.json        the sources, the fingerprint, the counts and the sizes of both; written last
 
@@ -30,6 +30,7 @@ FORMAT = 2  # of these files: another number, and older stores are made again
 META = "store.json"
 ITEMS, QUESTIONS = "items.arrow", "questions.arrow"
 ITEMS_AT_ONCE, QUESTIONS_AT_ONCE = 20_000, 500  # rows of a record batch: memory while writing
+REMEMBERED = 1 << 19  # contents, at least, in which a writer looks for one that is there: 70 MB
 _QUESTIONS = pa.schema(
     [
         ("id", pa.string()),
@@ -57,7 +58,7 @@ class Writer:
         schema = pa.schema([(name, pa.string()) for name in self.fields])
         self.items = _Table(folder / ITEMS, schema, ITEMS_AT_ONCE)
         self.questions = _Table(folder / QUESTIONS, _QUESTIONS, QUESTIONS_AT_ONCE)
-        self.known: dict[bytes, int] = {}
+        self.known = _Recent(REMEMBERED)
 
     def write(self, examples: Iterable[Example]) -> None:
         """All examples, in their order."""
@@ -79,9 +80,11 @@ class Writer:
         values = [item.fields.get(name) for name in self.fields]
         content = "".join("-" if v is None else f"{len(v)}:{v}" for v in values)
         key = hashlib.blake2b(content.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-        row = self.known.setdefault(key, len(self.known))
-        if row == self.items.rows:
+        row = self.known.get(key)
+        if row is None:
+            row = self.items.rows
             self.items.append(tuple(values))
+        self.known.put(key, row)
         return row
 
     def close(self, meta: Mapping[str, Any]) -> None:
@@ -91,6 +94,23 @@ class Writer:
         sizes = {name: (self.folder / name).stat().st_size for name in (ITEMS, QUESTIONS)}
         content = {"format": FORMAT, "items": self.items.rows, "sizes": sizes, **meta}
         (self.folder / META).write_text(json.dumps(content), encoding="utf-8")
+
+
+class _Recent:
+    """A map that forgets what has not been looked for among the last `size` keys or more."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.new: dict[bytes, int] = {}
+        self.old: dict[bytes, int] = {}
+
+    def get(self, key: bytes) -> int | None:
+        return self.new.get(key, self.old.get(key))
+
+    def put(self, key: bytes, value: int) -> None:
+        self.new[key] = value
+        if len(self.new) >= self.size:
+            self.new, self.old = {}, self.new
 
 
 class _Table:
@@ -149,7 +169,7 @@ class Store:
 
     @cached_property
     def items(self) -> pa.Table:
-        """One row for each distinct item."""
+        """One row for each content, or some where items that share it lie far apart."""
         return _open(self.folder / ITEMS)
 
     def __len__(self) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 
 from tests.sweeps import command
 
-# The sweep itself, with seconds of CPU taken at the end of each job and around all calls of a model.
+# The sweep, with seconds of CPU taken at the end of each job and around all calls of a model.
 SCRIPT = """
 import json, sys, time
 import lamp_exp.__main__ as program
