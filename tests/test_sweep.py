@@ -66,7 +66,7 @@ def test_the_digest_is_readable_on_narrow_screens(lamp_exp, monkeypatch):
     for columns in (80, 120):
         monkeypatch.setenv("COLUMNS", str(columns))
         _, out, _ = lamp_exp(
-            "-m", *ZERO, "k=0,2", "retriever=bm25_okapi,random", "split=user,time", "seed=0,1"
+            "-m", *ZERO, "retriever=bm25_okapi,random", "split=user,time", "seed=0,1"
         )
         tables = out[: out.index("left out")].splitlines()
         assert max(map(len, tables)) <= columns

@@ -140,19 +140,15 @@ def test_the_known_defect_is_mended_if_asked_to(data_dir):
     assert Lamp2().well_worded(query("declared"))
 
 
-def test_leaks_are_counted_in_every_result_and_can_be_removed(data_dir, tmp_path: Path):
-    import subprocess
-    import sys
-
+def test_leaks_are_counted_in_every_result_and_can_be_removed(data_dir, lamp_exp):
     items = [{"id": str(n), "text": text, "score": "5"} for n, text in enumerate(["Fine ", "bad"])]
     row = {"id": "a", "input": f"{Lamp3().instruction} fine", "profile": items}
     folder = data_dir("LaMP_3", "dev", [row])
     counts = []
     for how in ("keep", "remove"):
-        words = [sys.executable, "-m", "lamp_exp", "task=lamp3", "mode=rank", f"data_dir={folder}",
-                 f"profile.own_items={how}"]  # fmt: skip
-        told = subprocess.run(words, capture_output=True, text=True, check=True, cwd=tmp_path)
-        result = json.loads((tmp_path / told.stdout.splitlines()[-1] / "result.json").read_text())
+        words = ["task=lamp3", "mode=rank", f"data_dir={folder}", f"profile.own_items={how}"]
+        _, told, _ = lamp_exp(*words)
+        result = json.loads(Path(told.splitlines()[-1], "result.json").read_text())
         assert result["profile"]["own_items"] == how
         counts.append(
             (result["counts"]["profiles_that_hold_the_question"], result["counts"]["profile_items"])

@@ -114,8 +114,11 @@ def plot(way: str, costs: list[Cost]) -> None:
     figure = Figure(figsize=(9, 3.5), layout="constrained")
     names = {"cpu": "seconds of CPU", "memory": "MB of its own"}
     for axes, (name, label) in zip(figure.subplots(1, 2), names.items(), strict=True):
-        axes.plot(SIZES, [getattr(cost, name) for cost in costs], marker="o")
-        axes.set(xlabel=f"questions of {ITEMS} items", ylabel=label, xlim=0, ylim=0)
+        values = [getattr(cost, name) for cost in costs]
+        axes.plot(SIZES, values, marker="o")
+        axes.set(xlim=0, ylim=(0, 1.1 * max(values)), ylabel=label)
+        axes.set_xticks(SIZES, [f"{size:,}" for size in SIZES])
+        axes.set_xlabel(f"questions of {ITEMS} items")
     figure.suptitle(f"mode={way}, retriever=bm25")
     PLOT.parent.mkdir(exist_ok=True)
     figure.savefig(PLOT.with_stem(f"scale-{way}"))
