@@ -16,7 +16,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from lamp_exp import config, processes, sweeper
+from lamp_exp import config, processes
+from lamp_exp.sweeps import sweeper
 from lamp_exp.types import InputError
 
 if TYPE_CHECKING:
@@ -34,7 +35,13 @@ def run(cfg: DictConfig) -> None:
 
     As a job of a sweep it prints nothing: the sweep's digest does.
     """
-    from lamp_exp.jobs import carry_out, follow_others, look_ahead_alone, return_to_start, run_job
+    from lamp_exp.sweeps.jobs import (
+        carry_out,
+        follow_others,
+        look_ahead_alone,
+        return_to_start,
+        run_job,
+    )
 
     set_up_logging()
     return_to_start()

@@ -14,8 +14,8 @@ from typing import Any
 
 from pytorch_lightning.loggers import CSVLogger, WandbLogger
 
-from lamp_exp import wandb_results, wandb_run
 from lamp_exp.types import About, InputError, RunLog
+from lamp_exp.wandb import results, run
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Curves:
 class GuardedLogger(WandbLogger):
     """Lightning's logger for W&B, which cannot stop the training; settings are logged once."""
 
-    def __init__(self, session: wandb_run.Session) -> None:
+    def __init__(self, session: run.Session) -> None:
         super().__init__(experiment=session.run)
         self.session = session
 
@@ -52,9 +52,9 @@ class Both:
     """Curves on disk and in W&B."""
 
     local: Curves
-    session: wandb_run.Session
+    session: run.Session
     folder: Path
-    options: wandb_results.Options
+    options: results.Options
 
     @property
     def lightning(self) -> list[Any]:
@@ -66,7 +66,7 @@ class Both:
         self.local.finished(result)
 
         def send() -> None:
-            wandb_results.send(self.session, result, self.folder, self.options)
+            results.send(self.session, result, self.folder, self.options)
 
         self.session.attempt("while it took the results", send)
 
@@ -88,7 +88,7 @@ def wandb(
     """Weights & Biases, and `training/metrics.csv`; offline unless there is WANDB_API_KEY."""
     if table_rows < 0:
         raise InputError(f"logger.table_rows={table_rows} must be at least 0")
-    options = wandb_results.Options(table_rows, artifact)
-    with csv(about) as local, wandb_run.session(about, project, entity) as session:
+    options = results.Options(table_rows, artifact)
+    with csv(about) as local, run.session(about, project, entity) as session:
         assert isinstance(local, Curves)
         yield Both(local, session, about.folder, options) if session else local

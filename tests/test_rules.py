@@ -18,9 +18,9 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lamp_exp.rules import Facts, sift, told, undated, unread_passages, untrained_fusion
-from lamp_exp.sweep import Job, given
-from lamp_exp.sweeper import Grid, facts
+from lamp_exp.sweeps.rules import Facts, sift, told, undated, unread_passages, untrained_fusion
+from lamp_exp.sweeps.status import Job, given
+from lamp_exp.sweeps.sweeper import Grid, facts
 from lamp_exp.types import InputError
 from tests.conftest import CONF, options
 

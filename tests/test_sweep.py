@@ -15,9 +15,17 @@ from pathlib import Path
 
 import pytest
 
-from lamp_exp.forecast import duration
 from lamp_exp.record import RunFolder
-from lamp_exp.sweep import LOST, Job, Report, Status, Watcher, read_status, wait_for_the_living
+from lamp_exp.sweeps.forecast import duration
+from lamp_exp.sweeps.status import (
+    LOST,
+    Job,
+    Report,
+    Status,
+    Watcher,
+    read_status,
+    wait_for_the_living,
+)
 from tests.test_cli import QUICK, folder_of, runs_of
 
 ZERO = ["task=lamp4", "mode=zeroshot", "limit=3", *QUICK]
@@ -257,7 +265,7 @@ def test_batches_are_numbered_on(lamp_exp):
 
 
 def test_two_sweeps_in_the_same_instant_have_folders_of_their_own(tmp_path: Path):
-    from lamp_exp.sweeper import made_folder
+    from lamp_exp.sweeps.sweeper import made_folder
 
     with ThreadPoolExecutor(8) as pool:
         made = list(pool.map(lambda _: made_folder(tmp_path / "now", named=False), range(8)))
@@ -415,7 +423,7 @@ def test_a_grid_of_bm25_loads_no_torch(tmp_path: Path):
 
 
 def test_a_sweep_that_is_told_to_end_begins_no_other_job(lamp_exp, monkeypatch, tmp_path):
-    from lamp_exp import jobs
+    from lamp_exp.sweeps import jobs
 
     class Terminated(SystemExit):
         """What Lightning raises for SIGTERM."""

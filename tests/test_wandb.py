@@ -25,12 +25,15 @@ import pyarrow.parquet
 import pytest
 import yaml
 
-from lamp_exp import loggers, wandb_run, wandb_sync, wandb_workspace
+from lamp_exp import loggers
 from lamp_exp.__main__ import main
 from lamp_exp.record import RunFolder
 from lamp_exp.scrub import harmless, scrubbed
 from lamp_exp.tasks import all_tasks
 from lamp_exp.types import About
+from lamp_exp.wandb import run as wandb_run
+from lamp_exp.wandb import sync as wandb_sync
+from lamp_exp.wandb import workspace as wandb_workspace
 from tests.conftest import TINY
 from tests.wandb_server import WandbServer, serving
 
@@ -496,7 +499,7 @@ def test_an_upload_that_is_given_up_can_be_sent_later(
         log.lightning[1].log_metrics({"loss": 1.0}, 0)
         wandb_server.status = 500
     (folder / "result.json").write_text("{}")
-    assert "wandb_sync sends it later" in warnings(caplog)[-1]
+    assert "wandb sync sends it later" in warnings(caplog)[-1]
     wandb_server.status = 200
     assert wandb_sync.main([]) == 0
     assert capsys.readouterr().out.endswith("sent\n")
@@ -552,7 +555,7 @@ def test_one_failure_does_not_stop_the_others(outputs, wandb_server, capsys):
     wandb_server.refused.add(offline_runs(outputs / "a")[0].run.run_id)
     assert wandb_sync.main([]) == 1
     told = capsys.readouterr()
-    assert told.err.startswith("lamp_exp.wandb_sync: a (")
+    assert told.err.startswith("lamp_exp.wandb sync: a (")
     assert "permission denied" in told.err
     assert len(told.err.splitlines()) == 1
     assert told.out.splitlines()[1].endswith(": sent")

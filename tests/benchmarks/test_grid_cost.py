@@ -15,7 +15,7 @@ from tests.sweeps import command
 SCRIPT = """
 import json, sys, time
 import lamp_exp.__main__ as program
-from lamp_exp import jobs
+from lamp_exp.sweeps import jobs
 from lamp_exp.models.answering import AnsweringModel
 
 ends, inside = [], []

@@ -14,7 +14,7 @@ import yaml
 from lamp_exp.environment import environment
 from lamp_exp.record import write_json
 from lamp_exp.scrub import scrubbed
-from lamp_exp.wandb_run import Session
+from lamp_exp.wandb.run import Session
 
 if TYPE_CHECKING:
     from wandb import Artifact, Table

@@ -16,9 +16,9 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from lamp_exp.record import RunFolder, write_json
-from lamp_exp.rules import LeftOut, counted, told
 from lamp_exp.show import warnings
-from lamp_exp.sweep import Job, Status, distinction, given, varying
+from lamp_exp.sweeps.rules import LeftOut, counted, told
+from lamp_exp.sweeps.status import Job, Status, distinction, given, varying
 
 STATES = ("done", "there", "failed", "stopped")
 TITLE = ("task", "split", "part", "mode", "retriever", "k", "augmentation", "model")

@@ -1,4 +1,4 @@
-"""`python -m lamp_exp.wandb_workspace --entity E --project P`: panels that compare runs, from code.
+"""`python -m lamp_exp.wandb workspace --entity E --project P`: panels that compare runs, from code.
 
 For each task its main metric by retriever and over k; then how the runs differ, and their curves.
 """
@@ -98,7 +98,7 @@ def as_json(made: Workspace) -> str:
 
 def save(made: Workspace) -> str:
     """Sends it with WANDB_API_KEY; its address. Raises InputError if that cannot be done."""
-    from lamp_exp.wandb_run import failures, one_line
+    from lamp_exp.wandb.run import failures, one_line
 
     if not os.environ.get("WANDB_API_KEY"):
         raise InputError("set the environment variable WANDB_API_KEY, or write a file with --json")
@@ -111,7 +111,7 @@ def save(made: Workspace) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; a mistake ends in one line and exit code 2."""
-    parser = argparse.ArgumentParser(prog="python -m lamp_exp.wandb_workspace", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m lamp_exp.wandb workspace", description=__doc__)
     parser.add_argument("--entity", required=True, help="the user or team")
     parser.add_argument("--project", required=True)
     parser.add_argument("--tag", action="append", default=[], help="only runs with it (repeatable)")
@@ -124,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             write_whole(options.json, [as_json(made), "\n"])
         print(options.json or save(made))
     except (InputError, OSError) as error:
-        print(f"lamp_exp.wandb_workspace: {error}", file=sys.stderr)
+        print(f"lamp_exp.wandb workspace: {error}", file=sys.stderr)
         return 2
     return 0
 

@@ -131,7 +131,7 @@ class Session:
     def _tidy_online(self) -> None:
         if self.failed:
             (self.folder / UNSENT).write_text(str(self.link or ""), encoding="utf-8")
-            log.warning("W&B: not all was sent; python -m lamp_exp.wandb_sync sends it later")
+            log.warning("W&B: not all was sent; python -m lamp_exp.wandb sync sends it later")
         elif self.link:
             remove_link(self.link)
             shutil.rmtree(self.store)

@@ -22,11 +22,11 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 from tqdm import tqdm
 
-from lamp_exp import digest
 from lamp_exp.record import STATUS, training_settings
-from lamp_exp.rules import Facts, LeftOut, counted, sift, told
-from lamp_exp.slurm import wait_for_the_queued
-from lamp_exp.sweep import Job, Watcher, one_line, wait_for_the_living
+from lamp_exp.sweeps import digest
+from lamp_exp.sweeps.rules import Facts, LeftOut, counted, sift, told
+from lamp_exp.sweeps.slurm import wait_for_the_queued
+from lamp_exp.sweeps.status import Job, Watcher, one_line, wait_for_the_living
 from lamp_exp.types import InputError
 
 # Without a profile, and for mode=rank, these keys do not change what a run is.
@@ -84,7 +84,7 @@ class Grid(Sweeper):
         self._carry_out(jobs, left)
 
     def _dry_run(self, jobs: Sequence[Job], configs: Sequence[DictConfig]) -> None:
-        from lamp_exp.jobs import look_ahead
+        from lamp_exp.sweeps.jobs import look_ahead
 
         with_choices = [(cfg, dict(cfg.hydra.runtime.choices)) for cfg in configs]
         for cfg in configs:

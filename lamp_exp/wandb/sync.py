@@ -1,4 +1,4 @@
-"""`python -m lamp_exp.wandb_sync`: sends what runs have kept on disk for Weights & Biases, once.
+"""`python -m lamp_exp.wandb sync`: sends what runs have kept on disk for Weights & Biases, once.
 
 Only runs whose record is whole are sent, by W&B's own `wandb sync`, one after the other. What
 was sent is known by W&B's own mark beside it (`.wandb.synced`), not by the command's exit code,
@@ -21,7 +21,7 @@ import httpx2
 
 from lamp_exp.record import RunFolder
 from lamp_exp.types import InputError
-from lamp_exp.wandb_run import UNSENT, neutral_link, one_line, remove_link
+from lamp_exp.wandb.run import UNSENT, neutral_link, one_line, remove_link
 
 CUT_OFF = "ends with an incomplete record"  # what W&B says of a killed run, having sent the rest
 
@@ -154,7 +154,7 @@ def _server() -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command: 2 if nothing could be tried, 1 if some runs could not be sent."""
-    parser = argparse.ArgumentParser(prog="python -m lamp_exp.wandb_sync", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m lamp_exp.wandb sync", description=__doc__)
     parser.add_argument("--runs", type=Path, default=Path("outputs"), help="output_dir of the runs")
     parser.add_argument("--dry-run", action="store_true", help="tell what would be sent")
     parser.add_argument("--timeout", type=float, default=600, help="seconds for one run")
@@ -163,10 +163,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         refuse_unready(options.runs, options.dry_run)
         failed = sync(options.runs, options.dry_run, options.timeout)
     except InputError as error:
-        print(f"lamp_exp.wandb_sync: {error}", file=sys.stderr)
+        print(f"lamp_exp.wandb sync: {error}", file=sys.stderr)
         return 2
     for line in failed:
-        print(f"lamp_exp.wandb_sync: {line}", file=sys.stderr)
+        print(f"lamp_exp.wandb sync: {line}", file=sys.stderr)
     return 1 if failed else 0
 
 

@@ -14,9 +14,9 @@ from rich.table import Table
 
 from lamp_exp.pipeline import Plan, gather, progress
 from lamp_exp.record import RunFolder
-from lamp_exp.rules import counted
 from lamp_exp.run import folder_name, run_plan
-from lamp_exp.sweep import Job, distinction, given, varying
+from lamp_exp.sweeps.rules import counted
+from lamp_exp.sweeps.status import Job, distinction, given, varying
 from lamp_exp.tune import PlanOf, tuned_folder
 from lamp_exp.types import InputError
 

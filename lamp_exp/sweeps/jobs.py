@@ -17,7 +17,7 @@ from lamp_exp.follow import follow_run
 from lamp_exp.pipeline import Plan, progress
 from lamp_exp.record import RunFolder
 from lamp_exp.run import Placed, Ran, run_plan
-from lamp_exp.sweep import Job, Report, any_failed
+from lamp_exp.sweeps.status import Job, Report, any_failed
 from lamp_exp.tune import run_tuned
 from lamp_exp.types import InputError
 
@@ -99,7 +99,7 @@ def _overrides(cfg: DictConfig, overrides: list[str]) -> list[str]:
 
 def look_ahead(jobs: Sequence[Job], configs: Sequence[tuple[DictConfig, dict[str, str]]]) -> None:
     """A dry run of jobs, whose configurations come with the names of their choices."""
-    from lamp_exp.forecast import forecast, show
+    from lamp_exp.sweeps.forecast import forecast, show
 
     seen = []
     for job, (cfg, choices) in progress(zip(jobs, configs, strict=True), len(jobs), "look"):

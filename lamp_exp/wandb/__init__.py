@@ -1,0 +1,1 @@
+"""Weights & Biases: what a run tells it, what is sent later, and panels that compare runs."""

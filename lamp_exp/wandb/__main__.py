@@ -1,0 +1,30 @@
+"""`python -m lamp_exp.wandb VERB`: what is not done by a run itself."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+VERBS = {
+    "sync": "send what runs have kept on disk for Weights & Biases, once",
+    "workspace": "make panels that compare runs",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; each verb is the module of its name, and tells its own mistakes."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    parser = argparse.ArgumentParser(
+        prog="python -m lamp_exp.wandb",
+        description="\n".join(f"{name:10} {what}" for name, what in VERBS.items()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("verb", choices=VERBS, metavar="VERB", help="--help after it tells more")
+    verb = parser.parse_args(words[:1]).verb
+    return int(importlib.import_module(f"lamp_exp.wandb.{verb}").main(words[1:]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
