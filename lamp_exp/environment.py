@@ -1,8 +1,9 @@
-"""Environment variables that are set for a while."""
+"""What surrounds a command: environment variables for a while, and who reads its output."""
 
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -21,3 +22,9 @@ def environment(variables: Mapping[str, str], unless_set: bool = False) -> Itera
             os.environ.pop(name, None)
             if value is not None:
                 os.environ[name] = value
+
+
+def end_with_the_reader() -> None:
+    """A command whose output nobody reads any more (`| head`) ends quietly, as others do."""
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)

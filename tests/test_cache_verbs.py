@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -35,6 +36,16 @@ def full(empty_folder: None) -> list[Path]:
     filled(CACHE / "vectors", ["a", "b"], max_length=9)
     DiskMap(CACHE / "answers.sqlite")["model: hello?"] = "hello!"
     return [place(kind) for kind in range(4)]
+
+
+@pytest.mark.parametrize("command", [["cache", "list"], ["report", "published"]])
+def test_a_reader_that_wants_no_more_is_no_failure(full: list[Path], command: list[str]):
+    words = [sys.executable, "-m", f"lamp_exp.{command[0]}", command[1]]
+    told = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(words, **told, env={**os.environ, "COLUMNS": "80"}) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == -signal.SIGPIPE
 
 
 def grow_old(path: Path, days: int) -> None:

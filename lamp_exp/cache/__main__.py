@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from lamp_exp.cache.inventory import Entry, entries, leftovers, remove, shard_fault, size
+from lamp_exp.environment import end_with_the_reader
 from lamp_exp.types import InputError
 
 SECONDS = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
@@ -138,4 +139,5 @@ def _time(age: float) -> str:
 
 
 if __name__ == "__main__":
+    end_with_the_reader()
     sys.exit(main())

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import Protocol, cast
 
+from lamp_exp.environment import end_with_the_reader
 from lamp_exp.types import InputError
 
 VERBS = {
@@ -85,4 +86,5 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
+    end_with_the_reader()
     sys.exit(main())
