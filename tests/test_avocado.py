@@ -17,7 +17,9 @@ from typing import Any
 import pytest
 
 from lamp_exp.data import avocado, load
-from lamp_exp.data.avocado import Corpus, Limits, Missing, html_text, mail_name, read_mail
+from lamp_exp.data.avocado import mail_name
+from lamp_exp.data.corpus import Corpus, Limits, Missing, find_zips
+from lamp_exp.data.mail import html_text, read_mail
 from lamp_exp.tasks.lamp6 import Lamp6
 from lamp_exp.types import InputError
 
@@ -83,7 +85,7 @@ def read(content: bytes) -> tuple[str, str, set[str]]:
 
 def corpus_of(path: Path, *names: str, limits: Limits | None = None) -> Corpus:
     found = Corpus(names, limits)
-    found.read(avocado.find_zips(path))
+    found.read(find_zips(path))
     return found
 
 
@@ -223,8 +225,8 @@ def test_the_zips_are_found_below_or_in_the_folder_given(folder: str, corpus_dir
     (corpus / folder / "README.txt").write_text("no zip")
     (corpus / folder / "b.zip").rename(corpus / folder / "b.ZIP")
     (corpus / folder / "c.zip").mkdir()
-    assert [path.name for path in avocado.find_zips(corpus)] == ["a.zip", "b.ZIP"]
-    assert [path.name for path in avocado.find_zips(corpus / folder)] == ["a.zip", "b.ZIP"]
+    assert [path.name for path in find_zips(corpus)] == ["a.zip", "b.ZIP"]
+    assert [path.name for path in find_zips(corpus / folder)] == ["a.zip", "b.ZIP"]
 
 
 def test_mistakes_are_one_clear_line(corpus_dir, data_dir, tmp_path: Path):
