@@ -11,7 +11,7 @@ from datetime import datetime
 from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from tqdm import tqdm
 
@@ -189,6 +189,16 @@ class Outcome:
         yield
         self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
 
+    def timing(self, stage: str, values: Iterable[T]) -> Iterator[T]:
+        """The values; adds the seconds that each takes to come."""
+        left, end = iter(values), object()
+        while True:
+            with self.timed(stage):
+                value = next(left, end)
+            if value is end:
+                return
+            yield cast("T", value)
+
 
 def gather(plan: Plan) -> Material:
     """Loads and checks all data before any long work."""
@@ -352,10 +362,11 @@ def _prompts(plan: Plan, part: Part, outcome: Outcome, counted: Outcome) -> Iter
     """
     with outcome.timed("rank"):
         pairs = rank(plan, part, counted)
-    with outcome.timed("prompts"):
-        for example, ranking in pairs:
-            counted.top_similarity.append(ranking[0].score if ranking else None)
-            yield make_prompt(plan, example, ranking[plan.skip : plan.skip + plan.k])
+    for example, ranking in outcome.timing("rank", pairs):
+        counted.top_similarity.append(ranking[0].score if ranking else None)
+        with outcome.timed("prompts"):
+            prompt = make_prompt(plan, example, ranking[plan.skip : plan.skip + plan.k])
+        yield prompt
 
 
 def make_prompt(plan: Plan, example: Example, shown: Ranking) -> Prompt:

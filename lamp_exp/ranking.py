@@ -9,10 +9,12 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +27,8 @@ from lamp_exp.types import Document, Example, Hit, InputError, Retriever, Task
 
 MOST_PROCESSES = 8  # that are begun unasked
 WORTH_A_PROCESS = 1000  # questions; for fewer, to begin one takes longer than it saves
-PARENT_CHECK = 1.0  # seconds after which a process notes that nobody waits for it any more
+AHEAD = 4  # chunks of each process that may wait to be written
+PARENT_CHECK = 0.2  # seconds after which a process notes that nobody waits for it any more
 Ranked = tuple[Example, list[Hit]]
 
 
@@ -64,8 +67,8 @@ class Ranker:
 
     def _processes(self) -> int:
         child = multiprocessing.current_process().daemon  # which may have no children
-        if child or not self.retriever.independent or not hasattr(os, "fork"):
-            return 1
+        if child or not self.retriever.independent or sys.platform != "linux":
+            return 1  # elsewhere a fork is not safe
         if self.processes is not None:
             return self.processes
         return min(cores(), MOST_PROCESSES, len(self.examples) // WORTH_A_PROCESS)
@@ -110,40 +113,56 @@ def _with_hits(example: Example, order: Order) -> Ranked:
 
 def _shared(ranker: Ranker, starts: Sequence[int], processes: int) -> Iterator[list[Order]]:
     """The chunks that begin at `starts`, in order; processes are forked, so nothing is copied."""
+    fork = multiprocessing.get_context("fork")
+    over = fork.RawValue("b", 0)  # without a lock, which a process that is killed could hold
     pool = ProcessPoolExecutor(
-        processes,
-        mp_context=multiprocessing.get_context("fork"),
-        initializer=_begin,
-        initargs=(ranker, os.getpid()),
+        processes, mp_context=fork, initializer=_begin, initargs=(ranker, os.getpid(), over)
     )
     try:
-        yield from pool.map(_chunk, starts)
+        yield from _in_order(pool, starts, processes * AHEAD)
     except BrokenProcessPool as error:
         raise InputError(
-            f"one of {processes} processes that rank was killed (was memory short?): set "
-            "rank_processes=1"
+            f"one of {processes} processes that rank ended without an answer (killed, for want of "
+            "memory?): rank_processes=1 tells more, and takes less"
         ) from error
+    except BaseException:
+        over.value = 1  # so that an interrupt need not wait for them, nor a second one
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _in_order(pool: Executor, starts: Sequence[int], most: int) -> Iterator[list[Order]]:
+    """Answers as they are asked for, and no more than so many made ahead."""
+    waiting: deque[Future[list[Order]]] = deque()
+    for start in starts:
+        waiting.append(pool.submit(_chunk, start))
+        if len(waiting) == most:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
 
 
 _ranker: Ranker  # of a process that was begun to rank
 
 
-def _begin(ranker: Ranker, parent: int) -> None:
-    """A new process: it leaves interrupts to its parent, and ends when that is gone."""
+def _begin(ranker: Ranker, parent: int, over: Any) -> None:
+    """A new process: it leaves signals to its parent, and ends when that is gone or has enough.
+
+    Slurm and a terminal signal all processes of a job; what the parent makes of that counts.
+    """
     global _ranker
     _ranker = ranker
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    for name in ("SIGINT", "SIGTERM", "SIGCONT", "SIGUSR1", "SIGUSR2"):
+        signal.signal(getattr(signal, name), signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(parent, over), daemon=True).start()
+
+
+def _end_with(parent: int, over: Any) -> None:
+    while os.getppid() == parent and not over.value:
+        time.sleep(PARENT_CHECK)
+    os._exit(0)
 
 
 def _chunk(start: int) -> list[Order]:
     return list(_ranker.chunk(start))
-
-
-def _end_with(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(PARENT_CHECK)
-    os._exit(1)

@@ -287,7 +287,7 @@ class Retriever(ABC):
     reads_profile: bool = True
     needs_dates: bool = False
     independent: bool = False  # each question by itself: processes may share the work
-    questions_at_once: int = 100  # given to `rank_all` together: memory
+    questions_at_once: int = 100  # given to `rank_all` together, and held meanwhile
 
     @abstractmethod
     def rank(self, query: Query, documents: Sequence[Document]) -> list[Hit]:

@@ -66,6 +66,17 @@ def test_each_weight_is_dropped_alike_and_the_mean_stays(dropout):
     assert neighbours.mean().item() == pytest.approx(dropout**2, abs=0.005)
 
 
+def test_what_it_cannot_do_is_left_to_the_library():
+    query, few = drawn(1, 4, 5, 8), drawn(1, 2, 9, 8, seed=1)
+    encoder = Encoder()
+    encoder.num_key_value_groups = 2
+    torch.manual_seed(0)
+    read, _ = attention.attention(encoder, query, few, few, None, dropout=0.5)
+    assert read.shape == (1, 5, 4, 8)
+    nothing, _ = attention.attention(Encoder(), query, query, query, None, dropout=1.0)
+    assert not nothing.any()
+
+
 def test_training_drops_by_the_seed_and_answering_drops_nothing():
     sizes = {"d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 2, "num_heads": 2}
     torch.manual_seed(0)

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from lamp_exp.identity import folder_fingerprint
+from lamp_exp.models.tokens import load_tokenizer
 from lamp_exp.record import RunFolder
 from lamp_exp.tasks.lamp3 import Lamp3
 from tests.conftest import TINY, plan
@@ -222,6 +223,11 @@ def test_a_profile_smaller_than_k_is_shown_once_and_whole(lamp_exp, data_dir):
         (made,) = rows(folder_of(out) / "prompts.jsonl")
         assert sorted(item["id"] for item in made["items"]) == ["0", "1"]
         assert made["passages"][0].count("is the score for") == 2
+        counts = RunFolder(folder_of(out)).result()["counts"]
+        assert counts["questions"] == counts["passages"] == 1
+        assert (counts["items_shown"], counts["unknown_tokens"]) == (2, 0)
+        tokens = load_tokenizer(str(TINY))(made["passages"][0])["input_ids"]
+        assert counts["prompt_tokens"] == len(tokens)
 
 
 def test_settings_that_change_prompts_never_share_a_run(lamp_exp):

@@ -15,7 +15,7 @@ import pytest
 
 from lamp_exp.cache import Order
 from lamp_exp.pipeline import Outcome, gather, rank
-from lamp_exp.ranking import Ranker, order_of
+from lamp_exp.ranking import AHEAD, Ranker, order_of
 from lamp_exp.types import Document, Hit, InputError, Query, Retriever
 from tests.conftest import options, plan
 from tests.test_dense import encoder  # noqa: F401  (a fixture)
@@ -85,9 +85,61 @@ def test_a_retriever_of_one_piece_stays_in_one_process():
 
 def test_a_process_that_is_killed_is_told_in_one_line():
     last = gather(plan("mode=rank", "limit=10")).asked.examples[8].id
-    with pytest.raises(InputError, match=r"2 processes that rank was killed.*rank_processes=1"):
+    with pytest.raises(InputError, match=r"2 processes that rank ended .*rank_processes=1"):
         orders(Backwards(fatal=last), 2)
     assert multiprocessing.active_children() == []
+
+
+def test_a_large_part_is_shared_unasked(monkeypatch):
+    monkeypatch.setattr("lamp_exp.ranking.WORTH_A_PROCESS", 5)
+    monkeypatch.setattr("lamp_exp.ranking.cores", lambda: 2)
+    shared, small = Backwards(), Backwards()
+    assert orders(shared, None, questions=10) == orders(Backwards(), 1, questions=10)
+    orders(small, None, questions=9)
+    assert (shared.seen, small.seen) == ([], [3, 3, 3])
+
+
+def test_a_process_that_may_have_no_children_ranks_by_itself():
+    fork = multiprocessing.get_context("fork")
+    told = fork.SimpleQueue()
+
+    def rank_here() -> None:
+        retriever = Backwards()
+        orders(retriever, 4)
+        told.put(retriever.seen)
+
+    worker = fork.Process(target=rank_here, daemon=True)
+    worker.start()
+    assert told.get() == [3, 3, 3, 1]
+    worker.join()
+
+
+class Signalled(Backwards):
+    """Is sent what Slurm sends to all processes of a job."""
+
+    def rank(self, query: Query, documents: Sequence[Document]) -> list[Hit]:
+        for name in ("SIGINT", "SIGTERM", "SIGCONT", "SIGUSR1", "SIGUSR2"):
+            os.kill(os.getpid(), getattr(signal, name))
+        return super().rank(query, documents)
+
+
+def test_signals_are_left_to_the_parent():
+    assert orders(Signalled(), 2) == orders(Backwards(), 1)
+
+
+def test_no_more_is_made_ahead_than_is_asked_for(tmp_path: Path):
+    class Told(Backwards):
+        def rank_all(self, questions):
+            (tmp_path / f"{questions[0][0].id}.made").touch()
+            return super().rank_all(questions)
+
+    p = plan("mode=rank", "limit=90")
+    ranker = Ranker(Told(), p.task, gather(p).asked.examples, False, 2)
+    some = ranker._orders()
+    next(some)
+    time.sleep(0.5)
+    assert len(list(tmp_path.glob("*.made"))) <= 2 * AHEAD < 30
+    some.close()
 
 
 WAITING = """
@@ -105,14 +157,18 @@ orders(Slow(), 2)
 
 
 @pytest.mark.slow
-def test_processes_end_with_the_one_that_began_them():
+@pytest.mark.parametrize("signals", [[signal.SIGKILL], [signal.SIGINT], [signal.SIGINT] * 2])
+def test_processes_end_with_the_one_that_began_them(signals: list[int]):
     command = [sys.executable, "-c", WAITING]
     ours = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=ours) as process:
         assert "ranking\n" in process.stdout
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
         begun = [int(child) for child in children.split()]
-        process.kill()
+        for one in signals:
+            process.send_signal(one)
+            time.sleep(0.03)
+        process.wait(20)
     assert len(begun) == 2
     end = time.monotonic() + 20
     while any(map(alive, begun)) and time.monotonic() < end:

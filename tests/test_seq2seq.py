@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from lamp_exp.models.fitting import best_checkpoint, best_epoch
@@ -48,6 +49,38 @@ def test_one_passage_is_plain_t5():
         fid.generation["num_beams"] = beams
         answers = fid.net.generate(**plain, max_new_tokens=8, num_beams=beams)
         assert fid.generate(batch).tolist() == answers[:, 1:].tolist()
+
+
+ENDS = {"pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 2}
+SMALL = ENDS | {
+    "d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2,
+    "decoder_attention_heads": 2, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16,
+}  # fmt: skip
+PROPHET = ENDS | {
+    "hidden_size": 16, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16, "num_encoder_layers": 1,
+    "num_decoder_layers": 1, "num_encoder_attention_heads": 2, "num_decoder_attention_heads": 2,
+    "use_cache": False,
+}  # fmt: skip
+ODD = {  # networks that make the decoder's input of labels, or the logits, in their own way
+    "Bart": SMALL, "BlenderbotSmall": SMALL, "M2M100": SMALL, "ProphetNet": PROPHET,
+    "T5": ENDS | SIZES | {"tie_word_embeddings": True},
+}  # fmt: skip
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", ODD)
+def test_the_logits_of_labels_are_the_network_s_own(kind: str):
+    fid = model()
+    words = len(fid.tokenizer)
+    config = getattr(transformers, f"{kind}Config")(**ODD[kind], vocab_size=words)
+    fid.network = getattr(transformers, f"{kind}ForConditionalGeneration")(config).eval()
+    batch = fid.collate([prompt("a", TEXTS[0]), prompt("b", TEXTS[1])], ["the rose", "sailor"])
+    plain = fid.tokenizer(TEXTS[:2], padding=True, return_tensors="pt")
+    logits, labels = fid.logits(batch)
+    expected = fid.net(**plain, labels=batch["labels"]).logits
+    wanted = batch["labels"] != IGNORED
+    assert labels.tolist() == batch["labels"][wanted].tolist()
+    assert torch.allclose(logits, expected[wanted], atol=1e-5)
 
 
 @torch.no_grad()

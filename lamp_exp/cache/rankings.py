@@ -50,8 +50,9 @@ class RankingCache:
     """Rankings below a folder, for several processes at once.
 
     A damaged file, or one that is not of these questions, is never used: it is told, set aside
-    and made again. Where nothing can be written, that is told, and rankings are only computed.
-    `read` and `made` count the rankings of parts that this object was asked for.
+    and made again. (That it is of these profiles, its reader must see.) Where nothing can be
+    written, that is told, and rankings are only computed. `read` and `made` count the rankings of
+    parts that this object was asked for.
     """
 
     def __init__(self, folder: Path) -> None:

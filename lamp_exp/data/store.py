@@ -30,7 +30,7 @@ FORMAT = 2  # of these files: another number, and older stores are made again
 META = "store.json"
 ITEMS, QUESTIONS = "items.arrow", "questions.arrow"
 ITEMS_AT_ONCE, QUESTIONS_AT_ONCE = 20_000, 500  # rows of a record batch: memory while writing
-REMEMBERED = 1 << 19  # contents, at least, in which a writer looks for one that is there: 70 MB
+REMEMBERED = 1 << 19  # contents, at least, among which a writer looks: up to 150 MB
 _QUESTIONS = pa.schema(
     [
         ("id", pa.string()),

@@ -36,7 +36,8 @@ def attention(
     if len(query) != len(key):
         return _of_shared_keys(query, key, value, attention_mask, scaling), None
     causal = getattr(module, "is_causal", True) and attention_mask is None
-    if dropout and query.device.type == "cpu" and not causal:
+    plain = query.shape[1] == key.shape[1] and not causal
+    if 0 < dropout < 1 and query.device.type == "cpu" and plain:
         bias = options.get("position_bias")
         return _with_dropout(query, key, value, attention_mask, bias, dropout, scaling), None
     own: tuple[torch.Tensor, None] = sdpa_attention_forward(

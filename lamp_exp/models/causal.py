@@ -116,7 +116,7 @@ class Causal(TextModel):
 
     def logits(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """The logits before each token of the targets, and these tokens."""
-        labels = batch["labels"].roll(-1, dims=1)  # a prompt's first token is none
+        labels = torch.nn.functional.pad(batch["labels"][:, 1:], (0, 1), value=IGNORED)
         wanted = labels != IGNORED
         with only_logits_of(self.net, wanted):
             outputs = self.net(**batch["learned"])

@@ -160,13 +160,16 @@ class Seq2Seq(TextModel):
         """Logits of the targets' tokens, and these."""
         states, mask = self.encode(batch)
         labels, wanted = batch["labels"], batch["labels"] != IGNORED
+        read = {
+            "encoder_outputs": BaseModelOutput(last_hidden_state=states),
+            "attention_mask": mask,
+        }
+        shift = getattr(self.net, "prepare_decoder_input_ids_from_labels", None)
+        if shift is None or not hasattr(self.net, "lm_head"):  # it has its own way with labels
+            return self.net(**read, labels=labels).logits[wanted], labels[wanted]
         with only_logits_of(self.net, wanted):
-            outputs = self.net(
-                encoder_outputs=BaseModelOutput(last_hidden_state=states),
-                attention_mask=mask,
-                decoder_input_ids=self.net.prepare_decoder_input_ids_from_labels(labels),
-            )
-        return outputs.logits, labels[wanted]
+            logits = self.net(**read, decoder_input_ids=shift(labels)).logits
+        return (logits if logits.dim() == 2 else logits[wanted]), labels[wanted]
 
     def generate(self, batch: Batch, **options: Any) -> torch.Tensor:
         """The new tokens of each answer, without the decoder's start token."""

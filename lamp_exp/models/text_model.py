@@ -284,13 +284,15 @@ class TextModel(AnsweringModel):
 def only_logits_of(network: torch.nn.Module, wanted: torch.Tensor) -> Iterator[None]:
     """Within it a network's logits are (wanted, words): where `wanted` (rows, tokens) is true.
 
+    Unless its head is given states of another shape: then they are whole.
+
     Of a prompt and of padding nothing is to be learned, and the logits over all words are the
     largest matrix of a step.
     """
 
     def select(head: Any, inputs: tuple[torch.Tensor, ...]) -> torch.Tensor:
         (states,) = inputs
-        return states[wanted]
+        return states[wanted] if states.shape[:-1] == wanted.shape else states
 
     head: torch.nn.Module = network.get_output_embeddings()  # type: ignore[operator]
     hook = head.register_forward_pre_hook(select)
