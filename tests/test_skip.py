@@ -88,6 +88,7 @@ def test_a_checkpoint_is_told_that_it_is_asked_for_other_items(lamp_exp, tmp_pat
     assert _mismatch(asked) == ["the checkpoint was trained with skip=0, and is asked with skip=1"]
 
 
+@pytest.mark.slow
 def test_the_oracle_sweep_runs_each_item_alone_and_none(lamp_exp):
     run = ["-m", "+sweep=oracle", "task=lamp4", "model=tiny", "trainer=cpu", "limit=2",
            "max_new_tokens=2", "trainer.enable_progress_bar=false"]  # fmt: skip
