@@ -13,12 +13,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from tqdm import tqdm
-
 from lamp_exp.cache import RankingCache
 from lamp_exp.data import Part, load, own_items
 from lamp_exp.identity import code_fingerprint, essence
 from lamp_exp.journal import Answers
+from lamp_exp.progress import progress
 from lamp_exp.questions import Questions
 from lamp_exp.ranking import Ranked, Ranker
 from lamp_exp.record import RunFolder, training_settings
@@ -395,12 +394,6 @@ def _lesson(plan: Plan, material: Material, outcome: Outcome, folder: Path) -> L
         epochs=plan.settings["trainer"]["max_epochs"] or plan.task.epochs,
         folder=folder,
     )
-
-
-def progress(values: Iterable[T], total: int, label: str) -> Iterable[T]:
-    """A progress bar where a person watches."""
-    bar: Iterable[T] = tqdm(values, label, total, disable=None, leave=False)
-    return bar
 
 
 def count_example(task: Task, outcome: Outcome, example: Example) -> None:

@@ -19,9 +19,8 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any
 
-from tqdm import tqdm
-
 from lamp_exp.cache import Order, RankingCache
+from lamp_exp.progress import progress
 from lamp_exp.questions import Questions
 from lamp_exp.types import Document, Example, Hit, InputError, Retriever, Task
 
@@ -63,7 +62,7 @@ class Ranker:
         processes = min(self._processes(), len(starts))
         chunks = map(self.chunk, starts) if processes < 2 else _shared(self, starts, processes)
         orders = (order for chunk in chunks for order in chunk)
-        return iter(tqdm(orders, "rank", len(self.examples), disable=None, leave=False))
+        return iter(progress(orders, len(self.examples), "rank"))
 
     def _processes(self) -> int:
         child = multiprocessing.current_process().daemon  # which may have no children

@@ -13,12 +13,7 @@ from transformers import AutoModelForCausalLM, DynamicCache, PreTrainedModel
 from lamp_exp.models import prefix
 from lamp_exp.models.answering import FREE, load_network
 from lamp_exp.models.batches import Batch
-from lamp_exp.models.text_model import (
-    IGNORED,
-    TextModel,
-    log_likelihoods,
-    only_logits_of,
-)
+from lamp_exp.models.text_model import IGNORED, TextModel, log_likelihoods, only_logits_of
 from lamp_exp.models.tokens import load_tokenizer
 from lamp_exp.types import InputError, ModelSettings, Prompt
 

@@ -11,10 +11,10 @@ from functools import cached_property
 from typing import Any
 
 import openai
-from tqdm import tqdm
 
 from lamp_exp.errors import first_line
 from lamp_exp.models.tokens import ModelTokens, load_tokenizer
+from lamp_exp.progress import progress
 from lamp_exp.types import InputError, Journal, Lesson, ModelSettings, Prediction, Prompt
 
 KEPT = "what it has answered is kept; run the same command again"
@@ -142,7 +142,7 @@ class OpenAI:
         try:
             jobs = [pool.submit(self._ask, client, *job) for job in bodies.items()]
             done = as_completed(jobs)
-            for job in tqdm(done, "answers", len(jobs), disable=None, leave=False):
+            for job in progress(done, len(jobs), "answers"):
                 job.result()
                 self.asked += 1
         finally:

@@ -24,12 +24,7 @@ from transformers.utils import CONFIG_NAME
 from lamp_exp.models import attention, shared_keys
 from lamp_exp.models.answering import FREE, load_network
 from lamp_exp.models.batches import Batch, length_groups
-from lamp_exp.models.text_model import (
-    IGNORED,
-    TextModel,
-    log_likelihoods,
-    only_logits_of,
-)
+from lamp_exp.models.text_model import IGNORED, TextModel, log_likelihoods, only_logits_of
 from lamp_exp.models.tokens import load_tokenizer
 from lamp_exp.types import InputError, ModelSettings, Prompt
 
@@ -160,10 +155,7 @@ class Seq2Seq(TextModel):
         """Logits of the targets' tokens, and these."""
         states, mask = self.encode(batch)
         labels, wanted = batch["labels"], batch["labels"] != IGNORED
-        read = {
-            "encoder_outputs": BaseModelOutput(last_hidden_state=states),
-            "attention_mask": mask,
-        }
+        read = self._read(states, mask, rows=1)
         shift = getattr(self.net, "prepare_decoder_input_ids_from_labels", None)
         if shift is None or not hasattr(self.net, "lm_head"):  # it has its own way with labels
             return self.net(**read, labels=labels).logits[wanted], labels[wanted]

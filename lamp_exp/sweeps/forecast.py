@@ -12,7 +12,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from lamp_exp.pipeline import Plan, gather, progress
+from lamp_exp.pipeline import Plan, gather
+from lamp_exp.progress import progress
 from lamp_exp.record import RunFolder
 from lamp_exp.run import folder_name, run_plan
 from lamp_exp.sweeps.rules import counted

@@ -14,7 +14,8 @@ from omegaconf import DictConfig
 from lamp_exp import config, processes
 from lamp_exp.cache import DiskMap
 from lamp_exp.follow import follow_run
-from lamp_exp.pipeline import Plan, progress
+from lamp_exp.pipeline import Plan
+from lamp_exp.progress import progress
 from lamp_exp.record import RunFolder
 from lamp_exp.run import Placed, Ran, run_plan
 from lamp_exp.sweeps.status import Job, Report, any_failed

@@ -22,7 +22,7 @@ from tests.conftest import TINY
 SIZES = (1_000, 5_000, 20_000)
 ITEMS = 185
 ROOT = Path(__file__).parents[2]
-PLOT = ROOT / "outputs" / "scale.png"
+PLOTS = ROOT / "outputs"
 WAYS = {
     "rank": ["mode=rank"],
     "prompts": ["mode=prompts", "k=4", "model=tiny", f"model.name={TINY}"],
@@ -120,5 +120,5 @@ def plot(way: str, costs: list[Cost]) -> None:
         axes.set_xticks(SIZES, [f"{size:,}" for size in SIZES])
         axes.set_xlabel(f"questions of {ITEMS} items")
     figure.suptitle(f"mode={way}, retriever=bm25")
-    PLOT.parent.mkdir(exist_ok=True)
-    figure.savefig(PLOT.with_stem(f"scale-{way}"))
+    PLOTS.mkdir(exist_ok=True)
+    figure.savefig(PLOTS / f"scale-{way}.png")
