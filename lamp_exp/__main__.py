@@ -16,12 +16,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from lamp_exp import config, processes
+from lamp_exp import config
+from lamp_exp.errors import InputError
+from lamp_exp.experiment import ddp as processes
 from lamp_exp.sweeps import sweeper
-from lamp_exp.types import InputError
 
 if TYPE_CHECKING:
-    from lamp_exp.run import Ran
+    from lamp_exp.experiment.run import Ran
 
 config.register()
 sweeper.register()
@@ -64,7 +65,7 @@ def run(cfg: DictConfig) -> None:
 
 def tell(ran: Ran) -> None:
     """The numbers, and the run's folder as the last line."""
-    from lamp_exp.show import show
+    from lamp_exp.results.display import show
 
     if ran.state == "there":
         log.info("this run is there already; rerun=true runs it again")

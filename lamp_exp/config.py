@@ -20,17 +20,12 @@ from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from lamp_exp.cache import RankingCache, VectorCache
-from lamp_exp.pipeline import Mode, Plan
-from lamp_exp.types import (
-    InputError,
-    ModelSettings,
-    ProfileOptions,
-    Retriever,
-    Shape,
-    Task,
-    Training,
-)
+from lamp_exp.contracts import Retriever, Task
+from lamp_exp.errors import InputError
+from lamp_exp.experiment.stages import Mode, Plan
+from lamp_exp.storage.rankings import RankingCache
+from lamp_exp.storage.vectors import VectorCache
+from lamp_exp.values import ModelSettings, PartView, ProfileOptions, TrainingOptions
 
 EXTRAS = {"openai": "openai", "gguf": "gguf", "peft": "lora"}  # package: our extra that brings it
 PLUGINS = {"joblib": "joblib", "submitit": "slurm", "ray": "ray"}  # Hydra's launchers, likewise
@@ -96,7 +91,7 @@ class Experiment:
     fixes: str = MISSING
     selection: str = MISSING
     profile: ProfileOptions = field(default_factory=ProfileOptions)
-    training: Training = field(default_factory=Training)
+    training: TrainingOptions = field(default_factory=TrainingOptions)
 
 
 def register() -> None:
@@ -172,7 +167,7 @@ def make_plan(cfg: DictConfig, choices: dict[str, str], answers: Any) -> Plan:
         selection=cfg.selection,
         document_dates=cfg.document_dates,
         rank_processes=cfg.rank_processes,
-        shape=Shape(
+        shape=PartView(
             profile=cast(ProfileOptions, OmegaConf.to_object(cfg.profile)),
             fixes=cfg.fixes,
             seed=cfg.seed or 0,
@@ -188,7 +183,7 @@ def _model_settings(cfg: DictConfig, answers: Any, labels: tuple[str, ...]) -> M
         max_new_tokens=cfg.max_new_tokens,
         predict_batch_size=cfg.predict_batch_size,
         seed=cfg.seed,
-        training=cast(Training, OmegaConf.to_object(cfg.training)),
+        training=cast(TrainingOptions, OmegaConf.to_object(cfg.training)),
         answers=answers,
         labels=labels,
     )
@@ -197,7 +192,7 @@ def _model_settings(cfg: DictConfig, answers: Any, labels: tuple[str, ...]) -> M
 def _retriever(cfg: DictConfig, cache_dir: Path) -> Retriever:
     """With a place for what is costly to compute."""
     retriever: Retriever = build(cfg, "retriever")
-    retriever.keep(VectorCache(cache_dir / "vectors"))
+    retriever.use_vector_store(VectorCache(cache_dir / "vectors"))
     return retriever
 
 

@@ -1,91 +1,163 @@
-"""The metrics of LaMP as pure functions; each returns the aggregate and the value per example.
+"""The official metrics of LaMP.
 
-Source: the benchmark's evaluation code, except that ROUGE is a plain mean instead of a
-bootstrap's median, so that a score does not depend on chance.
+Source: the benchmark's evaluation code, except that ROUGE is a plain mean instead of a bootstrap
+median, so that a score does not depend on chance.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
 
-from lamp_exp.types import Scores
+from lamp_exp.contracts import Metric
+from lamp_exp.values import Scores
 
-LOWEST, HIGHEST = 1.0, 5.0  # the scale of LaMP-3's ratings
-ABSURD = 1e6
-
-
-def classification(outputs: Sequence[str], targets: Sequence[str], labels: Sequence[str]) -> Scores:
-    """Accuracy, and macro F1 over the fixed `labels`: an unknown output is a wrong class."""
-    pairs = [(o.strip(), t.strip()) for o, t in zip(outputs, targets, strict=True)]
-    correct = [float(output == target) for output, target in pairs]
-    f1 = mean([_f1_of(label, pairs) for label in labels])
-    unreadable = sum(output not in labels for output, _ in pairs)
-    metrics = {"accuracy": mean(correct), "f1": f1}
-    return Scores(metrics, {"accuracy": correct}, unreadable)
+LOWEST_RATING, HIGHEST_RATING = 1.0, 5.0  # the scale of LaMP-3
+LARGEST_NUMBER = 1e6  # a larger output is a model that repeats digits, not a rating
+Columns = Mapping[str, Sequence[float]]
 
 
-def _f1_of(label: str, pairs: Sequence[tuple[str, str]]) -> float:
-    found = sum(output == label == target for output, target in pairs)
-    named = sum(output == label for output, _ in pairs)
-    wanted = sum(target == label for _, target in pairs)
-    return 2 * found / (named + wanted) if named + wanted else 0.0
+class Accuracy(Metric):
+    """The share of outputs that equal their target; both are stripped."""
+
+    name = column = "accuracy"
+    higher_is_better = True
+
+    def per_example(self, outputs: Sequence[str], targets: Sequence[str]) -> list[float]:
+        """1 where output and target are equal, else 0."""
+        pairs = zip(outputs, targets, strict=True)
+        return [float(output.strip() == target.strip()) for output, target in pairs]
+
+    def value(self, per_example: Columns, outputs: Sequence[str], targets: Sequence[str]) -> float:
+        """The mean."""
+        return mean(per_example[self.name])
 
 
-def rating(outputs: Sequence[str], targets: Sequence[str]) -> Scores:
-    """MAE and RMSE; an unreadable output counts as the end of the scale farther from the gold.
+class MacroF1(Metric):
+    """The mean F1 over fixed labels; an unknown output counts as a wrong class of its own."""
 
-    A number beyond `ABSURD` is no rating but a model that repeats digits: unreadable, where the
-    official code would let it swamp the mean.
-    """
-    errors, unreadable = [], 0
-    for output, target in zip(outputs, targets, strict=True):
-        gold, value = float(target), read_number(output)
-        unreadable += value is None
-        errors.append(abs((_farthest(gold) if value is None else value) - gold))
-    rmse = math.sqrt(mean([error * error for error in errors]))
-    return Scores({"mae": mean(errors), "rmse": rmse}, {"mae": errors}, unreadable)
+    name = "f1"
+    higher_is_better = True
+    aggregate = "macro_f1"
+
+    def __init__(self, labels: tuple[str, ...]) -> None:
+        self.labels = labels
+
+    def per_example(self, outputs: Sequence[str], targets: Sequence[str]) -> None:
+        """None: F1 has no value for a single example."""
+
+    def value(self, per_example: Columns, outputs: Sequence[str], targets: Sequence[str]) -> float:
+        """The unweighted mean of the labels' F1; a label that occurs nowhere counts as 0."""
+        pairs = [(o.strip(), t.strip()) for o, t in zip(outputs, targets, strict=True)]
+        return mean([_label_f1(label, pairs) for label in self.labels])
+
+
+def _label_f1(label: str, pairs: Sequence[tuple[str, str]]) -> float:
+    correct = sum(output == label == target for output, target in pairs)
+    predicted = sum(output == label for output, _ in pairs)
+    expected = sum(target == label for _, target in pairs)
+    return 2 * correct / (predicted + expected) if predicted + expected else 0.0
+
+
+class MeanAbsoluteError(Metric):
+    """MAE of ratings; an output that is no number counts as the end of the scale farther away."""
+
+    name = column = "mae"
+    higher_is_better = False
+
+    def per_example(self, outputs: Sequence[str], targets: Sequence[str]) -> list[float]:
+        """The absolute error of each output."""
+        return [_error(o, float(t)) for o, t in zip(outputs, targets, strict=True)]
+
+    def value(self, per_example: Columns, outputs: Sequence[str], targets: Sequence[str]) -> float:
+        """The mean."""
+        return mean(per_example[self.column])
+
+
+class RootMeanSquareError(Metric):
+    """RMSE of ratings, from the absolute errors of `MeanAbsoluteError`."""
+
+    name = "rmse"
+    column = "mae"
+    aggregate = "root_mean_square"
+    higher_is_better = False
+
+    def per_example(self, outputs: Sequence[str], targets: Sequence[str]) -> None:
+        """None: the errors are those of the MAE."""
+
+    def value(self, per_example: Columns, outputs: Sequence[str], targets: Sequence[str]) -> float:
+        """The root of the mean of the squared errors."""
+        return math.sqrt(mean([error * error for error in per_example[self.column]]))
+
+
+def _error(output: str, target: float) -> float:
+    value = read_number(output)
+    if value is None:
+        value = max((LOWEST_RATING, HIGHEST_RATING), key=lambda end: abs(end - target))
+    return abs(value - target)
 
 
 def read_number(text: str) -> float | None:
-    """`text` as a number of ordinary size, or None."""
+    """`text` as a finite number of at most `LARGEST_NUMBER`, or None."""
     try:
         value = float(text)
-    except ValueError:  # any text may come from a model; the caller counts it
+    except ValueError:  # a model may write anything; the caller counts it
         return None
-    return value if abs(value) <= ABSURD else None  # neither infinite nor no number
+    return value if abs(value) <= LARGEST_NUMBER else None
 
 
-def _farthest(gold: float) -> float:
-    return max((LOWEST, HIGHEST), key=lambda end: abs(end - gold))
+class Rouge(Metric):
+    """ROUGE F-measure by rouge-score, without stemming; an empty output scores 0."""
+
+    higher_is_better = True
+
+    def __init__(self, name: str, kind: str) -> None:
+        """`kind` is rouge-score's own name: `rouge1` or `rougeL`."""
+        self.name = self.column = name
+        self.kind = kind
+
+    def per_example(self, outputs: Sequence[str], targets: Sequence[str]) -> list[float]:
+        """The F-measure of each output."""
+        scorer = _rouge_scorer(self.kind)
+        return [
+            float(scorer.score(target.strip(), output.strip())[self.kind].fmeasure)
+            for output, target in zip(outputs, targets, strict=True)
+        ]
+
+    def value(self, per_example: Columns, outputs: Sequence[str], targets: Sequence[str]) -> float:
+        """The mean."""
+        return mean(per_example[self.name])
 
 
-def rouge(outputs: Sequence[str], targets: Sequence[str]) -> Scores:
-    """ROUGE-1 and ROUGE-L (F, no stemmer) by rouge-score; empty outputs count as zero.
-
-    Its tokenizer knows ASCII letters and digits only: references without any are counted in
-    `notes`, as their score can only be zero.
-    """
+@lru_cache
+def _rouge_scorer(kind: str) -> Any:
     from rouge_score.rouge_scorer import RougeScorer
 
-    scorer = RougeScorer(["rouge1", "rougeL"], use_stemmer=False)
-    scored = [
-        scorer.score(target.strip(), output.strip())
-        for output, target in zip(outputs, targets, strict=True)
-    ]
-    rouge_1 = [row["rouge1"].fmeasure for row in scored]
-    rouge_l = [row["rougeL"].fmeasure for row in scored]
-    blind = sum(not any(_scorable(c) for c in target) for target in targets)
-    return Scores(
-        {"rouge_1": mean(rouge_1), "rouge_l": mean(rouge_l)},
-        {"rouge_1": rouge_1, "rouge_l": rouge_l},
-        unreadable=sum(not output.strip() for output in outputs),
-        notes={"references_without_scorable_token": blind} if blind else {},
-    )
+    return RougeScorer([kind], use_stemmer=False)
 
 
-def _scorable(character: str) -> bool:
-    return character.isascii() and character.isalnum()
+def references_without_scorable_token(targets: Sequence[str]) -> int:
+    """How many targets can only score 0: rouge-score knows ASCII letters and digits only."""
+    return sum(not any(c.isascii() and c.isalnum() for c in target) for target in targets)
+
+
+def score(
+    metrics: Sequence[Metric],
+    outputs: Sequence[str],
+    targets: Sequence[str],
+    invalid_outputs: int = 0,
+    notes: Mapping[str, int] | None = None,
+) -> Scores:
+    """All `metrics` of `outputs` against `targets`, and the per-example columns they rest on."""
+    columns: dict[str, Sequence[float]] = {}
+    for metric in metrics:
+        scores = metric.per_example(outputs, targets)
+        if scores is not None:
+            columns[metric.column or metric.name] = scores
+    values = {metric.name: metric.value(columns, outputs, targets) for metric in metrics}
+    return Scores(values, columns, invalid_outputs, dict(notes or {}))
 
 
 def mean(values: Sequence[float]) -> float:

@@ -13,10 +13,11 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lamp_exp.contracts import Task
 from lamp_exp.data.parse import read_golds, some
 from lamp_exp.data.source import read_json
+from lamp_exp.errors import InputError
 from lamp_exp.tasks import all_tasks
-from lamp_exp.types import InputError, Task
 
 
 def score_files(
@@ -43,7 +44,7 @@ def score_files(
         "task": chosen.name,
         "questions": len(golds),
         "metrics": dict(scores.metrics),
-        "unreadable": scores.unreadable,
+        "unreadable": scores.invalid_outputs,
         "notes": dict(scores.notes),
     }
 
@@ -71,12 +72,12 @@ def choose_task(name: str, golds: Mapping[str, str], predictions: Mapping[str, s
     if not candidates:
         raise InputError(f"{name!r} is no task: choose one of {', '.join(tasks)}")
     for task in candidates:
-        if all(map(task.readable, golds.values())):
+        if all(map(task.is_valid_output, golds.values())):
             return task
     task = candidates[0]
-    odd = next(id for id, gold in golds.items() if not task.readable(gold))
+    odd = next(id for id, gold in golds.items() if not task.is_valid_output(gold))
     fault = f"the gold {golds[odd]!r} of id {odd!r} is no answer to {task.name}"
-    if all(map(task.readable, predictions.values())):
+    if all(map(task.is_valid_output, predictions.values())):
         fault += ", but all predictions are: are the two files swapped?"
     raise InputError(fault)
 

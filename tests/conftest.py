@@ -23,10 +23,11 @@ from hydra import initialize_config_dir
 from omegaconf import DictConfig, open_dict
 
 from lamp_exp import config
+from lamp_exp.contracts import Task
 from lamp_exp.data import prepare
 from lamp_exp.data.source import Source
-from lamp_exp.pipeline import Plan
-from lamp_exp.types import Example, ModelSettings, ProfileItem, Task, Training
+from lamp_exp.experiment.stages import Plan
+from lamp_exp.values import Example, ModelSettings, ProfileItem, TrainingOptions
 
 CONF = Path(config.conf_folder())
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
@@ -67,7 +68,7 @@ def settings(**changes: Any) -> ModelSettings:
         "max_new_tokens": 8,
         "predict_batch_size": 4,
         "seed": 0,
-        "training": Training(),
+        "training": TrainingOptions(),
         **changes,
     }
     return ModelSettings(**given)
@@ -192,9 +193,9 @@ class Words:
     def count(self, text: str) -> int:
         return len(text.split()) + 1
 
-    def unknown(self, text: str) -> int:
+    def count_unknown(self, text: str) -> int:
         return 0
 
-    def cut(self, text: str, limit: int) -> tuple[str, int]:
+    def truncate(self, text: str, limit: int) -> tuple[str, int]:
         words = text.split()[: limit - 1]
         return " ".join(words), len(words) + 1

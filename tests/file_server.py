@@ -17,7 +17,7 @@ from pathlib import Path
 
 from lamp_exp.data import download
 from lamp_exp.tasks import all_tasks
-from lamp_exp.types import Writing
+from lamp_exp.values import SampleText
 
 TASKS = all_tasks()
 DEV = "LaMP_3/dev/dev_questions.json"
@@ -179,9 +179,9 @@ def made(task: str, split: str, part: str, questions: int = 40) -> tuple[bytes, 
     more = {"user_id": "u", "date": "2020-01-01"} if split == "time" else {}
     for n in range(questions):
         texts = [f"{part} {kind} {n} of 'é\\u00e9 \"{{]" for kind in ("text", "title", "other")]
-        writing = Writing(texts[0], texts[1], n % 15, *texts, swapped=False)
-        item = {"id": "1", **of.made_item(writing), **more}
-        input, gold = of.made_question(writing)
+        writing = SampleText(texts[0], texts[1], n % 15, *texts, swapped=False)
+        item = {"id": "1", **of.sample_item(writing), **more}
+        input, gold = of.sample_question(writing)
         rows.append({"id": f"{n}", "input": input, "profile": [item, item | {"id": "2"}], **more})
         golds.append({"id": f"{n}", "output": gold})
     return json.dumps(rows).encode(), json.dumps({"task": of.name, "golds": golds}).encode()

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
-from lamp_exp.data import words
+from lamp_exp.contracts import Task
+from lamp_exp.data import vocabulary as words
 from lamp_exp.tasks.base import LampTask
 from lamp_exp.tasks.lamp1 import Lamp1
 from lamp_exp.tasks.lamp2 import Lamp2
@@ -24,7 +25,7 @@ from lamp_exp.tasks.lamp4 import Lamp4
 from lamp_exp.tasks.lamp5 import Lamp5
 from lamp_exp.tasks.lamp6 import Lamp6
 from lamp_exp.tasks.lamp7 import Lamp7
-from lamp_exp.types import ProfileItem, Task, Writing
+from lamp_exp.values import ProfileItem, SampleText
 
 FOLDER = Path(__file__).parent.parent / "lamp_exp" / "models" / "tiny"
 JOINER = "\uffed"  # marks a punctuation mark that is joined to its neighbour
@@ -58,9 +59,9 @@ def _words() -> set[str]:
 
 
 def _wording(task: Task) -> list[str]:
-    writing = Writing("the and near", "the", 0, "the", "the", "and", False)
-    item = ProfileItem("0", task.made_item(writing))
-    input, _ = task.made_question(writing)
+    writing = SampleText("the and near", "the", 0, "the", "the", "and", False)
+    item = ProfileItem("0", task.sample_item(writing))
+    input, _ = task.sample_question(writing)
     instruction = task.instruction if isinstance(task, LampTask) and task.name != "LaMP_1" else ""
     return [task.join(input, [task.entry(item, task.body(item))]), instruction, "1 2 3 4 5"]
 

@@ -10,9 +10,9 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from lamp_exp.record import RunFolder
+from lamp_exp.results.folder import RunFolder
 from lamp_exp.tasks import all_tasks
-from lamp_exp.types import Hit, Prediction, Prompt
+from lamp_exp.values import Hit, Prediction, Prompt
 
 PROFILE = {
     "max_items": None, "keep": "newest", "before": None, "control": "none", "own_items": "keep",
@@ -111,7 +111,7 @@ def make_run(
             "data": {"asked": {"source": "x.json", "fingerprint": identity["data"]["asked"],
                                "questions": questions, "golds": True, "odd": {}}},
             "counts": {"questions": questions, "prompt_tokens": 20 * questions,
-                       "output_tokens": 3 * questions, "outputs_unreadable": scores.unreadable},
+                       "output_tokens": 3 * questions, "outputs_unreadable": scores.invalid_outputs},
             "seconds": {"rank": 0.5, "prompts": 0.25, "predict": 2.0, "score": 0.125},
             "peak_memory_mb": 700,
             "retrieval": {"ranking_cache": {"read": 30, "made": 10}},

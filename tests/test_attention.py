@@ -7,7 +7,7 @@ import torch
 from transformers import T5Config, T5ForConditionalGeneration
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from lamp_exp.models import attention
+from lamp_exp.models.speed import attention
 
 NEVER = 1e-9  # less than one in 16 bits
 

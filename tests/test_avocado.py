@@ -20,8 +20,8 @@ from lamp_exp.data import avocado, load
 from lamp_exp.data.avocado import mail_name
 from lamp_exp.data.corpus import Corpus, Limits, Missing, find_zips
 from lamp_exp.data.mail import html_text, read_mail
+from lamp_exp.errors import InputError
 from lamp_exp.tasks.lamp6 import Lamp6
-from lamp_exp.types import InputError
 
 TEXT = "avocado-1.0.2/data/text"
 

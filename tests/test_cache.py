@@ -17,11 +17,11 @@ from pathlib import Path
 import pyarrow.ipc
 import pytest
 
-from lamp_exp.cache import Order, RankingCache
-from lamp_exp.cache.sealed import Damaged, Sealed
-from lamp_exp.pipeline import Outcome, gather, rank
-from lamp_exp.run import run_plan
-from lamp_exp.types import Hit
+from lamp_exp.experiment.run import run_plan
+from lamp_exp.experiment.stages import Outcome, gather, rank
+from lamp_exp.storage.rankings import Order, RankingCache
+from lamp_exp.storage.sealed import Damaged, Sealed
+from lamp_exp.values import Hit
 from tests.conftest import options, plan
 from tests.test_dense import encoder  # noqa: F401  (a fixture)
 from tests.test_laws import dense_folder
@@ -199,7 +199,7 @@ def test_a_folder_that_may_only_be_read_is_read(tmp_path: Path, caplog):
 SCRIPT = """
 import random, sys, time
 from pathlib import Path
-from lamp_exp.cache import Order, RankingCache
+from lamp_exp.storage.rankings import Order, RankingCache
 
 ids = [str(n) for n in range(3000)]
 

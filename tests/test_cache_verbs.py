@@ -1,4 +1,4 @@
-"""`python -m lamp_exp.cache`: what is kept, whether it is whole, and removing it."""
+"""`python -m lamp_exp.storage`: what is kept, whether it is whole, and removing it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from lamp_exp.cache import DiskMap, VectorCache
-from lamp_exp.cache.__main__ import main
-from lamp_exp.pipeline import Outcome, gather, rank
+from lamp_exp.cache import main
+from lamp_exp.experiment.stages import Outcome, gather, rank
+from lamp_exp.storage.answers import DiskMap
+from lamp_exp.storage.vectors import VectorCache
 from tests.conftest import plan
 from tests.test_cache import damage
 from tests.test_vectors import filled
@@ -187,7 +188,7 @@ def test_nothing_kept_is_no_mistake(capsys):
 
 
 def test_the_verbs_load_no_model():
-    code = "import sys; from lamp_exp.cache.__main__ import main; main(['--help'])"
+    code = "import sys; from lamp_exp.cache import main; main(['--help'])"
     told = subprocess.run(
         [sys.executable, "-X", "importtime", "-c", code], capture_output=True, text=True
     )

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from lamp_exp.command import _quoted, _text, command_of, overrides_of, settings_of
-from lamp_exp.pipeline import gather
-from lamp_exp.record import RunFolder
-from lamp_exp.run import folder_name
+from lamp_exp.experiment.run import folder_name
+from lamp_exp.experiment.stages import gather
+from lamp_exp.overrides import _quoted, _text, command_of, overrides_of, settings_of
+from lamp_exp.results.folder import RunFolder
 from tests.conftest import compose, plan
 from tests.test_cli import QUICK, folder_of
 from tests.test_leaderboard import questions

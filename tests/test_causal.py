@@ -18,10 +18,11 @@ from transformers import (
     LlamaForCausalLM,
 )
 
+from lamp_exp.errors import InputError
 from lamp_exp.models.causal import Causal
-from lamp_exp.models.text_model import IGNORED
+from lamp_exp.models.training import IGNORED
 from lamp_exp.tasks.lamp4 import Lamp4
-from lamp_exp.types import InputError, Lesson, Prompt, Training
+from lamp_exp.values import Prompt, TrainingOptions, TrainingSet
 from tests.conftest import TINY, mean_loss, settings, trainer
 
 CHAT = (
@@ -83,10 +84,10 @@ def prompt(id: str, text: str) -> Prompt:
     return Prompt(id, (text,), tokens=len(text.split()))
 
 
-def lesson(path: Path, epochs: int = 1, count: int = 12) -> Lesson:
+def lesson(path: Path, epochs: int = 1, count: int = 12) -> TrainingSet:
     texts = [("the old rose", "the rose"), ("the singer", "the singer meets"), ("the oven", "near")]
     pairs = [(prompt(str(n), texts[n % 3][0]), texts[n % 3][1]) for n in range(count)]
-    return Lesson(pairs, pairs[:3], Lamp4().score, Lamp4().monitor, epochs, path)
+    return TrainingSet(pairs, pairs[:3], Lamp4().score, Lamp4().main_metric, epochs, path)
 
 
 @pytest.mark.parametrize("use", ["base", "chat"])
@@ -142,7 +143,7 @@ def test_a_template_that_writes_the_beginning_gives_exactly_one(folder):
     assert row[0] == causal.tokenizer.bos_token_id
     bare = causal.tokenizer(f"user: {SHORT}\nassistant:", add_special_tokens=False)["input_ids"]
     assert row[1:] == bare
-    assert causal.report()["chat_template"] is True
+    assert causal.facts()["chat_template"] is True
 
 
 def test_a_base_model_reads_the_bare_prompt(folder):
@@ -151,8 +152,8 @@ def test_a_base_model_reads_the_bare_prompt(folder):
     assert row == causal.tokenizer(SHORT)["input_ids"]
     (answer,) = causal.predict([prompt("a", SHORT)], trainer)
     assert answer.tokens > 0
-    assert causal.report()["chat_template"] is False
-    assert causal.report()["weights"] == folder()
+    assert causal.facts()["chat_template"] is False
+    assert causal.facts()["weights"] == folder()
 
 
 @pytest.mark.parametrize("use", ["base", "chat"])
@@ -211,7 +212,7 @@ def test_the_loss_is_the_mean_over_the_targets_tokens(folder):
 
 @pytest.mark.parametrize("use", ["base", "chat"])
 def test_training_lowers_the_loss_and_teaches_to_end(folder, tmp_path: Path, use):
-    training = Training(lr=1e-2, batch_size=4)
+    training = TrainingOptions(lr=1e-2, batch_size=4)
     causal = model(folder(use=use), training=training)
     taught = lesson(tmp_path, epochs=12)
     report = causal.fit(taught, trainer)
@@ -249,7 +250,7 @@ def test_an_output_that_never_ends_stops_at_max_new_tokens_and_is_counted(folder
     causal = model(folder(), {"suppress_tokens": [end]}, max_new_tokens=20)
     (answer,) = causal.predict([prompt("a", SHORT)], trainer)
     assert (answer.tokens, answer.capped) == (20, True)
-    assert causal.report()["generation"]["max_new_tokens"] == 20
+    assert causal.facts()["generation"]["max_new_tokens"] == 20
 
 
 def test_a_tokenizer_without_padding_pads_with_its_end(folder, tmp_path: Path):

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from lamp_exp.data import check, load, own_items
 from lamp_exp.data.findings import ERROR, KINDS
+from lamp_exp.errors import InputError
 from lamp_exp.tasks import all_tasks
 from lamp_exp.tasks.lamp1 import Lamp1
 from lamp_exp.tasks.lamp2 import Lamp2
@@ -25,7 +26,7 @@ from lamp_exp.tasks.lamp2_news import Lamp2News
 from lamp_exp.tasks.lamp3 import Lamp3
 from lamp_exp.tasks.lamp4 import Lamp4
 from lamp_exp.tasks.lamp7 import Lamp7
-from lamp_exp.types import InputError, ProfileItem
+from lamp_exp.values import ProfileItem
 from tests.conftest import TINY
 
 TEXT = "some long article"

@@ -12,9 +12,9 @@ import pyarrow.parquet
 import pytest
 import yaml
 
-from lamp_exp.identity import folder_fingerprint
-from lamp_exp.models.tokens import load_tokenizer
-from lamp_exp.record import RunFolder
+from lamp_exp.experiment.identity import folder_fingerprint
+from lamp_exp.models.token_counter import load_tokenizer
+from lamp_exp.results.folder import RunFolder
 from lamp_exp.tasks.lamp3 import Lamp3
 from tests.conftest import TINY, plan
 
@@ -264,8 +264,8 @@ def test_a_run_made_anew_that_fails_leaves_the_finished_one(lamp_exp, monkeypatc
 
 
 def test_the_number_of_devices_makes_another_run_of_training(lamp_exp):
-    from lamp_exp.pipeline import gather
-    from lamp_exp.run import folder_name
+    from lamp_exp.experiment.run import folder_name
+    from lamp_exp.experiment.stages import gather
 
     def name(*overrides: str) -> str:
         p = plan("task=lamp4", *TRAIN, *overrides)

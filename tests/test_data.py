@@ -17,12 +17,12 @@ from lamp_exp.data.parse import Reader, read_golds
 from lamp_exp.data.prepare import prepared
 from lamp_exp.data.sample import Size
 from lamp_exp.data.source import Sample
+from lamp_exp.errors import InputError
 from lamp_exp.tasks.lamp1 import Lamp1
 from lamp_exp.tasks.lamp2 import Lamp2
 from lamp_exp.tasks.lamp2_news import Lamp2News
 from lamp_exp.tasks.lamp3 import Lamp3
 from lamp_exp.tasks.lamp4 import Lamp4
-from lamp_exp.types import InputError
 from tests.conftest import options, plan
 
 INPUT = "Generate a headline for the following article: some text"
@@ -136,7 +136,7 @@ def test_lamp_1_titles_may_hold_quotes():
         "reference is related? Just answer with [1] or [2] without explanation. "
         '[1]: "The "first" one" [2]: "The second"'
     )
-    assert Lamp1().well_worded(input)
+    assert Lamp1().follows_template(input)
     assert Lamp1().query(input) == 'The "first" one The second'
 
 
@@ -179,7 +179,7 @@ def test_dates_sort_by_time_and_not_as_text(data_dir):
     dates = ["2012", 2013, "2013-5-9", "2013-05-10", "2013-05-10 08:00:00", "2013/05/11"]
     items = [{"id": str(n), "text": "", "title": "", "date": d} for n, d in enumerate(dates)]
     folder = data_dir("LaMP_4", "dev", [question(profile=items)], time=True)
-    from lamp_exp.pipeline import Outcome, gather, rank
+    from lamp_exp.experiment.stages import Outcome, gather, rank
 
     p = plan("split=time", "mode=rank", "retriever=recency", f"data_dir={folder}")
     ((_, hits),) = rank(p, gather(p).asked, Outcome())
@@ -293,8 +293,8 @@ def test_the_sample_has_every_task_split_and_part(task, split, part):
     store = prepared(chosen, source, Path("cache"))
     made = [store.example(row) for row in range(len(store))]
     assert len(made) == 20
-    assert all(chosen.well_worded(example.input) for example in made)
-    assert all(chosen.readable(example.target) for example in made)
+    assert all(chosen.follows_template(example.input) for example in made)
+    assert all(chosen.is_valid_output(example.target) for example in made)
     dates = [item.date for example in made for item in example.profile]
     assert all(date is not None for date in dates) == (split == "time")
 
@@ -327,7 +327,7 @@ def test_the_sample_has_empty_profiles_and_profiles_of_one_item():
 
 def test_the_profile_tells_what_the_question_does_not():
     """The most similar item has the answer mostly, a random one seldom."""
-    from lamp_exp.pipeline import Outcome, rank
+    from lamp_exp.experiment.stages import Outcome, rank
 
     task, found = Lamp2(), {}
     part = load(None, task, "user", "dev")

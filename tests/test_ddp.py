@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from lamp_exp import processes
-from lamp_exp.record import RunFolder
-from lamp_exp.types import InputError
+from lamp_exp.errors import InputError
+from lamp_exp.experiment import ddp as processes
+from lamp_exp.results.folder import RunFolder
 
 QUICK = [
     "task=lamp4", "augmentation=fid", "model=tiny", "trainer.accelerator=cpu", "limit=25",

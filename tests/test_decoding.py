@@ -14,14 +14,16 @@ from transformers import (
 )
 from transformers.modeling_outputs import BaseModelOutput
 
-from lamp_exp.models import attention, prefix, shared_keys
+from lamp_exp.errors import InputError
 from lamp_exp.models.batches import ShuffledBatches, shuffled_batches, workers_for
 from lamp_exp.models.causal import Causal
 from lamp_exp.models.labels import Labels
+from lamp_exp.models.speed import attention, shared_keys
+from lamp_exp.models.speed import shared_prefix as prefix
 from lamp_exp.models.tiny import Tiny
 from lamp_exp.tasks.lamp2 import Lamp2
 from lamp_exp.tasks.lamp4 import Lamp4
-from lamp_exp.types import InputError, Lesson, Prompt, Training
+from lamp_exp.values import Prompt, TrainingOptions, TrainingSet
 from tests.conftest import options, plan, settings, trainer
 from tests.test_causal import folder  # noqa: F401  (a fixture: small decoder-only models)
 
@@ -193,10 +195,10 @@ def test_longest_prompts_are_answered_first_and_told_in_their_order():
 
 
 def test_beams_share_keys_while_adapters_are_learned(tmp_path: Path):
-    training = Training(lora_rank=2, batch_size=4)
+    training = TrainingOptions(lora_rank=2, batch_size=4)
     fid = Tiny(None, settings(training=training), {"num_beams": 3}, fresh=SIZES)
     pairs = [(prompt, "the rose") for prompt in PROMPTS]
-    fid.fit(Lesson(pairs, pairs, Lamp4().score, Lamp4().monitor, 1, tmp_path), trainer)
+    fid.fit(TrainingSet(pairs, pairs, Lamp4().score, Lamp4().main_metric, 1, tmp_path), trainer)
     assert fid.network.config._attn_implementation == attention.NAME
     assert attention.NAME not in (tmp_path / "checkpoint" / "config.json").read_text()
 
@@ -261,7 +263,7 @@ def test_labels_also_choose_while_learning(tmp_path: Path, decoding):
     given = settings(labels=task.labels, max_new_tokens=16)
     fid = Tiny(None, given, {"num_beams": 1}, fresh=SIZES, decoding=decoding)
     pairs = [(prompt, task.labels[n % 2]) for n, prompt in enumerate(PROMPTS)]
-    fid.fit(Lesson(pairs, pairs, score, task.monitor, 2, tmp_path), trainer)
+    fid.fit(TrainingSet(pairs, pairs, score, task.main_metric, 2, tmp_path), trainer)
     assert len(heard) == 2 * len(pairs)
     assert set(heard) <= set(task.labels)  # random weights never write a label freely
 
@@ -322,7 +324,7 @@ def test_a_way_of_decoding_that_does_not_exist_is_refused():
 def test_the_labels_of_a_task_reach_its_model_and_are_readable(task):
     made = plan(f"task={task}", "model=tiny", "mode=prompts", "model.decoding=labels")
     assert made.model.settings.labels == made.task.labels
-    assert all(map(made.task.readable, made.task.labels))
+    assert all(map(made.task.is_valid_output, made.task.labels))
 
 
 def test_the_command_decodes_labels(lamp_exp):

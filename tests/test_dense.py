@@ -12,8 +12,9 @@ import torch
 from sentence_transformers import SentenceTransformer
 from transformers import AutoTokenizer, BertConfig, BertModel
 
+from lamp_exp.errors import InputError
 from lamp_exp.retrievers.dense import Dense, by_length, inner_products
-from lamp_exp.types import Document, InputError, Query
+from lamp_exp.values import Document, Query
 from tests.conftest import TINY
 
 TEXTS = ["one two three", "a", "the cat", "a much longer text " * 6, "dog", "b c", "x y z", "end"]
@@ -127,7 +128,7 @@ def test_texts_too_long_for_the_encoder_are_counted(encoder):
 def test_each_distinct_text_is_encoded_once(encoder):
     retriever = dense(encoder)
     profile = documents("a", "b", "a")
-    list(retriever.rank_all([(Query("1", "a"), profile), (Query("2", "c"), profile)]))
+    list(retriever.rank_batch([(Query("1", "a"), profile), (Query("2", "c"), profile)]))
     assert retriever.report()["texts_encoded"] == 3
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lamp_exp.data import load
-from lamp_exp.types import InputError
+from lamp_exp.errors import InputError
 from tests.file_server import (
     DEV,
     GOLDS,

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import lamp_exp
-from lamp_exp.identity import code_fingerprint, essence, sources
+from lamp_exp.experiment.identity import code_fingerprint, essence, sources
 from lamp_exp.retrievers.bm25 import BM25
 from lamp_exp.retrievers.bm25_okapi import BM25Okapi
 from lamp_exp.tasks.lamp3 import Lamp3
@@ -18,7 +18,7 @@ PACKAGE = Path(lamp_exp.__file__).parent
 PRINT = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from lamp_exp.identity import code_fingerprint
+from lamp_exp.experiment.identity import code_fingerprint
 from lamp_exp.retrievers.bm25 import BM25
 from lamp_exp.tasks.lamp3 import Lamp3
 print(code_fingerprint(Lamp3(), BM25()))
@@ -74,7 +74,7 @@ def test_a_users_own_files_count(tmp_path: Path):
     words = tmp_path / "words.py"
     words.write_text("split = str.split\n")
     where = {**os.environ, "PYTHONPATH": f"{tmp_path}:{PACKAGE.parent}"}
-    code = "from mine import Mine; from lamp_exp.identity import *; print(code_fingerprint(Mine), "
+    code = "from mine import Mine; from lamp_exp.experiment.identity import *; print(code_fingerprint(Mine), "
     code += "*sorted(sources(['mine'])))"
 
     def told() -> list[str]:

@@ -9,10 +9,10 @@ from pathlib import Path
 import pyarrow.parquet
 import pytest
 
-from lamp_exp.record import RunFolder
-from lamp_exp.report.records import Record, find
+from lamp_exp.report.loading import Record, find
 from lamp_exp.report.selection import facet, grouped, select
-from lamp_exp.report.words import remarks
+from lamp_exp.report.wording import remarks
+from lamp_exp.results.folder import RunFolder
 from lamp_exp.score import score_files
 from tests.test_cli import QUICK, folder_of
 from tests.test_leaderboard import questions

@@ -12,11 +12,11 @@ from omegaconf import OmegaConf
 
 from lamp_exp.config import recipe
 from lamp_exp.data import load
-from lamp_exp.models.tokens import ModelTokens, load_tokenizer
-from lamp_exp.pipeline import Outcome, rank
+from lamp_exp.experiment.stages import Outcome, rank
+from lamp_exp.models.token_counter import TransformersTokenCounter, load_tokenizer
 from lamp_exp.retrievers.dense import Dense
 from lamp_exp.tasks import all_tasks
-from lamp_exp.types import Document, Example, Hit, ProfileItem, Query
+from lamp_exp.values import Document, Example, Hit, ProfileItem, Query
 from tests.conftest import TINY, compose, options, plan
 from tests.test_dense import encoder  # noqa: F401  (a fixture)
 
@@ -67,7 +67,7 @@ PROFILES = [
 def test_a_ranking_holds_each_document_once_best_first(retriever, texts, query):
     documents = dated(*texts)
     hits = retriever.rank(Query("q", query), documents)
-    if not retriever.reads_profile:
+    if not retriever.uses_profile:
         assert hits == []
         return
     assert sorted(hit.id for hit in hits) == sorted(document.id for document in documents)
@@ -79,19 +79,19 @@ def test_a_ranking_holds_each_document_once_best_first(retriever, texts, query):
 
 def test_ranking_many_questions_is_ranking_each(retriever):
     questions = [(Query(str(n), f"alpha {n}"), dated(*texts)) for n, texts in enumerate(PROFILES)]
-    together = list(retriever.rank_all(questions))
+    together = list(retriever.rank_batch(questions))
     assert [[h.id for h in hits] for hits in together] == [
         [h.id for h in retriever.rank(*question)] for question in questions
     ]
-    backwards = list(retriever.rank_all(questions[::-1]))[::-1]
+    backwards = list(retriever.rank_batch(questions[::-1]))[::-1]
     assert [[h.id for h in hits] for hits in backwards] == [
         [h.id for h in hits] for hits in together
     ]
 
 
 @pytest.fixture(scope="module")
-def tiny_tokens() -> ModelTokens:
-    return ModelTokens(load_tokenizer(str(TINY)))
+def tiny_tokens() -> TransformersTokenCounter:
+    return TransformersTokenCounter(load_tokenizer(str(TINY)))
 
 
 @pytest.mark.parametrize("task", options("task"))
@@ -137,7 +137,7 @@ def test_a_task_reads_what_it_makes_and_scores_the_gold_as_perfect(task):
     metric, direction = chosen.monitor
     assert metric in scores.metrics
     assert scores.metrics[metric] == (1 if direction == "max" else 0)
-    assert scores.unreadable == 0
+    assert scores.invalid_outputs == 0
     assert all(len(values) == len(golds) for values in scores.per_example.values())
     for example in part.examples:
         query = chosen.query(example.input)

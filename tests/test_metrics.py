@@ -22,7 +22,7 @@ def test_macro_f1_is_over_the_fixed_labels_not_over_those_seen():
     scores = Lamp2().score(outputs, golds)
     assert scores.metrics["accuracy"] == pytest.approx(0.4)
     assert scores.metrics["f1"] == pytest.approx(0.1)
-    assert scores.unreadable == 3
+    assert scores.invalid_outputs == 3
 
 
 def test_macro_f1_is_scikit_learns():
@@ -38,14 +38,14 @@ def test_wordy_and_ambiguous_answers_are_wrong_and_counted():
     outputs = ["[1]", " [1]\n", "1", "[1] because…", "[1] or [2]", ""]
     scores = Lamp1().score(outputs, ["[1]"] * 6)
     assert scores.metrics["accuracy"] == pytest.approx(2 / 6)
-    assert scores.unreadable == 4
+    assert scores.invalid_outputs == 4
 
 
 @pytest.mark.parametrize("bad", ["", "five", "nan", "inf", "-inf", "4 stars", "1e200", "9" * 200])
 def test_an_unreadable_rating_is_the_farther_end_of_the_scale(bad: str):
     scores = Lamp3().score([bad, bad, "4"], ["2", "5", "4"])
     assert scores.per_example["mae"] == [3.0, 4.0, 0.0]
-    assert scores.unreadable == 2
+    assert scores.invalid_outputs == 2
     assert scores.metrics["rmse"] == pytest.approx(((9 + 16) / 3) ** 0.5)
 
 
@@ -53,7 +53,7 @@ def test_empty_predictions_count_as_zero_and_are_not_dropped():
     scores = Lamp4().score(["", "The cats sat.", "   "], ["the cat sat", "The cat sat", "!!!"])
     assert scores.per_example["rouge_1"] == pytest.approx([0, 2 / 3, 0])
     assert scores.metrics["rouge_1"] == pytest.approx(2 / 9)
-    assert scores.unreadable == 2
+    assert scores.invalid_outputs == 2
     assert scores.notes == {"references_without_scorable_token": 1}
 
 
@@ -86,7 +86,7 @@ def test_scoring_opens_no_connection(monkeypatch: pytest.MonkeyPatch):
 
     monkeypatch.setattr("socket.socket.connect", refused)
     for task, answer in ((Lamp1(), "[1]"), (Lamp3(), "5"), (Lamp4(), "a b")):
-        assert task.score([answer], [answer]).unreadable == 0
+        assert task.score([answer], [answer]).invalid_outputs == 0
 
 
 def test_outputs_and_targets_of_different_length_are_refused():

@@ -15,9 +15,10 @@ from typing import Any
 
 import pytest
 
-from lamp_exp.cache import DiskMap
+from lamp_exp.errors import InputError
 from lamp_exp.models.openai import OpenAI
-from lamp_exp.types import InputError, Prediction, Prompt
+from lamp_exp.storage.answers import DiskMap
+from lamp_exp.values import Prediction, Prompt
 from tests.conftest import TINY, settings
 
 Answer = Callable[[str, int], tuple[int, Any]]
@@ -172,7 +173,7 @@ def test_a_busy_or_failing_server_is_asked_again(kept, status):
         asked = model(server.url, kept)
         assert outputs(asked, "a") == ["re: a"]
     assert len(server.bodies) == 3
-    assert asked.report()["asked"] == 1
+    assert asked.facts()["asked"] == 1
 
 
 def test_each_wait_before_asking_again_is_longer(kept):
@@ -221,7 +222,7 @@ def test_a_server_that_goes_away_leaves_the_answers_given_so_far(kept):
         again = model(server.url, kept)
         assert outputs(again, *"abcd") == ["re: a", "re: b", "re: c", "re: d"]
     assert sorted(body["messages"][0]["content"] for body in server.bodies) == ["c", "d"]
-    assert again.report()["asked"] == 2
+    assert again.facts()["asked"] == 2
 
 
 def test_after_a_failure_the_rest_is_not_asked_for(kept):
@@ -288,8 +289,8 @@ def test_a_second_run_asks_nothing(kept, tmp_path: Path):
         again = model("http://127.0.0.1:1/v1", DiskMap(tmp_path / "a.sqlite"))
         assert ask(again, *"abc") == given  # of a server that is not even there
     assert len(server.bodies) == 3
-    assert first.report()["asked"] == 3
-    assert again.report()["asked"] == 0
+    assert first.facts()["asked"] == 3
+    assert again.facts()["asked"] == 0
 
 
 def test_the_same_prompt_is_asked_once(kept):
@@ -299,7 +300,7 @@ def test_the_same_prompt_is_asked_once(kept):
     assert [answer.output for answer in answers] == ["re: a", "re: b", "re: a", "re: a"]
     assert [answer.id for answer in answers] == ["0", "1", "2", "3"]
     assert len(server.bodies) == 2
-    assert asked.report()["asked"] == 2
+    assert asked.facts()["asked"] == 2
 
 
 def test_other_options_are_other_questions(kept):
@@ -352,7 +353,7 @@ def test_max_tokens_and_the_generation_options_are_sent(kept):
         "top_p": 0.9,
         "max_tokens": 8,
     }
-    assert asked.report()["generation"] == {"temperature": 0.5, "top_p": 0.9, "max_tokens": 8}
+    assert asked.facts()["generation"] == {"temperature": 0.5, "top_p": 0.9, "max_tokens": 8}
 
 
 def test_an_answer_cut_at_max_tokens_is_counted_and_an_empty_one_is_empty(kept):
@@ -378,11 +379,11 @@ def used(prompt: int, completion: int, without: int) -> dict[str, int]:
 def test_the_tokens_that_the_server_counted_are_kept_and_summed(kept, tmp_path: Path):
     with serving() as server:
         first = model(server.url, kept)
-        assert first.report()["usage"] == used(0, 0, 0)
+        assert first.facts()["usage"] == used(0, 0, 0)
         ask(first, "a", "b", "a")
         again = model(server.url, DiskMap(tmp_path / "a.sqlite"))
         ask(again, "a", "b", "a")
-    assert first.report()["usage"] == used(3, 9, 0)  # of all questions, kept or not
+    assert first.facts()["usage"] == used(3, 9, 0)  # of all questions, kept or not
     assert again.report() == {**first.report(), "asked": 0}
 
 
@@ -395,7 +396,7 @@ def test_answers_without_usage_are_told_and_counted_by_our_tokenizer(kept, usage
     with serving(answer) as server:
         asked = model(server.url, kept)
         known, unknown = ask(asked, "a", "b")
-    assert asked.report()["usage"] == used(1, 3, 1)
+    assert asked.facts()["usage"] == used(1, 3, 1)
     assert known.tokens == 3
     assert unknown.tokens == asked.tokens.count(unknown.output) - asked.tokens.count("") > 3
 
@@ -409,7 +410,7 @@ def test_answers_of_older_versions_have_no_usage(kept, tokens, expected):
     asked = model("http://127.0.0.1:1/v1", kept)
     (answer,) = ask(asked, "a")
     assert answer.tokens == expected
-    assert asked.report()["usage"] == used(0, 0, 1)
+    assert asked.facts()["usage"] == used(0, 0, 1)
 
 
 def test_a_prompt_longer_than_max_length_is_cut(kept):

@@ -10,17 +10,17 @@ from typing import Any
 
 import pytest
 
-from lamp_exp.record import RunFolder
+from lamp_exp.errors import InputError
 from lamp_exp.report import plots
 from lamp_exp.report.__main__ import main
 from lamp_exp.report.colours import DARK, LIGHT, SERIES, STEPS, contrast
+from lamp_exp.report.loading import Record, find
 from lamp_exp.report.page import FOLDER, page
-from lamp_exp.report.page.coldstart import bins_of
-from lamp_exp.report.page.examples import Limits, embed, script_of
+from lamp_exp.report.page.browser import Limits, embed, script_of
+from lamp_exp.report.page.cold_start_section import bins_of
 from lamp_exp.report.page.figures import grounds, user_gains
 from lamp_exp.report.plots import Bin, Point, Series
-from lamp_exp.report.records import Record, find
-from lamp_exp.types import InputError
+from lamp_exp.results.folder import RunFolder
 from tests.records import QUESTION, make_grid, make_run, question_texts
 
 EVIL = [

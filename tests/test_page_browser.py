@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from lamp_exp.report.colours import DARK, LIGHT
+from lamp_exp.report.loading import find
 from lamp_exp.report.page import page
-from lamp_exp.report.page.examples import Limits
-from lamp_exp.report.records import find
+from lamp_exp.report.page.browser import Limits
 from tests.browser import Visit, chromium
 from tests.records import make_grid, make_run
 from tests.test_page import EVIL, asked

@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from lamp_exp.models.tokens import ModelTokens, load_tokenizer
-from lamp_exp.pipeline import Outcome, gather, make_prompt, rank
+from lamp_exp.experiment.stages import Outcome, gather, make_prompt, rank
+from lamp_exp.models.token_counter import TransformersTokenCounter, load_tokenizer
 from lamp_exp.score import main as score
 from tests.conftest import SHARED, plan
 
@@ -54,8 +54,8 @@ def questions(task: str, ids: set[str]) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def t5_tokens(shared: Path) -> ModelTokens:
-    return ModelTokens(load_tokenizer(str(shared / "tokenizer_t5")))
+def t5_tokens(shared: Path) -> TransformersTokenCounter:
+    return TransformersTokenCounter(load_tokenizer(str(shared / "tokenizer_t5")))
 
 
 @pytest.fixture
@@ -120,7 +120,10 @@ def test_prompts_byte_for_byte(asked, t5_tokens, task, official):
                     end = p.task.instruction_end(prompt["prompt"], inputs[id])
                     lost = t5_tokens.count(prompt["prompt"][:end]) > length
                     if lost and not official:
-                        assert p.task.instruction in t5_tokens.cut(made[id].passages[0], length)[0]
+                        assert (
+                            p.task.instruction
+                            in t5_tokens.truncate(made[id].passages[0], length)[0]
+                        )
                         continue
                     assert made[id].passages[0] == prompt["prompt"]
                     assert [hit.id for hit in made[id].items] == prompt["items"]
@@ -135,7 +138,7 @@ def test_the_official_code_loses_the_instruction_of_three_prompts(shared, t5_tok
         (row["id"], prompt["k"], prompt["max_length"])
         for row in parity_rows()["LaMP-5"]
         for prompt in row["prompts"]
-        if Lamp5().instruction not in t5_tokens.cut(prompt["prompt"], prompt["max_length"])[0]
+        if Lamp5().instruction not in t5_tokens.truncate(prompt["prompt"], prompt["max_length"])[0]
     ]
     assert lost == [("5008529", 4, 256), ("5006167", 4, 256), ("5005111", 4, 256)]
 

@@ -10,13 +10,13 @@ from transformers import PreTrainedTokenizerFast
 
 from lamp_exp.augmentations.budget import Budget
 from lamp_exp.augmentations.fid import FusionInDecoder
-from lamp_exp.augmentations.ipa import InPrompt
-from lamp_exp.models.tokens import ModelTokens, load_tokenizer
+from lamp_exp.augmentations.ipa import InPromptAugmentation
+from lamp_exp.models.token_counter import TransformersTokenCounter, load_tokenizer
 from lamp_exp.tasks.lamp1 import Lamp1
 from lamp_exp.tasks.lamp2 import Lamp2
 from lamp_exp.tasks.lamp4 import Lamp4
 from lamp_exp.tasks.lamp5 import Lamp5
-from lamp_exp.types import Hit
+from lamp_exp.values import Hit
 from tests.conftest import TINY, Words, example
 
 ARTICLE = "Generate a headline for the following article: one two three"
@@ -38,7 +38,7 @@ def test_the_lamp_1_prompt_keeps_the_question_whole():
     )
     items = [{"title": "Alpha", "abstract": ""}, {"title": "Beta", "abstract": ""}]
     asked = example("q", input, *items)
-    (text,) = InPrompt()(Lamp1(), asked, hits(0, 1), Words(), 200).passages
+    (text,) = InPromptAugmentation()(Lamp1(), asked, hits(0, 1), Words(), 200).passages
     assert text == (
         "For an author who has written the paper with the title, and "
         '"Alpha", and "Beta" "Own", which reference is related? Just answer with [1] or [2] '
@@ -48,27 +48,27 @@ def test_the_lamp_1_prompt_keeps_the_question_whole():
 
 def test_without_items_the_prompt_is_the_bare_input():
     asked = example("q", ARTICLE, titled("T", "t"))
-    for augmentation in (InPrompt(), FusionInDecoder()):
+    for augmentation in (InPromptAugmentation(), FusionInDecoder()):
         assert augmentation(Lamp4(), asked, [], Words(), 100).passages == (ARTICLE,)
 
 
 def test_braces_and_percent_signs_are_only_text():
     asked = example("q", ARTICLE, titled("{title} %s", "{text} {0} %d {"))
-    (text,) = InPrompt()(Lamp4(), asked, hits(0), Words(), 100).passages
+    (text,) = InPromptAugmentation()(Lamp4(), asked, hits(0), Words(), 100).passages
     assert text == f'"{{title}} %s" is the title for "{{text}} {{0}} %d {{" . {ARTICLE}'
 
 
 def test_items_are_still_apart_after_t5_reads_them(shared):
-    tokens = ModelTokens(load_tokenizer(str(shared / "tokenizer_t5")))
+    tokens = TransformersTokenCounter(load_tokenizer(str(shared / "tokenizer_t5")))
     asked = example("q", ARTICLE, titled("A\nB", "x\ty"), titled("C", "  z\n"))
-    (text,) = InPrompt()(Lamp4(), asked, hits(0, 1), tokens, 200).passages
-    read, _ = tokens.cut(text, 200)
+    (text,) = InPromptAugmentation()(Lamp4(), asked, hits(0, 1), tokens, 200).passages
+    read, _ = tokens.truncate(text, 200)
     assert '"A B" is the title for "x y", and "C" is the title for "z".' in read
 
 
 def test_a_prompt_fits_and_a_cut_text_is_counted():
     asked = example("q", ARTICLE, titled("T", "word " * 50), titled("U", "short"))
-    made = InPrompt()(Lamp4(), asked, hits(0, 1), Words(), 60)
+    made = InPromptAugmentation()(Lamp4(), asked, hits(0, 1), Words(), 60)
     assert made.tokens == Words().count(made.passages[0]) <= 60
     assert made.cut_texts == 1
     assert made.lost_items == 0
@@ -78,15 +78,15 @@ def test_a_prompt_fits_and_a_cut_text_is_counted():
 def test_what_one_item_does_not_use_the_next_one_has():
     short, long = titled("T", "a"), titled("T", "word " * 50)
     asked = example("q", ARTICLE, short, long)
-    second = InPrompt()(Lamp4(), asked, hits(0, 1), Words(), 60).passages[0]
-    first = InPrompt()(Lamp4(), asked, hits(1, 0), Words(), 60).passages[0]
+    second = InPromptAugmentation()(Lamp4(), asked, hits(0, 1), Words(), 60).passages[0]
+    first = InPromptAugmentation()(Lamp4(), asked, hits(1, 0), Words(), 60).passages[0]
     assert second.count("word") > first.count("word")
 
 
 def test_items_that_do_not_fit_are_lost_worst_first_and_counted():
     items = [titled(f"a title of seven words, number {n}", "text") for n in range(8)]
     asked = example("q", ARTICLE, *items)
-    made = InPrompt()(Lamp4(), asked, hits(*range(8)), Words(), 60)
+    made = InPromptAugmentation()(Lamp4(), asked, hits(*range(8)), Words(), 60)
     assert 0 < len(made.items) < 8
     assert made.items == tuple(hits(*range(8))[: len(made.items)])
     assert made.lost_items == 8 - len(made.items)
@@ -97,7 +97,7 @@ def test_items_that_do_not_fit_are_lost_worst_first_and_counted():
 def test_the_official_code_loses_the_whole_profile_there():
     items = [titled(f"a title of seven words, number {n}", "text") for n in range(8)]
     asked = example("q", ARTICLE, *items)
-    made = InPrompt(official=True)(Lamp4(), asked, hits(*range(8)), Words(), 60)
+    made = InPromptAugmentation(official=True)(Lamp4(), asked, hits(*range(8)), Words(), 60)
     assert made.passages == (ARTICLE,)
     assert made.lost_items == 8
 
@@ -107,7 +107,7 @@ def test_the_instruction_survives_the_cut_of_a_long_input():
     items = [{"title": "t " * 9, "abstract": "a " * 90} for _ in range(4)]
     asked = example("q", long, *items)
     for length in range(10, 200, 10):
-        made = InPrompt()(Lamp5(), asked, hits(0, 1, 2, 3), Words(), length)
+        made = InPromptAugmentation()(Lamp5(), asked, hits(0, 1, 2, 3), Words(), length)
         read, _ = Words().cut(made.passages[0], length)
         assert Lamp5().instruction in read or not made.items
         assert made.cut_passages == 1
@@ -177,22 +177,22 @@ def test_counts_and_cuts_are_the_tokenizers_own(kind, request):
         tokenizer = load_tokenizer(str(request.getfixturevalue("shared") / "tokenizer_t5"))
     else:
         tokenizer = load_tokenizer(str(TINY))
-    chance, tokens = Random(0), ModelTokens(tokenizer)
+    chance, tokens = Random(0), TransformersTokenCounter(tokenizer)
     assert tokens.by_words == (kind != "byte_level")
     texts = [" ".join(chance.choices(PARTS, k=chance.randrange(40))) for _ in range(200)]
     for text in texts:
         ids = tokenizer(text)["input_ids"]
         assert tokens.count(text) == len(ids)
-        assert tokens.unknown(text) == ids.count(tokenizer.unk_token_id)
+        assert tokens.count_unknown(text) == ids.count(tokenizer.unk_token_id)
         for limit in (2, 3, 9, 20, 500):
             cut = tokenizer(text, max_length=limit, truncation=True)["input_ids"]
             shown = tokenizer.decode(cut, skip_special_tokens=True)
-            assert tokens.cut(text, limit) == (shown, len(cut))
+            assert tokens.truncate(text, limit) == (shown, len(cut))
 
 
 def test_each_word_is_tokenised_once(monkeypatch):
     asked = []
-    tokens = ModelTokens(load_tokenizer(str(TINY)))
+    tokens = TransformersTokenCounter(load_tokenizer(str(TINY)))
     tokenised = tokens._tokenised
     monkeypatch.setattr(
         tokens, "_tokenised", lambda texts: (asked.extend(texts), tokenised(texts))[1]
@@ -201,14 +201,14 @@ def test_each_word_is_tokenised_once(monkeypatch):
     question = example("q", ARTICLE, *items)
     for k in (1, 4, 8):
         for length in (40, 80, 300):
-            InPrompt()(Lamp4(), question, hits(*range(k)), tokens, length)
+            InPromptAugmentation()(Lamp4(), question, hits(*range(k)), tokens, length)
             FusionInDecoder()(Lamp4(), question, hits(*range(k)), tokens, length)
     assert len(asked) == len(set(asked)) > 20
 
 
 def test_the_words_that_are_remembered_are_bounded(monkeypatch):
-    monkeypatch.setattr("lamp_exp.models.tokens.WORDS", 10)
-    tokens = ModelTokens(load_tokenizer(str(TINY)))
+    monkeypatch.setattr("lamp_exp.models.token_counter.WORDS", 10)
+    tokens = TransformersTokenCounter(load_tokenizer(str(TINY)))
     texts = [" ".join(f"oven{n + m}" for m in range(7)) for n in range(30)]
     assert [tokens.count(text) for text in texts] == [
         len(tokens.tokenizer(text)["input_ids"]) for text in texts
@@ -217,12 +217,12 @@ def test_the_words_that_are_remembered_are_bounded(monkeypatch):
 
 
 def test_the_tiny_tokenizer_gives_back_what_it_reads():
-    tokens = ModelTokens(load_tokenizer(str(TINY)))
+    tokens = TransformersTokenCounter(load_tokenizer(str(TINY)))
     for text in (
         '"noble proud oven" is the title for "the nurse near lake" . Generate',
         '[1]: "a b" [2]: "sci-fi, (really)?!"',
         f"{Lamp2().instruction} the oven",
     ):
-        assert tokens.cut(text, 500)[0] == text
-        assert tokens.unknown(text) == 0
-    assert tokens.unknown("naïve") == 1
+        assert tokens.truncate(text, 500)[0] == text
+        assert tokens.count_unknown(text) == 0
+    assert tokens.count_unknown("naïve") == 1

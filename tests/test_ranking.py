@@ -13,10 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from lamp_exp.cache import Order
-from lamp_exp.pipeline import Outcome, gather, rank
-from lamp_exp.ranking import AHEAD, Ranker, order_of
-from lamp_exp.types import Document, Hit, InputError, Query, Retriever
+from lamp_exp.contracts import Retriever
+from lamp_exp.errors import InputError
+from lamp_exp.experiment.ranking import AHEAD, Ranker, order_of
+from lamp_exp.experiment.stages import Outcome, gather, rank
+from lamp_exp.storage.rankings import Order
+from lamp_exp.values import Document, Hit, Query
 from tests.conftest import options, plan
 from tests.test_dense import encoder  # noqa: F401  (a fixture)
 from tests.test_laws import dense_folder
@@ -39,8 +41,8 @@ def test_a_retriever_that_breaks_the_law_is_told(ids):
 class Backwards(Retriever):
     """The profile from its end; some questions at a time."""
 
-    independent = True
-    questions_at_once = 3
+    per_question = True
+    batch_size = 3
 
     def __init__(self, fatal: str | None = None) -> None:
         self.fatal = fatal
@@ -51,9 +53,9 @@ class Backwards(Retriever):
             os.kill(os.getpid(), signal.SIGKILL)
         return [Hit(document.id, 1.0) for document in reversed(documents)]
 
-    def rank_all(self, questions):
+    def rank_batch(self, questions):
         self.seen.append(len(questions))
-        return super().rank_all(questions)
+        return super().rank_batch(questions)
 
 
 def orders(retriever: Retriever, processes: int | None, questions: int = 10) -> list[Order]:
@@ -78,7 +80,7 @@ def test_processes_that_share_the_work_change_nothing(processes):
 
 def test_a_retriever_of_one_piece_stays_in_one_process():
     retriever = Backwards()
-    retriever.independent = False
+    retriever.per_question = False
     orders(retriever, 4)
     assert retriever.seen == [3, 3, 3, 1]
 
@@ -91,8 +93,8 @@ def test_a_process_that_is_killed_is_told_in_one_line():
 
 
 def test_a_large_part_is_shared_unasked(monkeypatch):
-    monkeypatch.setattr("lamp_exp.ranking.WORTH_A_PROCESS", 5)
-    monkeypatch.setattr("lamp_exp.ranking.cores", lambda: 2)
+    monkeypatch.setattr("lamp_exp.experiment.ranking.WORTH_A_PROCESS", 5)
+    monkeypatch.setattr("lamp_exp.experiment.ranking.cores", lambda: 2)
     shared, small = Backwards(), Backwards()
     assert orders(shared, None, questions=10) == orders(Backwards(), 1, questions=10)
     orders(small, None, questions=9)
@@ -129,9 +131,9 @@ def test_signals_are_left_to_the_parent():
 
 def test_no_more_is_made_ahead_than_is_asked_for(tmp_path: Path):
     class Told(Backwards):
-        def rank_all(self, questions):
+        def rank_batch(self, questions):
             (tmp_path / f"{questions[0][0].id}.made").touch()
-            return super().rank_all(questions)
+            return super().rank_batch(questions)
 
     p = plan("mode=rank", "limit=90")
     ranker = Ranker(Told(), p.task, gather(p).asked.examples, False, 2)
@@ -186,7 +188,7 @@ def alive(process: int) -> bool:
 
 @pytest.mark.parametrize("name", options("retriever"))
 def test_every_retriever_ranks_alike_in_several_processes(name, encoder, monkeypatch):  # noqa: F811
-    monkeypatch.setattr(Retriever, "questions_at_once", 4)
+    monkeypatch.setattr(Retriever, "batch_size", 4)
 
     def ranked(processes: int) -> list:
         chosen = [f"retriever={name}", *dense_folder(name, encoder), f"rank_processes={processes}"]

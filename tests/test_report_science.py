@@ -10,18 +10,18 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lamp_exp.errors import InputError
 from lamp_exp.report.agreement import agreement_tables
 from lamp_exp.report.coldstart import coldstart_tables, curves, split
 from lamp_exp.report.compare import changed, comparison_tables, example_tables, of_user
 from lamp_exp.report.cost import cost_table, read_prices
-from lamp_exp.report.examples import pair, pooled, sample
-from lamp_exp.report.pairs import pairs, pairs_table
+from lamp_exp.report.loading import Record, find
+from lamp_exp.report.paired_examples import pair, pooled, sample
+from lamp_exp.report.pairing import pairs, pairs_table
 from lamp_exp.report.personal import gains, headroom, personal_tables
-from lamp_exp.report.records import Record, find
 from lamp_exp.report.selection import grouped
-from lamp_exp.report.statistics import compare
 from lamp_exp.report.table import Cell, Table
-from lamp_exp.types import InputError
+from lamp_exp.statistics import compare
 from tests.records import make_run
 from tests.test_report_tables import Said, report  # noqa: F401  (a fixture)
 
@@ -459,7 +459,7 @@ def test_predictions_without_prompts_can_be_compared(tmp_path: Path):
 
 def test_a_gain_that_is_rounding_is_none():
     from lamp_exp.report.personal import per_user
-    from lamp_exp.report.samples import mean_sample
+    from lamp_exp.statistics.samples import mean_sample
 
     users = np.arange(3)
     before = mean_sample([0.1 + 0.2, 0.5, 0.5], users, True)

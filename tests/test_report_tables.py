@@ -13,15 +13,15 @@ from typing import Any
 
 import pytest
 
+from lamp_exp.errors import InputError
 from lamp_exp.report.__main__ import VERBS, main
 from lamp_exp.report.build import Look, tables
 from lamp_exp.report.formats import FORMATS, latex, markdown, terminal, tex
 from lamp_exp.report.layouts import LAYOUTS, METRIC, Layout
+from lamp_exp.report.loading import Record, find, one_run
 from lamp_exp.report.published import all_published, beside, caveats
-from lamp_exp.report.records import Record, find, one_run
 from lamp_exp.report.selection import facet, grouped, select
 from lamp_exp.report.table import Cell, Row, Table
-from lamp_exp.types import InputError
 from tests.records import make_run
 
 Said = Callable[..., tuple[int, str, str]]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lamp_exp.record import RunFolder
+from lamp_exp.results.folder import RunFolder
 from tests.test_card import questions
 from tests.test_cli import QUICK, folder_of
 from tests.test_import_run import official

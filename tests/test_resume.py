@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from lamp_exp.journal import Answers
 from lamp_exp.models.batches import ShuffledBatches, even_share
-from lamp_exp.models.fitting import LAST, WEIGHTS
+from lamp_exp.models.checkpoints import LAST, WEIGHTS
 from lamp_exp.models.tiny import Tiny
-from lamp_exp.record import RunFolder
+from lamp_exp.results.folder import RunFolder
+from lamp_exp.results.journal import AnswerJournal
 from lamp_exp.tasks.lamp4 import Lamp4
-from lamp_exp.types import Lesson, Prediction, Prompt, Training
+from lamp_exp.values import Prediction, Prompt, TrainingOptions, TrainingSet
 from tests.conftest import settings, trainer
 
 SIZES = {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 1, "num_heads": 4, "dropout_rate": 0.1}
@@ -47,15 +47,15 @@ LORA = {"lora_rank": 2}
 
 
 def model(step: int = -1, batch: int = -1, patience: int | None = None, **options) -> Breaking:
-    training = Training(batch_size=4, lr=0.01, patience=patience, **options)
+    training = TrainingOptions(batch_size=4, lr=0.01, patience=patience, **options)
     made = Breaking(None, settings(training=training), {"num_beams": 1}, fresh=SIZES)
     made.at_step, made.at_batch = step, batch
     return made
 
 
-def lesson(folder: Path, epochs: int = 4) -> Lesson:
+def lesson(folder: Path, epochs: int = 4) -> TrainingSet:
     pairs = [(prompt, TEXTS[n % 3]) for n, prompt in enumerate(PROMPTS)]
-    return Lesson(pairs, pairs[:5], Lamp4().score, Lamp4().monitor, epochs, folder)
+    return TrainingSet(pairs, pairs[:5], Lamp4().score, Lamp4().main_metric, epochs, folder)
 
 
 def weights(made: Tiny) -> list[torch.Tensor]:
@@ -112,7 +112,7 @@ def test_training_that_had_stopped_early_does_not_go_on(tmp_path):
         def _save(self, *words):
             raise Power
 
-    def taught(folder: Path) -> Lesson:
+    def taught(folder: Path) -> TrainingSet:
         return lesson(folder, epochs=30)
 
     whole = model(patience=1)
@@ -135,20 +135,27 @@ def test_answers_that_were_kept_are_not_asked_for_again(tmp_path, generation):
 
     whole = made().predict(PROMPTS, trainer)
     with pytest.raises(Power):
-        made(2).predict(PROMPTS, trainer, Answers(tmp_path, PROMPTS))
-    assert [a.id for a in Answers(tmp_path, PROMPTS).known()] == ["0", "1", "2", "3", "4", "5"]
+        made(2).predict(PROMPTS, trainer, AnswerJournal(tmp_path, PROMPTS))
+    assert [a.id for a in AnswerJournal(tmp_path, PROMPTS).read()] == [
+        "0",
+        "1",
+        "2",
+        "3",
+        "4",
+        "5",
+    ]
     again = made(2)  # only two batches are left
-    assert again.predict(PROMPTS, trainer, Answers(tmp_path, PROMPTS)) == whole
-    assert made(0).predict(PROMPTS, trainer, Answers(tmp_path, PROMPTS)) == whole
+    assert again.predict(PROMPTS, trainer, AnswerJournal(tmp_path, PROMPTS)) == whole
+    assert made(0).predict(PROMPTS, trainer, AnswerJournal(tmp_path, PROMPTS)) == whole
 
 
 def test_an_answer_is_known_by_its_prompt_and_a_torn_line_is_none(tmp_path):
-    journal = Answers(tmp_path, PROMPTS)
+    journal = AnswerJournal(tmp_path, PROMPTS)
     journal.keep([Prediction("0", "zero\nand \ud800more", 3, True), Prediction("1", "one")])
     with journal.own_file.open("a") as file:
         file.write('["torn')
     changed = [Prompt("1", ("another prompt",)), *PROMPTS[2:], PROMPTS[0]]
-    assert list(Answers(tmp_path, changed).known()) == [
+    assert list(AnswerJournal(tmp_path, changed).read()) == [
         Prediction("0", "zero\nand \ud800more", 3, True)
     ]
 
@@ -210,7 +217,7 @@ def test_even_shares_hold_every_row():
 
 
 def test_what_the_journal_writes_is_one_json_row_an_answer(tmp_path):
-    journal = Answers(tmp_path, PROMPTS)
+    journal = AnswerJournal(tmp_path, PROMPTS)
     journal.keep([Prediction("3", "three", 2, False)])
     (line,) = journal.own_file.read_text().splitlines()
     assert json.loads(line)[1:] == ["3", "three", 2, False]

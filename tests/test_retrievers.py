@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 from rank_bm25 import BM25Okapi as Reference
 
+from lamp_exp.errors import InputError
 from lamp_exp.retrievers.bm25 import BM25
 from lamp_exp.retrievers.bm25_okapi import BM25Okapi
 from lamp_exp.retrievers.fingerprints import fingerprints
 from lamp_exp.retrievers.random import RandomOrder
 from lamp_exp.retrievers.recency import Recency
-from lamp_exp.types import Document, InputError, Query
+from lamp_exp.values import Document, Query
 
 
 def documents(*texts: str) -> list[Document]:

@@ -18,15 +18,15 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from lamp_exp.errors import InputError
 from lamp_exp.sweeps.rules import Facts, sift, told, undated, unread_passages, untrained_fusion
 from lamp_exp.sweeps.status import Job, given
 from lamp_exp.sweeps.sweeper import Grid, facts
-from lamp_exp.types import InputError
 from tests.conftest import CONF, options
 
 JOB = Facts(
     same="a", mode="finetune", split="user", k=4, retriever="bm25", augmentation="fid",
-    model="flan_t5_base", reads_profile=True, needs_dates=False, many_passages=True,
+    model="flan_t5_base", uses_profile=True, needs_dates=False, many_passages=True,
     model_reads_passages=True, fine_tuned=False,
 )  # fmt: skip
 
@@ -42,7 +42,7 @@ def test_fusion_needs_a_model_that_learned_it():
     asked = replace(JOB, mode="zeroshot")
     assert "needs a fine-tuned model" in untrained_fusion(asked)
     assert untrained_fusion(JOB) is None
-    for fine in ({"fine_tuned": True}, {"k": 0}, {"reads_profile": False}):
+    for fine in ({"fine_tuned": True}, {"k": 0}, {"uses_profile": False}):
         assert untrained_fusion(replace(asked, **fine)) is None
     assert untrained_fusion(replace(asked, many_passages=False)) is None
     assert untrained_fusion(replace(asked, mode="prompts")) is None
@@ -57,7 +57,7 @@ def test_a_model_that_reads_one_passage_is_not_given_several():
 
 
 def test_of_jobs_that_are_one_run_the_first_stays():
-    none = replace(JOB, reads_profile=False, retriever="none", same="bare")
+    none = replace(JOB, uses_profile=False, retriever="none", same="bare")
     jobs = [replace(none, k=4), JOB, replace(none, k=16), replace(none, k="tune"),
             replace(JOB, k=0, same="bare"), replace(JOB, same="b")]  # fmt: skip
     kept, left = sift(jobs)
@@ -83,7 +83,7 @@ def of(*overrides: str, place: int = 0) -> Facts:
 def test_the_facts_come_from_the_components():
     recency = of("retriever=recency", "augmentation=fid", "model=tiny", "mode=zeroshot")
     assert (recency.needs_dates, recency.many_passages, recency.model_reads_passages) == (True,) * 3
-    assert not of("retriever=none").reads_profile
+    assert not of("retriever=none").uses_profile
     assert not of("augmentation=fid", "model=causal").model_reads_passages
     assert not of("augmentation=fid", "mode=rank").many_passages
 

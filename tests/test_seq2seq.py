@@ -12,11 +12,12 @@ import torch
 import transformers
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
-from lamp_exp.models.fitting import best_checkpoint, best_epoch
-from lamp_exp.models.text_model import IGNORED
+from lamp_exp.errors import InputError
+from lamp_exp.models.checkpoints import best_checkpoint, best_epoch
 from lamp_exp.models.tiny import Tiny
+from lamp_exp.models.training import IGNORED
 from lamp_exp.tasks.lamp4 import Lamp4
-from lamp_exp.types import InputError, Lesson, Prompt, Training
+from lamp_exp.values import Prompt, TrainingOptions, TrainingSet
 from tests.conftest import mean_loss, settings, trainer
 
 SIZES = {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4, "dropout_rate": 0.1}
@@ -33,9 +34,9 @@ def prompt(id: str, *passages: str) -> Prompt:
     return Prompt(id, passages, tokens=sum(len(text.split()) for text in passages))
 
 
-def lesson(folder: Path, epochs: int = 1, count: int = 12) -> Lesson:
+def lesson(folder: Path, epochs: int = 1, count: int = 12) -> TrainingSet:
     pairs = [(prompt(str(n), TEXTS[n % 3], TEXTS[(n + 1) % 3]), "the rose") for n in range(count)]
-    return Lesson(pairs, pairs[:5], Lamp4().score, Lamp4().monitor, epochs, folder)
+    return TrainingSet(pairs, pairs[:5], Lamp4().score, Lamp4().main_metric, epochs, folder)
 
 
 @torch.no_grad()
@@ -125,7 +126,7 @@ def test_an_output_that_never_ends_has_the_asked_length_and_is_counted():
     (answer,) = fid.predict([prompt("a", TEXTS[0])], trainer)
     assert answer.tokens == 64
     assert answer.capped
-    assert fid.report()["generation"]["max_new_tokens"] == 64
+    assert fid.facts()["generation"]["max_new_tokens"] == 64
 
 
 def test_a_misspelt_generation_option_is_refused_with_the_right_name():
@@ -180,7 +181,7 @@ def test_the_same_seed_gives_the_same_training(tmp_path: Path):
 
 
 def test_the_loss_falls_and_steps_are_recorded(tmp_path: Path):
-    training = Training(lr=1e-2, batch_size=4)
+    training = TrainingOptions(lr=1e-2, batch_size=4)
     fid = Tiny(None, settings(training=training), {"num_beams": 1}, fresh=SIZES)
     report = fid.fit(
         lesson(tmp_path, epochs=8), functools.partial(trainer, accumulate_grad_batches=2)
@@ -204,7 +205,7 @@ def test_the_checkpoint_loads_back_with_the_same_answers_and_tied_embeddings(tmp
     again = Tiny(str(folder), settings(), {"num_beams": 1}, fresh=SIZES)
     again.configure_model()
     again.eval()
-    assert again.report()["weights"] == str(folder)
+    assert again.facts()["weights"] == str(folder)
     batch = fid.collate([prompt("a", *TEXTS)], ["the rose"])
     fid.eval()
     with torch.no_grad():
@@ -230,7 +231,7 @@ def test_the_best_epoch_is_kept_even_after_a_score_that_is_no_number(tmp_path: P
             kept.append({name: tensor.clone() for name, tensor in self.state_dict().items()})
 
     kept: list[dict[str, torch.Tensor]] = []
-    fid = Scored(None, settings(training=Training(lr=1e-2)), {"num_beams": 1}, fresh=SIZES)
+    fid = Scored(None, settings(training=TrainingOptions(lr=1e-2)), {"num_beams": 1}, fresh=SIZES)
     report = fid.fit(lesson(tmp_path, epochs=5), trainer)
     assert report["best_epoch"] == 3
     best = kept[2]
@@ -251,7 +252,9 @@ def test_a_loss_that_is_no_number_ends_the_run_with_its_step(tmp_path: Path):
             loss, tokens = super().loss(batch)
             return (loss * math.nan if self.trainer.global_step == 1 else loss), tokens
 
-    fid = Broken(None, settings(training=Training(batch_size=4)), {"num_beams": 1}, fresh=SIZES)
+    fid = Broken(
+        None, settings(training=TrainingOptions(batch_size=4)), {"num_beams": 1}, fresh=SIZES
+    )
     with pytest.raises(InputError, match="loss became nan at step 1"):
         fid.fit(lesson(tmp_path), trainer)
 
@@ -261,7 +264,9 @@ def test_memory_that_will_not_suffice_shows_before_the_first_step(tmp_path: Path
         def loss(self, batch):
             raise torch.OutOfMemoryError("out of memory")
 
-    fid = Large(None, settings(training=Training(batch_size=4)), {"num_beams": 1}, fresh=SIZES)
+    fid = Large(
+        None, settings(training=TrainingOptions(batch_size=4)), {"num_beams": 1}, fresh=SIZES
+    )
     with pytest.raises(InputError, match="4 examples x 2 passages x up to 64 tokens"):
         fid.fit(lesson(tmp_path), trainer)
     assert fid.trainer.global_step == 0
@@ -278,8 +283,10 @@ def test_the_rehearsal_is_the_worst_batch_in_the_precision_of_the_steps(tmp_path
 
     one, many = prompt("a", TEXTS[0] * 9), prompt("b", *TEXTS)
     pairs = [(one, "the"), (many, "the"), (one, "the rose near the rose")]
-    whole = Lesson(pairs, pairs[:1], Lamp4().score, Lamp4().monitor, 1, tmp_path)
-    fid = Watched(None, settings(training=Training(batch_size=1)), {"num_beams": 1}, fresh=SIZES)
+    whole = TrainingSet(pairs, pairs[:1], Lamp4().score, Lamp4().main_metric, 1, tmp_path)
+    fid = Watched(
+        None, settings(training=TrainingOptions(batch_size=1)), {"num_beams": 1}, fresh=SIZES
+    )
     fid.fit(whole, functools.partial(trainer, precision="bf16-mixed"))
     rehearsed, *steps = seen
     assert all(rehearsed[0] >= step[0] and rehearsed[1] >= step[1] for step in steps)
@@ -297,12 +304,12 @@ def test_training_without_validation_keeps_its_last_weights(tmp_path: Path):
 def test_the_record_tells_the_generation_options_that_the_weights_bring(tmp_path: Path):
     fid = model()
     fid.net.generation_config.repetition_penalty = 1.5
-    assert fid.report()["generation"]["repetition_penalty"] == 1.5
-    assert fid.report()["generation"]["num_beams"] == 1
+    assert fid.facts()["generation"]["repetition_penalty"] == 1.5
+    assert fid.facts()["generation"]["num_beams"] == 1
 
 
 def test_patience_stops_training(tmp_path: Path):
-    training = Training(lr=1e-9, patience=2)
+    training = TrainingOptions(lr=1e-9, patience=2)
     fid = Tiny(None, settings(training=training), {"num_beams": 1}, fresh=SIZES)
     report = fid.fit(lesson(tmp_path, epochs=20), trainer)
     assert len(report["epochs"]) == 3
@@ -311,7 +318,7 @@ def test_patience_stops_training(tmp_path: Path):
 def test_gradient_checkpointing_changes_no_loss(tmp_path: Path):
     losses = []
     for on in (False, True):
-        training = Training(gradient_checkpointing=on)
+        training = TrainingOptions(gradient_checkpointing=on)
         sizes = {**SIZES, "dropout_rate": 0.0}
         fid = Tiny(None, settings(training=training), {"num_beams": 1}, fresh=sizes)
         report = fid.fit(lesson(tmp_path / str(on)), trainer)
@@ -320,7 +327,7 @@ def test_gradient_checkpointing_changes_no_loss(tmp_path: Path):
 
 
 def test_lora_trains_few_weights_and_saves_a_plain_model(tmp_path: Path):
-    training = Training(lr=1e-2, lora_rank=4, lora_alpha=8, lora_dropout=0.0)
+    training = TrainingOptions(lr=1e-2, lora_rank=4, lora_alpha=8, lora_dropout=0.0)
     fid = Tiny(None, settings(training=training), {"num_beams": 1}, fresh=SIZES)
     fid.fit(lesson(tmp_path, epochs=2), trainer)
     again = Tiny(str(tmp_path / "checkpoint"), settings(), {"num_beams": 1})

@@ -10,11 +10,11 @@ import pyarrow.parquet
 import pytest
 
 from lamp_exp.config import make_plan
-from lamp_exp.pipeline import gather
-from lamp_exp.record import RunFolder
-from lamp_exp.report.records import Record
+from lamp_exp.experiment.run import folder_name, what_it_is
+from lamp_exp.experiment.stages import gather
+from lamp_exp.report.loading import Record
 from lamp_exp.report.selection import facet
-from lamp_exp.run import folder_name, what_it_is
+from lamp_exp.results.folder import RunFolder
 from lamp_exp.tasks.lamp3 import Lamp3
 from tests.conftest import CONF, compose, plan
 from tests.test_cli import QUICK, folder_of, rows, runs_of
@@ -83,7 +83,7 @@ def test_a_checkpoint_is_told_that_it_is_asked_for_other_items(lamp_exp, tmp_pat
     checkpoint.mkdir()
     then = {"task": "lamp4", "split": "user", "retriever": "bm25", "augmentation": "ipa", "k": 1}
     (checkpoint / "lamp_exp.json").write_text(json.dumps({**then, "max_length": 512}))
-    from lamp_exp.run import _mismatch
+    from lamp_exp.experiment.run import _mismatch
 
     assert _mismatch(asked) == ["the checkpoint was trained with skip=0, and is asked with skip=1"]
 

@@ -13,17 +13,17 @@ from statsmodels.regression.linear_model import OLS
 from statsmodels.stats.power import TTestPower
 from statsmodels.stats.proportion import proportion_confint
 
-from lamp_exp import metrics
-from lamp_exp.report import resampling, statistics
-from lamp_exp.report.samples import Sample, difference
-from lamp_exp.report.statistics import (
+from lamp_exp import metrics, statistics
+from lamp_exp.errors import InputError
+from lamp_exp.statistics import (
     compare,
     f1_sample,
     interval,
     mean_sample,
+    resampling,
     rmse_sample,
 )
-from lamp_exp.types import InputError
+from lamp_exp.statistics.samples import Sample, difference
 
 LABELS = [f"label {number}" for number in range(15)]
 

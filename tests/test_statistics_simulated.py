@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lamp_exp.report.statistics import (
+from lamp_exp.statistics import (
     Sample,
     compare,
     f1_sample,

@@ -18,7 +18,7 @@ from lamp_exp.data.__main__ import main as data
 from lamp_exp.data.parse import Reader
 from lamp_exp.tasks.lamp3 import Lamp3
 from lamp_exp.tasks.lamp4 import Lamp4
-from lamp_exp.types import Example
+from lamp_exp.values import Example
 
 INPUT = f"{Lamp4().instruction} some text"
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from lamp_exp.record import RunFolder
+from lamp_exp.results.folder import RunFolder
 from lamp_exp.sweeps.forecast import duration
 from lamp_exp.sweeps.status import (
     LOST,

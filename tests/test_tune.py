@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from lamp_exp.record import RunFolder
-from lamp_exp.tune import _best
+from lamp_exp.experiment.tune import _best
+from lamp_exp.results.folder import RunFolder
 from tests.test_cli import QUICK, folder_of
 
 RUN = ["task=lamp4", "mode=zeroshot", "limit=6", *QUICK]

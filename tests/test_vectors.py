@@ -13,13 +13,12 @@ import numpy as np
 import pytest
 
 from lamp_exp.__main__ import main
-from lamp_exp.cache import VectorCache
-from lamp_exp.cache import vectors as module
-from lamp_exp.cache.vectors import KeptVectors, text_key
 from lamp_exp.data import load
 from lamp_exp.retrievers.dense import Dense
+from lamp_exp.storage import vectors as module
+from lamp_exp.storage.vectors import EncoderVectors, VectorCache, text_key
 from lamp_exp.tasks.lamp2 import Lamp2
-from lamp_exp.types import Query
+from lamp_exp.values import Query
 from tests.test_cache import damage, no_file_above
 from tests.test_dense import TEXTS, dense, documents, encoder  # noqa: F401  (a fixture)
 
@@ -31,7 +30,7 @@ def vectors_of(texts: list[str], size: int = 3) -> np.ndarray:
     return np.array([np.frombuffer(text_key(text), "u1")[:size] for text in texts], dtype="f4")
 
 
-def filled(folder: Path, texts: list[str], **encoder: object) -> KeptVectors:  # noqa: F811
+def filled(folder: Path, texts: list[str], **encoder: object) -> EncoderVectors:  # noqa: F811
     kept = VectorCache(folder).open({**NAME, **encoder})
     new = kept.missing(texts)
     if new:
@@ -123,7 +122,7 @@ def test_a_damaged_shard_is_set_aside_and_its_texts_are_encoded_again(tmp_path: 
 
 
 def test_a_foreign_file_is_set_aside(tmp_path: Path, caplog):
-    from lamp_exp.cache import RankingCache
+    from lamp_exp.storage.rankings import RankingCache
     from tests.test_cache import IDS, KEY, ORDERS
 
     filled(tmp_path, ["a"])
@@ -157,7 +156,7 @@ def test_a_full_disk_is_told_once_and_vectors_are_held_in_memory(tmp_path: Path,
 
 
 def test_a_folder_is_in_use_as_long_as_its_vectors_are(tmp_path: Path):
-    from lamp_exp.cache.inventory import entries, remove
+    from lamp_exp.storage.inventory import entries, remove
 
     kept = filled(tmp_path / "vectors", ["a"])
     (entry,) = entries(tmp_path)
@@ -172,7 +171,7 @@ SCRIPT = """
 import sys
 from pathlib import Path
 import numpy as np
-from lamp_exp.cache import VectorCache
+from lamp_exp.storage.vectors import VectorCache
 kept = VectorCache(Path(sys.argv[1])).open({"name": "an/encoder"})
 print("open", flush=True)
 for n in range(100_000):
@@ -271,7 +270,7 @@ def test_a_sweep_over_k_encodes_each_text_once(encoder, monkeypatch, capsys):  #
 
 
 def test_what_vectors_depend_on_is_told(encoder):  # noqa: F811
-    told = kept_by(encoder).depends_on()
+    told = kept_by(encoder).dependencies()
     assert told["dtype"] == "torch.float32"
     assert told["torch"].count(".") == 1
     assert told["revision"] is None  # of a folder, whose content counts

@@ -9,11 +9,12 @@ import pytest
 
 from lamp_exp.data import load
 from lamp_exp.data.view import HOLDOUT_SHARE, carved
-from lamp_exp.pipeline import gather
+from lamp_exp.errors import InputError
+from lamp_exp.experiment.stages import gather
 from lamp_exp.tasks.lamp2 import Lamp2
 from lamp_exp.tasks.lamp3 import Lamp3
 from lamp_exp.tasks.lamp4 import Lamp4
-from lamp_exp.types import InputError, ProfileOptions, Shape
+from lamp_exp.values import PartView, ProfileOptions
 from tests.conftest import plan
 
 DATES = ["2020-01-03", "2020-01-01", "2020-01-03", "2020-01-02"]
@@ -37,7 +38,7 @@ def dated(data_dir):
             {"id": "b", "user_id": "v", "profile": items[:1], **question},
         ]
         folder = data_dir("LaMP_4", "dev", rows, time=True)
-        shape = Shape(profile=ProfileOptions(**options))
+        shape = PartView(profile=ProfileOptions(**options))
         return load(str(folder), Lamp4(), "time", "dev", shape=shape)
 
     return read
@@ -68,7 +69,7 @@ def test_the_profile_of_another_user_is_a_control(dated):
 
 def test_the_control_depends_on_seed_and_question_alone():
     def profiles(seed: int, limit: int | None = None) -> dict[str, list[str]]:
-        shape = Shape(profile=ProfileOptions(control="shuffled_user"), seed=seed)
+        shape = PartView(profile=ProfileOptions(control="shuffled_user"), seed=seed)
         part = load(None, Lamp4(), "user", "dev", limit, shape=shape)
         return {e.id: [item.id for item in e.profile] for e in part.examples}
 
@@ -83,7 +84,7 @@ def test_the_control_depends_on_seed_and_question_alone():
 def test_a_control_needs_another_user(data_dir):
     row = {"id": "a", "input": f"{Lamp4().instruction} t", "profile": []}
     folder = data_dir("LaMP_4", "dev", [row])
-    shape = Shape(profile=ProfileOptions(control="shuffled_user"))
+    shape = PartView(profile=ProfileOptions(control="shuffled_user"))
     part = load(str(folder), Lamp4(), "user", "dev", shape=shape)
     with pytest.raises(InputError, match="more than one user"):
         list(part.examples)
@@ -94,7 +95,7 @@ def test_what_needs_dates_is_refused_without_them(data_dir, options):
     item = {"id": "7", "text": "t", "title": ""}
     row = {"id": "a", "input": f"{Lamp4().instruction} t", "profile": [item]}
     folder = data_dir("LaMP_4", "dev", [row])
-    shape = Shape(profile=ProfileOptions(**options))
+    shape = PartView(profile=ProfileOptions(**options))
     with pytest.raises(InputError, match="need dates, but item '7' of question 'a'"):
         load(str(folder), Lamp4(), "user", "dev", shape=shape)
 
@@ -132,12 +133,12 @@ def test_the_known_defect_is_mended_if_asked_to(data_dir):
     folder = data_dir("LaMP_2", "dev", rows)
 
     def query(fixes: str) -> str:
-        part = load(str(folder), Lamp2(), "user", "dev", shape=Shape(fixes=fixes))
+        part = load(str(folder), Lamp2(), "user", "dev", shape=PartView(fixes=fixes))
         return part.examples[110].input
 
     assert query("none") == "text 110"
     assert query("declared") == rows[110]["input"] or query("declared").endswith("text 110")
-    assert Lamp2().well_worded(query("declared"))
+    assert Lamp2().follows_template(query("declared"))
 
 
 def test_leaks_are_counted_in_every_result_and_can_be_removed(data_dir, lamp_exp):

@@ -25,13 +25,13 @@ import pyarrow.parquet
 import pytest
 import yaml
 
-from lamp_exp import loggers
 from lamp_exp.__main__ import main
-from lamp_exp.record import RunFolder
-from lamp_exp.scrub import harmless, scrubbed
+from lamp_exp.loggers import csv as loggers
+from lamp_exp.results.folder import RunFolder
+from lamp_exp.results.redaction import harmless, scrubbed
 from lamp_exp.tasks import all_tasks
-from lamp_exp.types import About
-from lamp_exp.wandb import run as wandb_run
+from lamp_exp.values import RunInfo
+from lamp_exp.wandb import session as wandb_run
 from lamp_exp.wandb import sync as wandb_sync
 from lamp_exp.wandb import workspace as wandb_workspace
 from tests.conftest import TINY
@@ -122,7 +122,7 @@ def offline_runs(run: Path) -> list[Told]:
     return [Told.of(folder) for folder in sorted(run.glob("wandb/offline-run-*"))]
 
 
-def about(folder: Path, **changes: Any) -> About:
+def about(folder: Path, **changes: Any) -> RunInfo:
     folder.mkdir(parents=True, exist_ok=True)
     given = {
         "run": folder.name,
@@ -132,7 +132,7 @@ def about(folder: Path, **changes: Any) -> About:
         "tags": ("lamp4", "k4"),
         "settings": {"k": 4},
     }
-    return About(**given | changes)
+    return RunInfo(**given | changes)
 
 
 def opened(folder: Path, **changes: Any) -> Any:

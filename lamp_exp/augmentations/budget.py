@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from lamp_exp.types import ProfileItem, Task, Tokens
+from lamp_exp.contracts import Task, TokenCounter
+from lamp_exp.values import ProfileItem
 
 INPUT_SHARE = 0.6  # of a prompt's tokens is set aside for the input at first, then less
 
@@ -31,10 +32,10 @@ class Fitted:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """The room of one prompt: `max_length` of the generating model's `tokens`."""
+    """The room of one prompt: `max_length` of the generating model's `counter`."""
 
     task: Task
-    tokens: Tokens
+    counter: TokenCounter
     max_length: int
     official: bool = False
 
@@ -63,7 +64,7 @@ class Budget:
         per_item = self._per_item(input, len(items), share)
         entries, spare, cuts = [], 0, 0
         for item in items:
-            frame = self.task.frame_tokens(item, self.tokens)
+            frame = self.task.overhead_tokens(item, self.counter)
             shown, used, cut = self._cut(self.task.body(item), per_item + spare - frame)
             entries.append(self.task.entry(item, shown))
             spare += per_item - used - frame
@@ -71,26 +72,26 @@ class Budget:
         return entries, cuts
 
     def _per_item(self, input: str, items: int, share: float) -> int:
-        task, count = self.task, self.tokens.count
+        task, count = self.task, self.counter.count
         room = self.max_length - min(count(input), int(share * self.max_length))
-        fixed = count(task.fixed_words) if task.fixed_words else 0
+        fixed = count(task.fixed_text) if task.fixed_text else 0
         joiners = 2 * (items - 1)
         return (room - task.separator_tokens - joiners - fixed) // items
 
     def _cut(self, body: str, limit: int) -> tuple[str, int, bool]:
         """The body within `limit` tokens, its token count, and whether it was cut."""
-        whole = self.tokens.count(body)
+        whole = self.counter.count(body)
         if limit == 0 and self.official:  # to the official code's tokenizer, 0 means no limit
             return body, whole, False
         if limit < 1:
             raise DoesNotFit
-        shown, used = self.tokens.cut(body, limit)
+        shown, used = self.counter.truncate(body, limit)
         return shown, used, used < whole
 
     def _instruction_survives(self, prompt: str, input: str) -> bool:
         """Whether the tokenizer's cut of `prompt` to `max_length` leaves the instruction whole."""
         end = self.task.instruction_end(prompt, input)
-        return self.tokens.count(prompt[:end]) <= self.max_length
+        return self.counter.count(prompt[:end]) <= self.max_length
 
 
 def input_shares() -> Iterator[float]:

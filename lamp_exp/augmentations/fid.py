@@ -7,26 +7,32 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lamp_exp.augmentations.ipa import InPrompt
-from lamp_exp.types import Example, Hit, Prompt, Task, Tokens
+from lamp_exp.augmentations.ipa import InPromptAugmentation
+from lamp_exp.contracts import Augmentation, Task, TokenCounter
+from lamp_exp.values import Example, Hit, Prompt
 
 
-class FusionInDecoder:
+class FusionInDecoder(Augmentation):
     """Each passage is the prompt that In-Prompt Augmentation makes of that item alone."""
 
-    passages_per_prompt = "many"
+    multiple_passages = True
 
     def __init__(self, official: bool = False) -> None:
         """`official` keeps the official code's output even where it loses the instruction."""
-        self._alone = InPrompt(official)
+        self._alone = InPromptAugmentation(official)
 
     def __call__(
-        self, task: Task, example: Example, hits: Sequence[Hit], tokens: Tokens, max_length: int
+        self,
+        task: Task,
+        example: Example,
+        hits: Sequence[Hit],
+        counter: TokenCounter,
+        max_length: int,
     ) -> Prompt:
         """One passage per hit that fits; without any, one passage of the bare input."""
-        made = [self._alone(task, example, [hit], tokens, max_length) for hit in hits]
+        made = [self._alone(task, example, [hit], counter, max_length) for hit in hits]
         shown = [prompt for prompt in made if prompt.items]
-        read = shown or [self._alone(task, example, [], tokens, max_length)]
+        read = shown or [self._alone(task, example, [], counter, max_length)]
         return Prompt(
             id=example.id,
             passages=tuple(prompt.passages[0] for prompt in read),

@@ -8,15 +8,15 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
+from lamp_exp.errors import InputError
 from lamp_exp.tasks import all_tasks
-from lamp_exp.types import InputError
 
 VERBS = {  # the module of each verb, and what it does
     "download": ("download", "fetch the official files, resuming what was cut off"),
     "check": ("check", "tell what is wrong or odd in the files"),
     "prepare": ("prepare", "make the stores that all runs read (else made at first use)"),
     "avocado": ("avocado", "complete LaMP-6 from the Avocado corpus"),
-    "sample": ("write", "write the made-up sample as official files, at any size"),
+    "sample": ("write_sample", "write the made-up sample as official files, at any size"),
 }
 
 

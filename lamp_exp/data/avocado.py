@@ -31,13 +31,14 @@ from typing import Any
 
 from tqdm import tqdm
 
+from lamp_exp.contracts import Task
+from lamp_exp.data.arguments import PARTS, SPLITS
 from lamp_exp.data.corpus import Corpus, Missing, find_zips
 from lamp_exp.data.mail import Mail
-from lamp_exp.data.options import PARTS, SPLITS
 from lamp_exp.data.parse import is_id, some
 from lamp_exp.data.stream import Hashing, read_objects
-from lamp_exp.files import json_list
-from lamp_exp.types import InputError, Task
+from lamp_exp.errors import InputError
+from lamp_exp.storage.atomic import json_list
 
 Json = Mapping[str, Any]
 

@@ -16,14 +16,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lamp_exp.data.compare import compare_parts, compare_size
+from lamp_exp.contracts import Task
+from lamp_exp.data.arguments import PARTS, SPLITS, chosen
 from lamp_exp.data.examine import Examined, Measure, Target, examine
 from lamp_exp.data.findings import ERROR, NOTE, WARNING, Finding
 from lamp_exp.data.golds import short
-from lamp_exp.data.options import PARTS, SPLITS, chosen
+from lamp_exp.data.part_comparison import compare_parts, compare_size
 from lamp_exp.data.source import Files
 from lamp_exp.data.stream import Hashing, read_objects
-from lamp_exp.types import InputError, Task
+from lamp_exp.errors import InputError
 
 STYLES = {ERROR: "red", WARNING: "yellow", NOTE: "dim"}
 PEEK = 20  # questions that tell the two LaMP-2 apart
@@ -97,7 +98,7 @@ def _likeness(target: Target) -> int:
     try:
         for row in itertools.islice(read_objects(path, Hashing(path)), PEEK):
             input = row.get("input")
-            like += isinstance(input, str) and target.task.well_worded(input)
+            like += isinstance(input, str) and target.task.follows_template(input)
     except (InputError, OSError):
         return like  # what is wrong with the file is told when it is examined
     return like

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from lamp_exp.data.mail import UNREADABLE_MAIL, Mail, read_mail
 from lamp_exp.data.parse import some
-from lamp_exp.types import InputError
+from lamp_exp.errors import InputError
 
 SHOWN = 5  # places named of each kind of fault
 EXTENSION = re.compile(r"\.[A-Za-z]\w{0,4}$", re.ASCII)

@@ -11,10 +11,11 @@ from pathlib import Path
 import httpx2
 
 from lamp_exp import __version__
+from lamp_exp.contracts import Task
+from lamp_exp.data.arguments import PARTS, SPLITS, chosen
 from lamp_exp.data.fetch import Fetcher, Outcome, Wanted
-from lamp_exp.data.options import PARTS, SPLITS, chosen
 from lamp_exp.data.retry import Patience
-from lamp_exp.types import InputError, Task
+from lamp_exp.errors import InputError
 
 MIRROR = "https://ciir.cs.umass.edu/downloads/LaMP"
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from lamp_exp.contracts import Task
 from lamp_exp.data.dates import parse_date
 from lamp_exp.data.findings import Findings
 from lamp_exp.data.golds import is_blank, short, usable_golds, whole
@@ -25,7 +26,8 @@ from lamp_exp.data.parse import MISWORDED_SHARE, is_id, is_value
 from lamp_exp.data.source import Files
 from lamp_exp.data.stream import Hashing, read_objects
 from lamp_exp.data.view import MISWORDED
-from lamp_exp.types import InputError, ProfileItem, Task
+from lamp_exp.errors import InputError
+from lamp_exp.values import ProfileItem
 
 Measure = Callable[[Sequence[str]], Sequence[int]]
 Place = Mapping[str, str]
@@ -141,7 +143,7 @@ class _Examiner:
         if not is_value(value):
             self.add("inputs_missing", at=at)
             return ""
-        if not self.task.well_worded(str(value)):
+        if not self.task.follows_template(str(value)):
             self.misworded.append(at["question"])
         return self.whole(str(value))
 
@@ -213,7 +215,7 @@ class _Examiner:
         gold = (self.golds or {}).get(at["question"])
         if gold is None:
             return
-        same = [item for item in items if same_text(gold, self.task.answer_text(item) or "")]
+        same = [item for item in items if same_text(gold, self.task.item_target_text(item) or "")]
         if same:
             self.add("golds_in_profile", at={**at, "item": same[0].id})
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import textwrap
 
+from lamp_exp.contracts import Task
 from lamp_exp.data import parse
 from lamp_exp.data.findings import Findings
 from lamp_exp.data.parse import is_id, is_value
 from lamp_exp.data.source import Files, read_json
-from lamp_exp.types import InputError, Task
+from lamp_exp.errors import InputError
 
 
 def usable_golds(files: Files, task: Task, part: str, findings: Findings) -> dict[str, str] | None:
@@ -44,7 +45,7 @@ def _gold(row: object, number: int, task: Task, golds: dict[str, str], findings:
     at = {"gold": str(id)}
     if str(id) in golds:
         findings.add("golds_repeated", at=at)
-    if not task.readable(str(output)):
+    if not task.is_valid_output(str(output)):
         findings.add("golds_impossible", at=at)
     golds[str(id)] = whole(str(output), findings)
 

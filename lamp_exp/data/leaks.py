@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from lamp_exp.types import ProfileItem, Task
+from lamp_exp.contracts import Task
+from lamp_exp.values import ProfileItem
 
 _HEAD = 16  # characters that tell nearly all texts apart
 
@@ -14,8 +15,8 @@ def own_items(task: Task, input: str, items: Iterable[ProfileItem]) -> list[Prof
 
     Equal ids alone are no leak, and neither are two blank texts.
     """
-    own = plain(task.own_text(input))
-    return [item for item in items if _is_plainly(own, task.own_item_text(item))]
+    own = plain(task.query_source_text(input))
+    return [item for item in items if _is_plainly(own, task.item_source_text(item))]
 
 
 def same_text(one: str, other: str) -> bool:

@@ -7,11 +7,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lamp_exp.contracts import Task
 from lamp_exp.data.prepare import prepared
 from lamp_exp.data.source import find_source
 from lamp_exp.data.store import Examples
 from lamp_exp.data.view import View, carved
-from lamp_exp.types import Shape, Task
+from lamp_exp.values import PartView
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ def load(
     part: str,
     limit: int | None = None,
     cache_dir: Path = Path("outputs/.cache"),
-    shape: Shape | None = None,
+    shape: PartView | None = None,
 ) -> Part:
     """Opens a part, which is prepared (and checked) below `cache_dir` at its first use.
 
@@ -56,9 +57,9 @@ def load(
     """
     source = find_source(data_dir, task, split, part)
     store = prepared(task, source, cache_dir)
-    meta, shape = store.meta, shape or Shape()
+    meta, shape = store.meta, shape or PartView()
     view = View.of(task, split, part, store, shape)
-    rows = carved(store.column("user", range(len(store))), shape.carve)[:limit]
+    rows = carved(store.column("user", range(len(store))), shape.user_subset)[:limit]
     return Part(
         examples=Examples(store, rows, view),
         source=source.where,
@@ -72,7 +73,7 @@ def load(
     )
 
 
-def _essence(shape: Shape) -> dict[str, Any]:
+def _essence(shape: PartView) -> dict[str, Any]:
     """The seed counts where chance does: other users' profiles are drawn from it."""
     drawn = shape.profile.control != "none"
     return {**asdict(shape), "seed": shape.seed if drawn else None}

@@ -9,8 +9,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from lamp_exp.contracts import Task
 from lamp_exp.data.dates import parse_date
-from lamp_exp.types import Example, InputError, ProfileItem, Task
+from lamp_exp.errors import InputError
+from lamp_exp.values import Example, ProfileItem
 
 Json = Mapping[str, Any]
 _HALF = re.compile("[\ud800-\udfff]")
@@ -39,7 +41,7 @@ class Reader:
         for number, row in enumerate(questions, 1):
             example = self._example(row, number, golds)
             ids.append(example.id)
-            if not self.task.well_worded(example.input):
+            if not self.task.follows_template(example.input):
                 misworded.append(example.id)
             yield example
         self._refuse_repeated(ids)
@@ -147,7 +149,7 @@ class Reader:
         extra = sorted(golds.keys() - set(ids))
         if extra:
             raise InputError(f"{self.where}: golds without a question: {some(extra)}")
-        odd = [id for id, output in golds.items() if not self.task.readable(output)]
+        odd = [id for id, output in golds.items() if not self.task.is_valid_output(output)]
         if odd:
             raise InputError(
                 f"the outputs beside {self.where}: the golds of {some(odd)} are no answers to "

@@ -15,12 +15,14 @@ from pathlib import Path
 from filelock import FileLock
 from tqdm import tqdm
 
-from lamp_exp.data.options import PARTS, SPLITS, chosen
+from lamp_exp.contracts import Task
+from lamp_exp.data.arguments import PARTS, SPLITS, chosen
 from lamp_exp.data.parse import Reader
 from lamp_exp.data.source import Source, find_source
 from lamp_exp.data.store import FORMAT, META, Damaged, Store, Writer
-from lamp_exp.files import replace_folder, touch
-from lamp_exp.types import Example, InputError, Task
+from lamp_exp.errors import InputError
+from lamp_exp.storage.atomic import replace_folder, touch
+from lamp_exp.values import Example
 
 log = logging.getLogger("lamp_exp.data")
 

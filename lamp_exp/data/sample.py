@@ -14,9 +14,10 @@ from datetime import date, timedelta
 from random import Random
 from typing import Any
 
-from lamp_exp.data.options import PARTS
-from lamp_exp.data.words import ADJECTIVES, ENDINGS, OPENINGS, PLACES, TASTES, TOPICS, VERBS
-from lamp_exp.types import Task, Writing
+from lamp_exp.contracts import Task
+from lamp_exp.data.arguments import PARTS
+from lamp_exp.data.vocabulary import ADJECTIVES, ENDINGS, OPENINGS, PLACES, TASTES, TOPICS, VERBS
+from lamp_exp.values import SampleText
 
 VERSION = 1  # of the material: another number, other data
 CHOICES = 15
@@ -69,9 +70,9 @@ def _question(
     items = []
     for position, topic in enumerate(order[:-1]):
         written = Random(f"{VERSION}:{size.seed}:{split}:{user}:{position}")
-        item = {"id": f"{id}{position}", **task.made_item(_writing(written, taste, topic, size))}
+        item = {"id": f"{id}{position}", **task.sample_item(_writing(written, taste, topic, size))}
         items.append(item | ({"date": _day(position)} if timed else {}))
-    input, gold = task.made_question(_writing(later, taste, order[-1], size))
+    input, gold = task.sample_question(_writing(later, taste, order[-1], size))
     row = {"id": id, "input": input, "profile": items}
     return row | ({"user_id": user, "date": _day(len(items))} if timed else {}), gold
 
@@ -107,12 +108,12 @@ def _length(chance: Random, size: Size) -> int:
     return chance.randint(size.items // 2, size.items + size.items // 2)
 
 
-def _writing(chance: Random, taste: Taste, topic: int, size: Size) -> Writing:
+def _writing(chance: Random, taste: Taste, topic: int, size: Size) -> SampleText:
     nouns = chance.sample(TOPICS[taste.topics[topic]], 3)
     foreign = chance.choice([n for n in range(len(TOPICS)) if n not in taste.topics])
     text = _text(chance, nouns, size.words)
     first, second = taste.signatures[topic]
-    return Writing(
+    return SampleText(
         text=text,
         title=f"{first} {second} {nouns[0]}",
         choice=taste.choices[topic],

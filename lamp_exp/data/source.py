@@ -10,10 +10,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
-from lamp_exp.data import sample, words
+from lamp_exp.contracts import Task
+from lamp_exp.data import sample
+from lamp_exp.data import vocabulary as words
 from lamp_exp.data.parse import read_golds
 from lamp_exp.data.stream import Hashing, read_objects
-from lamp_exp.types import InputError, Task
+from lamp_exp.errors import InputError
 
 
 class Source(Protocol):
@@ -127,7 +129,7 @@ class Sample:
         """`size` is that of this part."""
         self.rows = sample.rows(task, split, part, size)
         self._stamp = _short_hash(_material(task) + json.dumps(asdict(size)).encode(), 16)
-        key = json.dumps([task.fields, task.fixed_words, asdict(size)]).encode()
+        key = json.dumps([task.fields, task.fixed_text, asdict(size)]).encode()
         self.name = f"sample-{task.name}-{split}-{part}-{_short_hash(key)}"
         self._golds: dict[str, str] = {}
         self._digest = hashlib.sha256()

@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.ipc
 
 from lamp_exp.data.dates import parse_date
-from lamp_exp.types import Example, ProfileItem
+from lamp_exp.values import Example, ProfileItem
 
 FORMAT = 2  # of these files: another number, and older stores are made again
 META = "store.json"

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-from lamp_exp.types import InputError
+from lamp_exp.errors import InputError
 
 WINDOW = 1 << 20  # characters read at once at least: some profiles are half a million
 LONGEST = 1 << 28  # characters of one object at most: what is longer is broken

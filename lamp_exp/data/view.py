@@ -11,10 +11,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from random import Random
 
+from lamp_exp.contracts import Task
 from lamp_exp.data.dates import parse_date
 from lamp_exp.data.leaks import own_items
 from lamp_exp.data.store import Store
-from lamp_exp.types import Example, InputError, ProfileItem, Shape, Task
+from lamp_exp.errors import InputError
+from lamp_exp.values import Example, PartView, ProfileItem
 
 Items = Sequence[ProfileItem]
 HOLDOUT_SHARE = 0.1  # of the users of train
@@ -28,12 +30,12 @@ class View:
 
     task: Task
     store: Store
-    shape: Shape
+    shape: PartView
     before: datetime | None
     misworded: frozenset[str]
 
     @classmethod
-    def of(cls, task: Task, split: str, part: str, store: Store, shape: Shape) -> View:
+    def of(cls, task: Task, split: str, part: str, store: Store, shape: PartView) -> View:
         """Raises InputError for options that this part cannot satisfy."""
         options = shape.profile
         by_date = options.max_items is not None and options.keep == "newest"
@@ -59,7 +61,7 @@ class View:
             items = _kept(items, options.max_items, options.keep)
         input = example.input
         if example.id in self.misworded:
-            input = self.task.reworded(input)
+            input = self.task.with_template(input)
         return replace(example, input=input, profile=tuple(items))
 
     def _items(self, example: Example) -> Items:
@@ -74,14 +76,14 @@ class View:
         raise InputError("profile.control=shuffled_user needs a part with more than one user")
 
 
-def carved(users: Sequence[str], carve: str | None) -> list[int]:
+def carved(users: Sequence[str], user_subset: str | None) -> list[int]:
     """The rows of the users who are in the holdout, of the rest, or of all.
 
     A tenth of the users, by their names alone: the same in every run, whatever the seed.
     """
-    if carve is None:
+    if user_subset is None:
         return list(range(len(users)))
-    wanted = carve == "holdout"
+    wanted = user_subset == "holdout"
     return [row for row, user in enumerate(users) if _is_held_out(user) == wanted]
 
 

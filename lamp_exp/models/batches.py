@@ -15,7 +15,7 @@ from typing import Any, TypeVar, cast
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from lamp_exp.types import Prompt
+from lamp_exp.values import Prompt
 
 Batch = dict[str, Any]
 Pair = tuple[Prompt, str]

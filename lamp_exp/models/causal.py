@@ -10,15 +10,16 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForCausalLM, DynamicCache, PreTrainedModel
 
-from lamp_exp.models import prefix
-from lamp_exp.models.answering import FREE, load_network
+from lamp_exp.errors import InputError
 from lamp_exp.models.batches import Batch
-from lamp_exp.models.text_model import IGNORED, TextModel, log_likelihoods, only_logits_of
-from lamp_exp.models.tokens import load_tokenizer
-from lamp_exp.types import InputError, ModelSettings, Prompt
+from lamp_exp.models.prediction import FREE, load_network
+from lamp_exp.models.speed import shared_prefix as prefix
+from lamp_exp.models.token_counter import load_tokenizer
+from lamp_exp.models.training import IGNORED, TrainableModel, log_likelihoods, only_logits_of
+from lamp_exp.values import ModelSettings, Prompt
 
 
-class Causal(TextModel):
+class Causal(TrainableModel):
     """Any decoder-only model of transformers; GGUF files, too."""
 
     loader = staticmethod(AutoModelForCausalLM.from_pretrained)
@@ -36,7 +37,7 @@ class Causal(TextModel):
         super().__init__(name, settings, generation, dtype, decoding)
         self.where = {"gguf_file": gguf_file} if gguf_file else {}
 
-    def check(
+    def validate(
         self, trains: bool, precision: str, trainer: Callable[..., Any] | None = None
     ) -> None:
         """Quantised weights as GGUF files hold them are for answering, and need their reader."""
@@ -44,7 +45,7 @@ class Causal(TextModel):
             raise InputError("model.gguf_file is for mode=zeroshot: fine-tune a folder of weights")
         if self.where and not find_spec("gguf"):
             raise InputError("model.gguf_file needs gguf: pip install 'lamp-exp[gguf]'")
-        super().check(trains, precision, trainer)
+        super().validate(trains, precision, trainer)
 
     def load_tokenizer(self) -> Any:
         """That of the hub id or folder; it pads with its end token if it has nothing else."""
@@ -57,10 +58,10 @@ class Causal(TextModel):
         """Pretrained weights."""
         return load_network(self.loader, self.name, dtype=self.weights_dtype, **self.where)
 
-    def report(self) -> Mapping[str, Any]:
+    def facts(self) -> Mapping[str, Any]:
         """Where the weights come from, and whether prompts were put into a chat."""
         chat = bool(self.tokenizer.chat_template)
-        return {**super().report(), "weights": self.name, "chat_template": chat}
+        return {**super().facts(), "weights": self.name, "chat_template": chat}
 
     def collate(self, prompts: Sequence[Prompt], targets: Sequence[str] | None = None) -> Batch:
         """`input_ids` and `attention_mask` of shape (batch, length).
@@ -83,8 +84,8 @@ class Causal(TextModel):
     def _read(self, prompt: Prompt) -> list[int]:
         """The tokens of the one passage, cut at max_length, and of the chat around it."""
         (text,) = prompt.passages
-        if self.tokens.count(text) > self.settings.max_length:
-            text, _ = self.tokens.cut(text, self.settings.max_length)
+        if self.token_counter.count(text) > self.settings.max_length:
+            text, _ = self.token_counter.truncate(text, self.settings.max_length)
         if not self.tokenizer.chat_template:
             read: list[int] = self.tokenizer(text)["input_ids"]
             return read

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from lamp_exp.types import InputError
+from lamp_exp.errors import InputError
 
 
 @dataclass(frozen=True)

@@ -12,20 +12,21 @@ from typing import Any
 
 import openai
 
-from lamp_exp.errors import first_line
-from lamp_exp.models.tokens import ModelTokens, load_tokenizer
+from lamp_exp.contracts import Model, PredictionJournal
+from lamp_exp.errors import InputError, first_line
+from lamp_exp.models.token_counter import TransformersTokenCounter, load_tokenizer
 from lamp_exp.progress import progress
-from lamp_exp.types import InputError, Journal, Lesson, ModelSettings, Prediction, Prompt
+from lamp_exp.values import ModelSettings, Prediction, Prompt, TrainingSet
 
 KEPT = "what it has answered is kept; run the same command again"
 COUNTED = ("prompt_tokens", "completion_tokens")  # by the server, which is paid by them
 
 
-class OpenAI:
+class OpenAI(Model):
     """Asks several prompts at a time; an answer once given is kept, and not asked for again."""
 
-    reads_passages = False
-    shares_work = False
+    multiple_passages = False
+    distributed = False
 
     def __init__(
         self,
@@ -59,11 +60,11 @@ class OpenAI:
         self.usage = _usage([])
 
     @cached_property
-    def tokens(self) -> ModelTokens:
+    def token_counter(self) -> TransformersTokenCounter:
         """The tokenizer that counts; loaded when it is needed."""
-        return ModelTokens(load_tokenizer(self.tokenizer_name, "model.tokenizer"))
+        return TransformersTokenCounter(load_tokenizer(self.tokenizer_name, "model.tokenizer"))
 
-    def check(
+    def validate(
         self, trains: bool, precision: str, trainer: Callable[..., Any] | None = None
     ) -> None:
         """It cannot be trained, and needs its key, before any work."""
@@ -76,7 +77,7 @@ class OpenAI:
                 f"{self.base_url} wants a key: set the environment variable {self.key_variable}, "
                 "or model.base_url for another server"
             )
-        assert self.tokens
+        assert self.token_counter
 
     def _secret(self) -> str:
         """The key, from the environment only; what no header can carry is refused unseen."""
@@ -85,7 +86,7 @@ class OpenAI:
             raise InputError(f"the environment variable {self.key_variable} holds no usable key")
         return key
 
-    def fit(self, lesson: Lesson, trainer: Callable[..., Any]) -> Mapping[str, Any]:
+    def fit(self, training_set: TrainingSet, trainer: Callable[..., Any]) -> Mapping[str, Any]:
         """Refused by `check`."""
         raise NotImplementedError
 
@@ -93,7 +94,7 @@ class OpenAI:
         self,
         prompts: Sequence[Prompt],
         trainer: Callable[..., Any],
-        journal: Journal | None = None,
+        journal: PredictionJournal | None = None,
     ) -> list[Prediction]:
         """One answer for each prompt, in their order; those known from disk cost nothing.
 
@@ -118,13 +119,13 @@ class OpenAI:
         """
         counted: int | None = answer.get("completion_tokens", answer.get("tokens") or None)
         if counted is None:
-            return self.tokens.count(answer["text"]) - self.tokens.count("")
+            return self.token_counter.count(answer["text"]) - self.token_counter.count("")
         return counted
 
     def _body(self, prompt: Prompt) -> dict[str, Any]:
         (text,) = prompt.passages
-        if self.tokens.count(text) > self.settings.max_length:
-            text, _ = self.tokens.cut(text, self.settings.max_length)
+        if self.token_counter.count(text) > self.settings.max_length:
+            text, _ = self.token_counter.truncate(text, self.settings.max_length)
         messages = [{"role": "user", "content": text}]
         return {"model": self.name, "messages": messages, **self.generation}
 
@@ -178,7 +179,7 @@ class OpenAI:
             return f"{self.base_url} refused{hint}: {said}; {KEPT}"
         return f"{self.base_url} sent what is no chat completion ({said}): is it the right address?"
 
-    def report(self) -> Mapping[str, Any]:
+    def facts(self) -> Mapping[str, Any]:
         """What was sent with each prompt, how many answers were not on disk yet, and the tokens.
 
         `usage` sums what the server counted for the prompts that were answered last, on disk or

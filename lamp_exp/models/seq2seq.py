@@ -21,22 +21,23 @@ from transformers import (
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils import CONFIG_NAME
 
-from lamp_exp.models import attention, shared_keys
-from lamp_exp.models.answering import FREE, load_network
+from lamp_exp.errors import InputError
 from lamp_exp.models.batches import Batch, length_groups
-from lamp_exp.models.text_model import IGNORED, TextModel, log_likelihoods, only_logits_of
-from lamp_exp.models.tokens import load_tokenizer
-from lamp_exp.types import InputError, ModelSettings, Prompt
+from lamp_exp.models.prediction import FREE, load_network
+from lamp_exp.models.speed import attention, shared_keys
+from lamp_exp.models.token_counter import load_tokenizer
+from lamp_exp.models.training import IGNORED, TrainableModel, log_likelihoods, only_logits_of
+from lamp_exp.values import ModelSettings, Prompt
 
-# Tokens that are encoded at once, padding included: what keeps a GPU busy, and what a CPU's
+# TokenCounter that are encoded at once, padding included: what keeps a GPU busy, and what a CPU's
 # caches hold.
 TOKENS_AT_ONCE, TOKENS_AT_ONCE_ON_CPU = 1 << 15, 1 << 11
 
 
-class Seq2Seq(TextModel):
+class Seq2Seq(TrainableModel):
     """Any encoder-decoder of transformers."""
 
-    reads_passages = True
+    multiple_passages = True
     loader = staticmethod(AutoModelForSeq2SeqLM.from_pretrained)
 
     def __init__(
@@ -56,7 +57,7 @@ class Seq2Seq(TextModel):
         super().__init__(name, settings, generation, dtype, decoding)
         self.fresh = fresh if fresh is not None and _only_a_tokenizer(name) else None
 
-    def check(
+    def validate(
         self, trains: bool, precision: str, trainer: Callable[..., Any] | None = None
     ) -> None:
         """Refuses fp16, in which T5 above small overflows to NaN."""
@@ -65,7 +66,7 @@ class Seq2Seq(TextModel):
                 "T5 overflows in fp16: use trainer.precision=bf16-mixed or 32-true (and "
                 "model.dtype=bfloat16 or float32)"
             )
-        super().check(trains, precision, trainer)
+        super().validate(trains, precision, trainer)
 
     def load_tokenizer(self) -> Any:
         """That of the hub id or folder."""
@@ -85,10 +86,10 @@ class Seq2Seq(TextModel):
         if self.fresh is None:
             super().refuse_without_weights()
 
-    def report(self) -> Mapping[str, Any]:
+    def facts(self) -> Mapping[str, Any]:
         """Whether the weights were learned before."""
         weights = "random" if self.fresh is not None else self.name
-        return {**super().report(), "weights": weights}
+        return {**super().facts(), "weights": weights}
 
     def collate(self, prompts: Sequence[Prompt], targets: Sequence[str] | None = None) -> Batch:
         """`input_ids` and `attention_mask` of shape (batch, passages, length).

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Protocol, cast
 
 from lamp_exp.environment import end_with_the_reader
-from lamp_exp.types import InputError
+from lamp_exp.errors import InputError
 
 VERBS = {
     "table2": "the paper's table 2: fine-tuned, user split",

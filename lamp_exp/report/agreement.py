@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from lamp_exp.report.records import Record
+from lamp_exp.errors import InputError
+from lamp_exp.report.loading import Record
 from lamp_exp.report.selection import ALWAYS, Group, grouped, in_order, naming
 from lamp_exp.report.table import Cell, Row, Table
-from lamp_exp.report.words import data_words
-from lamp_exp.types import InputError
+from lamp_exp.report.wording import data_words
 
 
 def agreement_tables(records: Sequence[Record]) -> list[Table]:

@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from lamp_exp.report.examples import common_seeds, pair, pooled
+from lamp_exp.errors import InputError
 from lamp_exp.report.layouts import METRIC, Layout
+from lamp_exp.report.loading import Record
+from lamp_exp.report.paired_examples import common_seeds, pair, pooled
 from lamp_exp.report.published import Published, beside, caveats, vague
-from lamp_exp.report.records import Record
 from lamp_exp.report.selection import (
     UNKNOWN,
     Group,
@@ -21,10 +22,9 @@ from lamp_exp.report.selection import (
     select,
     shown,
 )
-from lamp_exp.report.statistics import Comparison, Interval, compare, holm, interval
 from lamp_exp.report.table import Cell, Row, Table
-from lamp_exp.report.words import footers
-from lamp_exp.types import InputError
+from lamp_exp.report.wording import footers
+from lamp_exp.statistics import Comparison, Interval, compare, holm, interval
 
 GROUND = (  # runs that differ in one of these are in different tables, if no row or column has it
     "data", "split", "part", "mode", "model", "limit", "fixes", "selection", "control",

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lamp_exp.report.records import Record
-from lamp_exp.scrub import scrubbed
-from lamp_exp.show import remarks
-from lamp_exp.types import InputError
+from lamp_exp.errors import InputError
+from lamp_exp.report.loading import Record
+from lamp_exp.results.display import remarks
+from lamp_exp.results.redaction import scrubbed
 
 Card = dict[str, Any]
 NOT_INSTALLED = {"python", "lamp-exp"}  # of the versions that a record names
@@ -55,7 +55,7 @@ def _command(record: Record) -> dict[str, str | None]:
     """What repeats it, or why there is no such command."""
     if record.imported:
         return {"command": _import_command(record), "no_command": None}
-    from lamp_exp.command import command_of, settings_of  # loads Hydra
+    from lamp_exp.overrides import command_of, settings_of  # loads Hydra
 
     settings, choices = settings_of(record.result), record.result["choices"]
     try:

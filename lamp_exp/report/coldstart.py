@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from lamp_exp.report.examples import pair, subset
-from lamp_exp.report.records import Record
+from lamp_exp.errors import InputError
+from lamp_exp.report.loading import Record
+from lamp_exp.report.paired_examples import pair, subset
 from lamp_exp.report.selection import Group, grouped, in_order, naming
-from lamp_exp.report.statistics import Interval, compare, interval
 from lamp_exp.report.table import Cell, Row, Table, as_cell, number, worth_of
-from lamp_exp.report.words import data_words, differences
-from lamp_exp.types import InputError
+from lamp_exp.report.wording import data_words, differences
+from lamp_exp.statistics import Interval, compare, interval
 
 ITEMS = {"max_items", "profile.max_items"}
 Values = NDArray[np.float64]  # one for each question; NaN where it is not known

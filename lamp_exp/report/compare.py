@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
+from lamp_exp.errors import InputError
 from lamp_exp.report.coldstart import bounds
-from lamp_exp.report.examples import pair
+from lamp_exp.report.loading import Record
+from lamp_exp.report.paired_examples import pair
 from lamp_exp.report.personal import p_cell
-from lamp_exp.report.records import Record
 from lamp_exp.report.selection import Group, differing, part_of_identity, shown
-from lamp_exp.report.statistics import Comparison, compare
 from lamp_exp.report.table import Cell, Row, Table, as_cell, number, plain, worth_of
-from lamp_exp.report.words import data_words, remarks
-from lamp_exp.types import InputError
+from lamp_exp.report.wording import data_words, remarks
+from lamp_exp.statistics import Comparison, compare
 
 A, B = "A", "B"
 

@@ -11,12 +11,11 @@ from typing import Any
 
 import yaml
 
-from lamp_exp.errors import first_line
-from lamp_exp.report.records import Record
+from lamp_exp.errors import InputError, first_line
+from lamp_exp.report.loading import Record
 from lamp_exp.report.selection import Group, grouped, in_order, naming
 from lamp_exp.report.table import Cell, Row, Table, as_cell, number
-from lamp_exp.report.words import data_words
-from lamp_exp.types import InputError
+from lamp_exp.report.wording import data_words
 
 STAGES = ("rank", "prompts", "train", "predict", "score")
 ESTIMATED = (

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from lamp_exp.report.records import Record
+from lamp_exp.errors import InputError
+from lamp_exp.report.loading import Record
 from lamp_exp.report.selection import facet, shown
-from lamp_exp.types import InputError
 
 METRIC = "metric"
 

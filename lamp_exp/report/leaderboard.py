@@ -17,15 +17,16 @@ from pathlib import Path
 from typing import Any
 
 from lamp_exp import __version__
+from lamp_exp.contracts import Task
 from lamp_exp.data import Part, load
 from lamp_exp.data.parse import is_id, some
 from lamp_exp.data.source import read_json
-from lamp_exp.record import write_json
-from lamp_exp.report.records import PREDICTIONS, Record
+from lamp_exp.errors import InputError
+from lamp_exp.report.loading import PREDICTIONS, Record
 from lamp_exp.report.selection import FACETS, facet, shown
-from lamp_exp.scrub import scrubbed
+from lamp_exp.results.folder import write_json
+from lamp_exp.results.redaction import scrubbed
 from lamp_exp.tasks import all_tasks
-from lamp_exp.types import InputError, Task
 
 Id = str | int
 EPOCH = (1980, 1, 1, 0, 0, 0)  # as the date of all files: the same runs make the same zip
@@ -68,7 +69,7 @@ class Entry:
         return {
             "questions": len(outputs),
             "empty": sum(not output.strip() for output in outputs),
-            "unreadable": sum(not self.task.readable(output) for output in outputs),
+            "unreadable": sum(not self.task.is_valid_output(output) for output in outputs),
             "at_the_token_limit": counts.get("outputs_at_the_token_limit"),
         }
 

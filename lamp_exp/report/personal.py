@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from lamp_exp.report.examples import common_seeds, pair, pooled
-from lamp_exp.report.records import Record
+from lamp_exp.errors import InputError
+from lamp_exp.report.loading import Record
+from lamp_exp.report.paired_examples import common_seeds, pair, pooled
 from lamp_exp.report.selection import Group, grouped, in_order, naming
-from lamp_exp.report.statistics import Comparison, Sample, compare
 from lamp_exp.report.table import Cell, Row, Table, as_cell, number, worth_of
-from lamp_exp.report.words import data_words, differences, remarks
-from lamp_exp.types import InputError
+from lamp_exp.report.wording import data_words, differences, remarks
+from lamp_exp.statistics import Comparison, Sample, compare
 
 ROUNDING = 12  # digits after the point: a gain that is smaller is none
 OVER = {"skip": "single items (skip)", "retriever": "retrievers"}

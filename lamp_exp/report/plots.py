@@ -20,8 +20,8 @@ from matplotlib.figure import Figure as Drawing
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
+from lamp_exp.errors import InputError
 from lamp_exp.report.colours import LIGHT, ON_PAGE, SERIES, STEPS, Colours, to_variables
-from lamp_exp.types import InputError
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 WIDTH = 4.6  # inches, of 72 points: a phone shows it in about its own size

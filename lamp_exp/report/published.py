@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from lamp_exp.data.options import PARTS, SIZES
-from lamp_exp.report.records import Record
+from lamp_exp.data.arguments import PARTS, SIZES
+from lamp_exp.report.loading import Record
 from lamp_exp.report.selection import facet, flat, shown
 
 SOURCES = {

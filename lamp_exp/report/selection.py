@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from statistics import mean, stdev
 from typing import Any
 
-from lamp_exp.report.records import Record
-from lamp_exp.types import InputError
+from lamp_exp.errors import InputError
+from lamp_exp.report.loading import Record
 
 Facet = Callable[[Record], Any]
 UNKNOWN = "unknown"  # what imported predictions do not tell

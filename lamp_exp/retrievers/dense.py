@@ -27,17 +27,9 @@ from sentence_transformers import SentenceTransformer
 from tqdm import tqdm
 from transformers.utils import logging as transformers_logging
 
-from lamp_exp.errors import first_line
-from lamp_exp.types import (
-    Document,
-    Hit,
-    InputError,
-    Query,
-    Retriever,
-    TextVectors,
-    VectorStore,
-    by_score,
-)
+from lamp_exp.contracts import Retriever, TextVectors, VectorStore, sort_by_score
+from lamp_exp.errors import InputError, first_line
+from lamp_exp.values import Document, Hit, Query
 
 Vectors = NDArray[np.float32]
 Kept = NDArray[np.float16]
@@ -48,7 +40,7 @@ AT_ONCE = 16_384  # texts encoded before they are kept: memory, and what a kill 
 class Dense(Retriever):
     """Encodes each distinct text once, and scores a query against the whole profile."""
 
-    questions_at_once = 500  # so that many texts of about one length wait together
+    batch_size = 500  # so that many texts of about one length wait together
 
     def __init__(
         self,
@@ -76,7 +68,7 @@ class Dense(Retriever):
         encoder.max_seq_length = self.max_length
         return encoder
 
-    def check(self) -> None:
+    def validate(self) -> None:
         """Loads the encoder, or raises InputError."""
         assert self.encoder
 
@@ -90,7 +82,7 @@ class Dense(Retriever):
         """As given, or what suits the device."""
         return self.given_tokens or (GPU_TOKENS if self.on_gpu else CPU_TOKENS)
 
-    def keep(self, store: VectorStore) -> None:
+    def use_vector_store(self, store: VectorStore) -> None:
         """Vectors are then read from `store`, and kept there."""
         self.store = store
 
@@ -99,7 +91,7 @@ class Dense(Retriever):
         """Opened when they are needed, so that what other jobs kept meanwhile is found."""
         return InMemory() if self.store is None else self.store.open(self._encoder_key())
 
-    def depends_on(self) -> dict[str, Any]:
+    def dependencies(self) -> dict[str, Any]:
         """Weights, precision and libraries; batches change last bits only, and do not count."""
         model = getattr(self.encoder[0], "auto_model", None)
         packages = ("torch", "transformers", "sentence-transformers")
@@ -113,20 +105,20 @@ class Dense(Retriever):
     def _encoder_key(self) -> dict[str, Any]:
         """All that decides a vector."""
         options = {"normalize": self.normalize, "max_length": self.encoder.max_seq_length}
-        return {"name": self.name, **options, **self.depends_on()}
+        return {"name": self.name, **options, **self.dependencies()}
 
     def rank(self, query: Query, documents: Sequence[Document]) -> list[Hit]:
         """By inner product; equal scores keep the profile's order, NaN scores come last."""
-        return next(self.rank_all([(query, documents)]))
+        return next(self.rank_batch([(query, documents)]))
 
-    def rank_all(
+    def rank_batch(
         self, questions: Sequence[tuple[Query, Sequence[Document]]]
     ) -> Iterator[list[Hit]]:
         """Encodes all distinct texts that have no vector yet, then ranks question by question."""
         self._encode_missing(_texts(*question) for question in questions)
         for query, documents in questions:
             rows = self.vectors.rows(_texts(query, documents))
-            yield by_score(documents, inner_products(rows[0], rows[1:]))
+            yield sort_by_score(documents, inner_products(rows[0], rows[1:]))
 
     def _encode_missing(self, groups: Iterator[list[str]]) -> None:
         """Texts wait until there are many, so that those of one length are encoded together."""
@@ -172,17 +164,17 @@ class Dense(Retriever):
         rows = self.encoder.tokenizer([_whole(text) for text in texts], verbose=False)["input_ids"]
         return list(map(len, rows))
 
-    def report(self) -> Mapping[str, Any]:
+    def facts(self) -> Mapping[str, Any]:
         """How many distinct texts were encoded or there already, how many cut; the device."""
         return {
             "encoder": self.name,
-            **self.vectors.report(),
+            **self.vectors.counts(),
             "cut_at_tokens": self.encoder.max_seq_length,
             "device": str(self.encoder.device),
         }
 
 
-class InMemory:
+class InMemory(TextVectors):
     """Vectors for as long as the retriever lives."""
 
     def __init__(self) -> None:
@@ -202,7 +194,7 @@ class InMemory:
         """A copy of those of `texts`."""
         return np.stack([self.row_of[text] for text in texts]).astype(np.float32)
 
-    def report(self) -> dict[str, int]:
+    def counts(self) -> dict[str, int]:
         """All were encoded."""
         counts = {"texts_encoded": len(self.row_of), "texts_from_cache": 0}
         return counts | {"texts_cut": len(self.cut)}

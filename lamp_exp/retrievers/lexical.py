@@ -12,9 +12,10 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from lamp_exp.contracts import Retriever
 from lamp_exp.retrievers.fingerprints import Fingerprints, Numbers, fingerprints
 from lamp_exp.retrievers.inverted import Inverted
-from lamp_exp.types import Document, Hit, Query, Retriever
+from lamp_exp.values import Document, Hit, Query
 
 Floats = NDArray[np.float64]
 
@@ -22,7 +23,7 @@ Floats = NDArray[np.float64]
 class Lexical(Retriever):
     """BM25 (Robertson and Zaragoza, 2009) over one profile at a time."""
 
-    independent = True
+    per_question = True
 
     def __init__(self, k1: float = 1.5, b: float = 0.75) -> None:
         """`k1` says how soon repeated words stop counting, `b` how much length matters."""

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 
-from lamp_exp.types import Document, Hit, Query, Retriever
+from lamp_exp.contracts import Retriever
+from lamp_exp.values import Document, Hit, Query
 
 
 class NoRetrieval(Retriever):
     """Never looks at the profile, so that its prompts are the bare inputs, whatever k."""
 
-    reads_profile = False
+    uses_profile = False
 
     def rank(self, query: Query, documents: Sequence[Document]) -> list[Hit]:
         """Nothing."""

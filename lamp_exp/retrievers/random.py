@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from random import Random
 
-from lamp_exp.types import Document, Hit, Query, Retriever, by_score
+from lamp_exp.contracts import Retriever, sort_by_score
+from lamp_exp.values import Document, Hit, Query
 
 
 class RandomOrder(Retriever):
@@ -14,7 +15,7 @@ class RandomOrder(Retriever):
     The official code draws with replacement, and without a seed.
     """
 
-    independent = True
+    per_question = True
 
     def __init__(self, seed: int) -> None:
         """Another `seed` gives other permutations."""
@@ -23,4 +24,4 @@ class RandomOrder(Retriever):
     def rank(self, query: Query, documents: Sequence[Document]) -> list[Hit]:
         """The documents by falling random scores in [0, 1)."""
         chance = Random(f"{self.seed}:{query.id}")
-        return by_score(documents, [chance.random() for _ in documents])
+        return sort_by_score(documents, [chance.random() for _ in documents])

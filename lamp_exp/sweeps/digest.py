@@ -15,8 +15,8 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
-from lamp_exp.record import RunFolder, write_json
-from lamp_exp.show import warnings
+from lamp_exp.results.display import warnings
+from lamp_exp.results.folder import RunFolder, write_json
 from lamp_exp.sweeps.rules import LeftOut, counted, told
 from lamp_exp.sweeps.status import Job, Status, distinction, given, varying
 

@@ -12,14 +12,14 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from lamp_exp.pipeline import Plan, gather
+from lamp_exp.errors import InputError
+from lamp_exp.experiment.run import folder_name, run_plan
+from lamp_exp.experiment.stages import Plan, gather
+from lamp_exp.experiment.tune import PlanOf, tuned_folder
 from lamp_exp.progress import progress
-from lamp_exp.record import RunFolder
-from lamp_exp.run import folder_name, run_plan
+from lamp_exp.results.folder import RunFolder
 from lamp_exp.sweeps.rules import counted
 from lamp_exp.sweeps.status import Job, distinction, given, varying
-from lamp_exp.tune import PlanOf, tuned_folder
-from lamp_exp.types import InputError
 
 PROBES = (4, 12)  # questions of each part; the difference of their times leaves out what is fixed
 Kind = tuple[str, str, str]  # task, mode, model
@@ -48,7 +48,7 @@ def forecast(
         plan = plan_of(values[0] if values else k, part)
         material = gather(plan)
         folder = RunFolder(output_dir / folder_name(plan, material))
-        tuned = values if plan.retriever.reads_profile else ()
+        tuned = values if plan.retriever.uses_profile else ()
         if tuned:
             folder = tuned_folder(plan, material, plan_of(values[0], "dev"), values, output_dir)
     except InputError as error:
@@ -151,7 +151,7 @@ def probe(plan: Plan) -> tuple[float, float]:
 
 def _timed(plan: Plan, limit: int, output_dir: Path) -> tuple[int, float]:
     """Questions and seconds of a run of the first few questions; its curves are not kept."""
-    from lamp_exp.loggers import csv
+    from lamp_exp.loggers.csv import csv
 
     logger = csv if plan.logger else None
     trainer = partial(plan.trainer, enable_progress_bar=False) if plan.trainer else None

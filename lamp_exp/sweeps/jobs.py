@@ -11,16 +11,17 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from lamp_exp import config, processes
-from lamp_exp.cache import DiskMap
-from lamp_exp.follow import follow_run
-from lamp_exp.pipeline import Plan
+from lamp_exp import config
+from lamp_exp.errors import InputError
+from lamp_exp.experiment import ddp as processes
+from lamp_exp.experiment.ddp_worker import follow_run
+from lamp_exp.experiment.run import Placed, Ran, run_plan
+from lamp_exp.experiment.stages import Plan
+from lamp_exp.experiment.tune import run_tuned
 from lamp_exp.progress import progress
-from lamp_exp.record import RunFolder
-from lamp_exp.run import Placed, Ran, run_plan
+from lamp_exp.results.folder import RunFolder
+from lamp_exp.storage.answers import DiskMap
 from lamp_exp.sweeps.status import Job, Report, any_failed
-from lamp_exp.tune import run_tuned
-from lamp_exp.types import InputError
 
 
 def return_to_start() -> None:
@@ -37,7 +38,7 @@ def carry_out(
     plan_of = partial(_plan_of, cfg, dict(HydraConfig.get().runtime.choices), answers)
     try:
         k, part, values = config.asked(cfg)
-        if values and plan_of(values[0], part).retriever.reads_profile:
+        if values and plan_of(values[0], part).retriever.uses_profile:
             return run_tuned(plan_of, values, part, output_dir, cfg.rerun, sweep, placed)
         return run_plan(plan_of(k, part), output_dir, cfg.rerun, sweep, placed)
     finally:

@@ -22,7 +22,7 @@ class Facts:
     retriever: str
     augmentation: str
     model: str
-    reads_profile: bool
+    uses_profile: bool
     needs_dates: bool
     many_passages: bool
     model_reads_passages: bool
@@ -31,7 +31,7 @@ class Facts:
     @property
     def shows_items(self) -> bool:
         """Whether prompts are given items of the profile."""
-        return self.reads_profile and self.k != 0
+        return self.uses_profile and self.k != 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ def sift(jobs: Sequence[Facts]) -> tuple[list[int], list[LeftOut]]:
 
 def why_the_same(job: Facts, twin: Facts) -> str:
     """Without a profile, neither retriever nor k nor augmentation matters."""
-    if not job.reads_profile and job.retriever == twin.retriever and job.k != twin.k:
+    if not job.uses_profile and job.retriever == twin.retriever and job.k != twin.k:
         return f"retriever={job.retriever} reads no profile: k={twin.k} says it all"
     return SAME
 

@@ -17,10 +17,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lamp_exp.errors import first_line
-from lamp_exp.files import write_whole
-from lamp_exp.record import STATUS, RunFolder
-from lamp_exp.types import InputError
+from lamp_exp.errors import InputError, first_line
+from lamp_exp.results.folder import STATUS, RunFolder
+from lamp_exp.storage.atomic import write_whole
 
 LOST = "ended without a word (killed, or out of memory?)"
 NEVER_BEGUN = "did not begin before the launcher ended"

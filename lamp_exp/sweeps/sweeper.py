@@ -22,12 +22,12 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 from tqdm import tqdm
 
-from lamp_exp.record import STATUS, training_settings
+from lamp_exp.errors import InputError
+from lamp_exp.results.folder import STATUS, training_settings
 from lamp_exp.sweeps import digest
 from lamp_exp.sweeps.rules import Facts, LeftOut, counted, sift, told
 from lamp_exp.sweeps.slurm import wait_for_the_queued
 from lamp_exp.sweeps.status import Job, Watcher, one_line, wait_for_the_living
-from lamp_exp.types import InputError
 
 # Without a profile, and for mode=rank, these keys do not change what a run is.
 OF_ITEMS = {"retriever", "augmentation", "k", "k_values", "skip", "document_dates", "profile"}
@@ -236,21 +236,21 @@ def facts(cfg: DictConfig, place: int) -> Facts:
     """What the rules look at; a class is imported only where a rule asks for it."""
     choices, mode = cfg.hydra.runtime.choices, cfg.mode.value
     retriever = _class(cfg, "retriever")
-    many = mode != "rank" and _class(cfg, "augmentation").passages_per_prompt == "many"
+    many = mode != "rank" and _class(cfg, "augmentation").multiple_passages
     model = _class(cfg, "model") if many and mode != "prompts" else None
-    reads_profile = bool(retriever.reads_profile)
+    uses_profile = bool(retriever.uses_profile)
     return Facts(
-        same=_same(cfg, reads_profile, place),
+        same=_same(cfg, uses_profile, place),
         mode=mode,
         split=cfg.split.value,
         k=cfg.k,
         retriever=choices.retriever,
         augmentation=choices.augmentation,
         model=choices.model,
-        reads_profile=reads_profile,
+        uses_profile=uses_profile,
         needs_dates=bool(retriever.needs_dates),
         many_passages=many,
-        model_reads_passages=model is None or bool(model.reads_passages),
+        model_reads_passages=model is None or bool(model.multiple_passages),
         fine_tuned=bool(training_settings(str(OmegaConf.select(cfg, "model.name")))),
     )
 
@@ -259,14 +259,14 @@ def _class(cfg: DictConfig, group: str) -> Any:
     return get_class(cfg[group]._target_)
 
 
-def _same(cfg: DictConfig, reads_profile: bool, place: int) -> str:
+def _same(cfg: DictConfig, uses_profile: bool, place: int) -> str:
     """Equal for jobs that are one run, as far as their configurations tell."""
     content = OmegaConf.to_container(cfg, resolve=False, enum_to_str=True)
     assert isinstance(content, dict)
     ignored = {"hydra"}
     if cfg.mode.value == "rank":
         ignored |= OF_PROMPTS
-    elif not reads_profile or cfg.k == 0:
+    elif not uses_profile or cfg.k == 0:
         ignored |= OF_ITEMS
     kept = {str(key): value for key, value in content.items() if key not in ignored}
     drawn = place if cfg.seed is None else None  # each draws its own

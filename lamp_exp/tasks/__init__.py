@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 
-from lamp_exp.types import Task
+from lamp_exp.contracts import Task
 
 
 def all_tasks() -> dict[str, Task]:

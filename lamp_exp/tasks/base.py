@@ -6,60 +6,59 @@ Wording, entries and joins are the benchmark's, checked byte for byte against it
 from __future__ import annotations
 
 import re
+from abc import abstractmethod
 from collections.abc import Sequence
 
 from lamp_exp import metrics
-from lamp_exp.types import ProfileItem, Scores, Tokens, Writing
+from lamp_exp.contracts import Metric, Task, TokenCounter
+from lamp_exp.values import ProfileItem, SampleText, Scores
 
 
-class LampTask:
+class LampTask(Task):
     """An input is an instruction and then the text it is about; entries stand before it."""
 
-    name: str
-    folders: tuple[str, ...]
-    fields: tuple[str, ...]
     instruction: str
-    monitor: tuple[str, str]
-    epochs: int
-    labels: tuple[str, ...] = ()
-    separator_tokens: int = 1
-    fixed_words: str = ""
 
-    def well_worded(self, input: str) -> bool:
+    @abstractmethod
+    def count_invalid(self, outputs: Sequence[str]) -> int:
+        """The number of outputs that are no answer to this task."""
+
+    def score_notes(self, targets: Sequence[str]) -> dict[str, int]:
+        """Counts of targets that the metrics cannot judge."""
+        return {}
+
+    def score(self, outputs: Sequence[str], targets: Sequence[str]) -> Scores:
+        """All metrics of the task."""
+        invalid = self.count_invalid(outputs)
+        return metrics.score(self.metrics, outputs, targets, invalid, self.score_notes(targets))
+
+    def follows_template(self, input: str) -> bool:
         """Whether the input opens with the task's instruction."""
         return input.startswith(self.instruction)
 
-    def reworded(self, input: str) -> str:
+    def with_template(self, input: str) -> str:
         """The instruction, put before an input that lacks it."""
-        return input if self.well_worded(input) else f"{self.instruction} {input}"
+        return input if self.follows_template(input) else f"{self.instruction} {input}"
 
     def query(self, input: str) -> str:
         """The text after the instruction; the whole input where it is worded otherwise."""
         return input.removeprefix(self.instruction).strip()
 
-    def body(self, item: ProfileItem) -> str:
-        """The part of an item that may be shortened; each task has its own."""
-        raise NotImplementedError
-
-    def own_text(self, input: str) -> str:
+    def query_source_text(self, input: str) -> str:
         """The text that is asked about."""
         return self.query(input)
 
-    def own_item_text(self, item: ProfileItem) -> str:
+    def item_source_text(self, item: ProfileItem) -> str:
         """The item's text."""
         return self.body(item)
 
-    def answer_text(self, item: ProfileItem) -> str | None:
+    def item_target_text(self, item: ProfileItem) -> str | None:
         """None: that a profile holds the right label is no leak."""
         return None
 
-    def entry(self, item: ProfileItem, body: str) -> str:
-        """The words shown around an item's body; each task has its own."""
-        raise NotImplementedError
-
-    def frame_tokens(self, item: ProfileItem, tokens: Tokens) -> int:
+    def overhead_tokens(self, item: ProfileItem, counter: TokenCounter) -> int:
         """The tokens of an entry whose body is one space."""
-        return tokens.count(self.entry(item, " "))
+        return counter.count(self.entry(item, " "))
 
     def join(self, input: str, entries: Sequence[str]) -> str:
         """`{entries}. {input}`, the entries joined by `, and `."""
@@ -67,41 +66,45 @@ class LampTask:
 
     def instruction_end(self, prompt: str, input: str) -> int:
         """The input ends the prompt, and its instruction is what must survive a cut."""
-        kept = len(self.instruction) if self.well_worded(input) else 0
+        kept = len(self.instruction) if self.follows_template(input) else 0
         return len(prompt) - len(input) + kept
 
 
-class Labelled(LampTask):
-    """A classification: the answer is one of `labels`."""
+class ClassificationTask(LampTask):
+    """A classification: the output is one of `labels`."""
 
-    monitor = ("accuracy", "max")
-    epochs = 10
+    training_epochs = 10
 
-    def readable(self, target: str) -> bool:
+    def is_valid_output(self, output: str) -> bool:
         """Whether it is one of the labels."""
-        return target.strip() in self.labels
+        return output.strip() in self.labels
 
-    def score(self, outputs: Sequence[str], targets: Sequence[str]) -> Scores:
-        """Accuracy and macro F1 over the fixed labels."""
-        return metrics.classification(outputs, targets, self.labels)
+    def count_invalid(self, outputs: Sequence[str]) -> int:
+        """Outputs that are no label."""
+        return sum(not self.is_valid_output(output) for output in outputs)
 
 
-class Written(LampTask):
-    """A generation: the answer is free text."""
+class GenerationTask(LampTask):
+    """A generation: the output is free text."""
 
-    monitor = ("rouge_1", "max")
-    epochs = 20
+    training_epochs = 20
+    metrics = (metrics.Rouge("rouge_1", "rouge1"), metrics.Rouge("rouge_l", "rougeL"))
 
-    def readable(self, target: str) -> bool:
-        """Any text is."""
+    def is_valid_output(self, output: str) -> bool:
+        """Any text is valid."""
         return True
 
-    def score(self, outputs: Sequence[str], targets: Sequence[str]) -> Scores:
-        """ROUGE-1 and ROUGE-L."""
-        return metrics.rouge(outputs, targets)
+    def count_invalid(self, outputs: Sequence[str]) -> int:
+        """Empty outputs."""
+        return sum(not output.strip() for output in outputs)
+
+    def score_notes(self, targets: Sequence[str]) -> dict[str, int]:
+        """Targets that ROUGE cannot score."""
+        count = metrics.references_without_scorable_token(targets)
+        return {"references_without_scorable_token": count} if count else {}
 
 
-class Titled(Written):
+class TitleTask(GenerationTask):
     """A title is asked for a text like those of the profile: LaMP-4 and LaMP-6."""
 
     fields = ("text", "title")
@@ -110,7 +113,7 @@ class Titled(Written):
         """The text that bears the title."""
         return item.fields["text"]
 
-    def answer_text(self, item: ProfileItem) -> str | None:
+    def item_target_text(self, item: ProfileItem) -> str | None:
         """The title."""
         return item.fields["title"]
 
@@ -118,13 +121,18 @@ class Titled(Written):
         """`"{title}" is the title for "{text}" `."""
         return f'"{item.fields["title"]}" is the title for "{body}" '
 
-    def made_item(self, writing: Writing) -> dict[str, str]:
+    def sample_item(self, text: SampleText) -> dict[str, str]:
         """A text under this author's kind of title."""
-        return {"text": writing.text, "title": writing.title}
+        return {"text": text.text, "title": text.title}
 
-    def made_question(self, writing: Writing) -> tuple[str, str]:
+    def sample_question(self, text: SampleText) -> tuple[str, str]:
         """A text that wants such a title."""
-        return f"{self.instruction} {writing.text}", writing.title
+        return f"{self.instruction} {text.text}", text.title
+
+
+def classification_metrics(labels: tuple[str, ...]) -> tuple[Metric, ...]:
+    """Accuracy, and macro F1 over the fixed labels."""
+    return (metrics.Accuracy(), metrics.MacroF1(labels))
 
 
 def label_list(instruction: str) -> tuple[str, ...]:

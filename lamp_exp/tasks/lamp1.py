@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from lamp_exp.tasks.base import Labelled
-from lamp_exp.types import ProfileItem, Tokens, Writing
+from lamp_exp.contracts import TokenCounter
+from lamp_exp.tasks.base import ClassificationTask, classification_metrics
+from lamp_exp.values import ProfileItem, SampleText
 
 _WORDING = re.compile(
     r"For an author who has written the paper with the title \"(?P<own>.*)\", "
@@ -17,20 +18,21 @@ _WORDING = re.compile(
 _ASKED = "without explanation."
 
 
-class Lamp1(Labelled):
+class Lamp1(ClassificationTask):
     """Citation identification; entries are put into the input, after its first word `title`."""
 
     name = "LaMP_1"
     folders = ("LaMP_1",)
     fields = ("title", "abstract")
     labels = ("[1]", "[2]")
+    metrics = classification_metrics(labels)
     separator_tokens = 0  # no stop follows the entries here
 
-    def well_worded(self, input: str) -> bool:
+    def follows_template(self, input: str) -> bool:
         """Whether the whole input follows the wording."""
         return _WORDING.fullmatch(input) is not None
 
-    def reworded(self, input: str) -> str:
+    def with_template(self, input: str) -> str:
         """As it is: three texts cannot be told apart without the wording."""
         return input
 
@@ -42,7 +44,7 @@ class Lamp1(Labelled):
         found = _WORDING.fullmatch(input)
         return f"{found['first']} {found['second']}" if found else input
 
-    def own_text(self, input: str) -> str:
+    def query_source_text(self, input: str) -> str:
         """The title of the author's own paper."""
         found = _WORDING.fullmatch(input)
         return found["own"] if found else ""
@@ -59,7 +61,7 @@ class Lamp1(Labelled):
         """The quoted title."""
         return f'"{body}"'
 
-    def frame_tokens(self, item: ProfileItem, tokens: Tokens) -> int:
+    def overhead_tokens(self, item: ProfileItem, counter: TokenCounter) -> int:
         """Two quotes."""
         return 2
 
@@ -75,17 +77,17 @@ class Lamp1(Labelled):
         after = len(input) - input.find(_ASKED) - len(_ASKED) if _ASKED in input else len(input)
         return len(prompt) - after
 
-    def made_item(self, writing: Writing) -> dict[str, str]:
+    def sample_item(self, text: SampleText) -> dict[str, str]:
         """A paper."""
-        return {"title": writing.title, "abstract": writing.text}
+        return {"title": text.title, "abstract": text.text}
 
-    def made_question(self, writing: Writing) -> tuple[str, str]:
+    def sample_question(self, text: SampleText) -> tuple[str, str]:
         """A new paper, and a related and an unrelated one, in either order."""
-        pair = [writing.related, writing.unrelated]
-        first, second = reversed(pair) if writing.swapped else pair
+        pair = [text.related, text.unrelated]
+        first, second = reversed(pair) if text.swapped else pair
         input = (
-            f'For an author who has written the paper with the title "{writing.title}", which '
+            f'For an author who has written the paper with the title "{text.title}", which '
             "reference is related? Just answer with [1] or [2] without explanation. "
             f'[1]: "{first}" [2]: "{second}"'
         )
-        return input, "[2]" if writing.swapped else "[1]"
+        return input, "[2]" if text.swapped else "[1]"

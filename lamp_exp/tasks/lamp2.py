@@ -1,10 +1,10 @@
 """LaMP-2: which tag would this user give the movie?"""
 
-from lamp_exp.tasks.base import Labelled, label_list
-from lamp_exp.types import ProfileItem, Writing
+from lamp_exp.tasks.base import ClassificationTask, classification_metrics, label_list
+from lamp_exp.values import ProfileItem, SampleText
 
 
-class Lamp2(Labelled):
+class Lamp2(ClassificationTask):
     """Personalised movie tagging, 15 tags."""
 
     name = "LaMP_2"
@@ -17,6 +17,7 @@ class Lamp2(Labelled):
         "social commentary, violence, true story] description:"
     )
     labels = label_list(instruction)
+    metrics = classification_metrics(labels)
 
     def document(self, item: ProfileItem) -> str:
         """The description."""
@@ -30,13 +31,13 @@ class Lamp2(Labelled):
         """`the tag for the movie: "{description}" is "{tag}" `."""
         return f'the tag for the movie: "{body}" is "{item.fields["tag"]}" '
 
-    def made_item(self, writing: Writing) -> dict[str, str]:
+    def sample_item(self, text: SampleText) -> dict[str, str]:
         """A movie with this user's tag for such movies."""
-        return {"description": writing.text, "tag": self._tag(writing)}
+        return {"description": text.text, "tag": self._tag(text)}
 
-    def made_question(self, writing: Writing) -> tuple[str, str]:
+    def sample_question(self, text: SampleText) -> tuple[str, str]:
         """A movie like those."""
-        return f"{self.instruction} {writing.text}", self._tag(writing)
+        return f"{self.instruction} {text.text}", self._tag(text)
 
-    def _tag(self, writing: Writing) -> str:
-        return self.labels[writing.choice % len(self.labels)]
+    def _tag(self, text: SampleText) -> str:
+        return self.labels[text.choice % len(self.labels)]

@@ -1,10 +1,10 @@
 """The first LaMP-2, since deprecated: which category would this author give the article?"""
 
-from lamp_exp.tasks.base import Labelled, label_list
-from lamp_exp.types import ProfileItem, Writing
+from lamp_exp.tasks.base import ClassificationTask, classification_metrics, label_list
+from lamp_exp.values import ProfileItem, SampleText
 
 
-class Lamp2News(Labelled):
+class Lamp2News(ClassificationTask):
     """Personalised news categorisation, 15 categories; its files are called LaMP_2, too."""
 
     name = "LaMP_2"
@@ -17,6 +17,7 @@ class Lamp2News(Labelled):
         "travel, business, crime, education, healthy living, parents, food & drink] article:"
     )
     labels = label_list(instruction)
+    metrics = classification_metrics(labels)
 
     def document(self, item: ProfileItem) -> str:
         """`{title} {text}`."""
@@ -30,17 +31,17 @@ class Lamp2News(Labelled):
         """`the category for the article: "{text}" is "{category}" `."""
         return f'the category for the article: "{body}" is "{item.fields["category"]}" '
 
-    def made_item(self, writing: Writing) -> dict[str, str]:
+    def sample_item(self, text: SampleText) -> dict[str, str]:
         """An article in the category where this author puts such articles."""
         return {
-            "text": writing.text,
-            "title": writing.title,
-            "category": self._category(writing),
+            "text": text.text,
+            "title": text.title,
+            "category": self._category(text),
         }
 
-    def made_question(self, writing: Writing) -> tuple[str, str]:
+    def sample_question(self, text: SampleText) -> tuple[str, str]:
         """An article like those."""
-        return f"{self.instruction} {writing.text}", self._category(writing)
+        return f"{self.instruction} {text.text}", self._category(text)
 
-    def _category(self, writing: Writing) -> str:
-        return self.labels[writing.choice % len(self.labels)]
+    def _category(self, text: SampleText) -> str:
+        return self.labels[text.choice % len(self.labels)]

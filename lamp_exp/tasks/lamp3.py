@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from lamp_exp import metrics
 from lamp_exp.tasks.base import LampTask
-from lamp_exp.types import ProfileItem, Scores, Writing
+from lamp_exp.values import ProfileItem, SampleText
 
 
 class Lamp3(LampTask):
@@ -15,18 +15,18 @@ class Lamp3(LampTask):
     name = "LaMP_3"
     folders = ("LaMP_3",)
     fields = ("text", "score")
-    monitor = ("mae", "min")
+    metrics = (metrics.MeanAbsoluteError(), metrics.RootMeanSquareError())
     labels = ("1", "2", "3", "4", "5")
-    epochs = 10
+    training_epochs = 10
     instruction = (
         "What is the score of the following review on a scale of 1 to 5? just answer with 1, 2, "
         "3, 4, or 5 without further explanation. review:"
     )
 
-    def readable(self, target: str) -> bool:
+    def is_valid_output(self, output: str) -> bool:
         """Whether it is a number of the scale."""
-        number = metrics.read_number(target)
-        return number is not None and metrics.LOWEST <= number <= metrics.HIGHEST
+        number = metrics.read_number(output)
+        return number is not None and metrics.LOWEST_RATING <= number <= metrics.HIGHEST_RATING
 
     def document(self, item: ProfileItem) -> str:
         """The review."""
@@ -40,17 +40,17 @@ class Lamp3(LampTask):
         """`{score} is the score for "{text}" `."""
         return f'{item.fields["score"]} is the score for "{body}" '
 
-    def score(self, outputs: Sequence[str], targets: Sequence[str]) -> Scores:
-        """MAE and RMSE."""
-        return metrics.rating(outputs, targets)
+    def count_invalid(self, outputs: Sequence[str]) -> int:
+        """Outputs that are no number."""
+        return sum(metrics.read_number(output) is None for output in outputs)
 
-    def made_item(self, writing: Writing) -> dict[str, str]:
+    def sample_item(self, text: SampleText) -> dict[str, str]:
         """A review with this user's stars for such products."""
-        return {"text": writing.text, "score": self._stars(writing)}
+        return {"text": text.text, "score": self._stars(text)}
 
-    def made_question(self, writing: Writing) -> tuple[str, str]:
+    def sample_question(self, text: SampleText) -> tuple[str, str]:
         """A review of such a product."""
-        return f"{self.instruction} {writing.text}", self._stars(writing)
+        return f"{self.instruction} {text.text}", self._stars(text)
 
-    def _stars(self, writing: Writing) -> str:
-        return str(1 + writing.choice % int(metrics.HIGHEST))
+    def _stars(self, text: SampleText) -> str:
+        return str(1 + text.choice % int(metrics.HIGHEST_RATING))

@@ -1,10 +1,10 @@
 """LaMP-4: the headline that this author would write."""
 
-from lamp_exp.tasks.base import Titled
-from lamp_exp.types import ProfileItem
+from lamp_exp.tasks.base import TitleTask
+from lamp_exp.values import ProfileItem
 
 
-class Lamp4(Titled):
+class Lamp4(TitleTask):
     """Personalised news headlines."""
 
     name = "LaMP_4"

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lamp_exp.tasks.base import Written
-from lamp_exp.types import ProfileItem, Tokens, Writing
+from lamp_exp.contracts import TokenCounter
+from lamp_exp.tasks.base import GenerationTask
+from lamp_exp.values import ProfileItem, SampleText
 
 
-class Lamp5(Written):
+class Lamp5(GenerationTask):
     """Personalised scholarly titles."""
 
     name = "LaMP_5"
     folders = ("LaMP_5",)
     fields = ("title", "abstract")
     instruction = "Generate a title for the following abstract of a paper:"
-    fixed_words = "Following the given patterns"
+    fixed_text = "Following the given patterns"
 
     def document(self, item: ProfileItem) -> str:
         """`{title} {abstract}`."""
@@ -25,7 +26,7 @@ class Lamp5(Written):
         """The abstract."""
         return item.fields["abstract"]
 
-    def answer_text(self, item: ProfileItem) -> str | None:
+    def item_target_text(self, item: ProfileItem) -> str | None:
         """The title."""
         return item.fields["title"]
 
@@ -33,20 +34,20 @@ class Lamp5(Written):
         """`"{title}" is a title for "{abstract}" `."""
         return f'"{item.fields["title"]}" is a title for "{body}" '
 
-    def frame_tokens(self, item: ProfileItem, tokens: Tokens) -> int:
+    def overhead_tokens(self, item: ProfileItem, counter: TokenCounter) -> int:
         """Counted without the word `for`, as the official code does."""
-        return tokens.count(f'"{item.fields["title"]}" is a title " " ')
+        return counter.count(f'"{item.fields["title"]}" is a title " " ')
 
     def join(self, input: str, entries: Sequence[str]) -> str:
         """`{entries}. Following the given patterns {input}`."""
         if not entries:
             return input
-        return f"{', and '.join(entries)}. {self.fixed_words} {input}"
+        return f"{', and '.join(entries)}. {self.fixed_text} {input}"
 
-    def made_item(self, writing: Writing) -> dict[str, str]:
+    def sample_item(self, text: SampleText) -> dict[str, str]:
         """A paper under this author's kind of title."""
-        return {"title": writing.title, "abstract": writing.text}
+        return {"title": text.title, "abstract": text.text}
 
-    def made_question(self, writing: Writing) -> tuple[str, str]:
+    def sample_question(self, text: SampleText) -> tuple[str, str]:
         """An abstract that wants such a title."""
-        return f"{self.instruction} {writing.text}", writing.title
+        return f"{self.instruction} {text.text}", text.title

@@ -1,10 +1,10 @@
 """LaMP-6: the subject that this user would give a mail."""
 
-from lamp_exp.tasks.base import Titled
-from lamp_exp.types import ProfileItem
+from lamp_exp.tasks.base import TitleTask
+from lamp_exp.values import ProfileItem
 
 
-class Lamp6(Titled):
+class Lamp6(TitleTask):
     """Personalised mail subjects (from the Avocado corpus)."""
 
     name = "LaMP_6"

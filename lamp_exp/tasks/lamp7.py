@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lamp_exp.tasks.base import Written
-from lamp_exp.types import ProfileItem, Tokens, Writing
+from lamp_exp.contracts import TokenCounter
+from lamp_exp.tasks.base import GenerationTask
+from lamp_exp.values import ProfileItem, SampleText
 
 
-class Lamp7(Written):
+class Lamp7(GenerationTask):
     """Personalised tweet paraphrasing."""
 
     name = "LaMP_7"
@@ -16,7 +17,7 @@ class Lamp7(Written):
     fields = ("text",)
     instruction = "Paraphrase the following tweet without any explanation before or after it:"
     # The official code sets aside these words, but writes others into the prompt.
-    fixed_words = "are written by user. Following the given patterns"
+    fixed_text = "are written by user. Following the given patterns"
 
     def document(self, item: ProfileItem) -> str:
         """The tweet."""
@@ -26,7 +27,7 @@ class Lamp7(Written):
         """The tweet."""
         return item.fields["text"]
 
-    def answer_text(self, item: ProfileItem) -> str | None:
+    def item_target_text(self, item: ProfileItem) -> str | None:
         """The tweet."""
         return item.fields["text"]
 
@@ -34,9 +35,9 @@ class Lamp7(Written):
         """The quoted tweet."""
         return f'"{body}" '
 
-    def frame_tokens(self, item: ProfileItem, tokens: Tokens) -> int:
+    def overhead_tokens(self, item: ProfileItem, counter: TokenCounter) -> int:
         """Counted without a body at all, as the official code does."""
-        return tokens.count('"" ')
+        return counter.count('"" ')
 
     def join(self, input: str, entries: Sequence[str]) -> str:
         """`{entries} are written by a person. Following the given patterns {input}`."""
@@ -45,10 +46,10 @@ class Lamp7(Written):
         written = ", and ".join(entries)
         return f"{written} are written by a person. Following the given patterns {input}"
 
-    def made_item(self, writing: Writing) -> dict[str, str]:
+    def sample_item(self, text: SampleText) -> dict[str, str]:
         """A tweet in this user's style."""
-        return {"text": writing.restyled}
+        return {"text": text.restyled}
 
-    def made_question(self, writing: Writing) -> tuple[str, str]:
+    def sample_question(self, text: SampleText) -> tuple[str, str]:
         """A plain tweet, to be put into that style."""
-        return f"{self.instruction} {writing.text}", writing.restyled
+        return f"{self.instruction} {text.text}", text.restyled

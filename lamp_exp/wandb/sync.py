@@ -19,9 +19,9 @@ from pathlib import Path
 
 import httpx2
 
-from lamp_exp.record import RunFolder
-from lamp_exp.types import InputError
-from lamp_exp.wandb.run import UNSENT, neutral_link, one_line, remove_link
+from lamp_exp.errors import InputError
+from lamp_exp.results.folder import RunFolder
+from lamp_exp.wandb.session import UNSENT, neutral_link, one_line, remove_link
 
 CUT_OFF = "ends with an incomplete record"  # what W&B says of a killed run, having sent the rest
 

@@ -13,9 +13,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lamp_exp.files import write_whole
+from lamp_exp.contracts import Task
+from lamp_exp.errors import InputError
+from lamp_exp.storage.atomic import write_whole
 from lamp_exp.tasks import all_tasks
-from lamp_exp.types import InputError, Task
 
 if TYPE_CHECKING:
     from wandb_workspaces.workspaces import Section, Workspace
@@ -48,7 +49,7 @@ def _tasks(tasks: Mapping[str, Task]) -> list[Section]:
     wr, ws = _library().reports.v2, _library().workspaces
     sections = []
     for name, task in tasks.items():
-        metric, better = task.monitor
+        metric, better = task.main_metric.name, task.main_metric.direction
         words = f"{metric} ({'lower' if better == 'min' else 'higher'} is better)"
         bars = wr.BarPlot(
             title=f"{name} by retriever: {words}",
@@ -98,7 +99,7 @@ def as_json(made: Workspace) -> str:
 
 def save(made: Workspace) -> str:
     """Sends it with WANDB_API_KEY; its address. Raises InputError if that cannot be done."""
-    from lamp_exp.wandb.run import failures, one_line
+    from lamp_exp.wandb.session import failures, one_line
 
     if not os.environ.get("WANDB_API_KEY"):
         raise InputError("set the environment variable WANDB_API_KEY, or write a file with --json")

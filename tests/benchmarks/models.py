@@ -12,12 +12,12 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.modeling_outputs import BaseModelOutput
 
+from lamp_exp.experiment.stages import Outcome, gather, make_prompt, rank
 from lamp_exp.models.causal import Causal
 from lamp_exp.models.seq2seq import Seq2Seq
-from lamp_exp.models.text_model import IGNORED, TextModel
-from lamp_exp.models.tokens import load_tokenizer
-from lamp_exp.pipeline import Outcome, gather, make_prompt, rank
-from lamp_exp.types import Prompt
+from lamp_exp.models.token_counter import load_tokenizer
+from lamp_exp.models.training import IGNORED, TrainableModel
+from lamp_exp.values import Prompt
 from tests.conftest import plan, settings
 
 SMALL = {  # FLAN-T5-small's kind, at half its width and with two of its eight layers
@@ -110,14 +110,14 @@ def padded_as_they_come(model: Seq2Seq, pairs: Sequence[tuple[Prompt, str]]) -> 
     return loss
 
 
-def step(model: TextModel, loss: torch.Tensor) -> float:
+def step(model: TrainableModel, loss: torch.Tensor) -> float:
     """Gradients of a loss, and the loss."""
     model.zero_grad()
     loss.backward()
     return loss.item()
 
 
-def own_loss(model: TextModel, pairs: Sequence[tuple[Prompt, str]]) -> torch.Tensor:
+def own_loss(model: TrainableModel, pairs: Sequence[tuple[Prompt, str]]) -> torch.Tensor:
     """The loss of a batch as training computes it."""
     prompts, golds = zip(*pairs, strict=True)
     batch = model.collate(prompts, golds)

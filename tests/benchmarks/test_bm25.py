@@ -10,7 +10,7 @@ from rank_bm25 import BM25Okapi as Reference
 
 from lamp_exp.retrievers.bm25 import BM25
 from lamp_exp.retrievers.bm25_okapi import BM25Okapi
-from lamp_exp.types import Document, Query
+from lamp_exp.values import Document, Query
 
 QUESTIONS, ITEMS, WORDS = 2_000, 200, 60
 
@@ -51,7 +51,7 @@ def test_bm25_okapi(asked, ratio):
     assert (
         ratio(
             lambda: drained(reference(asked)),
-            lambda: drained(BM25Okapi().rank_all(asked)),
+            lambda: drained(BM25Okapi().rank_batch(asked)),
             rounds=1,
         )
         >= 6
@@ -60,7 +60,9 @@ def test_bm25_okapi(asked, ratio):
 
 def test_bm25(asked, ratio):
     assert (
-        ratio(lambda: drained(reference(asked)), lambda: drained(BM25().rank_all(asked)), rounds=1)
+        ratio(
+            lambda: drained(reference(asked)), lambda: drained(BM25().rank_batch(asked)), rounds=1
+        )
         >= 6
     )
 
@@ -68,7 +70,7 @@ def test_bm25(asked, ratio):
 def test_bm25_okapi_has_the_same_scores(asked):
     some = asked[:100]
     for (_, documents), hits, expected in zip(
-        some, BM25Okapi().rank_all(some), reference(some), strict=True
+        some, BM25Okapi().rank_batch(some), reference(some), strict=True
     ):
         scores = {hit.id: hit.score for hit in hits}
         assert [scores[d.id] for d in documents] == pytest.approx(list(expected), abs=1e-9)

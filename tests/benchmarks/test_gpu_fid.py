@@ -17,7 +17,7 @@ import torch
 from transformers.modeling_outputs import BaseModelOutput
 
 from lamp_exp.models.seq2seq import Seq2Seq
-from lamp_exp.types import Prompt
+from lamp_exp.values import Prompt
 from tests.benchmarks.models import own_loss, padded_as_they_come, seq2seq, step
 from tests.conftest import TINY
 

@@ -16,10 +16,10 @@ SCRIPT = """
 import json, sys, time
 import lamp_exp.__main__ as program
 from lamp_exp.sweeps import jobs
-from lamp_exp.models.answering import AnsweringModel
+from lamp_exp.models.prediction import PredictionModel
 
 ends, inside = [], []
-answer, run_job = AnsweringModel.answers, jobs.run_job
+answer, run_job = PredictionModel.answers, jobs.run_job
 
 def answered(model, batch):
     start = time.process_time()
@@ -32,7 +32,7 @@ def run(cfg):
     run_job(cfg)
     ends.append(time.process_time())
 
-AnsweringModel.answers, jobs.run_job = answered, run
+PredictionModel.answers, jobs.run_job = answered, run
 try:
     program.main()
 finally:

@@ -8,10 +8,11 @@ import pytest
 import torch
 from transformers.modeling_outputs import BaseModelOutput
 
-from lamp_exp.models import attention, prefix, shared_keys
 from lamp_exp.models.batches import by_length
 from lamp_exp.models.seq2seq import fresh_t5
-from lamp_exp.models.tokens import load_tokenizer
+from lamp_exp.models.speed import attention, shared_keys
+from lamp_exp.models.speed import shared_prefix as prefix
+from lamp_exp.models.token_counter import load_tokenizer
 from lamp_exp.tasks.lamp2 import Lamp2
 from tests.benchmarks.models import SMALL, causal, prompts_of, seq2seq, side_by_side
 from tests.conftest import TINY

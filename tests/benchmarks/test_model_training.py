@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lamp_exp.models import attention
+from lamp_exp.models.speed import attention
 from tests.benchmarks.models import (
     causal,
     own_loss,

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from lamp_exp.augmentations.fid import FusionInDecoder
-from lamp_exp.augmentations.ipa import InPrompt
+from lamp_exp.augmentations.ipa import InPromptAugmentation
 from lamp_exp.data import load
-from lamp_exp.models.tokens import ModelTokens, load_tokenizer
+from lamp_exp.models.token_counter import TransformersTokenCounter, load_tokenizer
 from lamp_exp.tasks.lamp5 import Lamp5
-from lamp_exp.types import Hit
+from lamp_exp.values import Hit
 from tests.conftest import TINY
 
 QUESTIONS, KS, LENGTHS = 40, (1, 2, 4, 8, 16), (256, 512)
@@ -24,13 +24,15 @@ class Straightforward:
     def count(self, text):
         return len(self.tokenizer(text, verbose=False)["input_ids"])
 
-    def cut(self, text, limit):
+    def truncate(self, text, limit):
         ids = self.tokenizer(text, max_length=limit, truncation=True)["input_ids"]
         return self.tokenizer.decode(ids, skip_special_tokens=True), len(ids)
 
 
 @pytest.mark.parametrize("tokenizer", ["t5", "tiny"])
-@pytest.mark.parametrize("augmentation", [InPrompt(), FusionInDecoder()], ids=["ipa", "fid"])
+@pytest.mark.parametrize(
+    "augmentation", [InPromptAugmentation(), FusionInDecoder()], ids=["ipa", "fid"]
+)
 def test_prompts(ratio, shared, augmentation, tokenizer):
     loaded = load_tokenizer(str({"t5": shared / "tokenizer_t5", "tiny": TINY}[tokenizer]))
     examples = list(load(str(shared / "data"), Lamp5(), "user", "dev", limit=QUESTIONS).examples)
@@ -45,10 +47,12 @@ def test_prompts(ratio, shared, augmentation, tokenizer):
             for example in examples
         ]
 
-    assert prompts(Straightforward(loaded)) == prompts(ModelTokens(loaded))
+    assert prompts(Straightforward(loaded)) == prompts(TransformersTokenCounter(loaded))
     assert (
         ratio(
-            lambda: prompts(Straightforward(loaded)), lambda: prompts(ModelTokens(loaded)), rounds=2
+            lambda: prompts(Straightforward(loaded)),
+            lambda: prompts(TransformersTokenCounter(loaded)),
+            rounds=2,
         )
         >= 4
     )

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lamp_exp.models.answering import FREE
+from lamp_exp.models.prediction import FREE
 from lamp_exp.models.seq2seq import Seq2Seq
-from lamp_exp.types import ModelSettings
+from lamp_exp.values import ModelSettings
 
 
 class Tiny(Seq2Seq):

@@ -15,15 +15,15 @@ from pathlib import Path
 from string import Template
 
 from lamp_exp import __version__
+from lamp_exp.errors import InputError
 from lamp_exp.report import colours
 from lamp_exp.report.formats import as_html
+from lamp_exp.report.loading import Record
+from lamp_exp.report.page.browser import Embedded, Limits, embed
 from lamp_exp.report.page.content import Content, Plot, Section
-from lamp_exp.report.page.examples import Embedded, Limits, embed
 from lamp_exp.report.page.sections import SECTIONS
 from lamp_exp.report.plots import inline
-from lamp_exp.report.records import Record
-from lamp_exp.report.words import data_words
-from lamp_exp.types import InputError
+from lamp_exp.report.wording import data_words
 
 FOLDER = Path(__file__).parent
 EXAMPLES = ("examples", "Examples")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from lamp_exp.report.loading import Record
 from lamp_exp.report.plots import Draw
-from lamp_exp.report.records import Record
 from lamp_exp.report.table import Table
 
 

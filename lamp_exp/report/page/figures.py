@@ -6,12 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import mean
 
+from lamp_exp.errors import InputError
 from lamp_exp.report import plots
 from lamp_exp.report.build import DATA_VERSION, GROUND, data_versions, ground_words
+from lamp_exp.report.loading import Record
 from lamp_exp.report.page.content import Content, Plot
 from lamp_exp.report.personal import gain_of
 from lamp_exp.report.plots import Point, Series
-from lamp_exp.report.records import Record
 from lamp_exp.report.selection import (
     Group,
     differing,
@@ -21,7 +22,6 @@ from lamp_exp.report.selection import (
     shown,
 )
 from lamp_exp.report.table import Row, Table, number, plain
-from lamp_exp.types import InputError
 
 System = tuple[str, str]  # retriever and augmentation
 
@@ -260,7 +260,7 @@ def costs(records: Sequence[Record]) -> Content:
     styles = _styles(grouped(records).values())
     compared = grounds(records)
     made = [_cost_plot(ground, styles) for ground in compared]
-    told = f"All: {compared[0].shared}. Tokens read and written; seconds are in the table of runs."
+    told = f"All: {compared[0].shared}. TokenCounter read and written; seconds are in the table of runs."
     return Content((told,), tuple(made))
 
 

@@ -10,10 +10,11 @@ from lamp_exp.report.build import Look, tables
 from lamp_exp.report.coldstart import coldstart_tables
 from lamp_exp.report.cost import cost_table, read_prices
 from lamp_exp.report.layouts import LAYOUTS
-from lamp_exp.report.page import coldstart, figures
+from lamp_exp.report.loading import Record
+from lamp_exp.report.page import cold_start_section as coldstart
+from lamp_exp.report.page import figures
 from lamp_exp.report.page.content import Content, Section
 from lamp_exp.report.personal import personal_tables
-from lamp_exp.report.records import Record
 from lamp_exp.report.selection import facet, order, shown
 from lamp_exp.report.table import Cell, Row, Table, number
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from lamp_exp.report.agreement import agreement_tables
-from lamp_exp.report.options import add_format, add_runs, chosen, write
+from lamp_exp.report.arguments import add_format, add_runs, chosen, write
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

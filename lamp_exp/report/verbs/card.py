@@ -6,9 +6,9 @@ import argparse
 import json
 from pathlib import Path
 
+from lamp_exp.report.arguments import add_named_runs, write_text
 from lamp_exp.report.card import card_of, markdown
-from lamp_exp.report.options import add_named_runs, write_text
-from lamp_exp.report.records import one_run
+from lamp_exp.report.loading import one_run
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import math
 
+from lamp_exp.errors import InputError
+from lamp_exp.report.arguments import add_format, add_runs, scored, within, write
 from lamp_exp.report.coldstart import PROPERTIES, coldstart_tables
-from lamp_exp.report.options import add_format, add_runs, scored, within, write
-from lamp_exp.types import InputError
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
+from lamp_exp.report.arguments import add_format, add_named_runs, within, write
 from lamp_exp.report.compare import comparison_tables, example_tables, of_user
-from lamp_exp.report.options import add_format, add_named_runs, within, write
-from lamp_exp.report.records import one_run
+from lamp_exp.report.loading import one_run
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

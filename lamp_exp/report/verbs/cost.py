@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from lamp_exp.report.arguments import add_format, add_runs, chosen, write
 from lamp_exp.report.cost import USUAL, cost_table, read_prices
-from lamp_exp.report.options import add_format, add_runs, chosen, write
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

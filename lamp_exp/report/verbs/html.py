@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from lamp_exp.report.options import add_runs, left_out, scored_of, write_text
+from lamp_exp.errors import InputError
+from lamp_exp.report.arguments import add_runs, left_out, scored_of, write_text
+from lamp_exp.report.loading import Found, find
 from lamp_exp.report.page import page
-from lamp_exp.report.page.examples import Limits
-from lamp_exp.report.records import Found, find
-from lamp_exp.types import InputError
+from lamp_exp.report.page.browser import Limits
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

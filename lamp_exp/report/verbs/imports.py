@@ -6,10 +6,18 @@ import argparse
 import sys
 from pathlib import Path
 
-from lamp_exp.data.options import PARTS, SPLITS
-from lamp_exp.imported import Import, Outputs, Source, choose, joined, read_outputs, record_import
-from lamp_exp.show import show
-from lamp_exp.types import InputError
+from lamp_exp.data.arguments import PARTS, SPLITS
+from lamp_exp.errors import InputError
+from lamp_exp.experiment.import_predictions import (
+    Import,
+    Outputs,
+    Source,
+    choose,
+    joined,
+    read_outputs,
+    record_import,
+)
+from lamp_exp.results.display import show
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

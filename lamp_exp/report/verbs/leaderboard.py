@@ -6,8 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from lamp_exp.report.arguments import add_runs, answered
 from lamp_exp.report.leaderboard import Entry, entries, write
-from lamp_exp.report.options import add_runs, answered
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

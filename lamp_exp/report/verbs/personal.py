@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from lamp_exp.report.options import add_format, add_runs, scored, write
+from lamp_exp.report.arguments import add_format, add_runs, scored, write
 from lamp_exp.report.personal import personal_tables
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from dataclasses import fields
 
-from lamp_exp.report.options import add_format, write
+from lamp_exp.errors import InputError
+from lamp_exp.report.arguments import add_format, write
 from lamp_exp.report.published import Published, all_published
 from lamp_exp.report.table import Row, Table, number
-from lamp_exp.types import InputError
 
 HEADS = ("task", "split", "part", "metric", "system", "source", "arxiv", "status")
 

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lamp_exp.report.options import add_named_runs
-from lamp_exp.report.records import Record, one_run
-from lamp_exp.report.repeat import Repeat
-from lamp_exp.types import InputError
+from lamp_exp.errors import InputError
+from lamp_exp.report.arguments import add_named_runs
+from lamp_exp.report.loading import Record, one_run
+from lamp_exp.report.rerun_check import Repeat
 
 AGREE, DIFFER, FAILED = 0, 1, 2
 
@@ -53,7 +53,7 @@ def _use_as_many_threads(first: Record) -> None:
 
 
 def _again(first: Record, output_dir: Path, allow_api: bool) -> Record:
-    from lamp_exp.rerun import run_again  # with all that runs need
+    from lamp_exp.reproduction import run_again  # with all that runs need
 
     folder = run_again(first.result, output_dir, allow_api)
     return Record(folder.path, folder.result())

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
+from lamp_exp.report.arguments import add_format, add_runs, scored, within, write
 from lamp_exp.report.build import Look, tables
 from lamp_exp.report.layouts import LAYOUTS, METRIC, Layout
-from lamp_exp.report.options import add_format, add_runs, scored, within, write
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from lamp_exp.report.options import add_format, add_runs, chosen, write
-from lamp_exp.report.pairs import pairs_table
+from lamp_exp.report.arguments import add_format, add_runs, chosen, write
+from lamp_exp.report.pairing import pairs_table
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

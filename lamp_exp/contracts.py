@@ -1,0 +1,333 @@
+"""The contracts of the components: task, metric, retriever, augmentation, model.
+
+This is the file to read before adding one. Each contract is an abstract base class: class
+attributes say what a component can do, `validate` refuses what it cannot, before any long work,
+and `facts` returns what the run's record should say about the work done.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from lamp_exp.values import (
+    Document,
+    Example,
+    Hit,
+    Prediction,
+    ProfileItem,
+    Prompt,
+    Query,
+    SampleText,
+    Scores,
+    TrainingSet,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+class TokenCounter(ABC):
+    """A model's tokenizer as prompts need it; special tokens are counted as it adds them."""
+
+    @abstractmethod
+    def count(self, text: str) -> int:
+        """The number of tokens of `text`, special tokens included."""
+
+    @abstractmethod
+    def count_unknown(self, text: str) -> int:
+        """The number of unknown tokens in `text`."""
+
+    @abstractmethod
+    def truncate(self, text: str, limit: int) -> tuple[str, int]:
+        """`text` cut to `limit` tokens, decoded without special tokens, and its token count."""
+
+
+class Metric(ABC):
+    """A score of outputs against targets.
+
+    `name` is the key in records and tables. `aggregate` says how the scores of the examples become
+    one number: `mean` or `root_mean_square` of the per-example scores in `column`, or `macro_f1`
+    of the labels themselves. Reports read these facts from a run's record, so that a metric of
+    one's own needs no edit elsewhere.
+    """
+
+    name: str
+    higher_is_better: bool
+    aggregate: str = "mean"
+    column: str | None = None
+    labels: tuple[str, ...] = ()
+
+    @property
+    def direction(self) -> str:
+        """`max` or `min`: which end is better."""
+        return "max" if self.higher_is_better else "min"
+
+    @abstractmethod
+    def per_example(self, outputs: Sequence[str], targets: Sequence[str]) -> Sequence[float] | None:
+        """One score per example; None if the scores of `column` come from another metric."""
+
+    @abstractmethod
+    def value(
+        self,
+        per_example: Mapping[str, Sequence[float]],
+        outputs: Sequence[str],
+        targets: Sequence[str],
+    ) -> float:
+        """The metric over all examples, given all per-example columns."""
+
+
+class Task(ABC):
+    """One task of LaMP: its wording, its profile items, and how its outputs are scored.
+
+    `name` is the task's name in the official files (`LaMP_4`). `folders` are where its files may
+    lie below the data folder; the official download uses the first. `fields` are required of each
+    profile item besides `id`. `metrics` are the official ones; the first selects models and k.
+    `labels` are all valid outputs, empty for free text. `training_epochs` is the paper's number.
+    A prompt's budget sets aside `separator_tokens` tokens and those of `fixed_text` once.
+    """
+
+    name: str
+    folders: tuple[str, ...]
+    fields: tuple[str, ...]
+    metrics: tuple[Metric, ...]
+    labels: tuple[str, ...] = ()
+    training_epochs: int
+    separator_tokens: int = 1
+    fixed_text: str = ""
+
+    @property
+    def main_metric(self) -> Metric:
+        """The metric that selects models and k."""
+        return self.metrics[0]
+
+    @abstractmethod
+    def follows_template(self, input: str) -> bool:
+        """Whether a question's input follows the official template."""
+
+    @abstractmethod
+    def with_template(self, input: str) -> str:
+        """An input that lacks the official template, put into it; other inputs unchanged."""
+
+    @abstractmethod
+    def is_valid_output(self, output: str) -> bool:
+        """Whether `output` is a possible answer: a label, a rating, or any text."""
+
+    @abstractmethod
+    def query(self, input: str) -> str:
+        """The text that the profile is searched with."""
+
+    @abstractmethod
+    def query_source_text(self, input: str) -> str:
+        """The text that identifies the question's own item, should the profile contain it."""
+
+    @abstractmethod
+    def item_source_text(self, item: ProfileItem) -> str:
+        """The text of an item that is compared with `query_source_text`."""
+
+    @abstractmethod
+    def item_target_text(self, item: ProfileItem) -> str | None:
+        """The item's text of the kind that is asked for; None where equality is no leak."""
+
+    @abstractmethod
+    def document(self, item: ProfileItem) -> str:
+        """The text of an item that retrievers read."""
+
+    @abstractmethod
+    def body(self, item: ProfileItem) -> str:
+        """The part of an item that a prompt may shorten."""
+
+    @abstractmethod
+    def entry(self, item: ProfileItem, body: str) -> str:
+        """An item as it is shown in a prompt, with `body` as its (shortened) body."""
+
+    @abstractmethod
+    def overhead_tokens(self, item: ProfileItem, counter: TokenCounter) -> int:
+        """The tokens of an entry without its body, as the official code counts them."""
+
+    @abstractmethod
+    def join(self, input: str, entries: Sequence[str]) -> str:
+        """The whole prompt; without entries, the input alone."""
+
+    @abstractmethod
+    def instruction_end(self, prompt: str, input: str) -> int:
+        """The number of characters of a joined `prompt` that must survive a cut."""
+
+    @abstractmethod
+    def score(self, outputs: Sequence[str], targets: Sequence[str]) -> Scores:
+        """The official metrics of `outputs` against `targets`, which have the same length."""
+
+    @abstractmethod
+    def sample_item(self, text: SampleText) -> dict[str, str]:
+        """The fields of a profile item for the made-up sample."""
+
+    @abstractmethod
+    def sample_question(self, text: SampleText) -> tuple[str, str]:
+        """An input and its target for the made-up sample."""
+
+
+class TextVectors(ABC):
+    """Vectors of texts by one encoder. Ask `missing` about each text before calling `rows`."""
+
+    @abstractmethod
+    def missing(self, texts: Sequence[str]) -> list[str]:
+        """The distinct texts that have no vector yet, in order."""
+
+    @abstractmethod
+    def add(self, texts: Sequence[str], vectors: NDArray[np.float16], cut: Sequence[bool]) -> None:
+        """Stores vectors (texts, dimensions); `cut` says which texts the encoder truncated."""
+
+    @abstractmethod
+    def rows(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """The vectors of `texts` as a new matrix, one row per text."""
+
+    @abstractmethod
+    def counts(self) -> Mapping[str, int]:
+        """Distinct texts so far: `texts_encoded`, `texts_from_cache`, `texts_cut`."""
+
+
+class VectorStore(ABC):
+    """Stores the vectors of texts, so that each text is encoded once per encoder."""
+
+    @abstractmethod
+    def open(self, encoder: Mapping[str, Any]) -> TextVectors:
+        """The vectors of one encoder: its `name` and all else that decides a vector, as JSON."""
+
+
+class Retriever(ABC):
+    """Ranks a whole profile; how many hits are used is decided later, by slicing.
+
+    `uses_profile` is False for the retriever that returns nothing. `needs_dates` refuses undated
+    profiles. `per_question` says that each question is ranked by itself, so that several processes
+    may share the work. `batch_size` questions are given to `rank_batch` at a time.
+    """
+
+    uses_profile: ClassVar[bool] = True
+    needs_dates: ClassVar[bool] = False
+    per_question: ClassVar[bool] = False
+    batch_size: ClassVar[int] = 100
+
+    @abstractmethod
+    def rank(self, query: Query, documents: Sequence[Document]) -> list[Hit]:
+        """All documents once, best first; equal scores keep the profile's order."""
+
+    def rank_batch(
+        self, questions: Sequence[tuple[Query, Sequence[Document]]]
+    ) -> Iterator[list[Hit]]:
+        """The rankings of several questions, in order. Override where a batch is faster."""
+        for query, documents in questions:
+            yield self.rank(query, documents)
+
+    def use_vector_store(self, store: VectorStore) -> None:  # noqa: B027  (most need none)
+        """Called once before any ranking, with a store for vectors that are costly to compute."""
+
+    def validate(self) -> None:  # noqa: B027  (most can do everything)
+        """Raises InputError, before any long work, for what this retriever cannot do."""
+
+    def dependencies(self) -> Mapping[str, Any]:
+        """What rankings depend on besides options and code, as JSON: library versions, weights."""
+        return {}
+
+    def facts(self) -> Mapping[str, Any]:
+        """For the record: counts of texts cut, the device, …"""
+        return {}
+
+
+class Augmentation(ABC):
+    """Turns a question and its retrieved items into what a model reads.
+
+    `multiple_passages` says that the model must encode several passages separately.
+    """
+
+    multiple_passages: ClassVar[bool] = False
+
+    @abstractmethod
+    def __call__(
+        self,
+        task: Task,
+        example: Example,
+        hits: Sequence[Hit],
+        counter: TokenCounter,
+        max_length: int,
+    ) -> Prompt:
+        """The prompt of one question; without hits, the input alone."""
+
+
+class PredictionJournal(ABC):
+    """Predictions stored as they are made, so that an interrupted run loses none."""
+
+    @abstractmethod
+    def read(self) -> Iterable[Prediction]:
+        """The predictions stored so far for these prompts, by any process."""
+
+    @abstractmethod
+    def append(self, predictions: Iterable[Prediction]) -> None:
+        """Stores predictions; they are on disk when it returns."""
+
+
+class Model(ABC):
+    """Answers prompts, and may be fine-tuned.
+
+    `multiple_passages` is True for models that can encode several passages separately, which
+    Fusion-in-Decoder needs. `distributed` says that several processes can share the work, as
+    Lightning's trainers do.
+    """
+
+    multiple_passages: ClassVar[bool] = False
+    distributed: ClassVar[bool] = False
+
+    @property
+    @abstractmethod
+    def token_counter(self) -> TokenCounter:
+        """The tokenizer that will read the prompts; available without the weights."""
+
+    @abstractmethod
+    def validate(
+        self, trains: bool, precision: str, trainer: Callable[..., Any] | None = None
+    ) -> None:
+        """Raises InputError, before any long work, for what this model cannot do.
+
+        Without a `trainer`, only the tokenizer will be used.
+        """
+
+    @abstractmethod
+    def fit(self, data: TrainingSet, trainer: Callable[..., Any]) -> Mapping[str, Any]:
+        """Fine-tunes, keeps the best epoch, saves it below `data.folder`; returns facts.
+
+        Resumes from what an interrupted call left in that folder.
+        """
+
+    @abstractmethod
+    def predict(
+        self,
+        prompts: Sequence[Prompt],
+        trainer: Callable[..., Any],
+        journal: PredictionJournal | None = None,
+    ) -> Sequence[Prediction]:
+        """One prediction per prompt, in order; prompts with an entry in `journal` are skipped."""
+
+    @abstractmethod
+    def facts(self) -> Mapping[str, Any]:
+        """For the record: weights, generation settings, …"""
+
+
+class RunLogger(ABC):
+    """Where a run's curves and results go, besides its own record."""
+
+    @property
+    @abstractmethod
+    def lightning_loggers(self) -> Any:
+        """What Lightning's trainer receives as `logger`."""
+
+    @abstractmethod
+    def log_result(self, result: Mapping[str, Any]) -> None:
+        """Called with the content of `result.json` once the record is complete."""
+
+
+def sort_by_score(documents: Sequence[Document], scores: Sequence[float]) -> list[Hit]:
+    """Hits in order of falling score; equal scores keep the order of `documents`."""
+    pairs = zip(documents, scores, strict=True)
+    hits = [Hit(document.id, float(score)) for document, score in pairs]
+    return sorted(hits, key=lambda hit: -hit.score)

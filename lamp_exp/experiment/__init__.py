@@ -1,0 +1,1 @@
+"""One experiment: its components, its stages, its identity and how it is run."""

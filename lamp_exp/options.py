@@ -1,0 +1,362 @@
+"""All options of an experiment, in one table.
+
+Everything that must know about an option reads it here: the configuration's schema and defaults,
+the checks of values, the identity and the name of a run, which jobs of a sweep are the same run,
+the columns and filters of reports, and the list in the README. To add an option, add it here and
+use it where it takes effect.
+
+Options of a component (`retriever.k1`) are declared by the component's own YAML; `GROUPS` says
+what is common to a group.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from lamp_exp.errors import InputError
+
+TUNE = "tune"  # as the value of k: choose it on dev from k_values
+LARGEST_SEED = 2**32 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What an experiment does, which decides the options that matter to it.
+
+    `personal` says that any part of it reads the user's profile; without, all options of the
+    profile and of retrieval have no effect.
+    """
+
+    mode: str
+    personal: bool
+
+    @property
+    def trains(self) -> bool:
+        """Whether a model is fine-tuned."""
+        return self.mode == "finetune"
+
+    @property
+    def answers(self) -> bool:
+        """Whether a model writes answers."""
+        return self.mode in ("finetune", "zeroshot")
+
+    @property
+    def makes_prompts(self) -> bool:
+        """Whether prompts are made."""
+        return self.mode != "rank"
+
+
+Condition = Callable[[Usage], bool]
+
+
+def always(usage: Usage) -> bool:
+    """Options that matter to every experiment."""
+    return True
+
+
+def when_personal(usage: Usage) -> bool:
+    """Options that matter only if the profile is read."""
+    return usage.personal
+
+
+def when_prompting(usage: Usage) -> bool:
+    """Options that matter only if prompts are made."""
+    return usage.makes_prompts
+
+
+def when_prompting_with_items(usage: Usage) -> bool:
+    """Options that matter only if prompts show items of the profile."""
+    return usage.makes_prompts and usage.personal
+
+
+def when_answering(usage: Usage) -> bool:
+    """Options that matter only if a model answers."""
+    return usage.answers
+
+
+def when_training(usage: Usage) -> bool:
+    """Options that matter only if a model is fine-tuned."""
+    return usage.trains
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option.
+
+    `kind` is the type of its value; `nullable` allows null. `choices` are all allowed values,
+    `minimum` and `maximum` the allowed range (`above` excludes the minimum itself).
+    `changes_numbers` says whether the results depend on it, `applies` when it matters at all.
+    `run_name` is its word in a run's name ("k{}"); unless `always_named`, the name has it only
+    where it differs from the default. `column` is its name in reports, if that is another.
+    """
+
+    name: str
+    default: Any
+    kind: type
+    help: str
+    nullable: bool = False
+    choices: tuple[Any, ...] = ()
+    minimum: float | None = None
+    maximum: float | None = None
+    above: bool = False
+    changes_numbers: bool = True
+    applies: Condition = always
+    run_name: str | None = None
+    always_named: bool = False
+    column: str | None = None
+
+    @property
+    def label(self) -> str:
+        """The option's name in reports."""
+        return self.column or self.name
+
+    def check(self, value: Any) -> None:
+        """Raises InputError for a value that is not allowed."""
+        if value is None and self.nullable:
+            return
+        if self.choices:
+            if value not in self.choices:
+                allowed = ", ".join(_as_text(choice) for choice in self.choices)
+                raise InputError(f"{self.name}={_as_text(value)} must be one of {allowed}")
+            return
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            self._check_range(value)
+
+    def _check_range(self, value: float) -> None:
+        if not math.isfinite(value):
+            raise InputError(f"{self.name}={value} must be a finite number")
+        if self.minimum is not None and (
+            value <= self.minimum if self.above else value < self.minimum
+        ):
+            bound = "above" if self.above else "at least"
+            raise InputError(f"{self.name}={value} must be {bound} {self.minimum:g}")
+        if self.maximum is not None and value > self.maximum:
+            raise InputError(f"{self.name}={value} must be at most {self.maximum:g}")
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A group of components, of which one option is chosen: `retriever=bm25`.
+
+    `runtime` are options of its components that say where and how fast, and change no number.
+    `by_values` groups are not named in the identity: only their differing options are.
+    """
+
+    name: str
+    default: str | None
+    help: str
+    changes_numbers: bool = True
+    applies: Condition = always
+    runtime: frozenset[str] = frozenset()
+    by_values: bool = False
+    named_when: Condition | None = None
+
+
+GROUPS: Mapping[str, Group] = {
+    group.name: group
+    for group in (
+        Group("task", "lamp4", "the task of LaMP"),
+        Group(
+            "retriever", "bm25", "how the items of a profile are ranked",
+            applies=when_personal, runtime=frozenset({"device", "batch_tokens"}),
+        ),
+        Group(
+            "augmentation", "ipa",
+            "ipa: one prompt with all items; fid: one passage per item, fused by the decoder",
+            applies=when_prompting_with_items,
+        ),
+        Group(
+            "model", "flan_t5_base", "the language model that answers", applies=when_prompting,
+            runtime=frozenset({"base_url", "key_variable", "concurrency", "retries", "timeout"}),
+        ),
+        Group(
+            "trainer", "default", "how a model is run; its options are those of Lightning's Trainer",
+            applies=when_answering, by_values=True,
+            runtime=frozenset({
+                "accelerator", "strategy", "devices", "num_nodes", "enable_progress_bar",
+                "enable_model_summary", "log_every_n_steps",
+            }),
+        ),
+        Group("logger", "csv", "csv, or wandb as well", changes_numbers=False),
+        Group("experiment", None, "named settings from conf/experiment/", changes_numbers=False),
+    )
+}  # fmt: skip
+ANSWERING_TRAINER_OPTIONS = frozenset({"trainer.precision"})  # the others matter in training only
+
+_OPTIONS = (
+    Option("split", "user", str, "user: new users in dev and test; time: the same users, later",
+           choices=("user", "time"), run_name="{}", always_named=True),
+    Option("part", "dev", str, "the part that is answered and scored",
+           choices=("train", "dev", "test"), run_name="{}", always_named=True),
+    Option("mode", "finetune", str,
+           "how far a run goes; prompts: only make them, rank: only retrieve",
+           choices=("finetune", "zeroshot", "prompts", "rank"), run_name="{}", always_named=True),
+    Option("k", 4, object, "items per question; 0 is the run without a profile; "
+           "tune: the best of k_values on dev", minimum=0, applies=when_prompting,
+           run_name="k{}", always_named=True),
+    Option("k_values", (1, 2, 4, 8, 16), list, "the values from which k=tune chooses",
+           minimum=1, applies=when_prompting_with_items),
+    Option("skip", 0, int, "pass over so many of the best items before the k that are used",
+           minimum=0, applies=when_prompting_with_items, run_name="skip{}"),
+    Option("max_length", 512, int, "tokens of a prompt (ipa) or of each passage (fid)",
+           minimum=1, applies=when_prompting),
+    Option("max_new_tokens", 128, int, "tokens of an answer", minimum=1, applies=when_answering),
+    Option("predict_batch_size", 16, int, "questions answered together", minimum=1,
+           changes_numbers=False),
+    Option("seed", 0, int, "null draws one and records it", nullable=True, minimum=0,
+           maximum=LARGEST_SEED, run_name="s{}", always_named=True),
+    Option("data_dir", None, str, "where the official files are; null: the made-up sample",
+           nullable=True, changes_numbers=False),
+    Option("output_dir", "outputs", str, "where runs are written", changes_numbers=False),
+    Option("limit", None, int, "use only the first N questions of each part", nullable=True,
+           minimum=1),
+    Option("rank_processes", None, int, "processes that share the ranking of a large part; null: "
+           "up to one per core and 8", nullable=True, minimum=1, changes_numbers=False),
+    Option("rerun", False, object, "true: repeat finished runs; stale: those of changed code",
+           choices=(False, True, "stale"), changes_numbers=False),
+    Option("dry_run", False, bool, "only list what would be run, and estimate its time",
+           changes_numbers=False),
+    Option("fail_fast", False, bool, "in a sweep, start no more jobs after one has failed",
+           changes_numbers=False),
+    Option("document_dates", False, bool, "retrievers also read each item's date",
+           applies=when_personal),
+    Option("fixes", "none", str, "declared: repair the known defects of the benchmark's files",
+           choices=("none", "declared")),
+    Option("selection", "dev", str, "what the best epoch is chosen on: dev, or a tenth of train's "
+           "users (holdout)", choices=("dev", "holdout"), applies=when_training),
+    Option("profile.max_items", None, int, "keep at most so many items of each profile",
+           nullable=True, minimum=0, applies=when_personal, column="max_items"),
+    Option("profile.keep", "newest", str, "which items max_items keeps",
+           choices=("newest", "first"), applies=when_personal, column="keep"),
+    Option("profile.before", None, str, "keep only items dated before that day", nullable=True,
+           applies=when_personal, column="before"),
+    Option("profile.control", "none", str, "shuffled_user: the profile of another user",
+           choices=("none", "shuffled_user"), applies=when_personal, column="control"),
+    Option("profile.own_items", "keep", str, "remove: drop items that are the question itself",
+           choices=("keep", "remove"), applies=when_personal, column="own_items"),
+    Option("training.lr", 5e-5, float, "learning rate", minimum=0, above=True,
+           applies=when_training),
+    Option("training.weight_decay", 1e-4, float, "of AdamW", minimum=0, applies=when_training),
+    Option("training.warmup", 0.05, float, "share of the optimiser steps", minimum=0,
+           applies=when_training),
+    Option("training.batch_size", 16, int, "examples per step, over all devices", minimum=1,
+           applies=when_training),
+    Option("training.patience", None, int, "stop after so many epochs without a better score",
+           nullable=True, minimum=1, applies=when_training),
+    Option("training.gradient_checkpointing", False, bool, "less memory, more time",
+           changes_numbers=False, applies=when_training),
+    Option("training.lora_rank", None, int, "train adapters of that rank instead of all weights",
+           nullable=True, minimum=1, applies=when_training),
+    Option("training.lora_alpha", 32, int, "scale of the adapters", minimum=1,
+           applies=when_training),
+    Option("training.lora_dropout", 0.05, float, "dropout of the adapters", minimum=0,
+           applies=when_training),
+)  # fmt: skip
+OPTIONS: Mapping[str, Option] = {option.name: option for option in _OPTIONS}
+
+
+def check_value(name: str, value: Any) -> None:
+    """Raises InputError if the option of that name does not allow `value`."""
+    option = OPTIONS[name]
+    if name == "k":
+        if value == TUNE:
+            return
+        if type(value) is not int:
+            raise InputError(f"k={value} must be a number of profile items, or {TUNE}")
+    if name == "k_values":
+        values = list(value)
+        if not values or min(values) < 1 or len(set(values)) < len(values):
+            raise InputError(f"k_values={values} must be different numbers from 1 on")
+        return
+    option.check(value)
+
+
+def changes_numbers(name: str, usage: Usage) -> bool:
+    """Whether the results of an experiment of that usage depend on the option.
+
+    `name` is an option's dotted name, or that of an option of a component (`retriever.k1`).
+    """
+    if name in OPTIONS:
+        option = OPTIONS[name]
+        return option.changes_numbers and option.applies(usage)
+    group, _, inner = name.partition(".")
+    if group not in GROUPS:
+        return True  # an option of the user's own (+name=value)
+    found = GROUPS[group]
+    if not (found.changes_numbers and found.applies(usage)):
+        return False
+    if group == "trainer" and not usage.trains and name not in ANSWERING_TRAINER_OPTIONS:
+        return False
+    return (
+        inner.rpartition(".")[2] not in found.runtime and inner.split(".")[0] not in found.runtime
+    )
+
+
+def default_of(name: str) -> Any:
+    """The default of an option or group; None for options of components."""
+    if name in OPTIONS:
+        return OPTIONS[name].default
+    return GROUPS[name].default if name in GROUPS else None
+
+
+def parse_value(text: str) -> Any:
+    """A value as it is written on the command line: `none` and `null` are None, `1e-4` a number."""
+    if text.lower() in ("none", "null"):
+        return None
+    try:
+        return float(text) if _is_number(text) else yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+
+
+def same_value(one: Any, other: Any) -> bool:
+    """Whether two option values are equal: numbers by size, None and "none" alike."""
+    if isinstance(one, bool) or isinstance(other, bool):
+        return one is other
+    if isinstance(one, int | float) and isinstance(other, int | float):
+        return float(one) == float(other)
+    empty = (None, "none")
+    return (one in empty and other in empty) or str(one) == str(other)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:  # the caller reads it as another kind of value
+        return False
+    return True
+
+
+def nested_defaults() -> dict[str, Any]:
+    """The defaults as the configuration nests them."""
+    nested: dict[str, Any] = {}
+    for option in _OPTIONS:
+        *outer, last = option.name.split(".")
+        place = nested
+        for part in outer:
+            place = place.setdefault(part, {})
+        default = option.default
+        place[last] = list(default) if isinstance(default, tuple) else default
+    return nested
+
+
+def readme_rows() -> Iterator[tuple[str, str, str]]:
+    """For the README: name, default (and choices), meaning, of each group and option."""
+    for group in GROUPS.values():
+        yield group.name, _as_text(group.default), group.help
+    for option in _OPTIONS:
+        others = [_as_text(choice) for choice in option.choices if choice != option.default]
+        yield option.name, ", ".join([_as_text(option.default), *others]), option.help
+
+
+def _as_text(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(map(_as_text, value))}]"
+    return str(value)

@@ -1,0 +1,1 @@
+"""What a run leaves on disk: the result, the run folder, the prediction journal."""

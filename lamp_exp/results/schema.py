@@ -1,0 +1,191 @@
+"""The content of `result.json`: one typed value, with one writer and one reader.
+
+`RunResult.to_json` and `RunResult.from_json` are the only places that know the file's keys.
+Records of older schema versions are read, too; `schema_version` says which one a record has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any
+
+SCHEMA_VERSION = 2
+IMPORTED = "imported"  # the mode of runs whose predictions were made elsewhere
+
+
+class SchemaError(ValueError):
+    """The content of a `result.json` is not a record; the message says which part."""
+
+
+@dataclass(frozen=True, slots=True)
+class MetricFacts:
+    """What reports must know of a metric; see `lamp_exp.contracts.Metric`."""
+
+    higher_is_better: bool
+    aggregate: str = "mean"
+    column: str | None = None
+    labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PartFacts:
+    """Where a part's questions come from; `odd` counts what was unusual but usable in it."""
+
+    source: str
+    fingerprint: str
+    questions: int
+    golds: bool
+    odd: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class CodeVersion:
+    """The code that made a run: its fingerprint, and the commit if it was run from a checkout."""
+
+    fingerprint: str
+    commit: str | None = None
+    changed: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TunedK:
+    """How `k=tune` chose: the value of the main metric on dev for each k, and the chosen run."""
+
+    k: int
+    curve: tuple[Mapping[str, Any], ...]
+    run: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImportSource:
+    """Where imported predictions come from; `file` and `golds` are file names."""
+
+    name: str
+    split: str
+    part: str
+    seed: int
+    description: str | None = None
+    url: str | None = None
+    file: str | None = None
+    golds: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """The record of one finished run.
+
+    `choices` are the names of the chosen group options, `settings` the whole resolved
+    configuration, `identity` all that decides the numbers. Of imported predictions, `k`, the
+    retriever and the augmentation are None. `stale` says why the run should not be compared with
+    current ones; it is not part of the file.
+    """
+
+    run: str
+    started: str
+    task: str
+    choices: Mapping[str, str | None]
+    split: str
+    part: str
+    mode: str
+    k: int | None
+    seed: int
+    main_metric: str
+    metrics: Mapping[str, float] | None
+    metric_facts: Mapping[str, MetricFacts]
+    notes: tuple[str, ...]
+    fixes: str
+    selection: str | None
+    profile: Mapping[str, Any]
+    made_up_data: bool
+    data: Mapping[str, PartFacts]
+    counts: Mapping[str, int]
+    seconds: Mapping[str, float]
+    peak_memory_mb: int | None
+    retrieval: Mapping[str, Any]
+    model: Mapping[str, Any]
+    training: Mapping[str, Any] | None
+    settings: Mapping[str, Any]
+    identity: Mapping[str, Any]
+    versions: Mapping[str, str]
+    code: CodeVersion
+    files: tuple[str, ...] = ()
+    tuned: TunedK | None = None
+    imported: ImportSource | None = None
+    schema_version: int = SCHEMA_VERSION
+    stale: str | None = None
+
+    @property
+    def main_value(self) -> float | None:
+        """The value of the main metric; None where no targets were known."""
+        return None if self.metrics is None else self.metrics[self.main_metric]
+
+    def with_stale(self, reason: str | None) -> RunResult:
+        """The same record, marked as stale."""
+        return replace(self, stale=reason)
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of `result.json`, as plain JSON values."""
+        content = asdict(self)
+        del content["stale"]
+        for name in ("tuned", "imported"):
+            if content[name] is None:
+                del content[name]
+        content["code"] = {k: v for k, v in content["code"].items() if v is not None}
+        direction = "max" if self.metric_facts[self.main_metric].higher_is_better else "min"
+        content["monitor"] = [content.pop("main_metric"), direction]
+        return content
+
+    @classmethod
+    def from_json(cls, content: object) -> RunResult:
+        """The record of a `result.json` of any schema version. Raises SchemaError."""
+        if not isinstance(content, dict):
+            raise SchemaError(f"it holds a {type(content).__name__}, not an object")
+        try:
+            return cls(**_typed(content))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise SchemaError(f"{type(error).__name__}: {error}") from error
+
+
+def _typed(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a record from the file's keys; keys of newer versions are left out."""
+    version = content.get("schema_version", 1)
+    if not isinstance(version, int) or version > SCHEMA_VERSION:
+        raise SchemaError(f"schema_version {version} is newer than this program's {SCHEMA_VERSION}")
+    known = {f.name for f in fields(RunResult)} - {"stale"}
+    values = {name: value for name, value in content.items() if name in known}
+    metric, direction = content["monitor"]
+    values["main_metric"] = metric
+    values["schema_version"] = version
+    stored = content.get("metric_facts")
+    values["metric_facts"] = (
+        {name: MetricFacts(**{**f, "labels": tuple(f["labels"])}) for name, f in stored.items()}
+        if stored is not None
+        else _facts_of_version_1(content["metrics"] or {metric: 0.0}, metric, direction)
+    )
+    values["data"] = {name: PartFacts(**part) for name, part in content["data"].items()}
+    values["code"] = CodeVersion(**content["code"])
+    for name in ("notes", "files"):
+        values[name] = tuple(content.get(name, ()))
+    if "tuned" in content:
+        tuned = content["tuned"]
+        values["tuned"] = TunedK(tuned["k"], tuple(tuned["curve"]), tuned["run"])
+    if "imported" in content:
+        values["imported"] = ImportSource(**content["imported"])
+    return values
+
+
+def _facts_of_version_1(
+    names: Sequence[str] | Mapping[str, float], metric: str, direction: str
+) -> dict[str, MetricFacts]:
+    """Records of version 1 name no directions but the main metric's."""
+    known = {
+        "accuracy": MetricFacts(True, "mean", "accuracy"),
+        "f1": MetricFacts(True, "macro_f1"),
+        "mae": MetricFacts(False, "mean", "mae"),
+        "rmse": MetricFacts(False, "root_mean_square", "mae"),
+        "rouge_1": MetricFacts(True, "mean", "rouge_1"),
+        "rouge_l": MetricFacts(True, "mean", "rouge_l"),
+    }
+    found = {n: known.get(n, MetricFacts(direction == "max", "mean", n)) for n in names}
+    return {metric: known.get(metric, MetricFacts(direction == "max", "mean", metric)), **found}

@@ -1,0 +1,25 @@
+"""The statistics of reports, in one place to import from.
+
+A `Sample` is one run under one metric; `interval` says how far to trust its number, `compare`
+whether another run on the same examples differs. Everything counts users, not examples, as
+independent, and the same input gives the same numbers whatever numpy's global state.
+"""
+
+from lamp_exp.statistics.corrections import benjamini_hochberg, holm
+from lamp_exp.statistics.intervals import Interval, interval
+from lamp_exp.statistics.paired import Comparison, Test, compare
+from lamp_exp.statistics.samples import Sample, f1_sample, mean_sample, rmse_sample
+
+__all__ = [
+    "Comparison",
+    "Interval",
+    "Sample",
+    "Test",
+    "benjamini_hochberg",
+    "compare",
+    "f1_sample",
+    "holm",
+    "interval",
+    "mean_sample",
+    "rmse_sample",
+]

@@ -1,0 +1,201 @@
+"""The values that travel through an experiment. All are immutable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lamp_exp.contracts import Metric
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileItem:
+    """One document from a user's history; `fields` has LaMP's own names, which only tasks read."""
+
+    id: str
+    fields: Mapping[str, str]
+    date: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One question of the benchmark; `target` is None where no gold is known."""
+
+    id: str
+    user: str
+    input: str
+    profile: tuple[ProfileItem, ...]
+    target: str | None = None
+    date: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SampleText:
+    """A made-up text from which each task makes its own items and questions.
+
+    `title` and `choice` show the author's taste, which only the author's other texts reveal.
+    `restyled` is `text` in the author's style. `related` is a title by the same author on the same
+    topic, `unrelated` a title on a topic foreign to the author; `swapped` puts the unrelated title
+    first.
+    """
+
+    text: str
+    title: str
+    choice: int
+    restyled: str
+    related: str
+    unrelated: str
+    swapped: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """The text that a profile is searched with, and the id of its question."""
+
+    id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """What a retriever sees of a profile item."""
+
+    id: str
+    text: str
+    date: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A ranked document; within one ranking, higher scores are better."""
+
+    id: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What a model reads for one question; the model's tokenizer cuts each passage.
+
+    `items` are the hits whose text is in the prompt, best first. The counts say what is not:
+    items that did not fit, texts of items that were cut, passages longer than `max_length`.
+    """
+
+    id: str
+    passages: tuple[str, ...]
+    items: tuple[Hit, ...] = ()
+    lost_items: int = 0
+    cut_texts: int = 0
+    cut_passages: int = 0
+    tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """A model's output for one question; `capped` if it was cut off at `max_new_tokens`."""
+
+    id: str
+    output: str
+    tokens: int = 0
+    capped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Metrics over all examples, scores per example, and counts of what could not be scored."""
+
+    metrics: Mapping[str, float]
+    per_example: Mapping[str, Sequence[float]]
+    invalid_outputs: int = 0
+    notes: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass
+class ProfileOptions:
+    """Changes to the benchmark's profiles, for controlled experiments. The defaults change nothing.
+
+    The options are described in `lamp_exp.options`.
+    """
+
+    max_items: int | None = None
+    keep: str = "newest"
+    before: str | None = None
+    control: str = "none"
+    own_items: str = "keep"
+
+
+@dataclass(frozen=True, slots=True)
+class PartView:
+    """Which users of a part are read, and how their examples are changed on reading.
+
+    `user_subset` selects a fixed share of the users (`holdout`) or all others (`rest`).
+    """
+
+    profile: ProfileOptions = field(default_factory=ProfileOptions)
+    fixes: str = "none"
+    seed: int = 0
+    user_subset: str | None = None
+
+
+@dataclass
+class TrainingOptions:
+    """Options of fine-tuning, described in `lamp_exp.options`."""
+
+    lr: float = 5e-5
+    weight_decay: float = 1e-4
+    warmup: float = 0.05
+    batch_size: int = 16
+    patience: int | None = None
+    gradient_checkpointing: bool = False
+    lora_rank: int | None = None
+    lora_alpha: int = 32
+    lora_dropout: float = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSettings:
+    """Settings that every model receives.
+
+    `answers` is the persistent cache of API replies; `labels` are the task's labels, from which a
+    model may have to choose.
+    """
+
+    max_length: int
+    max_new_tokens: int
+    predict_batch_size: int
+    seed: int
+    training: TrainingOptions
+    answers: MutableMapping[str, str] = field(default_factory=dict)
+    labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSet:
+    """What a model is fine-tuned on, and how its epochs are compared.
+
+    `train` and `validation` are prompts with their targets. After each epoch, `score` is computed
+    on `validation`, and the epoch that is best by `main_metric` is kept. Files go to `folder`.
+    """
+
+    train: Sequence[tuple[Prompt, str]]
+    validation: Sequence[tuple[Prompt, str]]
+    score: Callable[[Sequence[str], Sequence[str]], Scores]
+    main_metric: Metric
+    epochs: int
+    folder: Path
+
+
+@dataclass(frozen=True, slots=True)
+class RunInfo:
+    """What a logger receives when a run starts; `sweep` names the sweep it belongs to."""
+
+    run: str
+    folder: Path
+    sweep: str | None
+    mode: str
+    tags: tuple[str, ...]
+    settings: Mapping[str, Any]
