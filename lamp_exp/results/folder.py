@@ -30,6 +30,7 @@ from filelock import FileLock, Timeout
 
 from lamp_exp.errors import InputError
 from lamp_exp.results.journal import remove_answers
+from lamp_exp.results.schema import RunResult
 from lamp_exp.storage.atomic import replace_folder, write_whole
 from lamp_exp.values import Hit, Prediction, Prompt, Scores
 
@@ -136,6 +137,11 @@ class RunFolder:
         """What was written last; `stale` says why it should not be compared any more, if so."""
         content: dict[str, Any] = json.loads((self.path / RESULT).read_text(encoding="utf-8"))
         return {**content, "stale": self.stale} if self.stale else content
+
+    def read(self) -> RunResult:
+        """The record, marked as stale if it should not be compared with current runs."""
+        content = json.loads((self.path / RESULT).read_text(encoding="utf-8"))
+        return RunResult.from_json(content).with_stale(self.stale)
 
     def write_result(self, result: Mapping[str, Any]) -> None:
         """The last file of a run, whole or not at all; then what was kept for a break may go."""
