@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 import lamp_exp
-from lamp_exp.experiment.identity import code_fingerprint, essence, sources
+from lamp_exp.experiment.code_fingerprint import code_fingerprint, sources
+from lamp_exp.experiment.identity import essence
 from lamp_exp.retrievers.bm25 import BM25
 from lamp_exp.retrievers.bm25_okapi import BM25Okapi
 from lamp_exp.tasks.lamp3 import Lamp3
@@ -18,7 +19,7 @@ PACKAGE = Path(lamp_exp.__file__).parent
 PRINT = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from lamp_exp.experiment.identity import code_fingerprint
+from lamp_exp.experiment.code_fingerprint import code_fingerprint
 from lamp_exp.retrievers.bm25 import BM25
 from lamp_exp.tasks.lamp3 import Lamp3
 print(code_fingerprint(Lamp3(), BM25()))
@@ -47,13 +48,13 @@ def test_a_changed_file_counts_only_where_it_decides(tmp_path: Path):
     first = printed(tmp_path)
     assert first == code_fingerprint(Lamp3(), BM25())
     (tmp_path / "README.md").write_text("changed")
-    others = ["tasks/lamp4.py", "retrievers/random.py", "show.py", "record.py", "cache/sealed.py"]
+    others = ["tasks/lamp4.py", "retrievers/random.py", "results/display.py", "results/folder.py"]
     for name in others:
         with (tmp_path / "lamp_exp" / name).open("a") as file:
             file.write("# changed\n")
     assert printed(tmp_path) == first
     seen = {first}
-    for name in ("retrievers/bm25.py", "retrievers/lexical.py", "tasks/base.py", "types.py"):
+    for name in ("retrievers/bm25.py", "retrievers/lexical.py", "tasks/base.py", "values.py"):
         with (tmp_path / "lamp_exp" / name).open("a") as file:
             file.write("# changed\n")
         now = printed(tmp_path)
@@ -64,7 +65,7 @@ def test_a_changed_file_counts_only_where_it_decides(tmp_path: Path):
 def test_what_is_imported_counts_and_libraries_do_not():
     names = set(sources(["lamp_exp.retrievers.bm25_okapi"]))
     mine = {"bm25_okapi", "lexical", "inverted", "fingerprints"}
-    inner = {"types", *(f"retrievers.{name}" for name in mine)}
+    inner = {"contracts", "values", *(f"retrievers.{name}" for name in mine)}
     assert names == {f"lamp_exp.{name}" for name in inner}
     assert code_fingerprint(BM25()) == code_fingerprint(BM25) != code_fingerprint(BM25Okapi())
 
@@ -74,8 +75,10 @@ def test_a_users_own_files_count(tmp_path: Path):
     words = tmp_path / "words.py"
     words.write_text("split = str.split\n")
     where = {**os.environ, "PYTHONPATH": f"{tmp_path}:{PACKAGE.parent}"}
-    code = "from mine import Mine; from lamp_exp.experiment.identity import *; print(code_fingerprint(Mine), "
-    code += "*sorted(sources(['mine'])))"
+    code = (
+        "from mine import Mine; from lamp_exp.experiment.code_fingerprint import *; "
+        "print(code_fingerprint(Mine), *sorted(sources(['mine'])))"
+    )
 
     def told() -> list[str]:
         command = [sys.executable, "-B", "-c", code]
@@ -84,7 +87,13 @@ def test_a_users_own_files_count(tmp_path: Path):
         ).stdout.split()
 
     first = told()
-    ours = ["retrievers.fingerprints", "retrievers.inverted", "retrievers.lexical", "types"]
+    ours = [
+        "contracts",
+        "retrievers.fingerprints",
+        "retrievers.inverted",
+        "retrievers.lexical",
+        "values",
+    ]
     assert first[1:] == [*(f"lamp_exp.{name}" for name in ours), "mine", "words"]
     words.write_text("split = str.splitlines\n")
     assert told()[0] != first[0]

@@ -20,7 +20,8 @@ from lamp_exp.data import Part, load
 from lamp_exp.data.parse import read_golds, some
 from lamp_exp.data.source import read_json
 from lamp_exp.errors import InputError
-from lamp_exp.experiment.identity import code_fingerprint, identity
+from lamp_exp.experiment.code_fingerprint import code_fingerprint
+from lamp_exp.experiment.identity import identity
 from lamp_exp.experiment.stages import Outcome, count_example, question_columns
 from lamp_exp.results import folder as record
 from lamp_exp.results.folder import IMPORTED, RunFolder

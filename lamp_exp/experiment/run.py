@@ -14,7 +14,8 @@ from typing import Any
 
 from lamp_exp.contracts import RunLogger
 from lamp_exp.experiment import ddp as processes
-from lamp_exp.experiment.identity import code_fingerprint, essence, identity
+from lamp_exp.experiment.code_fingerprint import code_fingerprint
+from lamp_exp.experiment.identity import essence, identity
 from lamp_exp.experiment.stages import Material, Mode, Outcome, Plan, execute, gather
 from lamp_exp.results import folder as record
 from lamp_exp.results.folder import RunFolder

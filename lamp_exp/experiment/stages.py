@@ -16,7 +16,8 @@ from typing import Any, TypeVar, cast
 from lamp_exp.contracts import Augmentation, Model, Retriever, Task
 from lamp_exp.data import Part, load, own_items
 from lamp_exp.errors import InputError
-from lamp_exp.experiment.identity import code_fingerprint, essence
+from lamp_exp.experiment.code_fingerprint import code_fingerprint
+from lamp_exp.experiment.identity import essence
 from lamp_exp.experiment.queries import Questions
 from lamp_exp.experiment.ranking import Ranked, Ranker
 from lamp_exp.progress import progress
