@@ -105,7 +105,7 @@ def make_run(
         {
             "run": name, "started": "2026-11-25T12:00:00+00:00", "task": known.name,
             "choices": choices, "split": split, "part": part, "mode": mode, "k": k, "seed": seed,
-            "monitor": list(known.monitor), "metrics": dict(scores.metrics), "notes": [],
+            "monitor": [known.main_metric.name, known.main_metric.direction], "metrics": dict(scores.metrics), "notes": [],
             "fixes": "none", "selection": "dev" if mode == "finetune" else None,
             "profile": options, "made_up_data": made_up,
             "data": {"asked": {"source": "x.json", "fingerprint": identity["data"]["asked"],

@@ -26,6 +26,7 @@ from lamp_exp.statistics import (
 from lamp_exp.statistics.samples import Sample, difference
 
 LABELS = [f"label {number}" for number in range(15)]
+F1 = metrics.MacroF1(tuple(LABELS))
 
 
 def shares(right: int, n: int) -> Sample:
@@ -71,14 +72,15 @@ def by_name(found: statistics.Comparison) -> dict[str, float]:
 def test_the_values_are_those_of_the_metrics():
     chance = np.random.default_rng(1)
     outputs, targets = answers(chance, 500)
-    expected = metrics.classification(outputs, targets, LABELS)
+    expected = metrics.score([metrics.Accuracy(), F1], outputs, targets)
     users = range(500)
     assert f1_sample(outputs, targets, LABELS, users).measured() == pytest.approx(
         expected.metrics["f1"], rel=1e-14
     )
     right = mean_sample(expected.per_example["accuracy"], users, True, binary=True)
     assert right.measured() == pytest.approx(expected.metrics["accuracy"], rel=1e-14)
-    ratings = metrics.rating(["1", "3", "five", "4.5"], ["2", "3", "4", "4"])
+    of_ratings = [metrics.MeanAbsoluteError(), metrics.RootMeanSquareError()]
+    ratings = metrics.score(of_ratings, ["1", "3", "five", "4.5"], ["2", "3", "4", "4"])
     errors = ratings.per_example["mae"]
     assert rmse_sample(errors, range(4)).measured() == pytest.approx(ratings.metrics["rmse"])
     assert mean_sample(errors, range(4), False).measured() == pytest.approx(ratings.metrics["mae"])
@@ -326,7 +328,7 @@ def test_macro_f1_is_permuted_and_bootstrapped_as_by_the_metric_itself():
     def f1(places: Any) -> float:
         given = [(outputs if place >= 0 else others)[abs(place) - 1] for place in places]
         golds = [targets[abs(place) - 1] for place in places]
-        return metrics.classification(given, golds, LABELS).metrics["f1"]
+        return metrics.score([F1], given, golds).metrics["f1"]
 
     ours, theirs = (f1_sample(given, targets, LABELS, users) for given in (outputs, others))
     found = compare(ours, theirs)
