@@ -94,8 +94,8 @@ def lesson(path: Path, epochs: int = 1, count: int = 12) -> TrainingSet:
 @pytest.mark.parametrize("kind", ["gpt2", "llama"])
 def test_a_batch_of_a_short_and_a_long_prompt_answers_as_each_alone(folder, kind, use):
     causal = loaded(folder(kind, use), max_new_tokens=12)
-    assert causal.tokens.count(SHORT) == 5
-    assert causal.tokens.count(LONG) == 50
+    assert causal.token_counter.count(SHORT) == 5
+    assert causal.token_counter.count(LONG) == 50
     short, long = prompt("a", SHORT), prompt("b", LONG)
     with torch.no_grad():
         together = causal.generate(causal.collate([short, long])).tolist()
@@ -271,26 +271,26 @@ def test_a_tokenizer_without_padding_pads_with_its_end(folder, tmp_path: Path):
 def test_training_gguf_weights_is_refused(folder):
     quantised = Causal(folder(), settings(), {}, gguf_file="x.gguf")
     with pytest.raises(InputError, match=r"model\.gguf_file is for mode=zeroshot"):
-        quantised.check(True, "32-true")
+        quantised.validate(True, "32-true")
 
 
 def test_a_gguf_file_needs_its_reader(folder, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "gguf", None)
     with pytest.raises(InputError, match=r"pip install 'lamp-exp\[gguf\]'"):
-        Causal(folder(), settings(), {}, gguf_file="x.gguf").check(False, "32-true")
+        Causal(folder(), settings(), {}, gguf_file="x.gguf").validate(False, "32-true")
 
 
 def test_a_gguf_file_that_does_not_exist_is_one_line(folder):
     pytest.importorskip("gguf")
     with pytest.raises(InputError, match=r"model\.name=.*no tokenizer could be loaded"):
-        Causal(folder(), settings(), {}, gguf_file="x.gguf").check(False, "32-true")
+        Causal(folder(), settings(), {}, gguf_file="x.gguf").validate(False, "32-true")
 
 
 def test_a_type_of_weights_that_does_not_exist_is_one_line(folder):
     for wrong in ("float23", "nn"):
         with pytest.raises(InputError, match=rf"model\.dtype={wrong} does not exist"):
-            Causal(folder(), settings(), {}, dtype=wrong).check(False, "32-true")
+            Causal(folder(), settings(), {}, dtype=wrong).validate(False, "32-true")
     half = Causal(folder(), settings(), {"do_sample": False}, dtype="bfloat16")
-    half.check(False, "32-true")
+    half.validate(False, "32-true")
     half.configure_model()
     assert half.net.dtype == torch.bfloat16

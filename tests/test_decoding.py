@@ -162,7 +162,7 @@ def test_passages_encoded_by_length_are_those_encoded_as_they_come(monkeypatch):
     for tokens in (1, 10, 40, 10_000):
         monkeypatch.setattr("lamp_exp.models.seq2seq.TOKENS_AT_ONCE_ON_CPU", tokens)
         states, mask = fid.encode(batch)
-        assert torch.allclose(states[mask.bool()], whole, atol=1e-4)
+        assert torch.allclose(states[mask.bool()], whole, atol=1e-3)  # of values up to 10
         assert mask.sum(1).max() == mask.shape[1]  # no column holds padding alone
         assert not mask[:, :-1].diff(dim=1).gt(0).any()  # and none stands before a token
 
@@ -299,7 +299,7 @@ def test_what_is_written_of_a_label_tells_what_may_follow():
 @pytest.mark.parametrize("decoding", ["labels", "likelihood"])
 def test_labels_that_cannot_be_chosen_are_refused_before_any_work(decoding):
     def check(labels, **changes):
-        model(decoding=decoding, labels=labels, **changes).check(False, "32-true")
+        model(decoding=decoding, labels=labels, **changes).validate(False, "32-true")
 
     with pytest.raises(InputError, match="is for tasks with labels .* use model.decoding=free"):
         check(())
@@ -317,7 +317,7 @@ def test_generation_options_that_forbid_a_label_are_told():
 
 def test_a_way_of_decoding_that_does_not_exist_is_refused():
     with pytest.raises(InputError, match="decoding=label must be one of free, labels, likelihood"):
-        model(decoding="label").check(False, "32-true")
+        model(decoding="label").validate(False, "32-true")
 
 
 @pytest.mark.parametrize("task", options("task"))

@@ -327,7 +327,7 @@ def test_the_key_comes_from_the_environment_and_stays_out_of_the_record(kept, mo
         ask(asked, "a"), ask(other, "b")
         ask(model(server.url, kept, key_variable="UNSET"), "c")
     assert server.keys == [f"Bearer {SECRET}", "Bearer another-secret", "Bearer none"]
-    written = kept.path.read_bytes() + repr([asked.report(), other.report()]).encode()
+    written = kept.path.read_bytes() + repr([asked.facts(), other.facts()]).encode()
     assert b"re: a" in written
     assert SECRET.encode() not in written
     assert b"another-secret" not in written
@@ -384,7 +384,7 @@ def test_the_tokens_that_the_server_counted_are_kept_and_summed(kept, tmp_path: 
         again = model(server.url, DiskMap(tmp_path / "a.sqlite"))
         ask(again, "a", "b", "a")
     assert first.facts()["usage"] == used(3, 9, 0)  # of all questions, kept or not
-    assert again.report() == {**first.report(), "asked": 0}
+    assert again.facts() == {**first.facts(), "asked": 0}
 
 
 @pytest.mark.parametrize("usage", [None, {}, {"prompt_tokens": None}, {"prompt_tokens": "7"}, "x"])
@@ -398,7 +398,7 @@ def test_answers_without_usage_are_told_and_counted_by_our_tokenizer(kept, usage
         known, unknown = ask(asked, "a", "b")
     assert asked.facts()["usage"] == used(1, 3, 1)
     assert known.tokens == 3
-    assert unknown.tokens == asked.tokens.count(unknown.output) - asked.tokens.count("") > 3
+    assert unknown.tokens == asked.token_counter.count(unknown.output) - asked.token_counter.count("") > 3
 
 
 @pytest.mark.parametrize(("tokens", "expected"), [(3, 3), (0, 5)])
@@ -420,25 +420,25 @@ def test_a_prompt_longer_than_max_length_is_cut(kept):
         ask(asked, text, "the rose")
     sent = sorted(body["messages"][0]["content"] for body in server.bodies)
     assert sent == ["the rose", "the rose near the"]
-    assert asked.tokens.count(sent[1]) == 5
+    assert asked.token_counter.count(sent[1]) == 5
 
 
 def test_training_is_refused_and_so_is_openai_itself_without_a_key(kept, monkeypatch):
     local = model("http://127.0.0.1:1/v1", kept)
-    local.check(False, "32-true")
+    local.validate(False, "32-true")
     with pytest.raises(InputError, match="cannot be fine-tuned: use mode=zeroshot"):
-        local.check(True, "32-true")
+        local.validate(True, "32-true")
     with pytest.raises(NotImplementedError):
         local.fit(None, None)
     official = model("https://api.openai.com/v1", kept)
     with pytest.raises(InputError, match="set the environment variable OPENAI_API_KEY"):
-        official.check(False, "32-true")
+        official.validate(False, "32-true")
     monkeypatch.setenv("OPENAI_API_KEY", SECRET)
-    official.check(False, "32-true")
+    official.validate(False, "32-true")
 
 
 def test_wrong_settings_are_refused_before_any_work(kept, tmp_path: Path):
     with pytest.raises(InputError, match=r"model\.concurrency=0 must be at least 1"):
-        model("http://127.0.0.1:1/v1", kept, concurrency=0).check(False, "32-true")
+        model("http://127.0.0.1:1/v1", kept, concurrency=0).validate(False, "32-true")
     with pytest.raises(InputError, match=r"model\.tokenizer=.*nothing"):
-        model("http://127.0.0.1:1/v1", kept, tokenizer=str(tmp_path / "nothing")).check(False, "")
+        model("http://127.0.0.1:1/v1", kept, tokenizer=str(tmp_path / "nothing")).validate(False, "")

@@ -151,7 +151,7 @@ def test_answers_that_were_kept_are_not_asked_for_again(tmp_path, generation):
 
 def test_an_answer_is_known_by_its_prompt_and_a_torn_line_is_none(tmp_path):
     journal = AnswerJournal(tmp_path, PROMPTS)
-    journal.keep([Prediction("0", "zero\nand \ud800more", 3, True), Prediction("1", "one")])
+    journal.append([Prediction("0", "zero\nand \ud800more", 3, True), Prediction("1", "one")])
     with journal.own_file.open("a") as file:
         file.write('["torn')
     changed = [Prompt("1", ("another prompt",)), *PROMPTS[2:], PROMPTS[0]]
@@ -218,6 +218,6 @@ def test_even_shares_hold_every_row():
 
 def test_what_the_journal_writes_is_one_json_row_an_answer(tmp_path):
     journal = AnswerJournal(tmp_path, PROMPTS)
-    journal.keep([Prediction("3", "three", 2, False)])
+    journal.append([Prediction("3", "three", 2, False)])
     (line,) = journal.own_file.read_text().splitlines()
     assert json.loads(line)[1:] == ["3", "three", 2, False]

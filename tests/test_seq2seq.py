@@ -6,6 +6,7 @@ import functools
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -148,9 +149,9 @@ def test_labels_are_padded_with_what_the_loss_ignores(tmp_path: Path):
 def test_fp16_is_refused_before_it_overflows():
     for precision in ("16-mixed", "16-true", "16"):
         with pytest.raises(InputError, match="bf16"):
-            model().check(True, precision)
-    model().check(True, "bf16-mixed")
-    model().check(True, "32-true")
+            model().validate(True, precision)
+    model().validate(True, "bf16-mixed")
+    model().validate(True, "32-true")
 
 
 def test_training_is_in_train_mode_and_prediction_in_eval_mode(tmp_path: Path):
@@ -242,8 +243,9 @@ def test_the_best_epoch_is_kept_even_after_a_score_that_is_no_number(tmp_path: P
 def test_the_first_of_the_best_epochs_counts(mode, best):
     scores = [math.nan, 0.3, 0.5, 0.5]
     history = [{"x": score} for score in scores]
-    assert best_epoch(history, ("x", mode)) == best
-    assert best_epoch(history[:1], ("x", mode)) is None
+    metric = SimpleNamespace(name="x", direction=mode)
+    assert best_epoch(history, metric) == best
+    assert best_epoch(history[:1], metric) is None
 
 
 def test_a_loss_that_is_no_number_ends_the_run_with_its_step(tmp_path: Path):
@@ -348,7 +350,7 @@ def test_bf16_trains(tmp_path: Path):
 
 def test_weights_and_tokenizers_that_are_not_there_are_one_clear_line(tmp_path: Path):
     with pytest.raises(InputError, match=r"model\.name=.*nothing"):
-        Tiny(str(tmp_path / "nothing"), settings(), {}).check(True, "32-true")
+        Tiny(str(tmp_path / "nothing"), settings(), {}).validate(True, "32-true")
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "t5"}))
     with pytest.raises(InputError, match="no weights could be loaded"):
         Tiny(str(tmp_path), settings(), {}, fresh=SIZES).configure_model()
