@@ -398,7 +398,8 @@ def test_answers_without_usage_are_told_and_counted_by_our_tokenizer(kept, usage
         known, unknown = ask(asked, "a", "b")
     assert asked.facts()["usage"] == used(1, 3, 1)
     assert known.tokens == 3
-    assert unknown.tokens == asked.token_counter.count(unknown.output) - asked.token_counter.count("") > 3
+    count = asked.token_counter.count
+    assert unknown.tokens == count(unknown.output) - count("") > 3
 
 
 @pytest.mark.parametrize(("tokens", "expected"), [(3, 3), (0, 5)])
@@ -441,4 +442,5 @@ def test_wrong_settings_are_refused_before_any_work(kept, tmp_path: Path):
     with pytest.raises(InputError, match=r"model\.concurrency=0 must be at least 1"):
         model("http://127.0.0.1:1/v1", kept, concurrency=0).validate(False, "32-true")
     with pytest.raises(InputError, match=r"model\.tokenizer=.*nothing"):
-        model("http://127.0.0.1:1/v1", kept, tokenizer=str(tmp_path / "nothing")).validate(False, "")
+        unreadable = model("http://127.0.0.1:1/v1", kept, tokenizer=str(tmp_path / "nothing"))
+        unreadable.validate(False, "")

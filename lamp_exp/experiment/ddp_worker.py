@@ -1,4 +1,4 @@
-"""`python -m lamp_exp.experiment.ddp_worker`: a process that shares a run's model work; `processes` starts it.
+"""`python -m lamp_exp.experiment.ddp_worker`: a worker process of a run, started by `ddp`.
 
 It reads from its standard input, in one line of JSON, the settings of the run and its folder.
 """
