@@ -134,9 +134,9 @@ def test_a_task_reads_what_it_makes_and_scores_the_gold_as_perfect(task):
     part = load(None, chosen, "user", "dev", limit=30)
     golds = [example.target for example in part.examples]
     scores = chosen.score(golds, golds)
-    metric, direction = chosen.monitor
-    assert metric in scores.metrics
-    assert scores.metrics[metric] == (1 if direction == "max" else 0)
+    main = chosen.main_metric
+    assert list(scores.metrics) == [metric.name for metric in chosen.metrics]
+    assert scores.metrics[main.name] == (1 if main.higher_is_better else 0)
     assert scores.invalid_outputs == 0
     assert all(len(values) == len(golds) for values in scores.per_example.values())
     for example in part.examples:

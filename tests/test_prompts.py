@@ -108,7 +108,7 @@ def test_the_instruction_survives_the_cut_of_a_long_input():
     asked = example("q", long, *items)
     for length in range(10, 200, 10):
         made = InPromptAugmentation()(Lamp5(), asked, hits(0, 1, 2, 3), Words(), length)
-        read, _ = Words().cut(made.passages[0], length)
+        read, _ = Words().truncate(made.passages[0], length)
         assert Lamp5().instruction in read or not made.items
         assert made.cut_passages == 1
         assert made.tokens == length
