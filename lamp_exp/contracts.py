@@ -50,8 +50,10 @@ class Metric(ABC):
 
     `name` is the key in records and tables. `aggregate` says how the scores of the examples become
     one number: `mean` or `root_mean_square` of the per-example scores in `column`, or `macro_f1`
-    of the labels themselves. Reports read these facts from a run's record, so that a metric of
-    one's own needs no edit elsewhere.
+    of the labels themselves. `binary` says that each score is 0 or 1. The metric lies between
+    `lowest` and `highest`; None is no bound. `description` is the rule in a few words, for the
+    footer of a table. Reports read these facts from a run's record, so that a metric of one's own
+    needs no edit elsewhere.
     """
 
     name: str
@@ -59,6 +61,10 @@ class Metric(ABC):
     aggregate: str = "mean"
     column: str | None = None
     labels: tuple[str, ...] = ()
+    binary: bool = False
+    lowest: float | None = 0.0
+    highest: float | None = None
+    description: str = ""
 
     @property
     def direction(self) -> str:

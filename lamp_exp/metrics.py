@@ -24,6 +24,9 @@ class Accuracy(Metric):
 
     name = column = "accuracy"
     higher_is_better = True
+    binary = True
+    highest = 1.0
+    description = "the stripped output equals the gold"
 
     def per_example(self, outputs: Sequence[str], targets: Sequence[str]) -> list[float]:
         """1 where output and target are equal, else 0."""
@@ -41,6 +44,8 @@ class MacroF1(Metric):
     name = "f1"
     higher_is_better = True
     aggregate = "macro_f1"
+    highest = 1.0
+    description = "macro average over the task's fixed labels, an unknown label is a wrong class"
 
     def __init__(self, labels: tuple[str, ...]) -> None:
         self.labels = labels
@@ -66,6 +71,10 @@ class MeanAbsoluteError(Metric):
 
     name = column = "mae"
     higher_is_better = False
+    description = (
+        "mean absolute error, lower is better; an unreadable output counts as the end of the scale "
+        "farther from the gold"
+    )
 
     def per_example(self, outputs: Sequence[str], targets: Sequence[str]) -> list[float]:
         """The absolute error of each output."""
@@ -83,6 +92,7 @@ class RootMeanSquareError(Metric):
     column = "mae"
     aggregate = "root_mean_square"
     higher_is_better = False
+    description = "root mean squared error by the same rule, lower is better"
 
     def per_example(self, outputs: Sequence[str], targets: Sequence[str]) -> None:
         """None: the errors are those of the MAE."""
@@ -112,6 +122,8 @@ class Rouge(Metric):
     """ROUGE F-measure by rouge-score, without stemming; an empty output scores 0."""
 
     higher_is_better = True
+    highest = 1.0
+    description = "F measure by rouge-score without stemmer, plain mean"
 
     def __init__(self, name: str, kind: str) -> None:
         """`kind` is rouge-score's own name: `rouge1` or `rougeL`."""

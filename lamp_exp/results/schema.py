@@ -6,9 +6,12 @@ Records of older schema versions are read, too; `schema_version` says which one 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
+
+from lamp_exp.contracts import Metric
+from lamp_exp.tasks import all_tasks
 
 SCHEMA_VERSION = 2
 IMPORTED = "imported"  # the mode of runs whose predictions were made elsewhere
@@ -26,6 +29,15 @@ class MetricFacts:
     aggregate: str = "mean"
     column: str | None = None
     labels: tuple[str, ...] = ()
+    binary: bool = False
+    lowest: float | None = 0.0
+    highest: float | None = None
+    description: str = ""
+
+    @classmethod
+    def of(cls, metric: Metric) -> MetricFacts:
+        """The facts of a metric."""
+        return cls(**{f.name: getattr(metric, f.name) for f in fields(cls)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +173,7 @@ def _typed(content: Mapping[str, Any]) -> dict[str, Any]:
     values["metric_facts"] = (
         {name: MetricFacts(**{**f, "labels": tuple(f["labels"])}) for name, f in stored.items()}
         if stored is not None
-        else _facts_of_version_1(content["metrics"] or {metric: 0.0}, metric, direction)
+        else _facts_of_version_1(content, metric, direction)
     )
     values["data"] = {name: PartFacts(**part) for name, part in content["data"].items()}
     values["code"] = CodeVersion(**content["code"])
@@ -176,16 +188,10 @@ def _typed(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _facts_of_version_1(
-    names: Sequence[str] | Mapping[str, float], metric: str, direction: str
+    content: Mapping[str, Any], main_metric: str, direction: str
 ) -> dict[str, MetricFacts]:
-    """Records of version 1 name no directions but the main metric's."""
-    known = {
-        "accuracy": MetricFacts(True, "mean", "accuracy"),
-        "f1": MetricFacts(True, "macro_f1"),
-        "mae": MetricFacts(False, "mean", "mae"),
-        "rmse": MetricFacts(False, "root_mean_square", "mae"),
-        "rouge_1": MetricFacts(True, "mean", "rouge_1"),
-        "rouge_l": MetricFacts(True, "mean", "rouge_l"),
-    }
-    found = {n: known.get(n, MetricFacts(direction == "max", "mean", n)) for n in names}
-    return {metric: known.get(metric, MetricFacts(direction == "max", "mean", metric)), **found}
+    """Records of version 1 say the main metric's direction only: the rest is the task's."""
+    task = all_tasks().get(content["choices"]["task"])
+    known = {metric.name: MetricFacts.of(metric) for metric in task.metrics} if task else {}
+    names = dict.fromkeys([main_metric, *(content["metrics"] or ())])
+    return {n: known.get(n, MetricFacts(direction == "max", "mean", n)) for n in names}
