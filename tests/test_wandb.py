@@ -278,7 +278,7 @@ def test_a_negative_number_of_rows_is_refused(capsys, tmp_path):
 def test_runs_of_a_sweep_are_a_group_and_separate(tmp_path):
     for name in ("a", "b"):
         with opened(tmp_path / name) as log:
-            log.lightning[1].log_metrics({"loss": 1.0}, 0)
+            log.lightning_loggers[1].log_metrics({"loss": 1.0}, 0)
     ((one,), (two,)) = offline_runs(tmp_path / "a"), offline_runs(tmp_path / "b")
     assert one.run.run_group == two.run.run_group == "my-sweep"
     assert one.run.run_id != two.run.run_id
@@ -296,7 +296,7 @@ def test_a_resumed_run_is_a_new_one_that_names_the_earlier(tmp_path):
     for loss, seconds in ((3.0, 0.0), (2.0, 1.1)):
         time.sleep(seconds)  # W&B sorts its folders by the second
         with opened(tmp_path / "a") as log:
-            for lightning in log.lightning:
+            for lightning in log.lightning_loggers:
                 lightning.log_metrics({"loss": loss}, 0)
                 lightning.save()
     first, second = offline_runs(tmp_path / "a")
@@ -310,7 +310,7 @@ def test_a_resumed_run_is_a_new_one_that_names_the_earlier(tmp_path):
 
 def test_nothing_is_printed(tmp_path, capfd, caplog):
     with opened(tmp_path / "a") as log:
-        log.lightning[1].log_metrics({"loss": 1.0}, 0)
+        log.lightning_loggers[1].log_metrics({"loss": 1.0}, 0)
     assert capfd.readouterr() == ("", "")
     assert not [r for r in caplog.records if r.levelno >= logging.WARNING]
 
@@ -409,7 +409,7 @@ def test_what_cannot_be_sent_stays_offline_and_says_so(
             monkeypatch.setenv("WANDB_BASE_URL", address)
         start = time.monotonic()
         with opened(tmp_path / "a") as log:
-            log.lightning[1].log_metrics({"loss": 1.0}, 0)
+            log.lightning_loggers[1].log_metrics({"loss": 1.0}, 0)
         assert time.monotonic() - start < 8
     (line,) = warnings(caplog)
     assert "this run stays offline" in line
@@ -496,7 +496,7 @@ def test_an_upload_that_is_given_up_can_be_sent_later(
 ):
     folder = tmp_path / "outputs" / "a"
     with opened(folder) as log:
-        log.lightning[1].log_metrics({"loss": 1.0}, 0)
+        log.lightning_loggers[1].log_metrics({"loss": 1.0}, 0)
         wandb_server.status = 500
     (folder / "result.json").write_text("{}")
     assert "wandb sync sends it later" in warnings(caplog)[-1]
@@ -509,7 +509,7 @@ def test_an_upload_that_is_given_up_can_be_sent_later(
 def finished(folder: Path, **changes: Any) -> None:
     """A run whose record is whole, with an offline run of W&B and a file that waits in it."""
     with opened(folder, **changes) as log:
-        log.lightning[1].log_metrics({"loss": 1.0}, 0)
+        log.lightning_loggers[1].log_metrics({"loss": 1.0}, 0)
     (folder / "result.json").write_text("{}")
 
 
