@@ -85,7 +85,17 @@ class Metric(ABC):
         """The metric over all examples, given all per-example columns."""
 
 
-class Task(ABC):
+class Component:
+    """What tasks, retrievers, augmentations and models have in common.
+
+    `version` is a number that the author raises when the component's results change. It marks
+    finished runs as stale where its code does not: the code of installed packages is not compared.
+    """
+
+    version: ClassVar[int] = 1
+
+
+class Task(Component, ABC):
     """One task of LaMP: its wording, its profile items, and how its outputs are scored.
 
     `name` is the task's name in the official files (`LaMP_4`). `folders` are where its files may
@@ -202,7 +212,7 @@ class VectorStore(ABC):
         """The vectors of one encoder: its `name` and all else that decides a vector, as JSON."""
 
 
-class Retriever(ABC):
+class Retriever(Component, ABC):
     """Ranks a whole profile; how many hits are used is decided later, by slicing.
 
     `uses_profile` is False for the retriever that returns nothing. `needs_dates` refuses undated
@@ -226,10 +236,10 @@ class Retriever(ABC):
         for query, documents in questions:
             yield self.rank(query, documents)
 
-    def use_vector_store(self, store: VectorStore) -> None:  # noqa: B027  (most need none)
+    def use_vector_store(self, store: VectorStore) -> None:
         """Called once before any ranking, with a store for vectors that are costly to compute."""
 
-    def validate(self) -> None:  # noqa: B027  (most can do everything)
+    def validate(self) -> None:
         """Raises InputError, before any long work, for what this retriever cannot do."""
 
     def dependencies(self) -> Mapping[str, Any]:
@@ -241,7 +251,7 @@ class Retriever(ABC):
         return {}
 
 
-class Augmentation(ABC):
+class Augmentation(Component, ABC):
     """Turns a question and its retrieved items into what a model reads.
 
     `multiple_passages` says that the model must encode several passages separately.
@@ -273,7 +283,7 @@ class PredictionJournal(ABC):
         """Stores predictions; they are on disk when it returns."""
 
 
-class Model(ABC):
+class Model(Component, ABC):
     """Answers prompts, and may be fine-tuned.
 
     `multiple_passages` is True for models that can encode several passages separately, which
