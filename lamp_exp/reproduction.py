@@ -16,7 +16,7 @@ from lamp_exp.experiment.tune import run_tuned
 from lamp_exp.overrides import settings_of
 from lamp_exp.results.folder import IMPORTED, RunFolder
 
-UNTOLD = {"_target_": "lamp_exp.loggers.csv.csv"}  # a repeat is for this machine alone
+UNTOLD = {"_target_": "lamp_exp.loggers.csv.csv_logger"}  # a repeat is for this machine alone
 
 
 def run_again(result: Mapping[str, Any], output_dir: Path, allow_api: bool = False) -> RunFolder:

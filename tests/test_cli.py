@@ -12,9 +12,9 @@ import pyarrow.parquet
 import pytest
 import yaml
 
-from lamp_exp.experiment.identity import folder_fingerprint
 from lamp_exp.models.token_counter import load_tokenizer
 from lamp_exp.results.folder import RunFolder
+from lamp_exp.storage.contents import folder_fingerprint
 from lamp_exp.tasks.lamp3 import Lamp3
 from tests.conftest import TINY, plan
 

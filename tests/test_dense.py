@@ -121,15 +121,15 @@ def test_a_vector_with_nan_comes_last():
 def test_texts_too_long_for_the_encoder_are_counted(encoder):
     retriever = dense(encoder, max_length=8)
     retriever.rank(Query("q", "dog"), documents("the " * 20, "the", "the " * 7))
-    assert retriever.report()["texts_cut"] == 1
-    assert retriever.report()["cut_at_tokens"] == 8
+    assert retriever.facts()["texts_cut"] == 1
+    assert retriever.facts()["cut_at_tokens"] == 8
 
 
 def test_each_distinct_text_is_encoded_once(encoder):
     retriever = dense(encoder)
     profile = documents("a", "b", "a")
     list(retriever.rank_batch([(Query("1", "a"), profile), (Query("2", "c"), profile)]))
-    assert retriever.report()["texts_encoded"] == 3
+    assert retriever.facts()["texts_encoded"] == 3
 
 
 def test_normalising_does_not_change_what_comes_after(encoder):
@@ -141,7 +141,7 @@ def test_normalising_does_not_change_what_comes_after(encoder):
 
 def test_a_name_that_is_no_encoder_is_one_clear_error(tmp_path: Path):
     with pytest.raises(InputError, match=r"retriever\.name=.*nothing"):
-        dense(str(tmp_path / "nothing")).check()
+        dense(str(tmp_path / "nothing")).validate()
 
 
 def test_a_sentence_transformers_folder_brings_its_own_pooling(encoder, tmp_path: Path):

@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "retrievers": BASE | {"storage", "progress"},
     "models": BASE | {"storage", "progress", "environment"},
     "data": BASE | {"storage", "options", "progress"},
-    "results": BASE | {"storage", "options", "environment"},
+    "results": BASE | {"storage", "options", "environment", "tasks"},  # tasks: of old records
     "score": BASE | {"data", "tasks", "options"},
     "wandb": BASE | {"storage", "options", "results", "environment", "tasks"},
     "loggers": BASE | {"storage", "options", "results", "wandb"},

@@ -44,7 +44,7 @@ def shards(folder: Path) -> list[Path]:
 
 def kept_by(encoder: str, folder: Path = Path("kept"), **options: object) -> Dense:  # noqa: F811
     retriever = dense(encoder, **options)
-    retriever.keep(VectorCache(folder))
+    retriever.use_vector_store(VectorCache(folder))
     return retriever
 
 
@@ -53,15 +53,15 @@ def test_each_text_is_kept_whatever_its_characters(tmp_path: Path):
     kept = filled(tmp_path, [*ODD, *ODD])
     assert (kept.rows(ODD[::-1]) == vectors_of(ODD[::-1])).all()
     told = {"texts_encoded": 0, "texts_from_cache": len(ODD), "texts_cut": 1}
-    assert kept.report() == told
+    assert kept.counts() == told
 
 
 def test_new_texts_are_added_to_those_that_are_there(tmp_path: Path):
     filled(tmp_path, ["a", "b"])
     kept = filled(tmp_path, ["b", "c", "c", "long enough"])
-    assert kept.report() == {"texts_encoded": 2, "texts_from_cache": 1, "texts_cut": 1}
+    assert kept.counts() == {"texts_encoded": 2, "texts_from_cache": 1, "texts_cut": 1}
     assert (kept.rows(["long enough", "b"]) == vectors_of(["long enough", "b"])).all()
-    assert filled(tmp_path, ["a", "c"]).report()["texts_from_cache"] == 2
+    assert filled(tmp_path, ["a", "c"]).counts()["texts_from_cache"] == 2
 
 
 def test_values_come_back_bit_for_bit_and_cannot_be_altered_by_who_reads_them(tmp_path: Path):
@@ -89,7 +89,7 @@ def test_shards_are_bounded_and_thousands_of_texts_are_found(tmp_path: Path, mon
 
 def test_another_encoder_or_setting_never_shares_vectors(tmp_path: Path):
     for change in ({}, {"name": "another"}, {"normalize": True}, {"max_length": 9}):
-        assert filled(tmp_path, ["a"], **change).report()["texts_encoded"] == 1
+        assert filled(tmp_path, ["a"], **change).counts()["texts_encoded"] == 1
 
 
 def test_two_that_add_the_same_texts_do_not_harm_each_other(tmp_path: Path):
@@ -99,7 +99,7 @@ def test_two_that_add_the_same_texts_do_not_harm_each_other(tmp_path: Path):
         kept.add(new, vectors_of(new), [False, False])
     assert len(shards(tmp_path)) == 2
     kept = filled(tmp_path, ["b", "a", "c"])
-    assert kept.report() == {"texts_encoded": 1, "texts_from_cache": 2, "texts_cut": 0}
+    assert kept.counts() == {"texts_encoded": 1, "texts_from_cache": 2, "texts_cut": 0}
     assert (kept.rows(["a", "b"]) == vectors_of(["a", "b"])).all()
 
 
@@ -115,10 +115,10 @@ def test_a_damaged_shard_is_set_aside_and_its_texts_are_encoded_again(tmp_path: 
     damage(first, how)
     kept = filled(tmp_path, texts)
     assert (kept.rows(texts) == vectors_of(texts)).all()
-    assert kept.report()["texts_encoded"] == kept.report()["texts_from_cache"] == 25
+    assert kept.counts()["texts_encoded"] == kept.counts()["texts_from_cache"] == 25
     (record,) = caplog.records
     assert "encoded again" in record.message
-    assert filled(tmp_path, texts).report()["texts_from_cache"] == 50
+    assert filled(tmp_path, texts).counts()["texts_from_cache"] == 50
 
 
 def test_a_foreign_file_is_set_aside(tmp_path: Path, caplog):
@@ -129,7 +129,7 @@ def test_a_foreign_file_is_set_aside(tmp_path: Path, caplog):
     list(RankingCache(tmp_path / "other").rankings(KEY, IDS, lambda: ORDERS))
     (ranking,) = (tmp_path / "other").glob("*.arrow")
     ranking.rename(shards(tmp_path)[0])
-    assert filled(tmp_path, ["a"]).report()["texts_encoded"] == 1
+    assert filled(tmp_path, ["a"]).counts()["texts_encoded"] == 1
     assert len(caplog.records) == 1
 
 
@@ -205,8 +205,8 @@ def test_kept_vectors_rank_as_fresh_ones(encoder):  # noqa: F811
     first, second = kept_by(encoder), kept_by(encoder)
     assert first.rank(Query("q", "the dog"), profile) == fresh
     assert second.rank(Query("q", "the dog"), profile) == fresh
-    assert first.report()["texts_encoded"] == second.report()["texts_from_cache"] == len(TEXTS) + 1
-    assert second.report()["texts_encoded"] == 0
+    assert first.facts()["texts_encoded"] == second.facts()["texts_from_cache"] == len(TEXTS) + 1
+    assert second.facts()["texts_encoded"] == 0
 
 
 def test_normalising_does_not_alter_what_is_kept(encoder):  # noqa: F811
@@ -222,10 +222,10 @@ def test_texts_cut_are_counted_in_every_run_that_uses_them(encoder):  # noqa: F8
     for _ in range(2):
         retriever = kept_by(encoder, max_length=8)
         retriever.rank(Query("q", "dog"), profile)
-        assert retriever.report()["texts_cut"] == 1
+        assert retriever.facts()["texts_cut"] == 1
     other = kept_by(encoder, max_length=8)
     other.rank(Query("q", "dog"), documents("the"))
-    assert other.report()["texts_cut"] == 0
+    assert other.facts()["texts_cut"] == 0
 
 
 def test_vectors_of_nan_are_kept_and_come_last(encoder):  # noqa: F811
@@ -248,7 +248,7 @@ def test_an_encoder_is_known_by_its_content_and_not_by_its_place(encoder, tmp_pa
     kept_by(encoder).rank(Query("q", "a"), documents("b"))
     moved = kept_by(str(tmp_path / Path(encoder).name))
     moved.rank(Query("q", "a"), documents("b"))
-    assert moved.report()["texts_from_cache"] == 2
+    assert moved.facts()["texts_from_cache"] == 2
 
 
 def test_a_sweep_over_k_encodes_each_text_once(encoder, monkeypatch, capsys):  # noqa: F811

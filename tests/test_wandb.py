@@ -26,7 +26,7 @@ import pytest
 import yaml
 
 from lamp_exp.__main__ import main
-from lamp_exp.loggers import csv as loggers
+from lamp_exp.loggers.wandb import wandb_logger
 from lamp_exp.results.folder import RunFolder
 from lamp_exp.results.redaction import harmless, scrubbed
 from lamp_exp.tasks import all_tasks
@@ -136,7 +136,7 @@ def about(folder: Path, **changes: Any) -> RunInfo:
 
 
 def opened(folder: Path, **changes: Any) -> Any:
-    return loggers.wandb(about(folder, **changes), "project", None, 5, True)
+    return wandb_logger(about(folder, **changes), "project", None, 5, True)
 
 
 @pytest.fixture(scope="module")
@@ -278,7 +278,7 @@ def test_a_negative_number_of_rows_is_refused(capsys, tmp_path):
 def test_runs_of_a_sweep_are_a_group_and_separate(tmp_path):
     for name in ("a", "b"):
         with opened(tmp_path / name) as log:
-            log.lightning[1].log_metrics({"loss": 1.0}, 0)
+            log.lightning_loggers[1].log_metrics({"loss": 1.0}, 0)
     ((one,), (two,)) = offline_runs(tmp_path / "a"), offline_runs(tmp_path / "b")
     assert one.run.run_group == two.run.run_group == "my-sweep"
     assert one.run.run_id != two.run.run_id
@@ -296,7 +296,7 @@ def test_a_resumed_run_is_a_new_one_that_names_the_earlier(tmp_path):
     for loss, seconds in ((3.0, 0.0), (2.0, 1.1)):
         time.sleep(seconds)  # W&B sorts its folders by the second
         with opened(tmp_path / "a") as log:
-            for lightning in log.lightning:
+            for lightning in log.lightning_loggers:
                 lightning.log_metrics({"loss": loss}, 0)
                 lightning.save()
     first, second = offline_runs(tmp_path / "a")
@@ -310,17 +310,9 @@ def test_a_resumed_run_is_a_new_one_that_names_the_earlier(tmp_path):
 
 def test_nothing_is_printed(tmp_path, capfd, caplog):
     with opened(tmp_path / "a") as log:
-        log.lightning[1].log_metrics({"loss": 1.0}, 0)
+        log.lightning_loggers[1].log_metrics({"loss": 1.0}, 0)
     assert capfd.readouterr() == ("", "")
     assert not [r for r in caplog.records if r.levelno >= logging.WARNING]
-
-
-def test_no_import_of_the_process_goes_through_wandb(tmp_path):
-    from wandb.sdk.lib import import_hooks
-
-    with opened(tmp_path / "a") as log:
-        hooks = import_hooks._post_import_hooks.values()
-        assert not any(log.session.run.id in named for named in hooks)
 
 
 def test_the_environment_is_left_as_it_was(tmp_path):
@@ -409,7 +401,7 @@ def test_what_cannot_be_sent_stays_offline_and_says_so(
             monkeypatch.setenv("WANDB_BASE_URL", address)
         start = time.monotonic()
         with opened(tmp_path / "a") as log:
-            log.lightning[1].log_metrics({"loss": 1.0}, 0)
+            log.lightning_loggers[1].log_metrics({"loss": 1.0}, 0)
         assert time.monotonic() - start < 8
     (line,) = warnings(caplog)
     assert "this run stays offline" in line
@@ -435,7 +427,7 @@ class Dying:
 def test_a_failure_of_wandb_is_told_once_and_goes_no_further(caplog):
     session = wandb_run.Session(Dying(), "offline")
     for _ in range(3):
-        session.attempt("while it took a metric", lambda: session.run.log({"loss": 1.0}))
+        session.attempt("to log a metric", lambda: session.run.log({"loss": 1.0}))
     session.close(exit_code=0)
     (line,) = warnings(caplog)
     assert "the run goes on, and its record is kept (Connection lost)" in line
@@ -496,7 +488,7 @@ def test_an_upload_that_is_given_up_can_be_sent_later(
 ):
     folder = tmp_path / "outputs" / "a"
     with opened(folder) as log:
-        log.lightning[1].log_metrics({"loss": 1.0}, 0)
+        log.lightning_loggers[1].log_metrics({"loss": 1.0}, 0)
         wandb_server.status = 500
     (folder / "result.json").write_text("{}")
     assert "wandb sync sends it later" in warnings(caplog)[-1]
@@ -509,7 +501,7 @@ def test_an_upload_that_is_given_up_can_be_sent_later(
 def finished(folder: Path, **changes: Any) -> None:
     """A run whose record is whole, with an offline run of W&B and a file that waits in it."""
     with opened(folder, **changes) as log:
-        log.lightning[1].log_metrics({"loss": 1.0}, 0)
+        log.lightning_loggers[1].log_metrics({"loss": 1.0}, 0)
     (folder / "result.json").write_text("{}")
 
 
@@ -596,13 +588,14 @@ def test_syncing_without_key_server_or_folder_is_one_line(outputs, capsys, monke
     wandb.teardown()
 
 
-def test_a_workspace_has_a_bar_chart_and_a_curve_over_k_for_each_task(tmp_path, capsys):
+def test_a_workspace_has_a_bar_chart_and_a_curve_over_k_for_each_task(wandb_server, capsys):
     words = ["--entity", "us", "--project", "lamp", "--tag", "user", "--group", "my-sweep"]
-    assert wandb_workspace.main([*words, "--json", "view.json"]) == 0
-    assert capsys.readouterr().out == "view.json\n"
-    view = json.loads(Path("view.json").read_text())
-    assert (view["entity"], view["project"]) == ("us", "lamp")
-    sections = view["spec"]["section"]["panelBankConfig"]["sections"]
+    assert wandb_workspace.main(words) == 0
+    (view,) = wandb_server.views
+    assert capsys.readouterr().out.startswith(f"{wandb_server.address}/us/lamp?nw=")
+    assert (view["entityName"], view["projectName"]) == ("us", "lamp")
+    spec = json.loads(view["spec"])
+    sections = spec["section"]["panelBankConfig"]["sections"]
     panels = {s["name"]: [panel["viewType"] for panel in s["panels"]] for s in sections}
     of_tasks = {name: ["Bar Chart", "Scatter Plot"] for name in all_tasks()}
     assert panels == of_tasks | {
@@ -613,7 +606,7 @@ def test_a_workspace_has_a_bar_chart_and_a_curve_over_k_for_each_task(tmp_path, 
     assert bars["metrics"] == ["main/lamp1"]
     assert bars["groupBy"] == "choices.value.retriever"
     assert (curve["xAxis"], curve["yAxis"]) == ("summary:k", "summary:main/lamp1")
-    filters = json.dumps(view["spec"]["section"]["runSets"][0]["filters"])
+    filters = json.dumps(spec["section"]["runSets"][0]["filters"])
     assert "my-sweep" in filters
     assert '"user"' in filters
 
@@ -628,11 +621,10 @@ def test_a_workspace_without_the_extra_or_a_key_is_one_line(capsys, monkeypatch)
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     assert wandb_workspace.main(words) == 2
     monkeypatch.setitem(sys.modules, "wandb_workspaces", None)
-    assert wandb_workspace.main([*words, "--json", "view.json"]) == 2
+    assert wandb_workspace.main(words) == 2
     key, extra = capsys.readouterr().err.splitlines()
     assert "set the environment variable WANDB_API_KEY" in key
     assert "pip install 'lamp-exp[wandb]'" in extra
-    assert not Path("view.json").exists()
 
 
 HARMLESS = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ class WandbServer:
     requests: list[str] = field(default_factory=list)
     files: dict[str, bytes] = field(default_factory=dict)
     runs: list[dict[str, Any]] = field(default_factory=list)
+    views: list[dict[str, Any]] = field(default_factory=list)
     refused: set[str] = field(default_factory=set)
     status: int = 200
 
@@ -31,6 +33,9 @@ class WandbServer:
             bucket = {"id": "r", "name": values["name"], "displayName": "", "description": None}
             bucket |= {"config": "{}", "sweepName": None, "historyLineCount": 0, "project": project}
             return {"upsertBucket": {"bucket": bucket, "inserted": True}}
+        if operation == "UpsertView2":
+            self.views.append(values)
+            return {"upsertView": {"view": {"id": "v", "name": values["name"]}, "inserted": True}}
         if operation == "CreateArtifact":
             made = {"id": "a", "state": "PENDING", "artifactSequence": {"latestArtifact": None}}
             return {"createArtifact": {"artifact": made}}
@@ -88,7 +93,8 @@ def serving() -> Iterator[WandbServer]:
             if self.path != "/graphql":
                 return self._say({"exitcode": None, "limits": {}})
             asked = json.loads(text)
-            operation, values = asked.get("operationName") or "", asked.get("variables") or {}
+            named = re.match(r"\s*(?:query|mutation) (\w+)", asked["query"])
+            operation, values = named[1] if named else "", asked.get("variables") or {}
             if values.get("name") in server.refused:
                 return self._say({"errors": [{"message": "permission denied"}]}, 403)
             return self._say({"data": server.answer(operation, values)})

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
+
+from lamp_exp.storage.contents import folder_fingerprint
 
 # Options that change how a run is carried out, but not its numbers.
 RUNTIME = {
@@ -32,20 +32,3 @@ def essence(group: str, options: Mapping[str, Any]) -> dict[str, Any]:
     for name in kept.keys() & {"name", "tokenizer"}:
         kept[name] = folder_fingerprint(str(kept[name]))
     return kept
-
-
-@lru_cache  # a sweep asks for the same folder again and again
-def folder_fingerprint(name: str) -> str:
-    """A local folder stands for its content, wherever it lies; any other name for itself.
-
-    All of it counts: adapters, say, change weights far from a file's beginning only.
-    """
-    folder = Path(name)
-    if not folder.is_dir():
-        return name
-    digest = hashlib.sha256()
-    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
-        with file.open("rb") as opened:
-            content = hashlib.file_digest(opened, "sha256").hexdigest()
-        digest.update(f"{file.relative_to(folder)}:{content}:".encode())
-    return f"folder:{digest.hexdigest()[:16]}"

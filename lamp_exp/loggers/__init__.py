@@ -1,1 +1,1 @@
-"""Where training curves and final metrics go besides the run folder: one module an option."""
+"""Loggers of training curves and final metrics; each module is one option of `logger=`."""

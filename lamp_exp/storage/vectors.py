@@ -28,8 +28,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from lamp_exp.contracts import TextVectors, VectorStore
-from lamp_exp.experiment.identity import folder_fingerprint
 from lamp_exp.storage.atomic import touch, write_whole
+from lamp_exp.storage.contents import folder_fingerprint
 from lamp_exp.storage.sealed import Damaged, Sealed, Unwritable, Writer, set_aside, writing
 
 log = logging.getLogger("lamp_exp.storage")

@@ -151,9 +151,9 @@ def probe(plan: Plan) -> tuple[float, float]:
 
 def _timed(plan: Plan, limit: int, output_dir: Path) -> tuple[int, float]:
     """Questions and seconds of a run of the first few questions; its curves are not kept."""
-    from lamp_exp.loggers.csv import csv
+    from lamp_exp.loggers.csv import csv_logger
 
-    logger = csv if plan.logger else None
+    logger = csv_logger if plan.logger else None
     trainer = partial(plan.trainer, enable_progress_bar=False) if plan.trainer else None
     small = replace(plan, limit=min(limit, plan.limit or limit), logger=logger, trainer=trainer)
     result = run_plan(small, output_dir).folder.result()

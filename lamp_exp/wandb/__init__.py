@@ -1,1 +1,1 @@
-"""Weights & Biases: what a run tells it, what is sent later, and panels that compare runs."""
+"""Weights & Biases: one run's session and upload, and the commands `sync` and `workspace`."""

@@ -1,7 +1,7 @@
-"""One run of Weights & Biases: how it begins and ends, and what it is never told.
+"""One run of Weights & Biases: how it starts and ends, and what is never sent to it.
 
-W&B is a guest: it gets settings and results and nothing of the machine, it neither asks nor
-prints, and whatever fails in it is told in one line while the run goes on.
+W&B receives settings and results and nothing about the machine; it neither asks nor prints, and a
+failure of W&B is reported in one line while the run continues.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("lamp_exp.wandb")
 
 Mode = Literal["online", "offline", "disabled"]
-LAST_ID = "last_id"  # in a run's wandb/ folder: by it, a resumed run names the one before
+LAST_ID = "last_id"  # in a run's wandb/ folder: a resumed run names the one before
 UNSENT = "unsent"  # in the folder of an online run whose upload was given up
-CONNECT_SECONDS, UPLOAD_SECONDS = 20.0, 120.0  # then it stays on disk
+CONNECT_SECONDS, UPLOAD_SECONDS = 20.0, 120.0  # after that, the data stays on disk
 QUIET = {"WANDB_SILENT": "true", "WANDB_ERROR_REPORTING": "false"}
 PRIVATE: dict[str, Any] = {  # of wandb.Settings: no code, no machine, no terminal
     "console": "off",
@@ -52,31 +52,38 @@ PRIVATE: dict[str, Any] = {  # of wandb.Settings: no code, no machine, no termin
 }
 
 
-def chosen_mode() -> Mode:
-    """`disabled`, `offline` or `online`: WANDB_MODE counts, and without a key nothing is sent."""
-    wanted = os.environ.get("WANDB_MODE", "online").lower()
-    if wanted == "disabled":
+class WandbFailure(Exception):
+    """W&B's library, service or server failed, or the disk did; one line says how."""
+
+
+@contextmanager
+def failures_of_wandb() -> Iterator[None]:
+    """Raises WandbFailure for a failure of W&B; errors of this project pass unchanged.
+
+    wandb exports only some of its exceptions, so the package that defines the class decides; its
+    settings raise ValueError.
+    """
+    try:
+        yield
+    except Exception as error:
+        packages = {cls.__module__.partition(".")[0] for cls in type(error).__mro__}
+        if "wandb" not in packages and not isinstance(error, OSError | ValueError):
+            raise
+        raise WandbFailure(first_line(error) or type(error).__name__) from error
+
+
+def wandb_mode() -> Mode:
+    """What WANDB_MODE says; without WANDB_API_KEY, nothing is sent."""
+    mode = os.environ.get("WANDB_MODE", "online").lower()
+    if mode == "disabled":
         return "disabled"
-    keyed = bool(os.environ.get("WANDB_API_KEY"))
-    return "online" if keyed and wanted not in ("offline", "dryrun") else "offline"
-
-
-def failures() -> tuple[type[Exception], ...]:
-    """What wandb raises when itself, its service, its server or the disk fails."""
-    import wandb
-    from wandb.sdk.lib.service.service_connection import WandbApiFailedError
-    from wandb.sdk.lib.service.service_token import WandbServiceConnectionError
-    from wandb.sdk.mailbox import HandleAbandonedError, MailboxClosedError
-    from wandb.sdk.mailbox.mailbox_handle import ServerResponseError
-
-    service = (WandbApiFailedError, WandbServiceConnectionError)
-    mailbox = (HandleAbandonedError, MailboxClosedError, ServerResponseError)
-    return (wandb.Error, *service, *mailbox, OSError, ValueError)  # ValueError: its settings
+    has_key = bool(os.environ.get("WANDB_API_KEY"))
+    return "online" if has_key and mode not in ("offline", "dryrun") else "offline"
 
 
 @dataclass
 class Session:
-    """Talks to one run of W&B until that fails; `failed` says that it has."""
+    """One open run of W&B; after the first failure (`failed`) nothing more is sent to it."""
 
     run: Run
     mode: Mode
@@ -90,45 +97,49 @@ class Session:
 
     @property
     def store(self) -> Path:
-        """Files that wait there until they are sent."""
+        """Where files wait until they are sent."""
         return self.folder / "record"
 
-    def stored(self) -> Path:
-        """The store's name for W&B, which sends the names of files along: it tells no place.
+    def store_path_for_wandb(self) -> Path:
+        """A path to `store` without private names, since W&B sends the paths of files along.
 
-        Offline it is relative, so that the run can be moved; the service of an online run
-        works elsewhere, and is given a link.
+        Offline it is relative, so that the run can be moved; W&B's service, which sends the files
+        of an online run, has another working folder and gets a link.
         """
         if self.mode == "offline":
             return self.store.relative_to(self.folder)
         if self.link is None:
-            self.link = neutral_link(self.store)
+            self.link = make_link(self.store)
         return self.link
 
-    def attempt(self, doing: str, call: Callable[[], object]) -> None:
-        """Calls, unless W&B has failed before; a failure is told and goes no further."""
+    def attempt(self, action: str, call: Callable[[], object]) -> None:
+        """Calls, unless W&B has failed before; a failure of W&B is logged and ends here."""
         if self.failed:
             return
         try:
-            call()
-        except failures() as error:
+            with failures_of_wandb():
+                call()
+        except WandbFailure as error:
             self.failed = True
-            _tell(f"failed {doing}; the run goes on, and its record is kept", error)
+            log.warning(
+                "W&B failed %s; the run goes on, and its record is kept (%s)", action, error
+            )
 
     def close(self, exit_code: int) -> None:
-        """Ends W&B's run, whatever has failed before; what was not sent can be sent later."""
+        """Ends W&B's run, also after a failure; what was not sent can be sent later."""
         try:
-            self.run.finish(exit_code=exit_code)
-        except failures() as error:
+            with failures_of_wandb():
+                self.run.finish(exit_code=exit_code)
+        except WandbFailure as error:
             if not self.failed:
-                _tell("could not end its run; the record is kept", error)
+                log.warning("W&B could not end its run; the record is kept (%s)", error)
             self.failed = True
         _end_service()
         if self.mode == "online":
-            self._tidy_online()
-        shutil.rmtree(self.folder / "logs", ignore_errors=True)  # W&B's own: they name places
+            self._clean_up_online()
+        shutil.rmtree(self.folder / "logs", ignore_errors=True)  # they contain paths
 
-    def _tidy_online(self) -> None:
+    def _clean_up_online(self) -> None:
         if self.failed:
             (self.folder / UNSENT).write_text(str(self.link or ""), encoding="utf-8")
             log.warning("W&B: not all was sent; python -m lamp_exp.wandb sync sends it later")
@@ -137,10 +148,10 @@ class Session:
             shutil.rmtree(self.store)
 
 
-def neutral_link(folder: Path, link: Path | None = None) -> Path:
-    """A link to a folder, by a name that tells nothing; in place of an earlier link, if given."""
+def make_link(folder: Path, link: Path | None = None) -> Path:
+    """A link to `folder` whose path has no private names, or `link`, made to point there."""
     if link is None:
-        shared = "/tmp" if Path("/tmp").is_dir() else None  # TMPDIR may name the user
+        shared = "/tmp" if Path("/tmp").is_dir() else None  # TMPDIR may contain the user's name
         link = Path(tempfile.mkdtemp(prefix="lamp_exp-", dir=shared)) / "record"
     link.parent.mkdir(exist_ok=True)
     link.unlink(missing_ok=True)
@@ -149,64 +160,66 @@ def neutral_link(folder: Path, link: Path | None = None) -> Path:
 
 
 def remove_link(link: Path) -> None:
-    """With the folder that was made for it."""
+    """Removes the link and the folder that `make_link` made for it."""
     link.unlink(missing_ok=True)
     link.parent.rmdir()
 
 
 @contextmanager
-def session(about: RunInfo, project: str, entity: str | None) -> Iterator[Session | None]:
-    """A run of W&B, closed whatever happens; none if disabled, or if it fails."""
-    mode = chosen_mode()
+def open_session(info: RunInfo, project: str, entity: str | None) -> Iterator[Session | None]:
+    """A run of W&B, which is always closed; None if W&B is disabled or cannot start."""
+    mode = wandb_mode()
     if mode == "disabled":
         yield None
         return
     with environment(QUIET, unless_set=True):
-        opened = _open(about, project, entity, mode)
+        session = _start(info, project, entity, mode)
         exit_code = 1
         try:
-            yield opened
+            yield session
             exit_code = 0
         finally:
-            if opened:
-                opened.close(exit_code)
+            if session:
+                session.close(exit_code)
 
 
-def _open(about: RunInfo, project: str, entity: str | None, mode: Mode) -> Session | None:
-    """Online if the server can be reached soon, else offline; None if wandb itself fails."""
+def _start(info: RunInfo, project: str, entity: str | None, mode: Mode) -> Session | None:
+    """Online if the server can be reached in time, else offline; None if wandb itself fails."""
     id = secrets.token_hex(4)
     try:
-        return Session(_begin(about, project, entity, mode, id), mode)
-    except failures() as error:
-        for left in (about.folder / "wandb").glob(f"*run-*-{id}"):
-            shutil.rmtree(left, ignore_errors=True)
+        with failures_of_wandb():
+            return Session(_init(info, project, entity, mode, id), mode)
+    except WandbFailure as error:
+        for path in (info.folder / "wandb").glob(f"*run-*-{id}"):
+            shutil.rmtree(path, ignore_errors=True)
         if mode == "offline":
-            _tell("could not begin a run; this one goes on without", error)
+            log.warning("W&B could not start a run; this one goes on without (%s)", error)
             _end_service()
             return None
-        _tell("could not be reached or takes no such key; this run stays offline", error)
-    return _open(about, project, entity, "offline")
+        log.warning(
+            "W&B could not be reached or rejected the key; this run stays offline (%s)", error
+        )
+    return _start(info, project, entity, "offline")
 
 
-def _begin(about: RunInfo, project: str, entity: str | None, mode: Mode, id: str) -> Run:
+def _init(info: RunInfo, project: str, entity: str | None, mode: Mode, id: str) -> Run:
+    import rouge_score.rouge_scorer  # noqa: F401  (later imports fail if W&B's service is lost)
     import wandb
 
-    folder = about.folder.resolve()  # W&B's service keeps the working folder it began in
-    last = folder / "wandb" / LAST_ID
-    config = scrubbed(about.settings)
-    if last.is_file():
-        config["resumed_from"] = last.read_text(encoding="utf-8")
+    folder = info.folder.resolve()  # W&B's service keeps the working folder it started in
+    last_id = folder / "wandb" / LAST_ID
+    config = scrubbed(info.settings)
+    if last_id.is_file():
+        config["resumed_from"] = last_id.read_text(encoding="utf-8")
     run = wandb.init(
         id=id, resume="never", project=project, entity=entity, dir=folder, mode=mode,
-        name=about.run, group=about.sweep, job_type=about.mode, tags=about.tags, config=config,
+        name=info.run, group=info.sweep, job_type=info.mode, tags=info.tags, config=config,
         reinit="create_new", settings=_settings(),
     )  # fmt: skip
-    # It notes imports, too: in a process that has lost W&B, any import would then fail.
-    run._unregister_telemetry_import_hooks(id)
     run.define_metric("trainer/global_step")
     run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
-    last.parent.mkdir(exist_ok=True)
-    write_whole(last, [id])
+    last_id.parent.mkdir(exist_ok=True)
+    write_whole(last_id, [id])
     return run
 
 
@@ -223,21 +236,9 @@ def _settings() -> Settings:
 
 
 def _end_service() -> None:
-    """W&B's process ends with the run: only then is all written, and a broken one replaced."""
+    """Ends W&B's process with the run: it then writes all it has, and a broken one is replaced."""
     import wandb
 
-    if wandb.run is not None:  # not ours: somebody's own run, in a notebook
-        return
-    try:
-        wandb.teardown()
-    except failures() as error:
-        log.debug("W&B's service was gone: %s", error)
-
-
-def _tell(what: str, error: Exception) -> None:
-    log.warning("W&B %s (%s)", what, one_line(error))
-
-
-def one_line(error: Exception) -> str:
-    """What an error says first, or its name if it says nothing."""
-    return first_line(error) or type(error).__name__
+    if wandb.run is None:  # else a run of the user's own is open, in a notebook
+        with suppress(WandbFailure), failures_of_wandb():  # the process may be gone already
+            wandb.teardown()

@@ -1,6 +1,7 @@
-"""`python -m lamp_exp.wandb workspace --entity E --project P`: panels that compare runs, from code.
+"""`python -m lamp_exp.wandb workspace --entity E --project P`: a workspace that compares runs.
 
-For each task its main metric by retriever and over k; then how the runs differ, and their curves.
+It shows each task's main metric by retriever and over k, how the runs' settings differ, and their
+training curves.
 """
 
 from __future__ import annotations
@@ -10,24 +11,23 @@ import os
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lamp_exp.contracts import Task
 from lamp_exp.errors import InputError
-from lamp_exp.storage.atomic import write_whole
 from lamp_exp.tasks import all_tasks
+from lamp_exp.wandb.session import WandbFailure, failures_of_wandb
 
 if TYPE_CHECKING:
     from wandb_workspaces.workspaces import Section, Workspace
 
-BY_RETRIEVER = "choices.retriever"  # of the config
+RETRIEVER = "choices.retriever"  # of the run's config
 
 
 def workspace(
     entity: str, project: str, tags: Sequence[str] = (), group: str | None = None
 ) -> Workspace:
-    """The view of runs that have all `tags` and are of the sweep `group`; built without network.
+    """A workspace of the runs that have all `tags` and belong to the sweep `group`; not yet sent.
 
     Raises InputError without the extra `wandb`.
     """
@@ -38,27 +38,27 @@ def workspace(
         entity=entity,
         project=project,
         name="LaMP" + "".join(f" · {word}" for word in [*tags, *([group] if group else [])]),
-        sections=[*_tasks(all_tasks()), *_across_tasks()],
+        sections=[*_task_sections(all_tasks()), *_common_sections()],
         runset_settings=ws.RunsetSettings(filters=expr.And(*filters) if filters else ""),
     )
     return made
 
 
-def _tasks(tasks: Mapping[str, Task]) -> list[Section]:
-    """A section for each task; what a run says under `main/<task>` is its main metric."""
+def _task_sections(tasks: Mapping[str, Task]) -> list[Section]:
+    """A section for each task, with its main metric (`main/<task>` in a run's summary)."""
     wr, ws = _library().reports.v2, _library().workspaces
     sections = []
     for name, task in tasks.items():
-        metric, better = task.main_metric.name, task.main_metric.direction
-        words = f"{metric} ({'lower' if better == 'min' else 'higher'} is better)"
+        better = "lower" if task.main_metric.direction == "min" else "higher"
+        label = f"{task.main_metric.name} ({better} is better)"
         bars = wr.BarPlot(
-            title=f"{name} by retriever: {words}",
+            title=f"{name} by retriever: {label}",
             metrics=[f"main/{name}"],
-            groupby=wr.Config(BY_RETRIEVER),
+            groupby=wr.Config(RETRIEVER),
             groupby_aggfunc="mean",
         )
         curve = wr.ScatterPlot(
-            title=f"{name} over k: {words}",
+            title=f"{name} over k: {label}",
             x=wr.SummaryMetric("k"),
             y=wr.SummaryMetric(f"main/{name}"),
             running_ymean=True,
@@ -67,8 +67,8 @@ def _tasks(tasks: Mapping[str, Task]) -> list[Section]:
     return sections
 
 
-def _across_tasks() -> list[Section]:
-    """In what the settings and results of runs differ, and how they learned."""
+def _common_sections() -> list[Section]:
+    """The differences between runs, and their training curves."""
     wr, ws = _library().reports.v2, _library().workspaces
     loss = wr.LinePlot(title="training loss", x="trainer/global_step", y=["train_loss"])
     return [
@@ -80,7 +80,7 @@ def _across_tasks() -> list[Section]:
 def _library() -> Any:
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     try:
-        with warnings.catch_warnings():  # the library's, of its own way to use pydantic
+        with warnings.catch_warnings():  # its use of pydantic is deprecated
             warnings.simplefilter("ignore", DeprecationWarning)
             import wandb_workspaces
             import wandb_workspaces.expr
@@ -91,40 +91,29 @@ def _library() -> Any:
     return wandb_workspaces
 
 
-def as_json(made: Workspace) -> str:
-    """What would be sent; by a private way of the library, which is therefore pinned."""
-    text: str = made._to_model().model_dump_json(by_alias=True, exclude_none=True, indent=1)
-    return text
-
-
 def save(made: Workspace) -> str:
-    """Sends it with WANDB_API_KEY; its address. Raises InputError if that cannot be done."""
-    from lamp_exp.wandb.session import failures, one_line
-
+    """Sends the workspace and returns its address. Raises InputError if that fails."""
     if not os.environ.get("WANDB_API_KEY"):
-        raise InputError("set the environment variable WANDB_API_KEY, or write a file with --json")
+        raise InputError("set the environment variable WANDB_API_KEY to your key of W&B")
     try:
-        saved: Any = made
-        return str(saved.save().url)
-    except failures() as error:
-        raise InputError(f"the workspace could not be saved ({one_line(error)})") from error
+        with failures_of_wandb():
+            saved: Any = made
+            return str(saved.save().url)
+    except WandbFailure as error:
+        raise InputError(f"the workspace could not be saved ({error})") from error
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; a mistake ends in one line and exit code 2."""
+    """Runs the command; a mistake ends in one line and exit code 2."""
     parser = argparse.ArgumentParser(prog="python -m lamp_exp.wandb workspace", description=__doc__)
     parser.add_argument("--entity", required=True, help="the user or team")
     parser.add_argument("--project", required=True)
     parser.add_argument("--tag", action="append", default=[], help="only runs with it (repeatable)")
     parser.add_argument("--group", help="only runs of this sweep")
-    parser.add_argument("--json", type=Path, help="write it here; nothing is sent")
     options = parser.parse_args(arguments)
     try:
-        made = workspace(options.entity, options.project, options.tag, options.group)
-        if options.json:
-            write_whole(options.json, [as_json(made), "\n"])
-        print(options.json or save(made))
-    except (InputError, OSError) as error:
+        print(save(workspace(options.entity, options.project, options.tag, options.group)))
+    except InputError as error:
         print(f"lamp_exp.wandb workspace: {error}", file=sys.stderr)
         return 2
     return 0

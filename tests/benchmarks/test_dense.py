@@ -76,7 +76,7 @@ def test_encoding(name, ratio, request):
 
 def test_a_thousand_questions_over_kept_vectors_take_less_than_a_second(benchmark, tmp_path):
     retriever = Dense(MINILM, device="cpu")
-    retriever.keep(VectorCache(tmp_path))
+    retriever.use_vector_store(VectorCache(tmp_path))
     asked = questions(1000, 185, 20_000)
     texts = sorted({d.text for query, ds in asked for d in (*ds, query)})
     random = np.random.default_rng(0).normal(size=(len(texts), 384)).astype(np.float16)
