@@ -65,7 +65,7 @@ DOORS = {  # single modules that may import more
 UNTIL_MOVED = {("storage", "experiment")}  # folder_fingerprint, which storage/vectors needs
 HYDRA = {"__main__", "__init__", "config", "overrides", "reproduction", "sweeps", "laws"}
 HEAVY = {"torch", "transformers", "sentence_transformers", "faiss", "pytorch_lightning", "peft"}
-MAY_BE_HEAVY = {"models", "retrievers/dense.py", "loggers/csv.py", "experiment/ddp.py"}
+MAY_BE_HEAVY = {"models", "retrievers/dense.py", "loggers", "experiment/ddp.py"}
 
 
 def files() -> list[Path]:
