@@ -16,13 +16,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from lamp_exp import config
+from lamp_exp import config, hydra_messages
 from lamp_exp.errors import InputError
-from lamp_exp.experiment import ddp as processes
+from lamp_exp.experiment import ddp
 from lamp_exp.sweeps import sweeper
 
 if TYPE_CHECKING:
-    from lamp_exp.experiment.run import Ran
+    from lamp_exp.experiment.run import FinishedRun
 
 config.register()
 sweeper.register()
@@ -32,30 +32,28 @@ _failures: list[str] = []  # of this command
 
 @hydra.main(version_base="1.3", config_path=config.conf_folder(), config_name="config")
 def run(cfg: DictConfig) -> None:
-    """Composes, builds, runs and records one experiment; prints its folder last.
+    """Runs and records one experiment; prints its folder last.
 
-    As a job of a sweep it prints nothing: the sweep's digest does.
+    A job of a sweep prints nothing: the sweep's digest does.
     """
-    from lamp_exp.sweeps.jobs import (
-        carry_out,
-        follow_others,
-        look_ahead_alone,
-        return_to_start,
-        run_job,
-    )
-
     set_up_logging()
-    return_to_start()
+    os.chdir(HydraConfig.get().runtime.cwd)  # paths are relative to where the command was given
     try:
-        if processes.rank():
-            return follow_others(cfg)
+        if ddp.rank():
+            from lamp_exp.experiment.ddp_worker import work_for_leader
+
+            return work_for_leader(cfg.output_dir)
         if HydraConfig.get().mode is RunMode.MULTIRUN:
+            from lamp_exp.sweeps.jobs import run_job
+
             return run_job(cfg)
         config.check_launcher(HydraConfig.get())
         if cfg.dry_run:
+            from lamp_exp.sweeps.jobs import look_ahead_alone
+
             return look_ahead_alone(cfg)
         config.draw_seed(cfg)
-        tell(carry_out(cfg))
+        show(run_one(cfg))
     except InputError as error:
         _fail(str(error))
     except Exception as error:  # noqa: BLE001  (a fault of ours)
@@ -63,38 +61,50 @@ def run(cfg: DictConfig) -> None:
         _fail(f"{type(error).__name__}: {error} (a run that had begun keeps this in its run.log)")
 
 
-def tell(ran: Ran) -> None:
-    """The numbers, and the run's folder as the last line."""
-    from lamp_exp.results.display import show
+def run_one(cfg: DictConfig) -> FinishedRun:
+    """Runs one experiment, whose seed is known."""
+    from lamp_exp.experiment.launch import launch, make_output_dir
 
-    if ran.state == "there":
+    output_dir = make_output_dir(cfg.output_dir)
+    builder = config.ExperimentBuilder.of(cfg, HydraConfig.get(), output_dir)
+    try:
+        return launch(builder, output_dir, cfg.rerun)
+    finally:
+        ddp.tell(output_dir, ddp.END)
+
+
+def show(finished: FinishedRun) -> None:
+    """Prints the numbers, and the run's folder as the last line."""
+    from lamp_exp.results import display
+
+    if finished.state == "there":
         log.info("this run is there already; rerun=true runs it again")
-    show(ran.folder.result(), ran.baseline)
-    print(ran.folder.path, flush=True)
+    display.show(finished.folder.read(), finished.baseline)
+    print(finished.folder.path, flush=True)
 
 
 def main() -> None:
-    """The command: the user's mistakes end in one line each, and exit code 2."""
+    """The command: a user's mistake ends in one line, and exit code 2."""
     _failures.clear()
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises, and we say it in one line
     try:
         run()
     except sweeper.SomeFailed:
-        sys.exit(2)  # the digest has told which
+        sys.exit(2)  # the digest has named them
     except InputError as error:
         _fail(str(error))
     except (HydraException, OmegaConfBaseException) as error:
-        _fail(config.explain(error))
+        _fail(hydra_messages.explain(error))
     except ValueError as error:
         if "Config group override" not in str(error):
             raise
-        _fail(config.explain(error))  # Hydra has no type of its own for `group=null`
+        _fail(hydra_messages.explain(error))  # Hydra has no type of its own for `group=null`
     if _failures:
         sys.exit(2)
 
 
 def set_up_logging() -> None:
-    """Our own words and everybody's warnings to the terminal; a run's log takes more."""
+    """This project's messages and all warnings to the terminal; a run's log has more."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("lamp_exp").setLevel(logging.INFO)
     for chatty in ("absl", "sentence_transformers", "httpx"):

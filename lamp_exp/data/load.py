@@ -35,6 +35,11 @@ class Part:
     first_undated: tuple[str, str] | None = None
     reading: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def facts(self) -> ProfileFacts:
+        """TEMPORARY."""
+        return _facts(self)
+
     def original_id(self, id: str) -> str | int:
         """An id as the file had it."""
         return int(id) if id in self.numeric_ids else id
@@ -83,3 +88,43 @@ def _first_undated(found: list[Any] | None, limit: int | None) -> tuple[str, str
     if found is None or (limit is not None and found[0] >= limit):
         return None
     return str(found[1]), str(found[2])
+
+
+@dataclass
+class ProfileFacts:
+    """TEMPORARY."""
+
+    profile_size: list[int]
+    newest_item_days: list[float | None]
+    profile_days: list[float | None]
+    own_items: list[int]
+    later_items: list[int]
+
+    def counts(self) -> dict[str, int]:
+        return {
+            "questions": len(self.profile_size),
+            "profile_items": sum(self.profile_size),
+            "empty_profiles": sum(not n for n in self.profile_size),
+            "items_dated_after_the_question": sum(self.later_items),
+            "profiles_that_hold_the_question": sum(bool(n) for n in self.own_items),
+        }
+
+
+def _facts(part: Part) -> ProfileFacts:
+    from lamp_exp.data.leaks import own_items
+
+    made = ProfileFacts([], [], [], [], [])
+    for e in part.examples:
+        dates = [i.date for i in e.profile if i.date is not None]
+        made.profile_size.append(len(e.profile))
+        made.newest_item_days.append(
+            (e.date - max(dates)).total_seconds() / 86400 if dates and e.date else None
+        )
+        made.profile_days.append(
+            (max(dates) - min(dates)).total_seconds() / 86400 if dates else None
+        )
+        made.own_items.append(len(own_items(part.examples.view.task, e.input, e.profile)))
+        made.later_items.append(
+            0 if e.date is None else sum(i.date is not None and i.date > e.date for i in e.profile)
+        )
+    return made

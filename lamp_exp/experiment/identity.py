@@ -1,4 +1,11 @@
-"""What a result depends on: settings without their place, and files by content."""
+"""The identity of a run: all that changes its numbers, and nothing else.
+
+The identity is a flat mapping from option names to values. Options at their default are left out,
+a component enters by the name of its option and by options that differ from its YAML, and folders
+of weights by their content. No path, device, thread, process or logger is part of it. It is a
+contract: a new option or a moved class must not rename a run, which `tests/test_run_names.py`
+checks with run folders of an earlier release.
+"""
 
 from __future__ import annotations
 
@@ -7,28 +14,66 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from lamp_exp.experiment.experiment import Configuration
+from lamp_exp.options import GROUPS, OPTIONS, TUNE, Option, Usage, changes_numbers
 from lamp_exp.storage.contents import folder_fingerprint
 
-# Options that change how a run is carried out, but not its numbers.
-RUNTIME = {
-    "retriever": {"device", "batch_tokens"},
-    "model": {"base_url", "key_variable", "concurrency", "retries", "timeout"},
-    "trainer": {
-        "accelerator", "strategy", "enable_progress_bar", "enable_model_summary",
-        "log_every_n_steps",
-    },
-}  # fmt: skip
+CONTENT_OPTIONS = {"name", "tokenizer"}  # of components: a folder stands for its content
+GROUP_ORDER = ("task", "split", "part", "mode", "retriever", "k", "skip", "augmentation", "model")
 
 
-def identity(what: Mapping[str, Any]) -> str:
-    """Eight hexadecimal digits that change with any of the values."""
-    content = json.dumps(what, sort_keys=True, ensure_ascii=False)
+def identity_options(configuration: Configuration, usage: Usage, k: int | str) -> dict[str, Any]:
+    """The part of the identity that the configuration decides: everything but the data.
+
+    `k` is the number of items really used, or `tune`.
+    """
+    values: dict[str, Any] = {}
+    for name, group in GROUPS.items():
+        if group.changes_numbers and group.applies(usage) and not group.by_values:
+            values[name] = configuration.choices[name]
+    for name, option in OPTIONS.items():
+        if option.changes_numbers and option.applies(usage) and option.always_named:
+            values[name] = configuration.value(name)
+    for name, value in configuration.changed.items():
+        if changes_numbers(name, usage):
+            values[name] = _by_content(name, value)
+    if usage.makes_prompts:
+        values["k"] = k
+    if k != TUNE:
+        values.pop("k_values", None)
+    return values
+
+
+def _by_content(name: str, value: Any) -> Any:
+    last = name.rpartition(".")[2]
+    return (
+        folder_fingerprint(value) if last in CONTENT_OPTIONS and isinstance(value, str) else value
+    )
+
+
+def identity_hash(identity: Mapping[str, Any]) -> str:
+    """Eight hexadecimal digits that change with any value of the identity."""
+    content = json.dumps(identity, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(content.encode()).hexdigest()[:8]
 
 
-def essence(group: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """A group's options without those of the runtime; folders stand for their content."""
-    kept = {name: value for name, value in options.items() if name not in RUNTIME.get(group, ())}
-    for name in kept.keys() & {"name", "tokenizer"}:
-        kept[name] = folder_fingerprint(str(kept[name]))
-    return kept
+def run_name(identity: Mapping[str, Any], usage: Usage, choices: Mapping[str, str]) -> str:
+    """The choices in words, then the hash: `lamp4-user-dev-finetune-bm25-k4-fid-tiny-s0-1a2b3c4d`.
+
+    A run without a profile is named `none`, whatever its retriever.
+    """
+    words = []
+    for name in (*GROUP_ORDER, "seed"):
+        if name in OPTIONS:
+            words += _option_word(OPTIONS[name], identity)
+        elif name == "retriever":
+            words.append(choices[name] if usage.personal else "none")
+        elif name in identity:
+            words.append(str(identity[name]))
+    return "-".join([*words, identity_hash(identity)])
+
+
+def _option_word(option: Option, identity: Mapping[str, Any]) -> list[str]:
+    if option.run_name is None or option.name not in identity:
+        return []
+    return [option.run_name.format(identity[option.name])]

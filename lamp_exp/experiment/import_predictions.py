@@ -10,7 +10,7 @@ import json
 import re
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,12 @@ from lamp_exp.data.parse import read_golds, some
 from lamp_exp.data.source import read_json
 from lamp_exp.errors import InputError
 from lamp_exp.experiment.code_fingerprint import code_fingerprint
-from lamp_exp.experiment.identity import identity
-from lamp_exp.experiment.stages import Outcome, count_example, question_columns
-from lamp_exp.results import folder as record
-from lamp_exp.results.folder import IMPORTED, RunFolder
+from lamp_exp.experiment.identity import identity_hash
+from lamp_exp.experiment.run import Provenance, metric_facts, part_facts
+from lamp_exp.experiment.stages import StageResults, Stopwatch, question_columns
+from lamp_exp.results.folder import RunFolder
+from lamp_exp.results.provenance import commit, versions
+from lamp_exp.results.schema import IMPORTED, CodeVersion, ImportSource, RunResult
 from lamp_exp.score import refuse_other_ids
 from lamp_exp.tasks import all_tasks
 from lamp_exp.values import Prediction, ProfileOptions, Prompt, Scores
@@ -82,13 +84,11 @@ class Import:
         what: dict[str, Any] = {
             "mode": IMPORTED,
             "task": self.option,
-            "model": {"name": self.source.name},
+            "model.name": self.source.name,
             "split": self.source.split,
             "part": self.source.part,
             "seed": self.source.seed,
-            "limit": None,
-            "fixes": "none",
-            "data": {"asked": self.part.fingerprint},
+            "data.asked": self.part.fingerprint,
             "predictions": _hash([ids, list(self.outputs)]),
         }
         return what | ({"golds": _hash(self.targets)} if self.own_golds else {})
@@ -230,62 +230,70 @@ class Recorded:
 
 
 def record_import(one: Import, output_dir: Path) -> Recorded:
-    """Scores and writes what is not there yet.
+    """Scores and writes what is not recorded yet.
 
     Older predictions of the same system, questions and seed are marked as stale: the ones that
     were imported last count.
     """
-    folder = RunFolder(output_dir / f"{one.stem}-{identity(one.identity)}")
-    maker = {"code": code_fingerprint(Outcome, one.task), "versions": record.versions()}
+    folder = RunFolder(output_dir / f"{one.stem}-{identity_hash(one.identity)}")
+    provenance = Provenance(code_fingerprint(StageResults, one.task), versions())
     with folder.lock():
-        there = folder.finished and folder.result()["code"]["fingerprint"] == maker["code"]
+        there = folder.finished and folder.read().code.fingerprint == provenance.code
         if there:
-            folder.mark(None)
+            folder.mark_stale(None)
         else:
-            anew = folder.anew()
-            _write(one, anew, maker)
-            anew.replace(folder)
-    return Recorded(folder, "there" if there else "done", _supersede(folder, one))
+            replacement = folder.replacement()
+            _write(one, replacement, provenance)
+            replacement.replace(folder)
+    return Recorded(folder, "there" if there else "done", _mark_superseded(folder, one))
 
 
-def _supersede(folder: RunFolder, one: Import) -> list[str]:
-    varying = {"predictions", "golds", "data"}
-    mine = {key: value for key, value in one.identity.items() if key not in varying}
-    replaced = []
+def _mark_superseded(folder: RunFolder, one: Import) -> list[str]:
+    """Marks older imports of the same system as stale; returns their names."""
+    superseded = []
     for path in sorted(folder.path.parent.glob(f"{one.stem}-*")):
         other = RunFolder(path)
         if path == folder.path or not other.finished:
             continue
-        its = other.result()["identity"]
-        if {key: value for key, value in its.items() if key not in varying} == mine:
-            replaced += [] if other.stale else [other.name]
-            other.mark(f"other predictions of this system have been imported since: {folder.name}")
-    return replaced
+        result = other.read()
+        if _same_system(result.identity, one.identity):
+            superseded += [] if result.stale else [other.name]
+            other.mark_stale(
+                f"other predictions of this system have been imported since: {folder.name}"
+            )
+    return superseded
 
 
-def _write(one: Import, folder: RunFolder, maker: Mapping[str, Any]) -> None:
-    started, outcome = datetime.now(UTC), Outcome()
+def _same_system(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    def kept(identity: Mapping[str, Any]) -> dict[str, Any]:
+        varying = ("predictions", "golds", "data")
+        return {n: v for n, v in identity.items() if n.partition(".")[0] not in varying}
+
+    return kept(one) == kept(other)
+
+
+def _write(one: Import, folder: RunFolder, provenance: Provenance) -> None:
+    started = datetime.now(UTC).isoformat(timespec="seconds")
     settings = _settings(one)
-    folder.start(settings, maker)
+    folder.start(settings, {"code": provenance.code, "versions": provenance.versions})
     ids = one.part.examples.column("id")
-    outcome.predictions = [Prediction(id, o) for id, o in zip(ids, one.outputs, strict=True)]
-    answers = [(one.part.original_id(p.id), p.output) for p in outcome.predictions]
-    folder.write_predictions(one.task.name, answers)
-    for example in one.part.examples:
-        count_example(one.task, outcome, example)
+    predictions = [Prediction(id, output) for id, output in zip(ids, one.outputs, strict=True)]
+    outputs = [(one.part.original_id(p.id), p.output) for p in predictions]
+    folder.write_predictions(one.task.name, outputs)
+    watch, scores = Stopwatch(), None
     if one.targets is not None:
-        with outcome.timed("score"):
-            outcome.scores = one.task.score(one.outputs, one.targets)
-    columns = question_columns(one.part, outcome)
+        with watch.measure("score"):
+            scores = one.task.score(one.outputs, one.targets)
     unknown: list[Any] = [None] * len(ids)
-    columns |= {"target": list(one.targets or unknown), "top_similarity": unknown}
-    bare = [Prompt(id, ()) for id in ids]
-    folder.write_examples(columns, bare, outcome.predictions, outcome.scores, UNKNOWN)
+    columns = {
+        **question_columns(one.part),
+        "target": list(one.targets or unknown),
+        "top_similarity": unknown,
+    }
+    empty = [Prompt(id, ()) for id in ids]
+    folder.write_examples(columns, empty, predictions, scores, UNKNOWN)
     (folder.path / "run.log").touch()
-    about = {"run": folder.name, "started": started.isoformat(timespec="seconds")}
-    told = _result(one, outcome.scores, maker)
-    counts = {**outcome.counts, **told.pop("counts")}
-    folder.write_result({**about, **told, "counts": counts, "settings": settings})
+    folder.write_result(_result(one, folder, started, scores, settings, provenance, watch))
 
 
 def _settings(one: Import) -> dict[str, Any]:
@@ -305,47 +313,48 @@ def _settings(one: Import) -> dict[str, Any]:
     }
 
 
-def _result(one: Import, scores: Scores | None, maker: Mapping[str, Any]) -> dict[str, Any]:
+def _result(
+    one: Import,
+    folder: RunFolder,
+    started: str,
+    scores: Scores | None,
+    settings: Mapping[str, Any],
+    provenance: Provenance,
+    watch: Stopwatch,
+) -> RunResult:
     source, part = one.source, one.part
-    counts = {"outputs_empty": sum(not output.strip() for output in one.outputs)}
+    counts = part.facts.counts() | {"outputs_empty": sum(not o.strip() for o in one.outputs)}
     if scores is not None:
         counts |= {"outputs_unreadable": scores.invalid_outputs, **scores.notes}
-    origin = {
-        "source": part.source,
-        "fingerprint": part.fingerprint,
-        "questions": len(part.examples),
-        "golds": one.targets is not None,
-        "odd": dict(part.counts),
-    }
-    return {
-        "task": one.task.name,
-        "choices": {
-            "task": one.option,
-            "model": source.name,
-            "retriever": None,
-            "augmentation": None,
-        },
-        "split": source.split,
-        "part": source.part,
-        "mode": IMPORTED,
-        "k": None,
-        "seed": source.seed,
-        "monitor": [one.task.main_metric.name, one.task.main_metric.direction],
-        "metrics": None if scores is None else dict(scores.metrics),
-        "notes": [NOTE],
-        "imported": {**asdict(source), "file": one.file, "golds": one.golds_file},
-        "fixes": "none",
-        "selection": None,
-        "profile": asdict(ProfileOptions()),
-        "made_up_data": part.made_up,
-        "data": {"asked": origin},
-        "counts": counts,
-        "seconds": {},
-        "peak_memory_mb": None,
-        "retrieval": {},
-        "model": {},
-        "training": None,
-        "identity": one.identity,
-        "versions": maker["versions"],
-        "code": {**record.commit(), "fingerprint": maker["code"]},
-    }
+    names = {"task": one.option, "model": source.name, "retriever": None, "augmentation": None}
+    return RunResult(
+        run=folder.name,
+        started=started,
+        task=one.task.name,
+        choices=names,
+        split=source.split,
+        part=source.part,
+        mode=IMPORTED,
+        k=None,
+        seed=source.seed,
+        main_metric=one.task.main_metric.name,
+        metrics=None if scores is None else dict(scores.metrics),
+        metric_facts=metric_facts(one.task),
+        notes=(NOTE,),
+        fixes="none",
+        selection=None,
+        profile=settings["profile"],
+        made_up_data=part.made_up,
+        data={"asked": replace(part_facts(part), golds=one.targets is not None)},
+        counts=counts,
+        seconds={},
+        peak_memory_mb=None,
+        retrieval={},
+        model={},
+        training=None,
+        settings=settings,
+        identity=one.identity,
+        versions=provenance.versions,
+        code=CodeVersion(provenance.code, **commit()),
+        imported=ImportSource(**asdict(source), file=one.file, golds=one.golds_file),
+    )

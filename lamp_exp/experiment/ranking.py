@@ -167,3 +167,35 @@ def _end_with(parent: int, over: Any) -> None:
 
 def _chunk(start: int) -> list[Order]:
     return list(_ranker.chunk(start))
+
+
+@dataclass(frozen=True)
+class Rankings:
+    """TEMPORARY."""
+
+    orders: Sequence[Order]
+    item_ids: Sequence[Sequence[str]]
+
+    def hits(self, row: int, example: Example) -> list[Hit]:
+        return _with_hits(example, self.orders[row])[1]
+
+    def all_hits(self) -> Iterator[list[Hit]]:
+        for order, ids in zip(self.orders, self.item_ids, strict=True):
+            pairs = zip(order.positions, order.scores, strict=True)
+            yield [Hit(ids[n], score) for n, score in pairs]
+
+
+def rank_part(
+    retriever: Retriever,
+    task: Task,
+    part: Any,
+    cache: RankingCache,
+    key: Mapping[str, Any],
+    document_dates: bool,
+    processes: int | None,
+) -> Rankings:
+    """TEMPORARY."""
+    ranker = Ranker(retriever, task, part.examples, document_dates, processes)
+    ids = part.examples.column("id")
+    orders = list(cache.rankings(key, ids, ranker._orders))
+    return Rankings(orders, [[i.id for i in e.profile] for e in part.examples])

@@ -1,279 +1,378 @@
-"""A plan, carried out and recorded: identity, folder, log, result."""
+"""Runs an experiment that has not been run yet, and records it."""
 
 from __future__ import annotations
 
 import glob
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lamp_exp.contracts import RunLogger
-from lamp_exp.experiment import ddp as processes
+from lamp_exp.experiment import ddp, stages
 from lamp_exp.experiment.code_fingerprint import code_fingerprint
-from lamp_exp.experiment.identity import essence, identity
-from lamp_exp.experiment.stages import Material, Mode, Outcome, Plan, execute, gather
-from lamp_exp.results import folder as record
-from lamp_exp.results.folder import RunFolder
+from lamp_exp.experiment.experiment import NO_PROFILE, Configuration, Experiment
+from lamp_exp.experiment.identity import identity_options, run_name
+from lamp_exp.experiment.stages import Parts, StageResults, load_parts
+from lamp_exp.options import TUNE, Usage, changes_numbers
+from lamp_exp.results.folder import RunFolder, training_settings
+from lamp_exp.results.provenance import commit, peak_memory_mb, versions
+from lamp_exp.results.schema import CodeVersion, MetricFacts, PartFacts, RunResult
 from lamp_exp.values import RunInfo
 
-_failure = logging.getLogger("lamp_exp.failure")  # to a run's log; the terminal has its own line
-_failure.propagate = False
+_failure_log = logging.getLogger("lamp_exp.failure")  # to a run's log only
+_failure_log.propagate = False
 
-
-Placed = Callable[[RunFolder, RunFolder | None], None]  # told of a run's place, and its twin's
+OnStart = Callable[[RunFolder, RunFolder | None], None]  # given the run's folder and its baseline's
 
 
 @dataclass(frozen=True, slots=True)
-class Ran:
-    """A finished run: `done` now, or `there` already; and its twin without a profile, if known."""
+class FinishedRun:
+    """A finished run: `done` now or `there` before; and its baseline, if that is finished."""
 
     folder: RunFolder
     state: str
-    baseline: Mapping[str, Any] | None
+    baseline: RunResult | None
 
 
-def run_plan(
-    plan: Plan,
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """What made a run's numbers besides its identity: the code and the libraries."""
+
+    code: str
+    versions: Mapping[str, str]
+
+
+def run(
+    experiment: Experiment,
+    configuration: Configuration,
     output_dir: Path,
     rerun: bool | str = False,
     sweep: str | None = None,
-    placed: Placed = lambda folder, twin: None,
-) -> Ran:
-    """Runs what is not there yet; with `rerun`, also what is (or, if `stale`, what is stale).
+    on_start: OnStart = lambda folder, baseline: None,
+) -> FinishedRun:
+    """Runs what is not finished; with `rerun`, also what is (`stale`: only what is stale).
 
-    Of two processes that want the same run, one runs and the other waits. `sweep` names the sweep
-    that it is a job of; `placed` is told before the run begins where it lies, and where its twin
-    without a profile would.
+    Of two processes that want the same run, one runs it and the other waits. `sweep` is the name
+    of the sweep that the run belongs to. `on_start` is called before the run starts.
     """
-    material = gather(plan)
-    folder = RunFolder(output_dir / folder_name(plan, material))
-    twin = twin_of(plan, material, output_dir)
-    placed(folder, twin)
-    maker, state = maker_of(plan), "there"
-    if not suffices(folder, maker, rerun):
+    parts = load_parts(experiment)
+    identity = run_identity(experiment, configuration, parts)
+    folder = RunFolder(output_dir / run_name(identity, experiment.usage, configuration.choices))
+    baseline = baseline_folder(experiment, configuration, parts, output_dir)
+    on_start(folder, baseline)
+    provenance, state = provenance_of(experiment), "there"
+
+    def execute(into: RunFolder) -> None:
+        _execute(experiment, configuration, parts, into, provenance, identity, sweep)
+
+    if not is_up_to_date(folder, configuration, provenance, rerun):
         with folder.lock():
             if not folder.finished:
-                state = _run(plan, material, folder, maker, sweep)
-            elif not suffices(folder, maker, rerun):
-                anew = folder.anew()
-                state = _run(plan, material, anew, maker, sweep)
-                anew.replace(folder)
+                execute(folder)
+                state = "done"
+            elif not is_up_to_date(folder, configuration, provenance, rerun):
+                replacement = folder.replacement()
+                execute(replacement)
+                replacement.replace(folder)
+                state = "done"
     if state == "done":
         _mark_superseded(folder)
-    return Ran(folder, state, twin.result() if twin and twin.finished else None)
+    return FinishedRun(folder, state, finished_result(baseline))
 
 
-def maker_of(plan: Plan) -> dict[str, Any]:
-    """What made a run's numbers, besides what it is: the code and the libraries."""
-    components = [plan.task, plan.retriever, plan.augmentation, plan.model]
-    code = code_fingerprint(Outcome, *(part for part in components if part is not None))
-    return {"code": code, "versions": record.versions()}
+def finished_result(folder: RunFolder | None) -> RunResult | None:
+    """The record of a finished run; None if there is none."""
+    return folder.read() if folder and folder.finished else None
 
 
-def suffices(folder: RunFolder, maker: Mapping[str, Any], rerun: bool | str) -> bool:
-    """Whether a run that is there may stay; it is marked if other code has made it."""
+# --- identity and freshness --------------------------------------------------------------------
+
+
+def run_identity(
+    experiment: Experiment, configuration: Configuration, parts: Parts
+) -> dict[str, Any]:
+    """The identity of the run: the options that matter, and the data's fingerprints."""
+    return _with_data(
+        identity_options(configuration, experiment.usage, experiment.retrieval.used_k), parts
+    )
+
+
+def tuned_identity(
+    experiment: Experiment, configuration: Configuration, parts: Parts, tuned_on: str
+) -> dict[str, Any]:
+    """The identity of a run whose k is chosen on the dev part of that fingerprint."""
+    usage = Usage(experiment.mode, personal=True)
+    identity = _with_data(identity_options(configuration, usage, TUNE), parts)
+    return {**identity, "data.tuned_on": tuned_on}
+
+
+def _with_data(options: Mapping[str, Any], parts: Parts) -> dict[str, Any]:
+    data = {f"data.{name}": part.fingerprint for name, part in parts.by_name.items()}
+    return {**options, **data}
+
+
+def baseline_folder(
+    experiment: Experiment, configuration: Configuration, parts: Parts, output_dir: Path
+) -> RunFolder | None:
+    """Where the same run without any personal part is or would be; None for such a run itself."""
+    if not experiment.usage.personal or experiment.trainer is None:
+        return None
+    usage = Usage(experiment.mode, personal=False)
+    identity = _with_data(identity_options(configuration, usage, NO_PROFILE), parts)
+    return RunFolder(output_dir / run_name(identity, usage, configuration.choices))
+
+
+def provenance_of(experiment: Experiment) -> Provenance:
+    """The fingerprint of the code behind an experiment's numbers, and the libraries' versions."""
+    components = [
+        experiment.task,
+        experiment.retrieval.retriever,
+        experiment.augmentation,
+        experiment.model,
+    ]
+    code = code_fingerprint(StageResults, *(part for part in components if part is not None))
+    return Provenance(code, versions())
+
+
+def is_up_to_date(
+    folder: RunFolder, configuration: Configuration, provenance: Provenance, rerun: bool | str
+) -> bool:
+    """Whether a finished run may stay; it is marked as stale if it would be made otherwise now."""
     if not folder.finished:
         return False
-    other = folder.result()["code"]["fingerprint"] != maker["code"]
-    folder.mark("made by other code than today's: rerun=stale makes it anew" if other else None)
-    return not (rerun is True or (rerun == "stale" and other))
+    result = folder.read()
+    stale = _why_stale(result, configuration, provenance)
+    folder.mark_stale(stale and f"{stale}: rerun=stale makes it anew")
+    return not (rerun is True or (rerun == "stale" and stale))
+
+
+def _why_stale(
+    result: RunResult, configuration: Configuration, provenance: Provenance
+) -> str | None:
+    if result.code.fingerprint != provenance.code:
+        return "made by other code than today's"
+    usage = Usage(result.mode, personal=bool(result.k) or result.mode == "rank")
+    for name, value in configuration.component_values.items():
+        if changes_numbers(name, usage) and not name.endswith("_target_"):
+            recorded = _setting(result.settings, name, value)
+            if recorded != value:
+                return f"made with {name}={recorded}, which its YAML now sets to {value}"
+    return None
+
+
+def _setting(settings: Mapping[str, Any], name: str, missing: Any) -> Any:
+    value: Any = settings
+    for part in name.split("."):
+        if not isinstance(value, Mapping) or part not in value:
+            return missing
+        value = value[part]
+    return value
 
 
 def _mark_superseded(folder: RunFolder) -> None:
-    """Runs of the same choices on data that has changed since are stale."""
-    mine = folder.result()["identity"]
+    """Marks runs of the same options as stale if one of their files now has other content."""
+    new = folder.read()
     stem = folder.path.name.rpartition("-")[0]
     for path in folder.path.parent.glob(f"{glob.escape(stem)}-*"):
         other = RunFolder(path)
         if path == folder.path or not other.finished:
             continue
-        its = other.result()["identity"]
-        if its["data"] != mine["data"] and {**its, "data": 0} == {**mine, "data": 0}:
-            other.mark(f"its data has changed since: {folder.name} is the run on that of now")
+        old = other.read()
+        if _options_of(old) == _options_of(new) and _changed_file(old, new):
+            other.mark_stale(f"its data has changed since: {folder.name} is the run on that of now")
 
 
-def _run(
-    plan: Plan, material: Material, folder: RunFolder, maker: Mapping[str, Any], sweep: str | None
-) -> str:
-    started = datetime.now(UTC)
-    folder.start(plan.settings, maker)
-    with _logging_to(folder), _logger(plan, folder, sweep) as logger, _followed(plan, folder):
-        trainer = plan.trainer and partial(plan.trainer, logger=logger and logger.lightning_loggers)
-        outcome = execute(replace(plan, trainer=trainer), material, folder)
-        if plan.mode is Mode.finetune:
-            folder.write_training_settings(_what_is_read(plan))
-        about = {"run": folder.name, "started": started.isoformat(timespec="seconds")}
-        folder.write_result({**about, **_result(plan, material, outcome, maker)})
+def _options_of(result: RunResult) -> dict[str, Any]:
+    return {n: v for n, v in result.identity.items() if not n.startswith("data")}
+
+
+def _changed_file(old: RunResult, new: RunResult) -> bool:
+    """Whether a part was read from the same file with other content."""
+    return any(
+        Path(old.data[name].source).absolute() == Path(part.source).absolute()
+        and old.data[name].fingerprint != part.fingerprint
+        for name, part in new.data.items()
+        if name in old.data
+    )
+
+
+# --- execution and record ----------------------------------------------------------------------
+
+
+def _execute(
+    experiment: Experiment,
+    configuration: Configuration,
+    parts: Parts,
+    folder: RunFolder,
+    provenance: Provenance,
+    identity: Mapping[str, Any],
+    sweep: str | None,
+) -> None:
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    folder.start(configuration.settings, {"code": provenance.code, "versions": provenance.versions})
+    with (
+        _logging_to(folder),
+        _logger(experiment, configuration, folder, sweep) as logger,
+        _workers(experiment, configuration, folder),
+    ):
+        trainer = None
+        if experiment.trainer is not None and logger is not None:
+            trainer = partial(experiment.trainer.build, logger=logger.lightning_loggers)
+        results = stages.run_stages(experiment, configuration, parts, folder, trainer)
+        if experiment.mode == "finetune":
+            folder.write_training_settings(_reading_options(experiment, configuration))
+        folder.write_result(
+            _result(
+                experiment, configuration, parts, results, provenance, identity, folder, started
+            )
+        )
         if logger:
-            logger.log_result(folder.result())
-    return "done"
+            logger.log_result(folder.read().to_json())
 
 
-def _followed(plan: Plan, folder: RunFolder) -> AbstractContextManager[None]:
+def _workers(
+    experiment: Experiment, configuration: Configuration, folder: RunFolder
+) -> AbstractContextManager[None]:
     """The other processes of the run, if its trainer wants several."""
-    if plan.trainer is None or plan.model is None or not plan.model.distributed:
+    if experiment.trainer is None or experiment.model is None or not experiment.model.distributed:
         return nullcontext()
-    told = {"settings": plan.settings, "choices": plan.choices, "folder": str(folder.path)}
-    return processes.followed(plan.trainer, told, folder.path)
+    work = {
+        "settings": configuration.settings,
+        "choices": configuration.choices,
+        "folder": str(folder.path),
+    }
+    return ddp.followed(experiment.trainer.build, work, folder.path)
 
 
 def _logger(
-    plan: Plan, folder: RunFolder, sweep: str | None
+    experiment: Experiment, configuration: Configuration, folder: RunFolder, sweep: str | None
 ) -> AbstractContextManager[RunLogger | None]:
     """The chosen logger; none where no model runs."""
-    if plan.logger is None:
+    if experiment.logger is None:
         return nullcontext()
-    about = RunInfo(folder.name, folder.path, sweep, plan.mode.value, _tags(plan), plan.settings)
-    opened: AbstractContextManager[RunLogger] = plan.logger(about)
+    tags = _tags(experiment, configuration)
+    info = RunInfo(folder.name, folder.path, sweep, experiment.mode, tags, configuration.settings)
+    opened: AbstractContextManager[RunLogger] = experiment.logger(info)
     return opened
 
 
-def _tags(plan: Plan) -> tuple[str, ...]:
-    """By what runs are picked and compared."""
-    used = [plan.choices["retriever"], plan.choices["augmentation"]] if plan.used_k else []
-    skip = [f"skip{plan.used_skip}"] if plan.used_skip else []
-    return (plan.choices["task"], plan.split, *used, f"k{plan.used_k}", *skip)
+def _tags(experiment: Experiment, configuration: Configuration) -> tuple[str, ...]:
+    choices, retrieval = configuration.choices, experiment.retrieval
+    used = [choices["retriever"], choices["augmentation"]] if retrieval.used_k else []
+    skip = [f"skip{retrieval.used_skip}"] if retrieval.used_skip else []
+    return (choices["task"], experiment.data.split, *used, f"k{retrieval.used_k}", *skip)
 
 
 def _result(
-    plan: Plan, material: Material, outcome: Outcome, maker: Mapping[str, Any]
-) -> dict[str, Any]:
-    scores = outcome.scores
+    experiment: Experiment,
+    configuration: Configuration,
+    parts: Parts,
+    results: StageResults,
+    provenance: Provenance,
+    identity: Mapping[str, Any],
+    folder: RunFolder,
+    started: str,
+) -> RunResult:
+    task, data, trains = experiment.task, experiment.data, experiment.mode == "finetune"
+    retriever = experiment.retrieval.retriever
+    return RunResult(
+        run=folder.name,
+        started=started,
+        task=task.name,
+        choices=configuration.choices,
+        split=data.split,
+        part=data.part,
+        mode=experiment.mode,
+        k=experiment.retrieval.used_k,
+        seed=int(configuration.value("seed")),
+        main_metric=task.main_metric.name,
+        metrics=None if results.scores is None else dict(results.scores.metrics),
+        metric_facts=metric_facts(task),
+        notes=(*notes(experiment), *_checkpoint_mismatch(experiment, configuration)),
+        fixes=data.view.fixes,
+        selection=data.selection if trains else None,
+        profile=configuration.settings["profile"],
+        made_up_data=parts.asked.made_up,
+        data={name: part_facts(part) for name, part in parts.by_name.items()},
+        counts=dict(results.counts),
+        seconds={stage: round(value, 3) for stage, value in results.seconds.items()},
+        peak_memory_mb=round(peak_memory_mb()),
+        retrieval={**retriever.facts(), "ranking_cache": results.rankings},
+        model={} if experiment.model is None else dict(experiment.model.facts()),
+        training=results.training,
+        settings=configuration.settings,
+        identity=identity,
+        versions=provenance.versions,
+        code=CodeVersion(provenance.code, **commit()),
+    )
+
+
+def metric_facts(task: Any) -> dict[str, MetricFacts]:
+    """What reports must know of the task's metrics."""
     return {
-        "task": plan.task.name,
-        "choices": dict(plan.choices),
-        "split": plan.split,
-        "part": plan.part,
-        "mode": plan.mode.value,
-        "k": plan.used_k,
-        "seed": plan.settings["seed"],
-        "monitor": [plan.task.main_metric.name, plan.task.main_metric.direction],
-        "metrics": None if scores is None else dict(scores.metrics),
-        "notes": [*plan.notes(), *_mismatch(plan)],
-        "fixes": plan.settings["fixes"],
-        "selection": plan.selection if plan.mode is Mode.finetune else None,
-        "profile": dict(plan.settings["profile"]),
-        "made_up_data": material.asked.made_up,
-        "data": {name: _origin(part) for name, part in material.parts.items()},
-        "counts": {
-            **outcome.counts,
-            **(
-                {}
-                if scores is None
-                else {"outputs_unreadable": scores.invalid_outputs, **scores.notes}
-            ),
-            "output_tokens": sum(p.tokens for p in outcome.predictions),
-        },
-        "seconds": {stage: round(value, 3) for stage, value in outcome.seconds.items()},
-        "peak_memory_mb": round(record.peak_memory_mb()),
-        "retrieval": {**plan.retriever.facts(), "ranking_cache": plan.rankings.report()},
-        "model": {} if plan.model is None else dict(plan.model.facts()),
-        "training": outcome.training and {**outcome.training, "learned_from": outcome.learned_from},
-        "settings": dict(plan.settings),
-        "identity": what_it_is(plan, material),
-        "versions": maker["versions"],
-        "code": {**record.commit(), "fingerprint": maker["code"]},
+        m.name: MetricFacts(m.higher_is_better, m.aggregate, m.column, tuple(m.labels))
+        for m in task.metrics
     }
 
 
-def _origin(part: Any) -> dict[str, Any]:
+def part_facts(part: Any) -> PartFacts:
+    """Where a part comes from, for the record."""
+    golds, questions = part.has_golds, len(part.examples)
+    return PartFacts(part.source, part.fingerprint, questions, golds, dict(part.counts))
+
+
+def notes(experiment: Experiment) -> list[str]:
+    """What a reader of the results should know of the experiment's choices."""
+    retrieval, data, mode = experiment.retrieval, experiment.data, experiment.mode
+    found = []
+    if retrieval.used_k and data.view.profile.control != "none":
+        found.append(f"a control: profile.control={data.view.profile.control}")
+    passages = experiment.augmentation is not None and experiment.augmentation.multiple_passages
+    untrained = mode == "zeroshot" and not experiment.from_checkpoint
+    if untrained and passages and retrieval.used_k > 1:
+        found.append("fid without fine-tuning: no model has learned to fuse passages")
+    if mode == "finetune" and data.part == "train":
+        found.append("scored on the part that it was trained on")
+    if mode == "finetune" and data.part == "dev" and data.selection == "dev":
+        found.append("the best epoch was chosen on dev, the part that is scored")
+    if retrieval.used_skip and mode != "rank":
+        found.append("the best items of each profile were passed over (skip)")
+    return found
+
+
+def _reading_options(experiment: Experiment, configuration: Configuration) -> dict[str, Any]:
+    """How the prompts of a fine-tuned model were made: it should be asked in the same way."""
+    used = experiment.retrieval.used_k > 0
     return {
-        "source": part.source,
-        "fingerprint": part.fingerprint,
-        "questions": len(part.examples),
-        "golds": part.has_golds,
-        "odd": dict(part.counts),
+        "task": configuration.choices["task"],
+        "split": experiment.data.split,
+        "retriever": configuration.choices["retriever"] if used else "none",
+        "augmentation": configuration.choices["augmentation"] if used else "none",
+        "k": experiment.retrieval.used_k,
+        "skip": experiment.retrieval.used_skip,
+        "max_length": experiment.max_length,
     }
 
 
-def folder_name(plan: Plan, material: Material) -> str:
-    """The choices, readable, and the identity."""
-    return _name(plan, f"k{plan.used_k}", what_it_is(plan, material))
-
-
-def tuned_name(plan: Plan, material: Material, dev: str, values: Sequence[int]) -> str:
-    """The same where k is chosen from `values` on the dev part of that fingerprint."""
-    what = what_it_is(plan, material)
-    return _name(plan, "ktune", {**what, "k": list(values), "tuned_on": dev})
-
-
-def _name(plan: Plan, k: str, what: Mapping[str, Any]) -> str:
-    names, used = plan.choices, plan.used_k
-    words = [names["task"], plan.split, plan.part, plan.mode.value]
-    words += [names["retriever"]] if used or plan.mode is Mode.rank else ["none"]
-    if plan.mode is not Mode.rank:
-        skip = [f"skip{plan.used_skip}"] if plan.used_skip else []
-        words += [k, *skip, *([names["augmentation"]] if used else []), names["model"]]
-    words += [f"s{plan.settings['seed']}", identity(what)]
-    return "-".join(words)
-
-
-def what_it_is(plan: Plan, material: Material) -> dict[str, Any]:
-    """All that changes a run's numbers, and nothing else: no path, no device, no logger.
-
-    Without items, retriever and augmentation do not matter: such runs are one and the same.
-    """
-    settings, groups = plan.settings, ["task"]
-    used = plan.used_k > 0 or (plan.mode is Mode.rank and plan.retriever.uses_profile)
-    groups += ["retriever"] if used else []
-    if plan.mode is not Mode.rank:
-        groups += ["model", *(["augmentation"] if used else [])]
-    what: dict[str, Any] = {group: essence(group, settings[group]) for group in groups}
-    what |= {"split": plan.split, "part": plan.part, "mode": plan.mode.value}
-    what |= {"seed": settings["seed"], "limit": plan.limit, "fixes": settings["fixes"]}
-    names = ("profile", "document_dates")
-    what |= {name: settings[name] for name in names} if used else {}
-    what["data"] = {name: part.fingerprint for name, part in material.parts.items()}
-    if plan.mode is not Mode.rank:
-        what |= {"k": plan.used_k, "max_length": plan.max_length}
-        what |= {"skip": plan.used_skip} if plan.used_skip else {}  # as before there was one
-    if plan.mode in (Mode.finetune, Mode.zeroshot):
-        what |= {"max_new_tokens": settings["max_new_tokens"]}
-        what["precision"] = settings["trainer"].get("precision")
-    if plan.mode is Mode.finetune:
-        what |= {"training": settings["training"], "selection": plan.selection}
-        what["trainer"] = essence("trainer", settings["trainer"])
-    return what
-
-
-def _what_is_read(plan: Plan) -> dict[str, Any]:
-    """What a model learned to read: it should be asked in the same way."""
-    used = plan.used_k > 0
-    return {
-        "task": plan.choices["task"],
-        "split": plan.split,
-        "retriever": plan.choices["retriever"] if used else "none",
-        "augmentation": plan.choices["augmentation"] if used else "none",
-        "k": plan.used_k,
-        "skip": plan.used_skip,
-        "max_length": plan.max_length,
-    }
-
-
-def _mismatch(plan: Plan) -> list[str]:
-    """How a fine-tuned checkpoint is asked otherwise than it was trained: allowed, but told."""
-    name = plan.settings["model"].get("name") if plan.mode is not Mode.rank else None
-    trained = record.training_settings(str(name))
-    trained = {"skip": 0, **trained} if trained else {}  # older checkpoints do not tell
-    asked = _what_is_read(plan)
-    changed = [key for key in asked if trained and trained.get(key) != asked[key]]
+def _checkpoint_mismatch(experiment: Experiment, configuration: Configuration) -> list[str]:
+    """How a fine-tuned checkpoint is asked otherwise than it was trained: allowed, but noted."""
+    name = configuration.value("model.name") if experiment.mode != "rank" else None
+    trained = training_settings(str(name))
+    if not trained:
+        return []
+    trained = {"skip": 0, **trained}  # older checkpoints do not say
+    now = _reading_options(experiment, configuration)
+    changed = [key for key in now if trained.get(key) != now[key]]
     if not changed:
         return []
-    then = " ".join(f"{key}={trained.get(key)}" for key in changed)
-    now = " ".join(f"{key}={asked[key]}" for key in changed)
-    return [f"the checkpoint was trained with {then}, and is asked with {now}"]
-
-
-def twin_of(plan: Plan, material: Material, output_dir: Path) -> RunFolder | None:
-    """Where the same run without a profile lies, if it has been done."""
-    if plan.used_k == 0 or plan.mode in (Mode.rank, Mode.prompts):
-        return None
-    return RunFolder(output_dir / folder_name(replace(plan, k=0), material))
+    before = " ".join(f"{key}={trained.get(key)}" for key in changed)
+    after = " ".join(f"{key}={now[key]}" for key in changed)
+    return [f"the checkpoint was trained with {before}, and is asked with {after}"]
 
 
 @contextmanager
@@ -282,13 +381,13 @@ def _logging_to(folder: RunFolder) -> Iterator[None]:
     path = folder.path.parent / ".locks" / f"{folder.path.name}.log"
     handler = logging.FileHandler(path, mode="w", encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    loggers = [logging.getLogger(), _failure]
+    loggers = [logging.getLogger(), _failure_log]
     for logger in loggers:
         logger.addHandler(handler)
     try:
         yield
     except Exception:
-        _failure.exception("failed")
+        _failure_log.exception("failed")
         raise
     finally:
         for logger in loggers:

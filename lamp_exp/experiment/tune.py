@@ -1,90 +1,125 @@
-"""`k=tune`: the number of items that does best on dev, then the run with it.
+"""`k=tune`: chooses the number of items on dev, then runs with it.
 
 Each value is a run of its own, recorded as such and shared with every sweep over k. The tuned run
-has a folder that holds the chosen run's files and, in its result, the whole curve.
+has a folder with the chosen run's files and, in its record, the whole curve.
 """
 
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from lamp_exp.contracts import Metric
 from lamp_exp.errors import InputError
-from lamp_exp.experiment.run import Placed, Ran, maker_of, run_plan, suffices, tuned_name, twin_of
-from lamp_exp.experiment.stages import Material, Mode, Plan, gather
-from lamp_exp.results.folder import LASTING, RunFolder
+from lamp_exp.experiment.experiment import Configuration, Experiment
+from lamp_exp.experiment.identity import run_name
+from lamp_exp.experiment.run import (
+    FinishedRun,
+    OnStart,
+    baseline_folder,
+    finished_result,
+    is_up_to_date,
+    provenance_of,
+    run,
+    tuned_identity,
+)
+from lamp_exp.experiment.stages import Parts, load_parts
+from lamp_exp.options import TUNE, Usage
+from lamp_exp.results.folder import RunFolder
+from lamp_exp.results.schema import TunedK
 
 log = logging.getLogger("lamp_exp")
-PlanOf = Callable[[int, str], Plan]  # the plan with that k, for that part
+Build = Callable[[int | None, str | None], tuple[Experiment, Configuration]]  # with k, for a part
 
 
 def run_tuned(
-    plan_of: PlanOf,
+    build: Build,
     values: Sequence[int],
-    part: str,
     output_dir: Path,
     rerun: bool | str = False,
     sweep: str | None = None,
-    placed: Placed = lambda folder, twin: None,
-) -> Ran:
-    """Runs what is not there yet of `values` on dev, then the best of them on `part`.
+    on_start: OnStart = lambda folder, baseline: None,
+) -> FinishedRun:
+    """Runs each of `values` on dev, then the best of them on the part that is asked for.
 
-    The task's main metric decides; of equal values, the smallest k. The rest is as `run_plan` has
-    it.
+    The task's main metric decides; of equal values, the smallest k. All else is as in `run`.
     """
-    plan = plan_of(values[0], part)
-    material, maker = gather(plan), maker_of(plan)
-    folder = tuned_folder(plan, material, plan_of(values[0], "dev"), values, output_dir)
-    twin = twin_of(plan, material, output_dir)
-    placed(folder, twin)
-    if suffices(folder, maker, rerun):
-        return Ran(folder, "there", twin.result() if twin and twin.finished else None)
+    experiment, configuration = build(values[0], None)
+    parts, provenance = load_parts(experiment), provenance_of(experiment)
+    folder, identity = tuned_folder(build, experiment, configuration, parts, output_dir)
+    baseline = baseline_folder(experiment, configuration, parts, output_dir)
+    on_start(folder, baseline)
+    if is_up_to_date(folder, configuration, provenance, rerun):
+        return FinishedRun(folder, "there", finished_result(baseline))
     with folder.lock():
-        curve = [_point(plan_of(k, "dev"), output_dir, rerun, sweep) for k in values]
-        k = _best(curve, plan.task.main_metric.direction)
-        chosen = run_plan(plan_of(k, part), output_dir, rerun and part != "dev", sweep)
-        folder.start({**plan.settings, "k": "tune", "k_values": list(values)}, maker)
-        _record(folder, chosen.folder, curve)
-    return Ran(folder, "done", chosen.baseline)
+        metric, curve = experiment.task.main_metric, []
+        for k in values:
+            finished = run(*build(k, "dev"), output_dir, rerun, sweep)
+            curve.append(_point(k, metric, finished.folder))
+        k = _best(curve, metric)
+        again = rerun if experiment.data.part != "dev" else False
+        chosen = run(*build(k, None), output_dir, again, sweep)
+        settings = {**configuration.settings, "k": TUNE, "k_values": list(values)}
+        folder.start(settings, {"code": provenance.code, "versions": provenance.versions})
+        _record(folder, chosen.folder, curve, identity, settings)
+    return FinishedRun(folder, "done", chosen.baseline)
 
 
 def tuned_folder(
-    plan: Plan, material: Material, on_dev: Plan, values: Sequence[int], output_dir: Path
-) -> RunFolder:
-    """Where it goes; refuses what cannot be tuned."""
-    if plan.mode not in (Mode.finetune, Mode.zeroshot):
+    build: Build,
+    experiment: Experiment,
+    configuration: Configuration,
+    parts: Parts,
+    output_dir: Path,
+) -> tuple[RunFolder, dict[str, Any]]:
+    """The folder of the tuned run, and its identity. Raises InputError for what has no scores."""
+    if experiment.trainer is None:
         raise InputError("k=tune needs scores: use mode=finetune or mode=zeroshot, or a number")
-    dev = gather(on_dev)
-    if not dev.asked.has_golds:
-        raise InputError(f"k=tune needs golds for dev, but {dev.asked.source} has none beside it")
-    return RunFolder(output_dir / tuned_name(plan, material, dev.asked.fingerprint, values))
+    on_dev, _ = build(configuration.value("k"), "dev")
+    dev = load_parts(on_dev).asked
+    if not dev.has_golds:
+        raise InputError(f"k=tune needs golds for dev, but {dev.source} has none beside it")
+    identity = tuned_identity(experiment, configuration, parts, dev.fingerprint)
+    usage = Usage(experiment.mode, personal=True)
+    return RunFolder(output_dir / run_name(identity, usage, configuration.choices)), identity
 
 
-def _point(plan: Plan, output_dir: Path, rerun: bool | str, sweep: str | None) -> dict[str, Any]:
-    metric = plan.task.main_metric.name
-    ran = run_plan(plan, output_dir, rerun, sweep)
-    value = ran.folder.result()["metrics"][metric]
-    log.info("k=%d on dev: %s %.4f", plan.k, metric, value)
-    return {"k": plan.k, metric: value, "value": value, "run": ran.folder.name}
+def _point(k: int, metric: Metric, folder: RunFolder) -> dict[str, Any]:
+    value = folder.read().main_value
+    assert value is not None, "dev has targets"
+    log.info("k=%d on dev: %s %.4f", k, metric.name, value)
+    return {"k": k, metric.name: value, "value": value, "run": folder.name}
 
 
-def _best(curve: Sequence[Mapping[str, Any]], direction: str) -> int:
-    sign = -1 if direction == "max" else 1
+def _best(curve: Sequence[Mapping[str, Any]], metric: Metric) -> int:
+    sign = -1 if metric.higher_is_better else 1
     return int(min(curve, key=lambda point: (sign * point["value"], point["k"]))["k"])
 
 
-def _record(folder: RunFolder, chosen: RunFolder, curve: list[dict[str, Any]]) -> None:
+def _record(
+    folder: RunFolder,
+    chosen: RunFolder,
+    curve: list[dict[str, Any]],
+    identity: Mapping[str, Any],
+    settings: Mapping[str, Any],
+) -> None:
     """The chosen run's files and numbers, and how it was chosen."""
-    for name in set(LASTING) - {"config.yaml"}:
-        if (chosen.path / name).is_file():
-            shutil.copyfile(chosen.path / name, folder.path / name)
-    result = chosen.result()
+    folder.copy_files(chosen)
+    result = chosen.read()
+    assert result.k is not None, "it is a run of our own"
     points = ", ".join(f"k={point['k']}: {point['value']:.4f}" for point in curve)
-    note = f"k={result['k']} was chosen on dev by {result['monitor'][0]} ({points})"
-    told = {"k": result["k"], "curve": curve, "run": chosen.name}
+    note = f"k={result.k} was chosen on dev by {result.main_metric} ({points})"
     folder.write_result(
-        {**result, "run": folder.name, "tuned": told, "notes": [note, *result["notes"]]}
+        replace(
+            result,
+            run=folder.name,
+            notes=(note, *result.notes),
+            tuned=TunedK(result.k, tuple(curve), chosen.name),
+            identity=identity,
+            settings=settings,
+            stale=None,
+        )
     )

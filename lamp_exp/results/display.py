@@ -1,14 +1,15 @@
-"""What a person sees at the end of a run."""
+"""What a person sees at the end of a run: metrics, and what to be careful about."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from rich.console import Console
 from rich.table import Table
 
-# Counts that a reader must know, whatever the metrics say.
+from lamp_exp.results.schema import RunResult
+
+# Counts that a reader must know, whatever the metrics are.
 WARNINGS = {
     "empty_profiles": "questions with an empty profile",
     "prompts_that_lost_items": "prompts without room for all their items",
@@ -21,63 +22,71 @@ WARNINGS = {
 }
 
 
-def show(result: Mapping[str, Any], baseline: Mapping[str, Any] | None) -> None:
-    """The metrics, beside the run without a profile if it is known, and what to be wary of."""
+def show(result: RunResult, baseline: RunResult | None) -> None:
+    """Prints the metrics, beside the baseline's if it is finished, and the warnings."""
     console = Console(soft_wrap=True)
     console.print(_title(result), style="bold", highlight=False)
-    if result["metrics"] is not None:
+    if result.metrics is not None:
         console.print(_metrics(result, baseline))
-    elif result["mode"] in ("finetune", "zeroshot"):
+    elif result.mode in ("finetune", "zeroshot"):
         console.print("no golds for this part: predictions only, no metrics")
     for line in remarks(result):
         console.print(line, style="yellow", highlight=False)
 
 
-def _title(result: Mapping[str, Any]) -> str:
-    data = "made-up sample, " if result["made_up_data"] else ""
-    questions = result["counts"]["questions"]
-    return f"{result['run']} ({data}{questions} questions)"
+def _title(result: RunResult) -> str:
+    data = "made-up sample, " if result.made_up_data else ""
+    return f"{result.run} ({data}{result.counts['questions']} questions)"
 
 
-def _metrics(result: Mapping[str, Any], baseline: Mapping[str, Any] | None) -> Table:
+def _metrics(result: RunResult, baseline: RunResult | None) -> Table:
     table = Table()
     table.add_column("metric")
     table.add_column("this run", justify="right")
-    if baseline:
+    others = baseline.metrics if baseline else None
+    if others:
         table.add_column("without profile (k=0)", justify="right")
         table.add_column("difference", justify="right")
-    for name, value in result["metrics"].items():
+    for name, value in (result.metrics or {}).items():
         row = [name, f"{value:.4f}"]
-        if baseline:
-            other = baseline["metrics"][name]
-            row += [f"{other:.4f}", f"{value - other:+.4f}"]
+        if others:
+            row += [f"{others[name]:.4f}", f"{value - others[name]:+.4f}"]
         table.add_row(*row)
     return table
 
 
-def remarks(result: Mapping[str, Any]) -> list[str]:
-    """What a reader of a run's numbers must know, with how often it is so."""
-    counts = result["counts"]
-    counted = [f"{counts[name]} {words}" for name, words in WARNINGS.items() if counts.get(name)]
-    odd = [f"{where}: {count} {what}" for where, what, count in _odd(result)]
-    cut = result["retrieval"].get("texts_cut")
-    cuts = [f"{cut} texts cut by the encoder"] if cut else []
-    return [*result["notes"], *counted, *cuts, *odd]
-
-
-def warnings(result: Mapping[str, Any]) -> list[str]:
-    """The same without their numbers, so that those of many runs can be counted."""
-    counted = [words for name, words in WARNINGS.items() if result["counts"].get(name)]
-    cuts = ["texts cut by the encoder"] if result["retrieval"].get("texts_cut") else []
-    odd = [f"{where}: {what}" for where, what, _ in _odd(result)]
-    return [*result["notes"], *counted, *cuts, *odd]
-
-
-def _odd(result: Mapping[str, Any]) -> list[tuple[str, str, int]]:
-    """What is odd in each part: the part, what, and how often."""
+def remarks(result: RunResult) -> list[str]:
+    """What a reader of a run's numbers must know, with counts."""
     return [
-        (name, what.replace("_", " "), count)
-        for name, origin in result["data"].items()
-        for what, count in origin["odd"].items()
-        if what != "empty_profiles"
+        *result.notes,
+        *(f"{count} {text}" for text, count in _counted(result)),
+        *(f"{part}: {count} {what}" for part, what, count in _odd(result)),
     ]
+
+
+def remark_kinds(result: RunResult) -> list[str]:
+    """The same without counts, so that the remarks of many runs can be tallied."""
+    return [
+        *result.notes,
+        *(text for text, _ in _counted(result)),
+        *(f"{part}: {what}" for part, what, _ in _odd(result)),
+    ]
+
+
+warnings = remark_kinds  # deprecated
+
+
+def _counted(result: RunResult) -> Iterator[tuple[str, int]]:
+    for name, text in WARNINGS.items():
+        if result.counts.get(name):
+            yield text, result.counts[name]
+    if cut := result.retrieval.get("texts_cut"):
+        yield "texts cut by the encoder", cut
+
+
+def _odd(result: RunResult) -> Iterator[tuple[str, str, int]]:
+    """What is unusual in each part: the part, what, and how often."""
+    for name, part in result.data.items():
+        for what, count in part.odd.items():
+            if what != "empty_profiles":  # a warning of its own
+                yield name, what.replace("_", " "), count

@@ -12,12 +12,13 @@ from typing import Any
 
 from lamp_exp.contracts import Metric
 from lamp_exp.tasks import all_tasks
+from lamp_exp.errors import InputError
 
 SCHEMA_VERSION = 2
 IMPORTED = "imported"  # the mode of runs whose predictions were made elsewhere
 
 
-class SchemaError(ValueError):
+class SchemaError(InputError):
     """The content of a `result.json` is not a record; the message says which part."""
 
 

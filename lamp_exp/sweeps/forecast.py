@@ -12,10 +12,13 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from lamp_exp.config import ExperimentBuilder
 from lamp_exp.errors import InputError
-from lamp_exp.experiment.run import folder_name, run_plan
-from lamp_exp.experiment.stages import Plan, gather
-from lamp_exp.experiment.tune import PlanOf, tuned_folder
+from lamp_exp.experiment.experiment import Configuration, Experiment
+from lamp_exp.experiment.identity import run_name
+from lamp_exp.experiment.run import run, run_identity
+from lamp_exp.experiment.stages import load_parts
+from lamp_exp.experiment.tune import tuned_folder
 from lamp_exp.progress import progress
 from lamp_exp.results.folder import RunFolder
 from lamp_exp.sweeps.rules import counted
@@ -32,35 +35,39 @@ class Forecast:
     job: Job
     state: str
     run: str | None = None
-    plan: Plan | None = None
+    experiment: Experiment | None = None
+    configuration: Configuration | None = None
     questions: int = 0
     error: str | None = None
 
 
-def forecast(
-    job: Job, plan_of: PlanOf, output_dir: Path, k: int, part: str, values: Sequence[int]
-) -> Forecast:
-    """What lies on disk of a job; `plan_of` makes its plan, which may be refused.
+def forecast(job: Job, builder: ExperimentBuilder, output_dir: Path) -> Forecast:
+    """The state of a job on disk; its configuration may be refused.
 
-    With `values`, k is to be tuned: about as many runs as there are values.
+    If k is to be tuned, it counts as as many runs as there are values.
     """
     try:
-        plan = plan_of(values[0] if values else k, part)
-        material = gather(plan)
-        folder = RunFolder(output_dir / folder_name(plan, material))
-        tuned = values if plan.retriever.uses_profile else ()
-        if tuned:
-            folder = tuned_folder(plan, material, plan_of(values[0], "dev"), values, output_dir)
+        values = builder.tuned_values
+        experiment, configuration = builder.build(values[0] if values else None)
+        parts = load_parts(experiment)
+        if values:
+            folder, _ = tuned_folder(builder.build, experiment, configuration, parts, output_dir)
+        else:
+            identity = run_identity(experiment, configuration, parts)
+            name = run_name(identity, experiment.usage, configuration.choices)
+            folder = RunFolder(output_dir / name)
     except InputError as error:
         return Forecast(job, "cannot run", error=str(error))
     begun = "begun" if folder.path.is_dir() else "to do"
-    questions = sum(len(part.examples) for part in material.parts.values()) * max(len(tuned), 1)
-    return Forecast(job, "there" if folder.finished else begun, folder.path.name, plan, questions)
+    questions = sum(len(part.examples) for part in parts.by_name.values()) * max(len(values), 1)
+    state = "there" if folder.finished else begun
+    return Forecast(job, state, folder.path.name, experiment, configuration, questions)
 
 
-def kind(plan: Plan) -> Kind:
-    """Runs of one kind take about equally long for each question."""
-    return plan.choices["task"], plan.mode.value, plan.choices["model"]
+def kind(configuration: Configuration) -> Kind:
+    """Runs of one kind take about equally long per question."""
+    choices = configuration.choices
+    return choices["task"], str(configuration.value("mode")), choices["model"]
 
 
 def show(jobs: Sequence[Forecast], output_dir: Path) -> None:
@@ -95,8 +102,8 @@ def estimate(jobs: Iterable[Forecast], output_dir: Path) -> list[str]:
     """A line for each kind of run that is to do, with what it was estimated from, and the sum."""
     kinds: dict[Kind, list[Forecast]] = {}
     for one in jobs:
-        if one.state in ("begun", "to do") and one.plan:
-            kinds.setdefault(kind(one.plan), []).append(one)
+        if one.state in ("begun", "to do") and one.configuration:
+            kinds.setdefault(kind(one.configuration), []).append(one)
     if not kinds:
         return ["nothing is to do"]
     known = recorded(output_dir)
@@ -132,33 +139,48 @@ def _seconds(todo: Sequence[Forecast], known: tuple[int, float] | None) -> tuple
     if known:
         runs, rate = known
         return rate * questions, f"from {counted(runs, 'finished run')} of this kind"
-    plan = todo[0].plan
-    assert plan, "what is to do has a plan"
+    experiment, configuration = todo[0].experiment, todo[0].configuration
+    assert experiment and configuration, "what is to do has both"
     try:
-        fixed, rate = probe(plan)
+        fixed, rate = probe(experiment, configuration)
     except Exception as error:  # noqa: BLE001  (the probe is a real run: whatever it says is told)
         return None, f"the probe failed: {type(error).__name__}: {error}"
     return fixed * len(todo) + rate * questions, f"from probes with limit={PROBES[-1]}"
 
 
-def probe(plan: Plan) -> tuple[float, float]:
-    """Really runs a few questions, elsewhere: fixed seconds, and seconds for each question."""
+def probe(experiment: Experiment, configuration: Configuration) -> tuple[float, float]:
+    """Really runs a few questions, elsewhere: fixed seconds, and seconds per question."""
+
+    def timed(limit: int) -> tuple[int, float]:
+        return _timed(experiment, configuration, limit, Path(elsewhere))
+
     with tempfile.TemporaryDirectory() as elsewhere:
-        (few, first), (more, second) = (_timed(plan, limit, Path(elsewhere)) for limit in PROBES)
+        (few, first), (more, second) = map(timed, PROBES)
     rate = max((second - first) / (more - few), 0.0) if more > few else 0.0
     return max(second - rate * more, 0.0), rate
 
 
-def _timed(plan: Plan, limit: int, output_dir: Path) -> tuple[int, float]:
+def _timed(
+    experiment: Experiment, configuration: Configuration, limit: int, output_dir: Path
+) -> tuple[int, float]:
     """Questions and seconds of a run of the first few questions; its curves are not kept."""
     from lamp_exp.loggers.csv import csv_logger
 
-    logger = csv_logger if plan.logger else None
-    trainer = partial(plan.trainer, enable_progress_bar=False) if plan.trainer else None
-    small = replace(plan, limit=min(limit, plan.limit or limit), logger=logger, trainer=trainer)
-    result = run_plan(small, output_dir).folder.result()
-    questions = sum(part["questions"] for part in result["data"].values())
-    return questions, sum(result["seconds"].values())
+    trainer = experiment.trainer
+    if trainer is not None:
+        quiet = partial(trainer.build, enable_progress_bar=False)
+        trainer = replace(trainer, build=quiet)
+    few = min(limit, experiment.data.limit or limit)
+    small = replace(
+        experiment,
+        data=replace(experiment.data, limit=few),
+        logger=csv_logger if experiment.logger else None,
+        trainer=trainer,
+    )
+    small_configuration = replace(configuration, changed={**configuration.changed, "limit": few})
+    result = run(small, small_configuration, output_dir).folder.read()
+    questions = sum(part.questions for part in result.data.values())
+    return questions, sum(result.seconds.values())
 
 
 def duration(seconds: float) -> str:

@@ -124,7 +124,7 @@ class Report:
         if self.status.run is None:
             return None
         run = RunFolder(Path(self.status.run))
-        for folder in (run.anew().path, run.path):
+        for folder in (run.replacement().path, run.path):
             log = folder / "run.log"
             if log.is_file() and log.stat().st_mtime >= self._started - 1:
                 return folder

@@ -22,18 +22,15 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 from tqdm import tqdm
 
+from lamp_exp import config
 from lamp_exp.errors import InputError
+from lamp_exp.experiment.identity import identity_options
+from lamp_exp.options import Usage
 from lamp_exp.results.folder import STATUS, training_settings
 from lamp_exp.sweeps import digest
 from lamp_exp.sweeps.rules import Facts, LeftOut, counted, sift, told
 from lamp_exp.sweeps.slurm import wait_for_the_queued
 from lamp_exp.sweeps.status import Job, Watcher, one_line, wait_for_the_living
-
-# Without a profile, and for mode=rank, these keys do not change what a run is.
-OF_ITEMS = {"retriever", "augmentation", "k", "k_values", "skip", "document_dates", "profile"}
-OF_PROMPTS = {"augmentation", "k", "k_values", "skip", "model", "trainer", "logger", "training",
-              "max_length", "max_new_tokens", "predict_batch_size"}  # fmt: skip
-
 
 class SomeFailed(Exception):
     """Some jobs of a sweep failed; the digest has told which."""
@@ -234,7 +231,7 @@ def say(line: str) -> None:
 
 def facts(cfg: DictConfig, place: int) -> Facts:
     """What the rules look at; a class is imported only where a rule asks for it."""
-    choices, mode = cfg.hydra.runtime.choices, cfg.mode.value
+    choices, mode = cfg.hydra.runtime.choices, cfg.mode
     retriever = _class(cfg, "retriever")
     many = mode != "rank" and _class(cfg, "augmentation").multiple_passages
     model = _class(cfg, "model") if many and mode != "prompts" else None
@@ -242,7 +239,7 @@ def facts(cfg: DictConfig, place: int) -> Facts:
     return Facts(
         same=_same(cfg, uses_profile, place),
         mode=mode,
-        split=cfg.split.value,
+        split=cfg.split,
         k=cfg.k,
         retriever=choices.retriever,
         augmentation=choices.augmentation,
@@ -260,17 +257,17 @@ def _class(cfg: DictConfig, group: str) -> Any:
 
 
 def _same(cfg: DictConfig, uses_profile: bool, place: int) -> str:
-    """Equal for jobs that are one run, as far as their configurations tell."""
-    content = OmegaConf.to_container(cfg, resolve=False, enum_to_str=True)
-    assert isinstance(content, dict)
-    ignored = {"hydra"}
-    if cfg.mode.value == "rank":
-        ignored |= OF_PROMPTS
-    elif not uses_profile or cfg.k == 0:
-        ignored |= OF_ITEMS
-    kept = {str(key): value for key, value in content.items() if key not in ignored}
+    """Equal for jobs that are one run: their identities are equal, as far as options decide."""
+    plain = cfg.copy()
+    with read_write(plain), open_dict(plain):
+        del plain["hydra"]
+    configuration = config.configure(plain, cfg.hydra.runtime.choices)
+    personal = uses_profile and (cfg.mode == "rank" or cfg.k != 0)
+    usage = Usage(cfg.mode, personal)
+    identity = identity_options(configuration, usage, cfg.k if personal else 0)
     drawn = place if cfg.seed is None else None  # each draws its own
-    return json.dumps([kept, drawn], sort_keys=True, default=str)
+    where = [cfg.data_dir, cfg.output_dir]
+    return json.dumps([identity, drawn, where], sort_keys=True, default=str)
 
 
 def register() -> None:

@@ -1,0 +1,117 @@
+"""An experiment as a value: built components and typed options, and the configuration behind them.
+
+`Experiment` is what the stages work with. `Configuration` is what the user chose, as plain values:
+identity, record and messages are made from it, and no stage reads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lamp_exp.contracts import Augmentation, Model, Retriever, Task
+from lamp_exp.options import Usage
+from lamp_exp.values import PartView
+
+NO_PROFILE = 0  # as k: the baseline
+
+
+@dataclass(frozen=True, slots=True)
+class DataOptions:
+    """Which questions are read, and from where; `selection` says what epochs are chosen on."""
+
+    data_dir: str | None
+    split: str
+    part: str
+    limit: int | None
+    view: PartView
+    selection: str
+    cache_dir: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieval:
+    """How profiles are ranked, and which ranks are shown: `k` items after the first `skip`."""
+
+    retriever: Retriever
+    k: int
+    skip: int
+    document_dates: bool
+    processes: int | None
+
+    @property
+    def used_k(self) -> int:
+        """The most items that a prompt can show."""
+        return self.k if self.retriever.uses_profile else NO_PROFILE
+
+    @property
+    def used_skip(self) -> int:
+        """The ranks passed over, if any item is shown."""
+        return self.skip if self.used_k else 0
+
+
+@dataclass(frozen=True, slots=True)
+class TrainerOptions:
+    """`build` makes Lightning's trainer; `max_epochs` is None where the task decides."""
+
+    build: Callable[..., Any]
+    precision: str
+    max_epochs: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """One experiment; components that its mode does not need are None."""
+
+    mode: str
+    task: Task
+    data: DataOptions
+    retrieval: Retrieval
+    augmentation: Augmentation | None
+    model: Model | None
+    max_length: int
+    trainer: TrainerOptions | None
+    logger: Callable[..., Any] | None
+    from_checkpoint: bool  # of this project: its model was fine-tuned before
+
+    @property
+    def usage(self) -> Usage:
+        """What the experiment does, which decides the options that matter."""
+        ranks = self.mode == "rank" and self.retrieval.retriever.uses_profile
+        return Usage(self.mode, ranks or (self.mode != "rank" and self.retrieval.used_k > 0))
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """The configuration of an experiment as plain values.
+
+    `choices` are the names of the chosen group options, `settings` the whole resolved
+    configuration. `changed` holds the options that differ from their defaults, by dotted name;
+    `component_values` the other options of the chosen components, at the values of their YAML.
+    """
+
+    choices: Mapping[str, str]
+    settings: Mapping[str, Any]
+    changed: Mapping[str, Any]
+    component_values: Mapping[str, Any]
+
+    def value(self, name: str) -> Any:
+        """A resolved value by its dotted name; None where there is none."""
+        value: Any = self.settings
+        for part in name.split("."):
+            if not isinstance(value, Mapping) or part not in value:
+                return None
+            value = value[part]
+        return value
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested values by their dotted names; empty mappings count as values."""
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping) and value:
+            yield from flatten(value, f"{name}.")
+        else:
+            yield name, value

@@ -1,0 +1,48 @@
+"""Runs one experiment as it was asked for: with a given k, or with one that is chosen on dev."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from lamp_exp.errors import InputError
+from lamp_exp.experiment.experiment import Configuration, Experiment
+from lamp_exp.experiment.run import FinishedRun, OnStart, run
+from lamp_exp.experiment.tune import run_tuned
+
+
+class Builder(Protocol):
+    """Builds the experiments of one configuration; see `lamp_exp.config.ExperimentBuilder`."""
+
+    @property
+    def tuned_values(self) -> list[int]:
+        """The values from which k is chosen; empty if k is given."""
+
+    def build(
+        self, k: int | None = None, part: str | None = None
+    ) -> tuple[Experiment, Configuration]:
+        """The experiment, with another k and part if they are given."""
+
+
+def launch(
+    builder: Builder,
+    output_dir: Path,
+    rerun: bool | str = False,
+    sweep: str | None = None,
+    on_start: OnStart = lambda folder, baseline: None,
+) -> FinishedRun:
+    """Runs and records the experiment, unless it is finished already. See `run`."""
+    values = builder.tuned_values
+    if values:
+        return run_tuned(builder.build, values, output_dir, rerun, sweep, on_start)
+    return run(*builder.build(), output_dir, rerun, sweep, on_start)
+
+
+def make_output_dir(name: str) -> Path:
+    """The folder for what is written; InputError if it cannot be made."""
+    folder = Path(name).expanduser()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"output_dir={name} cannot be made ({error})") from error
+    return folder
