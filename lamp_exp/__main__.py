@@ -104,7 +104,7 @@ def main() -> None:
 
 
 def set_up_logging() -> None:
-    """This project's messages and all warnings to the terminal; a run's log has more."""
+    """Sends the project's messages and all warnings to the terminal."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("lamp_exp").setLevel(logging.INFO)
     for chatty in ("absl", "sentence_transformers", "httpx"):

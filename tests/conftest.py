@@ -23,11 +23,16 @@ from hydra import initialize_config_dir
 from omegaconf import DictConfig, open_dict
 
 from lamp_exp import config
+from lamp_exp.config import ExperimentBuilder
 from lamp_exp.contracts import Task
-from lamp_exp.data import prepare
+from lamp_exp.data import Part, prepare
 from lamp_exp.data.source import Source
-from lamp_exp.experiment.stages import Plan
-from lamp_exp.values import Example, ModelSettings, ProfileItem, TrainingOptions
+from lamp_exp.experiment.experiment import Configuration, Experiment
+from lamp_exp.experiment.identity import run_name
+from lamp_exp.experiment.run import run_identity
+from lamp_exp.experiment.stages import load_parts, rank
+from lamp_exp.storage.rankings import RankingCache
+from lamp_exp.values import Example, Hit, ModelSettings, ProfileItem, TrainingOptions
 
 CONF = Path(config.conf_folder())
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
@@ -56,9 +61,39 @@ def _composed(overrides: tuple[str, ...]) -> tuple[DictConfig, dict[str, str]]:
     return cfg, choices
 
 
-def plan(*overrides: str) -> Plan:
+def build(*overrides: str) -> tuple[Experiment, Configuration]:
+    """An experiment and its configuration, as the command line builds them."""
+    return ExperimentBuilder(*compose(*overrides), answers={}).build()
+
+
+def experiment(*overrides: str) -> Experiment:
     """An experiment as objects."""
-    return config.make_plan(*compose(*overrides), answers={})
+    return build(*overrides)[0]
+
+
+def ranked(*overrides: str) -> list[tuple[Example, list[Hit]]]:
+    """Each question of the experiment's part with its whole ranking."""
+    made, configuration = build(*overrides)
+    return ranked_part(made, configuration, load_parts(made).asked)
+
+
+def ranked_part(
+    made: Experiment, configuration: Configuration, part: Part, cache: RankingCache | None = None
+) -> list[tuple[Example, list[Hit]]]:
+    """Each question of a part with its whole ranking."""
+    cache = cache or RankingCache(made.data.cache_dir / "rankings")
+    rankings = rank(made, configuration, cache, part)
+    return [
+        (example, [] if rankings is None else rankings.hits(row, example))
+        for row, example in enumerate(part.examples)
+    ]
+
+
+def name_of(*overrides: str) -> str:
+    """The name of the experiment's run."""
+    made, configuration = build(*overrides)
+    identity = run_identity(made, configuration, load_parts(made))
+    return run_name(identity, made.usage, configuration.choices)
 
 
 def settings(**changes: Any) -> ModelSettings:

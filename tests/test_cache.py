@@ -17,12 +17,13 @@ from pathlib import Path
 import pyarrow.ipc
 import pytest
 
-from lamp_exp.experiment.run import run_plan
-from lamp_exp.experiment.stages import Outcome, gather, rank
+from lamp_exp.data.load import ProfileFacts
+from lamp_exp.experiment.run import run
+from lamp_exp.experiment.stages import load_parts
 from lamp_exp.storage.rankings import Order, RankingCache
 from lamp_exp.storage.sealed import Damaged, Sealed
 from lamp_exp.values import Hit
-from tests.conftest import options, plan
+from tests.conftest import build, options, ranked_part
 from tests.test_dense import encoder  # noqa: F401  (a fixture)
 from tests.test_laws import dense_folder
 
@@ -273,10 +274,12 @@ def test_a_sealed_file_that_has_changed_is_damaged(tmp_path: Path):
 # In an experiment.
 
 
-def ranked(*overrides: str) -> tuple[list[list[Hit]], dict[str, int], Outcome]:
-    p, outcome = plan("mode=rank", "limit=6", *overrides), Outcome()
-    hits = [hits for _, hits in rank(p, gather(p).asked, outcome)]
-    return hits, p.rankings.report(), outcome
+def ranked(*overrides: str) -> tuple[list[list[Hit]], dict[str, int], ProfileFacts]:
+    made, configuration = build("mode=rank", "limit=6", *overrides)
+    part = load_parts(made).asked
+    cache = RankingCache(made.data.cache_dir / "rankings")
+    hits = [hits for _, hits in ranked_part(made, configuration, part, cache)]
+    return hits, cache.report(), part.facts
 
 
 @pytest.mark.parametrize("name", options("retriever"))
@@ -288,9 +291,8 @@ def test_cached_and_fresh_rankings_are_identical(name, encoder):  # noqa: F811
     assert fresh == cached == elsewhere
     if name != "none":
         assert (told, again) == ({"read": 0, "made": 1}, {"read": 1, "made": 0})
-    assert counted.counts == recounted.counts
-    assert counted.counts["questions"] == 6
-    assert counted.profiles == recounted.profiles
+    assert counted == recounted
+    assert counted.counts()["questions"] == 6
 
 
 CHANGES = [
@@ -329,8 +331,8 @@ def test_changed_data_are_ranked_anew(data_dir: Callable[..., Path]):
 
 def test_the_parts_that_are_learned_from_are_kept_as_well_and_the_record_tells(tmp_path: Path):
     def told(*overrides: str) -> dict[str, int]:
-        ran = run_plan(plan("limit=4", "model=tiny", *overrides), tmp_path / "outputs")
-        return ran.folder.result()["retrieval"]["ranking_cache"]
+        ran = run(*build("limit=4", "model=tiny", *overrides), tmp_path / "outputs")
+        return ran.folder.read().retrieval["ranking_cache"]
 
     fit = ["mode=finetune", "trainer=cpu", "trainer.max_epochs=1", "max_new_tokens=4"]
     assert told("mode=rank") == {"read": 0, "made": 1}

@@ -13,10 +13,10 @@ import pytest
 from filelock import FileLock
 
 from lamp_exp.cache import main
-from lamp_exp.experiment.stages import Outcome, gather, rank
+from lamp_exp.experiment.stages import load_parts
 from lamp_exp.storage.answers import DiskMap
 from lamp_exp.storage.vectors import VectorCache
-from tests.conftest import plan
+from tests.conftest import build, ranked, ranked_part
 from tests.test_cache import damage
 from tests.test_vectors import filled
 
@@ -32,8 +32,7 @@ def place(kind: int) -> Path:
 @pytest.fixture
 def full(empty_folder: None) -> list[Path]:
     """Something of each kind."""
-    p = plan("mode=rank", "limit=5")
-    list(rank(p, gather(p).asked, Outcome()))
+    ranked("mode=rank", "limit=5")
     filled(CACHE / "vectors", ["a", "b"], max_length=9)
     DiskMap(CACHE / "answers.sqlite")["model: hello?"] = "hello!"
     return [place(kind) for kind in range(4)]
@@ -125,8 +124,7 @@ def test_prune_by_age_counts_from_the_last_use_and_spares_answers(full, capsys):
 
 def test_using_a_ranking_and_a_prepared_part_keeps_them_young(full):
     grow_old(CACHE, 31)
-    p = plan("mode=rank", "limit=5")
-    list(rank(p, gather(p).asked, Outcome()))
+    ranked("mode=rank", "limit=5")
     main(["prune", "--older-than", "30d"])
     assert [path.exists() for path in full] == [True, False, True, True]
 
@@ -152,10 +150,10 @@ def test_what_is_in_use_stays(full, capsys):
 
 
 def test_a_job_goes_on_when_its_data_are_removed(full):
-    p = plan("mode=rank", "limit=5", "retriever.b=0.5")
-    material = gather(p)
+    made, configuration = build("mode=rank", "limit=5", "retriever.b=0.5")
+    part = load_parts(made).asked
     assert main(["prune", "--all"]) == 0
-    assert len(list(rank(p, material.asked, Outcome()))) == 5
+    assert len(ranked_part(made, configuration, part)) == 5
 
 
 MISTAKES = {

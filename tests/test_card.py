@@ -12,11 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from lamp_exp.experiment.run import folder_name
-from lamp_exp.experiment.stages import gather
 from lamp_exp.overrides import _quoted, _text, command_of, overrides_of, settings_of
 from lamp_exp.results.folder import RunFolder
-from tests.conftest import compose, plan
+from tests.conftest import build, compose, name_of
 from tests.test_cli import QUICK, folder_of
 from tests.test_leaderboard import questions
 
@@ -45,18 +43,17 @@ WAYS = [
 
 @pytest.mark.parametrize("way", WAYS)
 def test_the_command_makes_the_same_run_and_gives_only_what_differs(way):
-    asked = plan(*BASE, *way.split())
-    name = folder_name(asked, gather(asked))
+    asked = build(*BASE, *way.split())[1]
     words = words_of(command_of(asked.settings, asked.choices))
-    again = plan(*words)
-    assert folder_name(again, gather(again)) == name
+    again = build(*words)[1]
+    assert name_of(*words) == name_of(*BASE, *way.split())
     assert again.settings["profile"] == asked.settings["profile"]
     needless = {f"{key}={value}" for key, value in compose()[0].items()}
     assert not needless & set(words)
 
 
 def test_nothing_but_the_task_is_given_by_default():
-    asked = plan("mode=finetune")
+    asked = build("mode=finetune")[1]
     assert overrides_of(asked.settings, asked.choices) == ["task=lamp4"]
 
 
@@ -90,7 +87,7 @@ def test_lists_and_groups_of_values_survive():
 
 
 def test_an_option_that_is_gone_is_told():
-    asked = plan("mode=rank")
+    asked = build("mode=rank")[1]
     with pytest.raises(ValueError, match="today's conf/ cannot make it: retriever=mine does not"):
         overrides_of(asked.settings, {**asked.choices, "retriever": "mine"})
 

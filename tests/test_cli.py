@@ -16,7 +16,7 @@ from lamp_exp.models.token_counter import load_tokenizer
 from lamp_exp.results.folder import RunFolder
 from lamp_exp.storage.contents import folder_fingerprint
 from lamp_exp.tasks.lamp3 import Lamp3
-from tests.conftest import TINY, plan
+from tests.conftest import TINY, name_of
 
 QUICK = ["model=tiny", "trainer=cpu", "trainer.enable_progress_bar=false", "max_new_tokens=8"]
 TRAIN = [*QUICK, "trainer.max_epochs=1", "limit=12", "training.batch_size=6"]
@@ -263,15 +263,12 @@ def test_a_run_made_anew_that_fails_leaves_the_finished_one(lamp_exp, monkeypatc
     assert not (folder.parent / f".{folder.name}.new").exists()
 
 
-def test_the_number_of_devices_makes_another_run_of_training(lamp_exp):
-    from lamp_exp.experiment.run import folder_name
-    from lamp_exp.experiment.stages import gather
-
+def test_devices_and_nodes_are_no_part_of_the_identity(lamp_exp):
     def name(*overrides: str) -> str:
-        p = plan("task=lamp4", *TRAIN, *overrides)
-        return folder_name(p, gather(p))
+        return name_of("task=lamp4", *TRAIN, *overrides)
 
-    assert name() != name("trainer.devices=2")
+    assert name() == name("trainer=ddp", "trainer.devices=2") == name("trainer.devices=2")
+    assert name() != name("trainer.accumulate_grad_batches=2")
     assert name() == name("trainer.log_every_n_steps=7")
     assert name("mode=zeroshot") == name("mode=zeroshot", "trainer.devices=2")
 

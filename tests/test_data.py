@@ -23,7 +23,7 @@ from lamp_exp.tasks.lamp2 import Lamp2
 from lamp_exp.tasks.lamp2_news import Lamp2News
 from lamp_exp.tasks.lamp3 import Lamp3
 from lamp_exp.tasks.lamp4 import Lamp4
-from tests.conftest import options, plan
+from tests.conftest import experiment, options, ranked
 
 INPUT = "Generate a headline for the following article: some text"
 
@@ -179,10 +179,7 @@ def test_dates_sort_by_time_and_not_as_text(data_dir):
     dates = ["2012", 2013, "2013-5-9", "2013-05-10", "2013-05-10 08:00:00", "2013/05/11"]
     items = [{"id": str(n), "text": "", "title": "", "date": d} for n, d in enumerate(dates)]
     folder = data_dir("LaMP_4", "dev", [question(profile=items)], time=True)
-    from lamp_exp.experiment.stages import Outcome, gather, rank
-
-    p = plan("split=time", "mode=rank", "retriever=recency", f"data_dir={folder}")
-    ((_, hits),) = rank(p, gather(p).asked, Outcome())
+    ((_, hits),) = ranked("split=time", "mode=rank", "retriever=recency", f"data_dir={folder}")
     assert [hit.id for hit in hits][:3] == ["5", "4", "3"]
 
 
@@ -288,7 +285,7 @@ def test_whatever_json_is_read_or_refused_in_one_line(content):
 @pytest.mark.parametrize("split", ["user", "time"])
 @pytest.mark.parametrize("part", ["train", "dev", "test"])
 def test_the_sample_has_every_task_split_and_part(task, split, part):
-    chosen = plan(f"task={task}", "mode=rank").task
+    chosen = experiment(f"task={task}", "mode=rank").task
     source = Sample(chosen, split, part, Size(questions=20))
     store = prepared(chosen, source, Path("cache"))
     made = [store.example(row) for row in range(len(store))]
@@ -327,16 +324,12 @@ def test_the_sample_has_empty_profiles_and_profiles_of_one_item():
 
 def test_the_profile_tells_what_the_question_does_not():
     """The most similar item has the answer mostly, a random one seldom."""
-    from lamp_exp.experiment.stages import Outcome, rank
-
-    task, found = Lamp2(), {}
-    part = load(None, task, "user", "dev")
+    found = {}
     for name in ("bm25", "random"):
-        p = plan("task=lamp2", "mode=rank", f"retriever={name}")
-        right = 0
-        for example, ranking in rank(p, part, Outcome()):
+        pairs, right = ranked("task=lamp2", "mode=rank", f"retriever={name}"), 0
+        for example, ranking in pairs:
             tags = {item.id: item.fields["tag"] for item in example.profile}
             right += bool(ranking) and tags[ranking[0].id] == example.target
-        found[name] = right / len(part.examples)
+        found[name] = right / len(pairs)
     assert found["bm25"] > 0.8
     assert found["random"] < 0.4

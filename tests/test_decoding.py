@@ -24,7 +24,7 @@ from lamp_exp.models.tiny import Tiny
 from lamp_exp.tasks.lamp2 import Lamp2
 from lamp_exp.tasks.lamp4 import Lamp4
 from lamp_exp.values import Prompt, TrainingOptions, TrainingSet
-from tests.conftest import options, plan, settings, trainer
+from tests.conftest import experiment, options, settings, trainer
 from tests.test_causal import folder  # noqa: F401  (a fixture: small decoder-only models)
 
 SIZES = {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4}
@@ -322,7 +322,7 @@ def test_a_way_of_decoding_that_does_not_exist_is_refused():
 
 @pytest.mark.parametrize("task", options("task"))
 def test_the_labels_of_a_task_reach_its_model_and_are_readable(task):
-    made = plan(f"task={task}", "model=tiny", "mode=prompts", "model.decoding=labels")
+    made = experiment(f"task={task}", "model=tiny", "mode=prompts", "model.decoding=labels")
     assert made.model.settings.labels == made.task.labels
     assert all(map(made.task.is_valid_output, made.task.labels))
 

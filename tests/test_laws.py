@@ -12,12 +12,12 @@ from omegaconf import OmegaConf
 
 from lamp_exp.config import recipe
 from lamp_exp.data import load
-from lamp_exp.experiment.stages import Outcome, rank
 from lamp_exp.models.token_counter import TransformersTokenCounter, load_tokenizer
 from lamp_exp.retrievers.dense import Dense
 from lamp_exp.tasks import all_tasks
 from lamp_exp.values import Document, Example, Hit, ProfileItem, Query
-from tests.conftest import TINY, compose, options, plan
+from tests.conftest import TINY, compose, experiment, options
+from tests.conftest import ranked as conftest_ranked
 from tests.test_dense import encoder  # noqa: F401  (a fixture)
 
 COMPONENTS = ["task", "retriever", "augmentation", "model", "trainer", "logger"]
@@ -44,7 +44,9 @@ def dense_folder(name: str, encoder: str) -> list[str]:  # noqa: F811
 @pytest.fixture(params=options("retriever"))
 def retriever(request: pytest.FixtureRequest, encoder):  # noqa: F811
     name = request.param
-    return plan(f"retriever={name}", "mode=rank", *dense_folder(name, encoder)).retriever
+    return experiment(
+        f"retriever={name}", "mode=rank", *dense_folder(name, encoder)
+    ).retrieval.retriever
 
 
 def dated(*texts: str) -> list[Document]:
@@ -100,7 +102,7 @@ def tiny_tokens() -> TransformersTokenCounter:
 def test_every_prompt_fits_and_none_of_nothing_is_the_bare_input(
     task, augmentation, length, tiny_tokens
 ):
-    p = plan(f"task={task}", f"augmentation={augmentation}", "model=tiny", "mode=prompts")
+    p = experiment(f"task={task}", f"augmentation={augmentation}", "model=tiny", "mode=prompts")
     for example, ranking in ranked(task):
         bare = p.augmentation(p.task, example, [], tiny_tokens, length)
         assert bare.passages == (example.input,)
@@ -118,9 +120,7 @@ def test_every_prompt_fits_and_none_of_nothing_is_the_bare_input(
 @functools.cache
 def ranked(task: str) -> list[tuple[Example, list[Hit]]]:
     """Some questions of the sample with their rankings."""
-    p = plan(f"task={task}", "mode=rank")
-    part = load(None, p.task, "user", "dev", limit=12)
-    return list(rank(p, part, Outcome()))
+    return conftest_ranked(f"task={task}", "mode=rank", "limit=12")
 
 
 def keeps_instruction(task, text, input, tokens, length):
@@ -130,7 +130,7 @@ def keeps_instruction(task, text, input, tokens, length):
 
 @pytest.mark.parametrize("task", options("task"))
 def test_a_task_reads_what_it_makes_and_scores_the_gold_as_perfect(task):
-    chosen = plan(f"task={task}", "mode=rank").task
+    chosen = experiment(f"task={task}", "mode=rank").task
     part = load(None, chosen, "user", "dev", limit=30)
     golds = [example.target for example in part.examples]
     scores = chosen.score(golds, golds)

@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 
-from lamp_exp.experiment.stages import Outcome, gather, make_prompt, rank
+from lamp_exp.experiment.stages import load_parts, make_prompt
 from lamp_exp.models.token_counter import TransformersTokenCounter, load_tokenizer
 from lamp_exp.score import main as score
-from tests.conftest import SHARED, plan
+from tests.conftest import SHARED, build, ranked_part
 
 TASKS = {  # the official name: our option, folder, split
     "LaMP-1": ("lamp1", "LaMP_1", "user"),
@@ -67,17 +67,18 @@ def asked(shared: Path, data_dir: Callable[..., Path]):
         rows = parity_rows()[task]
         wanted = questions(task, {row["id"] for row in rows})
         place = data_dir(folder, "dev", wanted, time=split == "time")
-        p = plan(f"task={option}", f"split={split}", f"data_dir={place}", "model=tiny",
+        made = build(f"task={option}", f"split={split}", f"data_dir={place}", "model=tiny",
                  f"model.name={shared / 'tokenizer_t5'}", *overrides)  # fmt: skip
-        return p, gather(p).asked, rows
+        return *made, load_parts(made[0]).asked, rows
 
     return make
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_queries_documents_and_scores(asked, task):
-    p, part, rows = asked(task, "mode=rank", "retriever=bm25_okapi")
-    rankings = {example.id: (example, hits) for example, hits in rank(p, part, Outcome())}
+    p, configuration, part, rows = asked(task, "mode=rank", "retriever=bm25_okapi")
+    pairs = ranked_part(p, configuration, part)
+    rankings = {example.id: (example, hits) for example, hits in pairs}
     for row in rows:
         example, hits = rankings[row["id"]]
         assert p.task.query(example.input) == row["query"]
@@ -103,14 +104,14 @@ def test_prompts_byte_for_byte(asked, t5_tokens, task, official):
         ]
         if not wanted:
             continue
-        base, part, _ = asked(
+        base, configuration, part, _ = asked(
             task, "mode=prompts", f"retriever={RETRIEVERS[retriever]}",
             f"augmentation.official={official}",
         )  # fmt: skip
-        rankings = list(rank(base, part, Outcome()))
+        rankings = ranked_part(base, configuration, part)
         for k in (1, 4):
             for length in (256, 512):
-                p = replace(base, k=k, max_length=length)
+                p = replace(base, max_length=length)
                 made = {e.id: make_prompt(p, e, ranking[:k]) for e, ranking in rankings}
                 inputs = {example.id: example.input for example, _ in rankings}
                 for id, prompt in wanted:

@@ -16,10 +16,11 @@ import pytest
 from lamp_exp.contracts import Retriever
 from lamp_exp.errors import InputError
 from lamp_exp.experiment.ranking import AHEAD, Ranker, order_of
-from lamp_exp.experiment.stages import Outcome, gather, rank
+from lamp_exp.experiment.stages import load_parts
 from lamp_exp.storage.rankings import Order
 from lamp_exp.values import Document, Hit, Query
-from tests.conftest import options, plan
+from tests.conftest import experiment, options
+from tests.conftest import ranked as ranked_questions
 from tests.test_dense import encoder  # noqa: F401  (a fixture)
 from tests.test_laws import dense_folder
 
@@ -59,8 +60,8 @@ class Backwards(Retriever):
 
 
 def orders(retriever: Retriever, processes: int | None, questions: int = 10) -> list[Order]:
-    p = plan("mode=rank", f"limit={questions}")
-    examples = gather(p).asked.examples
+    p = experiment("mode=rank", f"limit={questions}")
+    examples = load_parts(p).asked.examples
     return list(Ranker(retriever, p.task, examples, False, processes)._orders())
 
 
@@ -86,7 +87,7 @@ def test_a_retriever_of_one_piece_stays_in_one_process():
 
 
 def test_a_process_that_is_killed_is_told_in_one_line():
-    last = gather(plan("mode=rank", "limit=10")).asked.examples[8].id
+    last = load_parts(experiment("mode=rank", "limit=10")).asked.examples[8].id
     with pytest.raises(InputError, match=r"2 processes that rank ended .*rank_processes=1"):
         orders(Backwards(fatal=last), 2)
     assert multiprocessing.active_children() == []
@@ -135,8 +136,8 @@ def test_no_more_is_made_ahead_than_is_asked_for(tmp_path: Path):
             (tmp_path / f"{questions[0][0].id}.made").touch()
             return super().rank_batch(questions)
 
-    p = plan("mode=rank", "limit=90")
-    ranker = Ranker(Told(), p.task, gather(p).asked.examples, False, 2)
+    p = experiment("mode=rank", "limit=90")
+    ranker = Ranker(Told(), p.task, load_parts(p).asked.examples, False, 2)
     some = ranker._orders()
     next(some)
     time.sleep(0.5)
@@ -146,7 +147,7 @@ def test_no_more_is_made_ahead_than_is_asked_for(tmp_path: Path):
 
 WAITING = """
 import sys, time
-from tests.conftest import plan
+from tests.conftest import experiment
 from tests.test_ranking import Backwards, orders
 
 class Slow(Backwards):
@@ -192,20 +193,21 @@ def test_every_retriever_ranks_alike_in_several_processes(name, encoder, monkeyp
 
     def ranked(processes: int) -> list:
         chosen = [f"retriever={name}", *dense_folder(name, encoder), f"rank_processes={processes}"]
-        p = plan("mode=rank", "limit=9", "split=time", *chosen, f"output_dir=o{processes}")
-        return list(rank(p, gather(p).asked, Outcome()))
+        return ranked_questions(
+            "mode=rank", "limit=9", "split=time", *chosen, f"output_dir=o{processes}"
+        )
 
     assert ranked(1) == ranked(2)
 
 
 def test_a_kept_ranking_of_another_profile_is_told():
-    p = plan("mode=rank", "limit=3")
-    examples = gather(p).asked.examples
+    p = experiment("mode=rank", "limit=3")
+    examples = load_parts(p).asked.examples
 
     class Kept:
         def rankings(self, key, ids, compute):
             return iter([Order([0], [1.0])] * 3)
 
-    ranker = Ranker(p.retriever, p.task, examples, False, 1)
+    ranker = Ranker(p.retrieval.retriever, p.task, examples, False, 1)
     with pytest.raises(InputError, match=r"kept ranking of question .* of another profile"):
         list(ranker.ranked(Kept(), {}, []))

@@ -9,14 +9,13 @@ from pathlib import Path
 import pyarrow.parquet
 import pytest
 
-from lamp_exp.config import make_plan
-from lamp_exp.experiment.run import folder_name, what_it_is
-from lamp_exp.experiment.stages import gather
+from lamp_exp.experiment.run import checkpoint_mismatch, notes, run_identity
+from lamp_exp.experiment.stages import load_parts
 from lamp_exp.report.loading import Record
 from lamp_exp.report.selection import facet
 from lamp_exp.results.folder import RunFolder
 from lamp_exp.tasks.lamp3 import Lamp3
-from tests.conftest import CONF, compose, plan
+from tests.conftest import CONF, build, experiment, name_of
 from tests.test_cli import QUICK, folder_of, rows, runs_of
 from tests.test_rules import of
 
@@ -51,19 +50,17 @@ def test_the_folder_the_record_and_the_notes_say_it(lamp_exp):
 
 
 def test_runs_that_skip_nothing_are_those_they_were():
-    asked = plan(*BASE)
-    material = gather(asked)
-    assert "skip" not in what_it_is(asked, material)
-    assert "skip" not in folder_name(asked, material)
+    made, configuration = build(*BASE)
+    assert "skip" not in run_identity(made, configuration, load_parts(made))
+    assert "skip" not in name_of(*BASE)
 
 
 @pytest.mark.parametrize("bare", [["k=0"], ["retriever=none"], ["mode=rank"]])
 def test_without_items_in_a_prompt_skipping_says_nothing_new(bare):
     names = set()
     for skip in ("skip=0", "skip=2"):
-        asked = plan(*BASE, *bare, skip)
-        names.add(folder_name(asked, gather(asked)))
-        assert asked.notes() == []
+        names.add(name_of(*BASE, *bare, skip))
+        assert notes(experiment(*BASE, *bare, skip)) == []
     assert len(names) == 1
     assert of(*bare, "skip=2").same == of(*bare).same
 
@@ -79,13 +76,13 @@ def test_skipping_below_zero_is_refused(lamp_exp):
 
 def test_a_checkpoint_is_told_that_it_is_asked_for_other_items(lamp_exp, tmp_path):
     checkpoint = tmp_path / "checkpoint"
-    asked = make_plan(*compose(*BASE, f"model.name={checkpoint}", "skip=1", "k=1"), answers={})
     checkpoint.mkdir()
     then = {"task": "lamp4", "split": "user", "retriever": "bm25", "augmentation": "ipa", "k": 1}
     (checkpoint / "lamp_exp.json").write_text(json.dumps({**then, "max_length": 512}))
-    from lamp_exp.experiment.run import _mismatch
-
-    assert _mismatch(asked) == ["the checkpoint was trained with skip=0, and is asked with skip=1"]
+    asked = build(*BASE, f"model.name={checkpoint}", "skip=1", "k=1")
+    assert checkpoint_mismatch(*asked) == [
+        "the checkpoint was trained with skip=0, and is asked with skip=1"
+    ]
 
 
 @pytest.mark.slow

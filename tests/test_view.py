@@ -10,12 +10,12 @@ import pytest
 from lamp_exp.data import load
 from lamp_exp.data.view import HOLDOUT_SHARE, carved
 from lamp_exp.errors import InputError
-from lamp_exp.experiment.stages import gather
+from lamp_exp.experiment.stages import load_parts
 from lamp_exp.tasks.lamp2 import Lamp2
 from lamp_exp.tasks.lamp3 import Lamp3
 from lamp_exp.tasks.lamp4 import Lamp4
 from lamp_exp.values import PartView, ProfileOptions
-from tests.conftest import plan
+from tests.conftest import experiment
 
 DATES = ["2020-01-03", "2020-01-01", "2020-01-03", "2020-01-02"]
 
@@ -115,8 +115,8 @@ def test_a_tenth_of_the_users_is_held_out_whole_and_always_the_same():
 
 
 def test_selection_on_holdout_leaves_dev_untouched():
-    on_dev = gather(plan("task=lamp4", "model=tiny"))
-    held = gather(plan("task=lamp4", "model=tiny", "selection=holdout"))
+    on_dev = load_parts(experiment("task=lamp4", "model=tiny"))
+    held = load_parts(experiment("task=lamp4", "model=tiny", "selection=holdout"))
     assert on_dev.dev is on_dev.asked
     assert held.asked.examples.column("id") == on_dev.asked.examples.column("id")
     train, chosen = held.train.examples.column("id"), held.dev.examples.column("id")

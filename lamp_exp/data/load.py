@@ -123,7 +123,8 @@ def _facts(part: Part) -> ProfileFacts:
         made.profile_days.append(
             (max(dates) - min(dates)).total_seconds() / 86400 if dates else None
         )
-        made.own_items.append(len(own_items(part.examples.view.task, e.input, e.profile)))
+        task: Any = part.examples.view
+        made.own_items.append(len(own_items(task.task, e.input, e.profile)))
         made.later_items.append(
             0 if e.date is None else sum(i.date is not None and i.date > e.date for i in e.profile)
         )

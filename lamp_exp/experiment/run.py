@@ -293,7 +293,7 @@ def _result(
         main_metric=task.main_metric.name,
         metrics=None if results.scores is None else dict(results.scores.metrics),
         metric_facts=metric_facts(task),
-        notes=(*notes(experiment), *_checkpoint_mismatch(experiment, configuration)),
+        notes=(*notes(experiment), *checkpoint_mismatch(experiment, configuration)),
         fixes=data.view.fixes,
         selection=data.selection if trains else None,
         profile=configuration.settings["profile"],
@@ -359,7 +359,7 @@ def _reading_options(experiment: Experiment, configuration: Configuration) -> di
     }
 
 
-def _checkpoint_mismatch(experiment: Experiment, configuration: Configuration) -> list[str]:
+def checkpoint_mismatch(experiment: Experiment, configuration: Configuration) -> list[str]:
     """How a fine-tuned checkpoint is asked otherwise than it was trained: allowed, but noted."""
     name = configuration.value("model.name") if experiment.mode != "rank" else None
     trained = training_settings(str(name))

@@ -12,6 +12,7 @@ from lamp_exp.errors import InputError
 from lamp_exp.report.loading import Record
 from lamp_exp.results.display import remarks
 from lamp_exp.results.redaction import scrubbed
+from lamp_exp.results.schema import RunResult
 
 Card = dict[str, Any]
 NOT_INSTALLED = {"python", "lamp-exp"}  # of the versions that a record names
@@ -57,7 +58,10 @@ def _command(record: Record) -> dict[str, str | None]:
         return {"command": _import_command(record), "no_command": None}
     from lamp_exp.overrides import command_of, settings_of  # loads Hydra
 
-    settings, choices = settings_of(record.result), record.result["choices"]
+    settings, choices = (
+        settings_of(RunResult.from_json(dict(record.result))),
+        record.result["choices"],
+    )
     try:
         return {"command": command_of(settings, choices, scrubbed), "no_command": None}
     except InputError as error:

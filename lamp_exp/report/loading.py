@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from lamp_exp.errors import InputError
-from lamp_exp.results.folder import IMPORTED, RESULT, STATUS, RunFolder
+from lamp_exp.results.folder import RESULT, STATUS, RunFolder
+from lamp_exp.results.schema import IMPORTED
 
 PREDICTIONS = "predictions.json"
 EXAMPLES = "examples.parquet"

@@ -10,6 +10,7 @@ from lamp_exp.report.loading import Record
 from lamp_exp.report.published import BM25, rivals, vague
 from lamp_exp.report.selection import Group, untold
 from lamp_exp.results.display import warnings
+from lamp_exp.results.schema import RunResult
 
 if TYPE_CHECKING:
     from lamp_exp.report.build import Entry
@@ -137,7 +138,11 @@ def _rivals(entry: Entry) -> list[str]:
 
 def remarks(records: Sequence[Record]) -> list[str]:
     """In how many runs something was cut, lost, unreadable or else to be wary of."""
-    counts = Counter(line for record in records for line in set(warnings(record.result)))
+    counts = Counter(
+        line
+        for record in records
+        for line in set(warnings(RunResult.from_json(dict(record.result))))
+    )
     return [
         f"in {number} of {len(records)} runs: {line}"
         for line, number in sorted(counts.items(), key=lambda item: -item[1])

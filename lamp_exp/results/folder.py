@@ -25,7 +25,7 @@ import yaml
 
 from lamp_exp.errors import InputError
 from lamp_exp.results.journal import remove_answers
-from lamp_exp.results.schema import IMPORTED, RunResult, SchemaError  # noqa: F401  (IMPORTED: until report imports it from schema)
+from lamp_exp.results.schema import RunResult, SchemaError
 from lamp_exp.storage import atomic, locks
 from lamp_exp.values import Hit, Prediction, Prompt, Scores
 

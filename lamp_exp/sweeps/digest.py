@@ -16,8 +16,8 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from lamp_exp.results.display import warnings
-from lamp_exp.results.schema import RunResult
 from lamp_exp.results.folder import RunFolder, write_json
+from lamp_exp.results.schema import RunResult
 from lamp_exp.sweeps.rules import LeftOut, counted, told
 from lamp_exp.sweeps.status import Job, Status, distinction, given, varying
 
@@ -142,7 +142,9 @@ def _failure(one: Ended, jobs: Sequence[Job]) -> dict[str, Any]:
 
 def _remarks(results: Sequence[Result]) -> list[str]:
     """How many runs had what a reader must be wary of."""
-    counts = Counter(line for result in results for line in set(warnings(RunResult.from_json(result))))
+    counts = Counter(
+        line for result in results for line in set(warnings(RunResult.from_json(result)))
+    )
     lines = [f"{number} of {counted(len(results), 'run')}: {line}" for line, number in
              sorted(counts.items(), key=lambda item: -item[1])]  # fmt: skip
     made_up = sum(bool(result["made_up_data"]) for result in results)

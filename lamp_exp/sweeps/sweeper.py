@@ -32,6 +32,7 @@ from lamp_exp.sweeps.rules import Facts, LeftOut, counted, sift, told
 from lamp_exp.sweeps.slurm import wait_for_the_queued
 from lamp_exp.sweeps.status import Job, Watcher, one_line, wait_for_the_living
 
+
 class SomeFailed(Exception):
     """Some jobs of a sweep failed; the digest has told which."""
 

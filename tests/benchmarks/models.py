@@ -12,13 +12,14 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.modeling_outputs import BaseModelOutput
 
-from lamp_exp.experiment.stages import Outcome, gather, make_prompt, rank
+from lamp_exp.experiment.stages import load_parts, make_prompts, rank
 from lamp_exp.models.causal import Causal
 from lamp_exp.models.seq2seq import Seq2Seq
 from lamp_exp.models.token_counter import load_tokenizer
 from lamp_exp.models.training import IGNORED, TrainableModel
+from lamp_exp.storage.rankings import RankingCache
 from lamp_exp.values import Prompt
-from tests.conftest import plan, settings
+from tests.conftest import build, settings
 
 SMALL = {  # FLAN-T5-small's kind, at half its width and with two of its eight layers
     "d_model": 256, "d_kv": 64, "d_ff": 512, "num_layers": 2, "num_heads": 6,
@@ -50,10 +51,11 @@ def side_by_side(
 
 def prompts_of(*overrides: str, part: str = "train") -> list[tuple[Prompt, str]]:
     """Prompts as a run makes them, with their golds."""
-    made = plan("mode=prompts", f"part={part}", "retriever=bm25", *overrides)
-    asked = gather(made).asked
-    ranked = rank(made, asked, Outcome())
-    return [(make_prompt(made, one, hits[: made.k]), one.target) for one, hits in ranked]
+    made, configuration = build("mode=prompts", f"part={part}", "retriever=bm25", *overrides)
+    asked = load_parts(made).asked
+    cache = RankingCache(made.data.cache_dir / "rankings")
+    prompts = make_prompts(made, asked, rank(made, configuration, cache, asked)).prompts
+    return list(zip(prompts, asked.examples.column("target"), strict=True))
 
 
 def real_prompts(shared: Path, augmentation: str, k: int, limit: int) -> list[tuple[Prompt, str]]:

@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
             print("these predictions are there already", file=sys.stderr)
         for name in one.replaced:
             print(f"{name} holds older predictions, and is marked as stale", file=sys.stderr)
-        show(one.folder.result(), None)
+        show(one.folder.read(), None)
         print(one.folder.path)
     return 0
 

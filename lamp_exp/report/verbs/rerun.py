@@ -14,6 +14,7 @@ from lamp_exp.errors import InputError
 from lamp_exp.report.arguments import add_named_runs
 from lamp_exp.report.loading import Record, one_run
 from lamp_exp.report.rerun_check import Repeat
+from lamp_exp.results.schema import RunResult
 
 AGREE, DIFFER, FAILED = 0, 1, 2
 
@@ -55,7 +56,7 @@ def _use_as_many_threads(first: Record) -> None:
 def _again(first: Record, output_dir: Path, allow_api: bool) -> Record:
     from lamp_exp.reproduction import run_again  # with all that runs need
 
-    folder = run_again(first.result, output_dir, allow_api)
+    folder = run_again(RunResult.from_json(dict(first.result)), output_dir, allow_api)
     return Record(folder.path, folder.result())
 
 
