@@ -88,6 +88,8 @@ def check(cfg: DictConfig) -> None:
     """Raises InputError for a value that an option does not allow."""
     for name in OPTIONS:
         options.check_value(name, OmegaConf.select(cfg, name))
+    for option in options.COMPONENT_OPTIONS:
+        option.check(OmegaConf.select(cfg, option.name))
 
 
 def check_launcher(hydra: HydraConf) -> None:

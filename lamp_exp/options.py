@@ -136,7 +136,7 @@ class Option:
             bound = "above" if self.above else "at least"
             raise InputError(f"{self.name}={value} must be {bound} {self.minimum:g}")
         if self.maximum is not None and value > self.maximum:
-            raise InputError(f"{self.name}={value} must be at most {self.maximum:g}")
+            raise InputError(f"{self.name}={value} must be at most {self.maximum}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +256,10 @@ _OPTIONS = (
            applies=when_training),
     Option("training.lora_dropout", 0.05, float, "dropout of the adapters", minimum=0,
            applies=when_training),
+)  # fmt: skip
+COMPONENT_OPTIONS = (  # options of components whose range every component of the group shares
+    Option("trainer.max_epochs", None, int, "epochs; null: the paper's number", nullable=True,
+           minimum=1),
 )  # fmt: skip
 OPTIONS: Mapping[str, Option] = {option.name: option for option in _OPTIONS}
 

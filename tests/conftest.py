@@ -31,6 +31,7 @@ from lamp_exp.experiment.experiment import Configuration, Experiment
 from lamp_exp.experiment.identity import run_name
 from lamp_exp.experiment.run import run_identity
 from lamp_exp.experiment.stages import load_parts, rank
+from lamp_exp.results.schema import CodeVersion, MetricFacts, RunResult
 from lamp_exp.storage.rankings import RankingCache
 from lamp_exp.values import Example, Hit, ModelSettings, ProfileItem, TrainingOptions
 
@@ -94,6 +95,26 @@ def name_of(*overrides: str) -> str:
     made, configuration = build(*overrides)
     identity = run_identity(made, configuration, load_parts(made))
     return run_name(identity, made.usage, configuration.choices)
+
+
+def minimal_result(**changes: Any) -> RunResult:
+    """A record with nothing in it but what a record must have."""
+    empty = (
+        "choices",
+        "metric_facts",
+        "profile",
+        "data",
+        "counts",
+        "seconds",
+        "retrieval",
+        "model",
+    )
+    values: dict[str, Any] = {name: {} for name in (*empty, "settings", "identity", "versions")}
+    values |= {name: "" for name in ("run", "started", "task", "split", "part", "mode", "fixes")}
+    values |= {name: None for name in ("k", "metrics", "selection", "peak_memory_mb", "training")}
+    values |= {"seed": 0, "main_metric": "accuracy", "notes": (), "made_up_data": True}
+    values["metric_facts"] = {"accuracy": MetricFacts(True)}
+    return RunResult(**{**values, "code": CodeVersion("0"), **changes})
 
 
 def settings(**changes: Any) -> ModelSettings:

@@ -41,8 +41,9 @@ MAY_IMPORT = {
     "experiment": BASE
     | {"storage", "options", "environment", "progress", "metrics", "tasks", "data", "results"}
     | {"score"},
-    "config": BASE | {"storage", "options", "experiment"} | COMPONENTS,
-    "overrides": BASE | {"options", "config"},
+    "config": BASE | {"storage", "options", "experiment", "results"} | COMPONENTS,
+    "hydra_messages": {"options"},
+    "overrides": BASE | {"options", "config", "hydra_messages", "results"},
     "sweeps": BASE
     | {"storage", "options", "environment", "progress", "results", "loggers", "experiment"}
     | {"config", "overrides"},
@@ -52,7 +53,8 @@ MAY_IMPORT = {
     "cache": {"errors", "environment", "storage"},
     "laws": BASE | {"storage", "options", "data", "experiment", "config"} | COMPONENTS,
     "__init__": BASE | {"options", "results", "experiment", "config", "sweeps", "report"},
-    "__main__": BASE | {"options", "results", "experiment", "config", "overrides", "sweeps"},
+    "__main__": BASE
+    | {"options", "results", "experiment", "config", "hydra_messages", "overrides", "sweeps"},
 }
 DOORS = {  # single modules that may import more
     "data/__main__.py": {"tasks"},

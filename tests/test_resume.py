@@ -16,7 +16,7 @@ from lamp_exp.results.folder import RunFolder
 from lamp_exp.results.journal import AnswerJournal
 from lamp_exp.tasks.lamp4 import Lamp4
 from lamp_exp.values import Prediction, Prompt, TrainingOptions, TrainingSet
-from tests.conftest import settings, trainer
+from tests.conftest import minimal_result, settings, trainer
 
 SIZES = {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 1, "num_heads": 4, "dropout_rate": 0.1}
 TEXTS = ["the old rose near lake", "the sailor meets the nurse", "the oven"]
@@ -175,7 +175,7 @@ def test_a_run_lacking_one_of_its_files_is_not_finished(tmp_path):
     folder.start({}, {})
     folder.write_predictions("LaMP_1", [("1", "[1]")])
     (tmp_path / "answers-1.jsonl").write_text("")
-    folder.write_result({"run": "r"})
+    folder.write_result(minimal_result())
     assert folder.finished
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "config.yaml", "predictions.json", "result.json",

@@ -84,7 +84,7 @@ def test_the_facts_come_from_the_components():
     recency = of("retriever=recency", "augmentation=fid", "model=tiny", "mode=zeroshot")
     assert (recency.needs_dates, recency.many_passages, recency.model_reads_passages) == (True,) * 3
     assert not of("retriever=none").uses_profile
-    assert not of("augmentation=fid", "model=causal").model_reads_passages
+    assert not of("augmentation=fid", "model=causal", "model.name=x").model_reads_passages
     assert not of("augmentation=fid", "mode=rank").many_passages
 
 

@@ -163,12 +163,12 @@ def test_fail_fast_begins_no_more_jobs(lamp_exp, monkeypatch):
     assert "stopped retriever=bm25_okapi: another job had failed (fail_fast=true)" in err
 
 
-def test_what_is_stale_is_listed_and_not_averaged(lamp_exp):
+def test_what_is_stale_is_listed_and_not_averaged(lamp_exp, monkeypatch):
     run = ["-m", *ZERO, "seed=0,1"]
     _, out, _ = lamp_exp(*run)
     first, second = runs_of(out)
-    result = json.loads((first / "result.json").read_text())
-    (first / "result.json").write_text(json.dumps({**result, "stale": "the data has changed"}))
+    monkeypatch.setattr("lamp_exp.experiment.run.is_up_to_date", lambda folder, *_: folder.finished)
+    (first / "stale.txt").write_text("the data has changed\n")
     _, out, _ = lamp_exp(*run)
     rows = summary_of(out)["rows"]
     assert [(row["stale"], row["n"]) for row in rows] == [("the data has changed", 1), (None, 1)]
@@ -431,7 +431,7 @@ def test_a_sweep_that_is_told_to_end_begins_no_other_job(lamp_exp, monkeypatch, 
     def terminated(*words: object) -> None:
         raise Terminated(143)
 
-    monkeypatch.setattr(jobs, "carry_out", terminated)
+    monkeypatch.setattr(jobs, "launch", terminated)
     assert lamp_exp("-m", *ZERO, "seed=0,1")[0] == 143
     (told,) = tmp_path.glob("outputs/.sweeps/*/*/status.json")
     assert json.loads(told.read_text())["state"] == "stopped"

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from lamp_exp.experiment.tune import _best
+from lamp_exp.metrics import Accuracy, MeanAbsoluteError
 from lamp_exp.results.folder import RunFolder
 from tests.test_cli import QUICK, folder_of
 
@@ -66,8 +67,8 @@ def test_tuning_shares_its_runs_with_a_sweep_over_k(lamp_exp, tmp_path):
 
 def test_equal_values_give_the_smallest_k_and_errors_are_the_lower_the_better():
     curve = [{"k": k, "value": value} for k, value in ((8, 0.5), (4, 0.5), (1, 0.2))]
-    assert _best(curve, "max") == 4
-    assert _best(curve, "min") == 1
+    assert _best(curve, Accuracy()) == 4
+    assert _best(curve, MeanAbsoluteError()) == 1
 
 
 def test_without_a_profile_there_is_nothing_to_tune(lamp_exp):
