@@ -175,7 +175,7 @@ GROUPS: Mapping[str, Group] = {
             runtime=frozenset({"base_url", "key_variable", "concurrency", "retries", "timeout"}),
         ),
         Group(
-            "trainer", "default", "how a model is run; its options are those of Lightning's Trainer",
+            "trainer", "default", "how a model is run; options of Lightning's Trainer",
             applies=when_answering, by_values=True,
             runtime=frozenset({
                 "accelerator", "strategy", "devices", "num_nodes", "enable_progress_bar",

@@ -1,7 +1,7 @@
 """Finished runs as reports read them: what they are, their numbers, their examples.
 
-Everything comes from the runs' folders (see `lamp_exp.results.folder`); examples are read when a number
-asks for them, and only the columns that it needs.
+Everything comes from the runs' folders (see `lamp_exp.results.folder`). Examples are read when a
+number needs them, and only the columns that it needs.
 """
 
 from __future__ import annotations

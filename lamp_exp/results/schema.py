@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from lamp_exp.contracts import Metric
-from lamp_exp.tasks import all_tasks
 from lamp_exp.errors import InputError
+from lamp_exp.tasks import all_tasks
 
 SCHEMA_VERSION = 2
 IMPORTED = "imported"  # the mode of runs whose predictions were made elsewhere
