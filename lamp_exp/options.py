@@ -2,8 +2,8 @@
 
 Everything that must know about an option reads it here: the configuration's schema and defaults,
 the checks of values, the identity and the name of a run, which jobs of a sweep are the same run,
-the columns and filters of reports, and the list in the README. To add an option, add it here and
-use it where it takes effect.
+the columns and filters of reports, and the README's table (`python -m lamp_exp.options` prints
+it). To add an option, add it here and use it where it takes effect.
 
 Options of a component (`retriever.k1`) are declared by the component's own YAML; `GROUPS` says
 what is common to a group.
@@ -12,7 +12,7 @@ what is common to a group.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -162,7 +162,8 @@ GROUPS: Mapping[str, Group] = {
     for group in (
         Group("task", "lamp4", "the task of LaMP"),
         Group(
-            "retriever", "bm25", "how the items of a profile are ranked",
+            "retriever", "bm25",
+            "how the items of a profile are ranked; `recency` needs the dates of the time split",
             applies=when_personal, runtime=frozenset({"device", "batch_tokens"}),
         ),
         Group(
@@ -175,7 +176,9 @@ GROUPS: Mapping[str, Group] = {
             runtime=frozenset({"base_url", "key_variable", "concurrency", "retries", "timeout"}),
         ),
         Group(
-            "trainer", "default", "how a model is run; options of Lightning's Trainer",
+            "trainer", "default",
+            "how a model is run; its options are those of Lightning's Trainer: "
+            "`trainer.max_epochs=3`, `trainer.precision=bf16-mixed`",
             applies=when_answering, by_values=True,
             runtime=frozenset({
                 "accelerator", "strategy", "devices", "num_nodes", "enable_progress_bar",
@@ -183,7 +186,7 @@ GROUPS: Mapping[str, Group] = {
             }),
         ),
         Group("logger", "csv", "csv, or wandb as well", changes_numbers=False),
-        Group("experiment", None, "named settings from conf/experiment/", changes_numbers=False),
+        Group("experiment", None, "named settings from `conf/experiment/`", changes_numbers=False),
     )
 }  # fmt: skip
 ANSWERING_TRAINER_OPTIONS = frozenset({"trainer.precision"})  # the others matter in training only
@@ -243,7 +246,7 @@ _OPTIONS = (
            applies=when_training),
     Option("training.weight_decay", 1e-4, float, "of AdamW", minimum=0, applies=when_training),
     Option("training.warmup", 0.05, float, "share of the optimiser steps", minimum=0,
-           applies=when_training),
+           maximum=1, applies=when_training),
     Option("training.batch_size", 16, int, "examples per step, over all devices", minimum=1,
            applies=when_training),
     Option("training.patience", None, int, "stop after so many epochs without a better score",
@@ -255,7 +258,7 @@ _OPTIONS = (
     Option("training.lora_alpha", 32, int, "scale of the adapters", minimum=1,
            applies=when_training),
     Option("training.lora_dropout", 0.05, float, "dropout of the adapters", minimum=0,
-           applies=when_training),
+           maximum=1, applies=when_training),
 )  # fmt: skip
 COMPONENT_OPTIONS = (  # options of components whose range every component of the group shares
     Option("trainer.max_epochs", None, int, "epochs; null: the paper's number", nullable=True,
@@ -349,13 +352,16 @@ def nested_defaults() -> dict[str, Any]:
     return nested
 
 
-def readme_rows() -> Iterator[tuple[str, str, str]]:
-    """For the README: name, default (and choices), meaning, of each group and option."""
+def markdown_table() -> str:
+    """The README's table: each group and option with its default, other values, and meaning."""
+    rows = ["| option | default, other values | meaning |", "|---|---|---|"]
     for group in GROUPS.values():
-        yield group.name, _as_text(group.default), group.help
+        rows.append(f"| `{group.name}` | `{_as_text(group.default)}`, … | {group.help} |")
     for option in _OPTIONS:
-        others = [_as_text(choice) for choice in option.choices if choice != option.default]
-        yield option.name, ", ".join([_as_text(option.default), *others]), option.help
+        others = [choice for choice in option.choices if choice != option.default]
+        values = ", ".join(f"`{_as_text(value)}`" for value in (option.default, *others))
+        rows.append(f"| `{option.name}` | {values} | {option.help} |")
+    return "\n".join(rows)
 
 
 def _as_text(value: Any) -> str:
@@ -364,3 +370,7 @@ def _as_text(value: Any) -> str:
     if isinstance(value, tuple | list):
         return f"[{', '.join(map(_as_text, value))}]"
     return str(value)
+
+
+if __name__ == "__main__":
+    print(markdown_table())
