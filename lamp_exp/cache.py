@@ -1,22 +1,22 @@
-"""`python -m lamp_exp.cache VERB`: what is kept between runs, whether it is whole, removing it."""
+"""`python -m lamp_exp.cache VERB`: lists, checks and removes what is kept between runs."""
 
 from __future__ import annotations
 
 import argparse
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from lamp_exp.environment import end_with_the_reader
 from lamp_exp.errors import InputError
-from lamp_exp.storage.inventory import Entry, entries, leftovers, remove, shard_fault, size
+from lamp_exp.storage.inventory import damaged_shards, entries, leftovers, remove, size
 
 SECONDS = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 VERBS = {
-    "list": "tell what is kept, how large it is, when it was last used and what it is for",
+    "list": "show what is kept: size, time since its last use, purpose",
     "verify": "check every file; exit code 1 if one is damaged",
-    "prune": "remove what is damaged, and what killed jobs left",
+    "prune": "remove damaged files, and what killed jobs left",
 }
 
 
@@ -44,10 +44,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_choices(prune: argparse.ArgumentParser) -> None:
-    old = "also what was not used for so long: 12h, 30d, 8w (but never answers of APIs)"
+    old = "also what was not used for this time: 12h, 30d, 8w (but never answers of APIs)"
     prune.add_argument("--older-than", metavar="TIME", help=old)
-    prune.add_argument("--all", action="store_true", help="all, and the answers of APIs, too")
-    prune.add_argument("--dry-run", action="store_true", help="only tell what would be removed")
+    prune.add_argument("--all", action="store_true", help="everything, answers of APIs included")
+    prune.add_argument("--dry-run", action="store_true", help="only print what would be removed")
 
 
 def _cache(output_dir: Path) -> Path:
@@ -58,57 +58,55 @@ def _cache(output_dir: Path) -> Path:
 
 
 def _list(cache: Path, _: argparse.Namespace) -> int:
-    found = entries(cache)
-    for entry in found:
+    for entry in entries(cache):
         place = entry.path.relative_to(cache)
-        print(f"{_bytes(entry.size):>9}  {_time(entry.age):>4}  {place}\n{'':17}{entry.told()}")
+        print(f"{_bytes(size(entry.path)):>9}  {_time(entry.age):>4}  {place}")
+        print(f"{'':17}{entry.description()}")
     left = leftovers(cache)
     if left:
-        print(f"{_bytes(_sum(path for path, _ in left)):>9}  left by killed jobs: see prune")
-    print(f"{_bytes(_sum([cache])):>9}  in all, below {cache}")
+        print(f"{_bytes(sum(map(size, left))):>9}  left by killed jobs, or damaged: see prune")
+    print(f"{_bytes(size(cache)):>9}  in all, below {cache}")
     return 0
 
 
 def _verify(cache: Path, _: argparse.Namespace) -> int:
-    found = entries(cache)
-    faults = [fault for entry in found if (fault := entry.fault())]
+    checked = entries(cache)
+    faults = [fault for entry in checked if (fault := entry.fault())]
     for fault in faults:
         print(f"damaged: {fault}", file=sys.stderr)
-    print(f"{len(found) - len(faults)} of {len(found)} are whole")
+    print(f"{len(checked) - len(faults)} of {len(checked)} are whole")
     return 1 if faults else 0
 
 
 def _prune(cache: Path, options: argparse.Namespace) -> int:
-    """Says each thing that it removes, or would; what is in use stays."""
+    """Prints each path that it removes, or would remove; what is in use stays."""
     oldest = None if options.older_than is None else seconds(options.older_than)
     freed = 0
-    doomed = [("left over", path, lock) for path, lock in leftovers(cache)]
-    for entry in entries(cache):
-        doomed += _doomed(entry, oldest, options.all)
-    for why, path, lock in doomed:
+    for path, reason in _removals(cache, oldest, options.all):
         bytes = size(path)
-        gone = options.dry_run or remove(path, lock)
-        freed += bytes if gone else 0
-        place = path.relative_to(cache)
-        print(f"{_bytes(bytes):>9}  {place} ({why if gone else 'in use: it stays'})")
+        removed = options.dry_run or remove(path)
+        freed += bytes if removed else 0
+        reason = reason if removed else "in use: it stays"
+        print(f"{_bytes(bytes):>9}  {path.relative_to(cache)} ({reason})")
     print(f"{_bytes(freed):>9}  {'would be freed' if options.dry_run else 'freed'}")
     return 0
 
 
-def _doomed(
-    entry: Entry, oldest: float | None, everything: bool
-) -> list[tuple[str, Path, Path | None]]:
-    """What goes of an entry, and why: all of it, or only damaged shards."""
-    old = oldest is not None and entry.age > oldest
-    paid = entry.kind == "answers"  # they cost money, and are not removed by the way
-    if everything or (old and not paid):
-        return [("all" if everything else "old", entry.path, entry.lock)]
-    if paid or not entry.fault():
-        return []
-    shards = [path for path in sorted(entry.path.glob("*.arrow")) if shard_fault(path)]
-    if entry.kind == "vectors" and shards:
-        return [("damaged", path, entry.lock) for path in shards]
-    return [("damaged", entry.path, entry.lock)]
+def _removals(cache: Path, oldest: float | None, everything: bool) -> Iterator[tuple[Path, str]]:
+    """What is to be removed, and why. Answers cost money: only `everything` includes them."""
+    for path in leftovers(cache):
+        if everything or "answers" not in path.name:
+            yield path, "left over"
+    for entry in entries(cache):
+        if everything:
+            yield entry.path, "all"
+        elif entry.kind.name == "answers":
+            continue
+        elif oldest is not None and entry.age > oldest:
+            yield entry.path, "old"
+        elif entry.fault():
+            shards = damaged_shards(entry.path) if entry.kind.name == "vectors" else {}
+            yield from ((path, "damaged") for path in shards or [entry.path])
 
 
 def seconds(text: str) -> float:
@@ -117,10 +115,6 @@ def seconds(text: str) -> float:
     if not found:
         raise InputError(f"--older-than {text}: give a number and m, h, d or w, such as 30d")
     return float(found[1]) * SECONDS[found[2]]
-
-
-def _sum(paths: Iterable[Path]) -> int:
-    return sum(map(size, paths))
 
 
 def _bytes(count: float) -> str:

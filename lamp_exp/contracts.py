@@ -192,7 +192,7 @@ class TextVectors(ABC):
         """The distinct texts that have no vector yet, in order."""
 
     @abstractmethod
-    def add(self, texts: Sequence[str], vectors: NDArray[np.float16], cut: Sequence[bool]) -> None:
+    def add(self, texts: Sequence[str], vectors: NDArray[np.float32], cut: Sequence[bool]) -> None:
         """Stores vectors (texts, dimensions); `cut` says which texts the encoder truncated."""
 
     @abstractmethod

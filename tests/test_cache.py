@@ -20,8 +20,9 @@ import pytest
 from lamp_exp.data.load import ProfileFacts
 from lamp_exp.experiment.run import run
 from lamp_exp.experiment.stages import load_parts
+from lamp_exp.storage.atomic import Damaged
+from lamp_exp.storage.checksummed import ChecksummedFile
 from lamp_exp.storage.rankings import Order, RankingCache
-from lamp_exp.storage.sealed import Damaged, Sealed
 from lamp_exp.values import Hit
 from tests.conftest import build, options, ranked_part
 from tests.test_dense import encoder  # noqa: F401  (a fixture)
@@ -247,7 +248,7 @@ def test_killed_at_any_moment_nothing_half_is_ever_read(tmp_path: Path):
         process.send_signal(signal.SIGKILL)
         process.communicate()
         for path in (tmp_path / "cache").glob("[!.]*.arrow"):
-            Sealed.open(path)
+            ChecksummedFile.open(path)
             path.unlink()  # it was killed after its work
     assert list((tmp_path / "cache").glob(".*.making-*"))
     assert started(tmp_path / "cache", 0).communicate()[0].split()[-1] == whole
@@ -263,12 +264,12 @@ def test_a_file_that_is_removed_while_it_is_read_is_read_to_the_end(tmp_path: Pa
     assert [first, *reading] == orders
 
 
-def test_a_sealed_file_that_has_changed_is_damaged(tmp_path: Path):
+def test_a_file_that_has_changed_is_damaged(tmp_path: Path):
     asked(tmp_path, Counted())
     path = the_file(tmp_path)
     damage(path, "flipped 0.5")
     with pytest.raises(Damaged, match="checksum"):
-        Sealed.open(path)
+        ChecksummedFile.open(path)
 
 
 # In an experiment.

@@ -99,7 +99,7 @@ def test_verify_finds_a_flipped_bit(full, capsys, kind, where):
 def test_prune_leaves_what_is_whole_and_removes_what_killed_jobs_left(full, capsys):
     left = [
         CACHE / "rankings" / ".x.arrow.making-9-aa", CACHE / "rankings" / ".x.arrow.damaged",
-        full[1] / ".x.arrow.making-9-aa", CACHE / "data" / "x.making-9",
+        full[1] / ".x.arrow.making-9-aa", CACHE / "data" / ".x.making-9",
     ]  # fmt: skip
     for path in left[:3]:
         path.write_text("x")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -11,16 +12,18 @@ from pathlib import Path
 import pytest
 
 from lamp_exp.storage import atomic
+from lamp_exp.storage.answers import DiskMap
 from lamp_exp.storage.atomic import (
+    Unwritable,
     read_json_or_none,
     replace_folder,
     replacing,
     set_aside,
-    write_bytes,
     write_json,
     write_text,
 )
 from lamp_exp.storage.locks import Locked, exclusive, shared
+from tests.test_cache import no_file_above
 
 
 def names(folder: Path) -> list[str]:
@@ -31,7 +34,8 @@ def test_a_file_is_replaced_as_a_whole(tmp_path: Path):
     path = tmp_path / "file"
     write_text(path, ["a", "é"])
     assert path.read_bytes() == "aé".encode()
-    write_bytes(path, [b"\x00", b"b"])
+    with replacing(path) as file:
+        file.write(b"\x00b")
     assert path.read_bytes() == b"\x00b"
     write_json(path, {"é": [1]})
     assert path.read_text() == '{\n "é": [\n  1\n ]\n}\n'
@@ -47,9 +51,20 @@ def test_a_writer_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path
     with pytest.raises(OSError, match="full"):
         write_text(tmp_path / "file", pieces())
     with pytest.raises(KeyError), replacing(tmp_path / "file") as made:
-        {}[made.write_text("new")]
+        {}[made.write(b"new")]
     assert (tmp_path / "file").read_text() == "old"
     assert names(tmp_path) == ["file"]
+
+
+def test_what_cannot_be_written_is_named_with_its_reason(tmp_path: Path):
+    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "folder").mkdir()
+    for place, reason in [("file/a", "Not a directory"), ("folder", "Is a directory")]:
+        with pytest.raises(Unwritable, match=rf"{place} cannot be written \({reason}\)"):
+            write_text(tmp_path / place, ["text"])
+    with no_file_above(1000), pytest.raises(Unwritable, match=r"b cannot .*File too large"):
+        write_text(tmp_path / "b", ["text"] * 1000)
+    assert names(tmp_path) == ["file", "folder"]
 
 
 def test_content_is_flushed_before_the_move_and_the_folder_after_it(tmp_path, monkeypatch):
@@ -59,9 +74,10 @@ def test_content_is_flushed_before_the_move_and_the_folder_after_it(tmp_path, mo
         there = sorted(path.name[:6] for path in tmp_path.iterdir())
         events.append(f"{path.name[:6]} of {' '.join(there)}")
 
-    monkeypatch.setattr(atomic, "_flush", flush)
+    monkeypatch.setattr(atomic, "flush", flush)
+    monkeypatch.setattr(os, "fsync", lambda descriptor: flush(Path("fsync")))
     write_text(tmp_path / "file", ["text"])
-    assert events == [".file. of .file.", f"{tmp_path.name[:6]} of file"]
+    assert events == ["fsync of .file.", f"{tmp_path.name[:6]} of file"]
     (tmp_path / "made").mkdir()
     (tmp_path / "made" / "inner").write_text("x")
     events.clear()
@@ -152,7 +168,9 @@ def test_shared_holders_exclude_only_the_exclusive_one(tmp_path: Path):
     for release in releases:
         with pytest.raises(Locked), exclusive(tmp_path / "a", wait=False):
             pass
-        threading.Thread(target=release).start()
+        thread = threading.Thread(target=release)  # a collected object's release may run in any
+        thread.start()
+        thread.join()
     with exclusive(tmp_path / "a"):
         pass
 
@@ -184,3 +202,33 @@ def test_the_locks_of_a_killed_process_are_free(tmp_path: Path):
         with exclusive(tmp_path / name, wait=False):
             pass
     assert list((tmp_path / ".locks" / "b.shared").iterdir()) == []
+
+
+# Answers.
+
+
+@pytest.mark.parametrize("how", ["NUL", "text", "cut off", "empty"])
+def test_damaged_answers_are_set_aside_named_and_asked_for_again(tmp_path: Path, caplog, how):
+    path = tmp_path / "answers.sqlite"
+    answers = DiskMap(path)
+    for number in range(200):
+        answers[f"question {number}"] = "answer " * 50
+    content = {"NUL": bytes(5000), "text": b"{}" * 500, "empty": b""}
+    path.write_bytes(content.get(how, path.read_bytes()[:5000]))
+    assert answers.get("question 7") is None
+    answers["question 7"] = "new"
+    assert dict(DiskMap(path)) == {"question 7": "new"}
+    if how == "empty":  # which is an empty database
+        assert caplog.records == []
+        return
+    (record,) = caplog.records
+    assert str(path) in record.message
+    assert (tmp_path / ".answers.sqlite.damaged").is_file()
+
+
+def test_answers_that_cannot_be_written_are_one_clear_error(tmp_path: Path):
+    answers = DiskMap(tmp_path / "answers.sqlite")
+    answers["a"] = "b"
+    with no_file_above(20_000), pytest.raises(Unwritable, match=r"answers\.sqlite cannot be wri"):
+        answers["c"] = "d" * 50_000
+    assert dict(answers) == {"a": "b"}

@@ -74,6 +74,36 @@ def test_values_come_back_bit_for_bit_and_cannot_be_altered_by_who_reads_them(tm
     assert again.rows(["a", "b"]).tobytes() == same == kept.rows(["a", "b"]).tobytes()
 
 
+@pytest.mark.parametrize("kept", [True, False], ids=["in files", "in memory"])
+def test_large_and_tiny_vectors_keep_their_digits_and_do_not_tie(tmp_path: Path, kept):
+    """16 bits alone make infinities of values from 65,520 on, and zeros of those below 3e-8."""
+    base = np.array([[1, -0.25, 3e-5], [0.75, 0.1, 0]], dtype="f4")
+    usual = base.astype("f2").astype("f4")
+    texts = ["usual", "usual too", "large", "larger", "tiny", "zero"]
+    odd = np.array([[65_520, 1, -9], [70_000, 1, -9], [3e-9, 1e-9, 0], [0, 0, 0]], dtype="f4")
+    if kept:
+        filled(tmp_path, []).add(texts, np.concatenate([base, odd]), [False] * 6)
+        rows = filled(tmp_path, texts).rows(texts)
+    else:
+        vectors = EncoderVectors()
+        vectors.add(texts, np.concatenate([base, odd]), [False] * 6)
+        rows = vectors.rows(texts)
+    assert rows[:2].tobytes() == usual.tobytes()  # bit for bit as without a scale
+    assert rows[2:] == pytest.approx(odd, rel=2**-11)
+    assert rows[2, 0] < rows[3, 0]
+
+
+def test_a_damaged_note_of_an_encoder_is_written_again(tmp_path: Path, caplog):
+    filled(tmp_path, ["a"])
+    (note,) = tmp_path.glob("*/encoder.json")
+    content = note.read_text()
+    note.write_bytes(bytes(len(content)))
+    assert filled(tmp_path, ["a"]).counts()["texts_from_cache"] == 1
+    assert note.read_text() == content
+    (record,) = caplog.records
+    assert "NUL bytes" in record.message
+
+
 def test_shards_are_bounded_and_thousands_of_texts_are_found(tmp_path: Path, monkeypatch):
     monkeypatch.setattr(module, "SHARD", 100)
     texts = [f"text {n}" for n in range(1050)]
@@ -117,7 +147,7 @@ def test_a_damaged_shard_is_set_aside_and_its_texts_are_encoded_again(tmp_path: 
     assert (kept.rows(texts) == vectors_of(texts)).all()
     assert kept.counts()["texts_encoded"] == kept.counts()["texts_from_cache"] == 25
     (record,) = caplog.records
-    assert "encoded again" in record.message
+    assert "made again" in record.message
     assert filled(tmp_path, texts).counts()["texts_from_cache"] == 50
 
 
@@ -160,10 +190,10 @@ def test_a_folder_is_in_use_as_long_as_its_vectors_are(tmp_path: Path):
 
     kept = filled(tmp_path / "vectors", ["a"])
     (entry,) = entries(tmp_path)
-    assert not remove(entry.path, entry.lock)
+    assert not remove(entry.path)
     assert kept.rows(["a"]).shape == (1, 3)
     del kept
-    assert remove(entry.path, entry.lock)
+    assert remove(entry.path)
     assert entries(tmp_path) == []
 
 
@@ -234,6 +264,19 @@ def test_vectors_of_nan_are_kept_and_come_last(encoder):  # noqa: F811
     retriever.vectors.add(["broken"], nan, [False])
     hits = kept_by(encoder).rank(Query("q", "cat"), documents("broken", "dog"))
     assert [(hit.id, hit.score == -np.inf) for hit in hits] == [("1", False), ("0", True)]
+
+
+def test_vectors_beyond_16_bits_rank_by_their_size(encoder, monkeypatch):  # noqa: F811
+    scale = {"a": 1e6, "b": 2e6, "c": 3e6, "q": 1.0}
+
+    def encode(self, texts, lengths):
+        return np.array([[scale[text], 0] for text in texts], dtype="f4")
+
+    monkeypatch.setattr(Dense, "_encode", encode)
+    for retriever in (dense(encoder), kept_by(encoder), kept_by(encoder)):
+        hits = retriever.rank(Query("q", "q"), documents("a", "c", "b"))
+        assert [hit.id for hit in hits] == ["1", "2", "0"]
+        assert [hit.score for hit in hits] == pytest.approx([3e6, 2e6, 1e6], rel=2**-11)
 
 
 def test_texts_that_tokenizers_refuse_do_not_stop_a_run(encoder):  # noqa: F811

@@ -29,10 +29,10 @@ from transformers.utils import logging as transformers_logging
 
 from lamp_exp.contracts import Retriever, TextVectors, VectorStore, sort_by_score
 from lamp_exp.errors import InputError, first_line
+from lamp_exp.storage.vectors import EncoderVectors
 from lamp_exp.values import Document, Hit, Query
 
 Vectors = NDArray[np.float32]
-Kept = NDArray[np.float16]
 GPU_TOKENS, CPU_TOKENS = 65_536, 4_096  # of a batch
 AT_ONCE = 16_384  # texts encoded before they are kept: memory, and what a kill loses at most
 
@@ -89,7 +89,7 @@ class Dense(Retriever):
     @cached_property
     def vectors(self) -> TextVectors:
         """Opened when they are needed, so that what other jobs kept meanwhile is found."""
-        return InMemory() if self.store is None else self.store.open(self._encoder_key())
+        return EncoderVectors() if self.store is None else self.store.open(self._encoder_key())
 
     def dependencies(self) -> dict[str, Any]:
         """Weights, precision and libraries; batches change last bits only, and do not count."""
@@ -138,7 +138,7 @@ class Dense(Retriever):
             cut = [bool(most) and length > most for length in lengths]
             self.vectors.add(some, self._encode(some, lengths), cut)
 
-    def _encode(self, texts: Sequence[str], lengths: Sequence[int]) -> Kept:
+    def _encode(self, texts: Sequence[str], lengths: Sequence[int]) -> Vectors:
         """Vectors of texts that have `lengths` tokens, in batches of texts of about one length."""
         parts, places = [], by_length(lengths, self.encoder.max_seq_length, self.batch_tokens)
         bar = tqdm(places, "encode", disable=None, leave=False)
@@ -146,18 +146,18 @@ class Dense(Retriever):
             for batch in bar:
                 parts.append(self._together([texts[place] for place in batch]))
         back = np.argsort(np.concatenate([[], *places]))
-        made: Kept = np.concatenate(parts)[back] if parts else np.zeros((0, 0), np.float16)
+        made: Vectors = np.concatenate(parts)[back] if parts else np.zeros((0, 0), np.float32)
         return made
 
-    def _together(self, texts: Sequence[str]) -> Kept:
-        vectors = self.encoder.encode(
+    def _together(self, texts: Sequence[str]) -> Vectors:
+        vectors: Vectors = self.encoder.encode(
             [_whole(text) for text in texts],
             batch_size=len(texts),
             normalize_embeddings=self.normalize,
             show_progress_bar=False,
             convert_to_numpy=True,
         )
-        return np.asarray(vectors).astype(np.float16)
+        return vectors
 
     def _lengths(self, texts: Sequence[str]) -> list[int]:
         """How many tokens each text has before it is cut."""
@@ -172,32 +172,6 @@ class Dense(Retriever):
             "cut_at_tokens": self.encoder.max_seq_length,
             "device": str(self.encoder.device),
         }
-
-
-class InMemory(TextVectors):
-    """Vectors for as long as the retriever lives."""
-
-    def __init__(self) -> None:
-        self.row_of: dict[str, Kept] = {}
-        self.cut: set[str] = set()
-
-    def missing(self, texts: Sequence[str]) -> list[str]:
-        """Those that have not been added."""
-        return [text for text in dict.fromkeys(texts) if text not in self.row_of]
-
-    def add(self, texts: Sequence[str], vectors: Kept, cut: Sequence[bool]) -> None:
-        """Holds them."""
-        self.row_of.update(zip(texts, vectors, strict=True))
-        self.cut.update(text for text, is_cut in zip(texts, cut, strict=True) if is_cut)
-
-    def rows(self, texts: Sequence[str]) -> Vectors:
-        """A copy of those of `texts`."""
-        return np.stack([self.row_of[text] for text in texts]).astype(np.float32)
-
-    def counts(self) -> dict[str, int]:
-        """All were encoded."""
-        counts = {"texts_encoded": len(self.row_of), "texts_from_cache": 0}
-        return counts | {"texts_cut": len(self.cut)}
 
 
 def load_encoder(name: str, device: str | None) -> SentenceTransformer:

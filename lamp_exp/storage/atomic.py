@@ -18,15 +18,24 @@ import secrets
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedRandom
 from pathlib import Path
 from typing import Any
 
 log = logging.getLogger("lamp_exp.storage")
 TEMPORARY, DAMAGED = ".making-", ".damaged"  # parts of the names of files that must not be read
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class Damaged(Exception):
-    """A file does not hold what its writer wrote."""
+    """A file does not hold what its writer wrote; the message says why, without its name."""
+
+
+class Unwritable(OSError):
+    """A file cannot be written; the message says which one and why."""
+
+    def __init__(self, path: Path, error: OSError) -> None:
+        super().__init__(f"{path} cannot be written ({error.strerror or error})")
 
 
 def temporary(path: Path) -> Path:
@@ -35,28 +44,39 @@ def temporary(path: Path) -> Path:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yields a temporary path; the file written there replaces `path` when the block ends well."""
+def replacing(path: Path) -> Iterator[BufferedRandom]:
+    """Yields a file, open for writing; it replaces `path` when the block ends without an error.
+
+    Raises Unwritable if the file cannot be opened or moved, or the disk is full; other errors of
+    the block are its own.
+    """
     made = temporary(path)
     try:
-        yield made
-        _flush(made)
+        with made.open("w+b") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
         made.replace(path)
-        _flush(path.parent)
+        flush(path.parent)
+    except OSError as error:
+        if error.filename == str(made) or error.errno in _DISK_FULL:
+            raise Unwritable(path, error) from error
+        raise
     finally:
-        made.unlink(missing_ok=True)
+        with suppress(FileNotFoundError, NotADirectoryError):
+            made.unlink()
+
+
+def remove_leftovers(path: Path) -> None:
+    """Removes what killed writers of `path` left beside it; call it with the lock of `path`."""
+    for left in path.parent.glob(f".{path.name}{TEMPORARY}*"):
+        shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
 
 
 def write_text(path: Path, pieces: Iterable[str]) -> None:
     """Replaces `path` by a UTF-8 file of all pieces, which may be larger than memory."""
-    with replacing(path) as made, made.open("w", encoding="utf-8") as file:
-        file.writelines(pieces)
-
-
-def write_bytes(path: Path, pieces: Iterable[bytes]) -> None:
-    """Replaces `path` by a file of all pieces."""
-    with replacing(path) as made, made.open("wb") as file:
-        file.writelines(pieces)
+    with replacing(path) as file:
+        file.writelines(piece.encode() for piece in pieces)
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -75,26 +95,39 @@ def json_list(rows: Iterable[Any]) -> Iterator[str]:
 
 def replace_folder(made: Path, place: Path) -> None:
     """Moves a finished folder to `place`; an old folder there is removed after the move."""
-    for path in [*made.rglob("*"), made]:
-        if not path.is_symlink():
-            _flush(path)
+    flush_tree(made)
     old = temporary(place)
     with suppress(FileNotFoundError):
         place.rename(old)
     made.rename(place)
-    _flush(place.parent)
+    flush(place.parent)
     if old.exists():
         shutil.rmtree(old)
+
+
+def flush_tree(folder: Path) -> None:
+    """Waits until the disk holds all files below a folder, before a file that vouches for them."""
+    for path in [*folder.rglob("*"), folder]:
+        if path.is_dir() or path.is_file():
+            flush(path)
+
+
+def flush(path: Path) -> None:
+    """Waits until the disk holds a file's content or a folder's entries."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # some file systems cannot flush folders
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def touch(path: Path) -> None:
     """Records that a cached file was used now, unless the folder is read-only."""
     with suppress(OSError):
         os.utime(path)
-
-
-# Old name, until all callers are converted.
-write_whole = write_text
 
 
 def set_aside(path: Path) -> None:
@@ -107,8 +140,8 @@ def set_aside(path: Path) -> None:
 
 
 def report_damage(path: Path, reason: object, log: logging.Logger = log) -> None:
-    """Warns that a file is damaged, and moves it aside where the folder is not read-only."""
-    log.warning("%s is damaged (%s); it counts as missing and is set aside", path, reason)
+    """Warns that a file is damaged, and sets it aside where its folder is not read-only."""
+    log.warning("%s is damaged (%s): it is set aside, and made again when needed", path, reason)
     try:
         set_aside(path)
     except OSError as error:
@@ -118,11 +151,11 @@ def report_damage(path: Path, reason: object, log: logging.Logger = log) -> None
 def read_json_or_none(path: Path, log: logging.Logger = log, kind: type = dict) -> Any | None:
     """The content of a JSON file of `kind`; None if it is missing or damaged."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_bytes().decode())
     except (FileNotFoundError, NotADirectoryError):
         return None
     except ValueError as error:  # no JSON, or no UTF-8
-        report_damage(path, _describe(path, error), log)
+        report_damage(path, _reason(path, error), log)
         return None
     if not isinstance(content, kind):
         report_damage(path, f"a JSON {kind.__name__} was expected", log)
@@ -130,20 +163,13 @@ def read_json_or_none(path: Path, log: logging.Logger = log, kind: type = dict) 
     return content
 
 
-def _describe(path: Path, error: ValueError) -> str:
+def _reason(path: Path, error: ValueError) -> str:
     """Why a file could not be parsed, in words that a user can act on."""
-    if path.stat().st_size == 0:
+    content = path.read_bytes()
+    if not content:
         return "it is empty"
-    return "it holds NUL bytes" if b"\0" in path.read_bytes() else str(error)
+    return "it holds NUL bytes" if b"\0" in content else str(error)
 
 
-def _flush(path: Path) -> None:
-    """Waits until the disk holds a file's content or a folder's entries."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno != errno.EINVAL:  # some file systems cannot flush folders
-            raise
-    finally:
-        os.close(descriptor)
+# The old name, until all callers are converted.
+write_whole = write_text

@@ -1,19 +1,17 @@
-"""All that is kept below `<output_dir>/.cache`: what it is for, whether it is whole, removing it.
+"""Everything below `<output_dir>/.cache`: its purpose, its size and age, its damage, its removal.
 
-A job that reads a file has it mapped, and goes on reading what has been removed. A job that makes
-or uses something holds its lock; what is locked is not removed.
+A job that reads a file has mapped it, and goes on reading after its removal. A job that makes or
+uses something holds its lock; what is locked is not removed.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import shutil
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,28 +19,31 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.ipc
 
-from lamp_exp.storage.answers import DiskMap
-from lamp_exp.storage.rankings import LOCKS, check_orders, read_key
-from lamp_exp.storage.sealed import DAMAGED, MAKING, Damaged, Sealed
+from lamp_exp.storage.atomic import DAMAGED, TEMPORARY, Damaged
+from lamp_exp.storage.checksummed import ChecksummedFile
+from lamp_exp.storage.locks import Locked, exclusive
+from lamp_exp.storage.rankings import check_orders, read_key
 from lamp_exp.storage.vectors import ENCODER, read_shard
 
 STORE = "store.json"  # of a prepared part; see lamp_exp/data/store.py
 
 
 @dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of cached file or folder; both functions raise Damaged."""
+
+    name: str
+    pattern: str
+    describe: Callable[[Path], str]
+    check: Callable[[Path], None]
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
-    """One thing that is kept: a file or a folder."""
+    """One cached file or folder."""
 
-    kind: str
+    kind: Kind
     path: Path
-    lock: Path | None  # held by who makes or uses it
-    what: Callable[[Path], str]
-    check: Callable[[Path], None]  # raises Damaged
-
-    @property
-    def size(self) -> int:
-        """In bytes."""
-        return size(self.path)
 
     @property
     def age(self) -> float:
@@ -50,54 +51,52 @@ class Entry:
         files = [self.path] if self.path.is_file() else [*self.path.glob("*"), self.path]
         return max(0.0, time.time() - max(path.stat().st_mtime for path in files))
 
-    def told(self) -> str:
-        """What it is for, or that this cannot be read."""
+    def description(self) -> str:
+        """What it is for."""
         try:
-            return self.what(self.path)
-        except (Damaged, OSError, ValueError, KeyError):
-            return "damaged: what it is for cannot be read"
+            return self.kind.describe(self.path)
+        except _FAULTS:
+            return "damaged: its purpose cannot be read"
 
     def fault(self) -> str | None:
-        """What is damaged, in one line; None if it is whole."""
+        """The damage in one line; None if there is none."""
         try:
-            self.check(self.path)
-        except (Damaged, OSError, ValueError, KeyError, sqlite3.Error) as error:
-            told = " ".join(str(error).split())
-            return told if str(self.path) in told else f"{self.path}: {told}"
+            self.kind.check(self.path)
+        except _FAULTS as error:
+            message = " ".join(str(error).split())
+            return message if str(self.path) in message else f"{self.path}: {message}"
         return None
 
 
 def entries(cache: Path) -> list[Entry]:
-    """Everything whole or damaged, but nothing that is still being made."""
-    found = [*_rankings(cache / "rankings"), *_vectors(cache / "vectors"), *_data(cache / "data")]
-    answers = cache / "answers.sqlite"
-    if answers.is_file():
-        found.append(Entry("answers", answers, None, _answers_count, _check_answers))
-    return found
+    """Everything complete or damaged, but nothing that is still being written."""
+    return [
+        Entry(kind, path)
+        for kind in KINDS
+        for path in sorted(cache.glob(kind.pattern))
+        if path.suffix != ".lock"
+    ]
 
 
-def leftovers(cache: Path) -> list[tuple[Path, Path | None]]:
-    """What killed processes left, and what was set aside as damaged; each with its lock."""
-    found: list[tuple[Path, Path | None]] = []
-    for path in _visible(cache / "rankings", f".*{MAKING}*", f".*{DAMAGED}"):
-        name = path.name.removeprefix(".").split(MAKING)[0].removesuffix(DAMAGED)
-        found.append((path, path.parent / LOCKS / f"{name}.lock"))
-    for path in _visible(cache / "vectors", f"*/.*{MAKING}*", f"*/.*{DAMAGED}", f"*/.{ENCODER}.*"):
-        found.append((path, path.parent.parent / LOCKS / f"{path.parent.name}.lock"))
-    for path in _visible(cache / "data", "*.making-*", ".*.old-*"):
-        name = path.name.removeprefix(".").split(".making-")[0].split(".old-")[0]
-        found.append((path, path.parent / f"{name}.lock"))
-    return found
+def leftovers(cache: Path) -> list[Path]:
+    """What killed processes left, and what was set aside as damaged."""
+    hidden = [path for pattern in (".*", "*/.*", "vectors/*/.*") for path in cache.glob(pattern)]
+    return sorted(p for p in hidden if TEMPORARY in p.name or p.name.endswith(DAMAGED))
 
 
-def remove(path: Path, lock: Path | None) -> bool:
-    """Removes a file or a folder, unless somebody holds its lock: whether it did."""
-    with _free(lock) as free:
-        if free and path.is_dir():
-            shutil.rmtree(path)
-        elif free:
-            path.unlink(missing_ok=True)
-    return free
+def remove(path: Path) -> bool:
+    """Removes an entry, a leftover or a shard; returns False if a process makes or uses it."""
+    name = path.name.removeprefix(".").split(TEMPORARY)[0].removesuffix(DAMAGED)
+    locked = path.parent if path.parent.parent.name == "vectors" else path.with_name(name)
+    try:
+        with exclusive(locked, wait=False):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+    except Locked:
+        return False
+    return True
 
 
 def size(path: Path) -> int:
@@ -106,43 +105,16 @@ def size(path: Path) -> int:
     return sum(file.stat().st_size for file in files if file.is_file())
 
 
-@contextmanager
-def _free(lock: Path | None) -> Iterator[bool]:
-    """Whether nobody holds the lock, which is then held meanwhile."""
-    if lock is None or not lock.parent.is_dir():
-        yield True
-        return
-    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        yield False
-    else:
-        yield True
-    finally:
-        os.close(descriptor)
-
-
-def _visible(folder: Path, *patterns: str) -> list[Path]:
-    return sorted(path for pattern in patterns for path in folder.glob(pattern))
-
-
-def _rankings(folder: Path) -> Iterator[Entry]:
-    for path in sorted(folder.glob("[!.]*.arrow")):
-        lock = folder / LOCKS / f"{path.name}.lock"
-        yield Entry("ranking", path, lock, _ranking_of, _check_ranking)
-
-
-def _ranking_of(path: Path) -> str:
-    found = Sealed.open(path, check=False)
-    key = read_key(found)
+def _describe_ranking(path: Path) -> str:
+    file = ChecksummedFile.open(path, check=False)
+    key = read_key(file)
     reading = key.get("reading", {})
     options = {n: v for n, v in key.get("retriever", {}).items() if n != "_target_"}
     words = [key.get("task_name"), reading.get("split"), reading.get("part")]
     words += [f"{name}={value}" for name, value in options.items()]
     words += ["document_dates"] if key.get("document_dates") else []
     words += [f"{name}={value}" for name, value in _unusual(reading).items()]
-    return f"{' '.join(map(str, words))}: {found.table.num_rows} questions"
+    return f"{' '.join(map(str, words))}: {file.table.num_rows} questions"
 
 
 def _unusual(reading: dict[str, Any]) -> dict[str, Any]:
@@ -160,74 +132,87 @@ def _unusual(reading: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_ranking(path: Path) -> None:
-    found = Sealed.open(path)
-    read_key(found)
-    check_orders(found)
+    file = ChecksummedFile.open(path)
+    read_key(file)
+    check_orders(file)
 
 
-def _vectors(folder: Path) -> Iterator[Entry]:
-    for path in sorted(folder.glob("[!.]*")):
-        lock = folder / LOCKS / f"{path.name}.lock"
-        yield Entry("vectors", path, lock, _encoder_of, _check_vectors)
-
-
-def _encoder_of(path: Path) -> str:
-    encoder = json.loads((path / ENCODER).read_text(encoding="utf-8"))
+def _describe_vectors(folder: Path) -> str:
+    encoder = _read_json(folder / ENCODER)
     names = ("name", "max_length", "normalize", "dtype", "torch")
-    shards = [Sealed.open(shard, check=False) for shard in sorted(path.glob("*.arrow"))]
+    shards = [ChecksummedFile.open(path, check=False) for path in _shards(folder)]
     count = sum(shard.table.num_rows for shard in shards)
-    told = " ".join(f"{name}={encoder[name]}" for name in names if name in encoder)
-    return f"{told}: {count} texts in {len(shards)} shards"
+    options = " ".join(f"{name}={encoder[name]}" for name in names if name in encoder)
+    return f"{options}: {count} texts in {len(shards)} shards"
 
 
-def _check_vectors(path: Path) -> None:
-    json.loads((path / ENCODER).read_text(encoding="utf-8"))
-    faults = [fault for shard in sorted(path.glob("*.arrow")) if (fault := shard_fault(shard))]
+def _check_vectors(folder: Path) -> None:
+    _read_json(folder / ENCODER)
+    faults = [f"{path}: {fault}" for path, fault in damaged_shards(folder).items()]
     if faults:
         raise Damaged("; ".join(faults))
 
 
-def shard_fault(path: Path) -> str | None:
-    """What is damaged of a shard; None if it is whole."""
-    try:
-        read_shard(Sealed.open(path))
-    except (Damaged, OSError) as error:
-        return " ".join(str(error).split())
-    return None
-
-
-def _data(folder: Path) -> Iterator[Entry]:
-    for path in sorted(folder.glob("[!.]*")):
-        if path.is_dir() and ".making-" not in path.name:
-            lock = folder / f"{path.name}.lock"
-            yield Entry("data", path, lock, _part_of, _check_data)
-
-
-def _part_of(path: Path) -> str:
-    meta = json.loads((path / STORE).read_text(encoding="utf-8"))
-    return f"a prepared part: {meta['items']} items, fingerprint {meta['fingerprint']}"
-
-
-def _check_data(path: Path) -> None:
-    """Stores hold no checksum: their structure is read, down to each text."""
-    _part_of(path)
-    for name in ("items.arrow", "questions.arrow"):
+def damaged_shards(folder: Path) -> dict[Path, str]:
+    """The damage of each damaged shard of an encoder's vectors."""
+    faults = {}
+    for path in _shards(folder):
         try:
-            table = pa.ipc.open_file(pa.memory_map(str(path / name))).read_all()
-            table.validate(full=True)
-        except (pa.ArrowException, OSError) as error:
-            raise Damaged(f"{path / name} cannot be read ({error})") from error
+            read_shard(ChecksummedFile.open(path))
+        except (Damaged, OSError) as error:
+            faults[path] = " ".join(str(error).split())
+    return faults
 
 
-def _answers_count(path: Path) -> str:
+def _shards(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.arrow"))
+
+
+def _read_json(path: Path) -> Any:
+    """Raises Damaged; nothing is set aside, as this file is only looked at."""
     try:
-        return f"{len(DiskMap(path))} answers of APIs"
-    except sqlite3.Error as error:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
         raise Damaged(f"{path}: {error}") from error
 
 
+def _describe_part(folder: Path) -> str:
+    meta = _read_json(folder / STORE)
+    return f"a prepared part: {meta['items']} items, fingerprint {meta['fingerprint']}"
+
+
+def _check_part(folder: Path) -> None:
+    """Reads the tables down to each text, as they have no checksums."""
+    _describe_part(folder)
+    for name in ("items.arrow", "questions.arrow"):
+        try:
+            table = pa.ipc.open_file(pa.memory_map(str(folder / name))).read_all()
+            table.validate(full=True)
+        except (pa.ArrowException, OSError) as error:
+            raise Damaged(f"{folder / name} cannot be read ({error})") from error
+
+
+def _describe_answers(path: Path) -> str:
+    return f"{_query(path, 'SELECT COUNT(*) FROM map')} answers of APIs"
+
+
 def _check_answers(path: Path) -> None:
+    message = _query(path, "PRAGMA integrity_check")
+    if message != "ok":
+        raise Damaged(str(message))
+
+
+def _query(path: Path, statement: str) -> Any:
+    """Asks without writing: damage is only reported."""
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
-        (told,) = connection.execute("PRAGMA integrity_check").fetchone()
-    if told != "ok":
-        raise Damaged(f"{path}: {told}")
+        (value,) = connection.execute(statement).fetchone()
+    return value
+
+
+KINDS = (
+    Kind("ranking", "rankings/[!.]*", _describe_ranking, _check_ranking),
+    Kind("vectors", "vectors/[!.]*", _describe_vectors, _check_vectors),
+    Kind("data", "data/[!.]*", _describe_part, _check_part),
+    Kind("answers", "answers.sqlite", _describe_answers, _check_answers),
+)
+_FAULTS = (Damaged, OSError, ValueError, KeyError, TypeError, sqlite3.Error)

@@ -14,6 +14,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from lamp_exp.storage.atomic import Unwritable
+
 LOCKS = ".locks"
 
 
@@ -28,9 +30,9 @@ def exclusive(
     """Holds the lock of `path`, which excludes all other holders.
 
     While another has it, waits; `waiting` is called once with a line that says so. Raises Locked
-    instead if `wait` is False, and OSError where no lock file can be made.
+    instead if `wait` is False, and Unwritable if the lock file cannot be made.
     """
-    with _held(_lock_file(path), path, wait, waiting):
+    with _held(_main_file(path), path, wait, waiting):
         for user in list(_shared_folder(path).glob("*")):
             with _held(user, path, wait, waiting):  # of a holder that ended without releasing it
                 user.unlink(missing_ok=True)
@@ -42,22 +44,21 @@ def shared(path: Path) -> Callable[[], None]:
 
     Each holder locks a file of its own, and `exclusive` waits for all of them.
     """
-    with FileLock(_lock_file(path)):
-        _shared_folder(path).mkdir(exist_ok=True)
-        own = FileLock(_shared_folder(path) / secrets.token_hex(8), thread_local=False)
+    with _held(_main_file(path), path):
+        file = _shared_folder(path) / secrets.token_hex(8)
+        file.parent.mkdir(exist_ok=True)
+        own = FileLock(file, thread_local=False)
         own.acquire()
 
     def release() -> None:
-        Path(own.lock_file).unlink(missing_ok=True)
+        file.unlink(missing_ok=True)
         own.release()
 
     return release
 
 
-def _lock_file(path: Path) -> Path:
-    folder = path.parent / LOCKS
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder / f"{path.name}.lock"
+def _main_file(path: Path) -> Path:
+    return path.parent / LOCKS / f"{path.name}.lock"
 
 
 def _shared_folder(path: Path) -> Path:
@@ -66,10 +67,12 @@ def _shared_folder(path: Path) -> Path:
 
 @contextmanager
 def _held(
-    file: Path, path: Path, wait: bool, waiting: Callable[[str], None] | None
+    file: Path, path: Path, wait: bool = True, waiting: Callable[[str], None] | None = None
 ) -> Iterator[None]:
+    """Holds one lock file, on behalf of `path`."""
     lock = FileLock(file)
     try:
+        file.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except Timeout:
         message = f"{path} is being written by another process"
@@ -78,6 +81,8 @@ def _held(
         if waiting is not None:
             waiting(f"{message}: waiting for it")
         lock.acquire()
+    except OSError as error:
+        raise Unwritable(path.parent, error) from error
     try:
         yield
     finally:

@@ -1,7 +1,7 @@
 """Whole rankings with their scores, made once for all jobs of a grid.
 
-k, augmentation and model are slices of the same ranking, so a grid ranks once per retriever.
-One file a ranking of one part, named from what decides it:
+All k, augmentations and models use slices of the same ranking, so a grid ranks once per retriever.
+Each file holds the rankings of one part, and is named by what decides them:
 
     rankings/BM25-LaMP_4-7f3a….arrow    one row a question: its id, item positions, scores
 """
@@ -13,23 +13,21 @@ import json
 import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from filelock import FileLock
 
-from lamp_exp.storage.atomic import touch
-from lamp_exp.storage.sealed import MAKING, Damaged, Sealed, Unwritable, Writer, set_aside, writing
+from lamp_exp.storage.atomic import Damaged, Unwritable, remove_leftovers, report_damage, touch
+from lamp_exp.storage.checksummed import ChecksummedFile, write_checksummed
+from lamp_exp.storage.locks import exclusive
 
 log = logging.getLogger("lamp_exp.storage")
-FORMAT = 1  # of the files: another number, and older ones are made again
+FORMAT = 1  # increase it when the files change: older ones are then made again
 KEY = b"lamp_exp.experiment.ranking"
 AT_ONCE = 500  # questions of a record batch: memory while writing
-LOCKS = ".locks"
 _COLUMNS = pa.schema(
     [
         ("id", pa.string()),
@@ -49,10 +47,9 @@ class Order(NamedTuple):
 class RankingCache:
     """Rankings below a folder, for several processes at once.
 
-    A damaged file, or one that is not of these questions, is never used: it is told, set aside
-    and made again. (That it is of these profiles, its reader must see.) Where nothing can be
-    written, that is told, and rankings are only computed. `read` and `made` count the rankings of
-    parts that this object was asked for.
+    A file that is damaged, or that ranks other questions, is set aside and made again. (That it
+    ranks these profiles, its reader must check.) Where nothing can be written, a warning says so,
+    and rankings are computed each time. `read` and `made` count the parts asked for so far.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -67,82 +64,73 @@ class RankingCache:
         ids: Sequence[str],
         compute: Callable[[], Iterable[Order]],
     ) -> Iterator[Order]:
-        """The ranking of each question; `compute` makes them all, in order, if none are kept.
+        """The ranking of each question, in order; `compute` makes all that are not stored yet.
 
-        `key` holds, as plain JSON values, all that decides them. All are computed before the
-        first is given, but never held in memory together.
+        `key` holds, as JSON values, all that decides them. All are computed before the first is
+        returned, but never held in memory together.
         """
         path = self.folder / file_name(key)
-        kept = self._kept(path, key, ids)
-        if kept is not None:
-            self.read += 1
-            touch(path)
-        else:
-            kept = self._made(path, key, ids, compute)
-        return iter(compute()) if kept is None else _orders(kept)
+        stored = _open(path, key, ids)
+        if stored is None:
+            try:
+                with exclusive(path):  # another process may make it meanwhile
+                    stored = _open(path, key, ids)
+                    if stored is None:
+                        self.made += 1
+                        remove_leftovers(path)
+                        _write(path, key, ids, compute())
+                        return _orders(ChecksummedFile.open(path, check=False))
+            except Unwritable as error:
+                log.warning("rankings are not kept: %s", error)
+                return iter(compute())
+        self.read += 1
+        touch(path)
+        return _orders(stored)
 
     def report(self) -> dict[str, int]:
-        """For the record: how many parts' rankings were read, and how many made."""
+        """The counts, for a run's record."""
         return {"read": self.read, "made": self.made}
 
-    def _made(
-        self,
-        path: Path,
-        key: Mapping[str, Any],
-        ids: Sequence[str],
-        compute: Callable[[], Iterable[Order]],
-    ) -> Sealed | None:
-        """The file, made now, or by another process while we waited; None if it cannot be."""
-        try:
-            with _alone(path):
-                kept = self._kept(path, key, ids)
-                if kept is not None:
-                    self.read += 1
-                    return kept
-                self.made += 1
-                _write(path, key, ids, compute())
-                return Sealed.open(path, check=False)
-        except Unwritable as error:
-            log.warning("rankings are not kept: %s", error)
-            return None
 
-    def _kept(self, path: Path, key: Mapping[str, Any], ids: Sequence[str]) -> Sealed | None:
-        """The file if it is there, whole, and of these questions."""
-        try:
-            found = Sealed.open(path)
-            _compare(found, key, ids)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except (Damaged, OSError) as error:
-            log.warning("%s; it is not used, but made again", error)
-            with suppress(Unwritable):  # told when the new one cannot be written either
-                set_aside(path)
-            return None
-        return found
+def _open(path: Path, key: Mapping[str, Any], ids: Sequence[str]) -> ChecksummedFile | None:
+    """The file; None if it is missing, damaged, or of other questions."""
+    try:
+        file = ChecksummedFile.open(path)
+        if read_key(file) != json.loads(_canonical(key)):
+            raise Damaged("it was made for other settings")
+        if file.table.column("id").to_pylist() != list(ids):
+            raise Damaged("it ranks other questions")
+        check_orders(file)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (Damaged, OSError) as error:
+        report_damage(path, error)
+        return None
+    return file
 
 
 def file_name(key: Mapping[str, Any]) -> str:
-    """Retriever and task for the reader, and a hash of the whole key."""
+    """Retriever and task for people, and a hash of the whole key."""
     retriever = str(key.get("retriever", {}).get("_target_", "ranking")).rpartition(".")[2]
     word = re.sub(r"[^\w-]", "_", f"{retriever}-{key.get('task_name', 'task')}")
-    return f"{word}-{hashlib.sha256(_written(key)).hexdigest()[:20]}.arrow"
+    return f"{word}-{hashlib.sha256(_canonical(key)).hexdigest()[:20]}.arrow"
 
 
-def read_key(found: Sealed) -> dict[str, Any]:
+def read_key(file: ChecksummedFile) -> dict[str, Any]:
     """What a file was made for; raises Damaged if it is no ranking of this format."""
     try:
-        content = json.loads(found.metadata[KEY])
+        content = json.loads(file.metadata[KEY])
     except (KeyError, ValueError) as error:
-        raise Damaged(f"{found.path} is no ranking") from error
-    if content.get("format") != FORMAT or not found.table.schema.equals(_COLUMNS):
-        raise Damaged(f"{found.path} is a ranking of another format")
+        raise Damaged("it is no ranking") from error
+    if content.get("format") != FORMAT or not file.table.schema.equals(_COLUMNS):
+        raise Damaged("it is a ranking of another format")
     key: dict[str, Any] = content["key"]
     return key
 
 
-def check_orders(found: Sealed) -> None:
+def check_orders(file: ChecksummedFile) -> None:
     """Raises Damaged unless each row ranks each position of its profile exactly once."""
-    order, scores = found.table.column("order"), found.table.column("scores")
+    order, scores = file.table.column("order"), file.table.column("scores")
     ranked = _lengths(order)
     starts = np.cumsum(ranked) - ranked
     positions = order.combine_chunks().flatten().to_numpy() if len(order) else np.zeros(0, int)
@@ -150,48 +138,23 @@ def check_orders(found: Sealed) -> None:
     inside = (positions >= 0) & (positions < np.repeat(ranked, ranked))
     once = inside.all() and (np.bincount(places, minlength=len(places)) == 1).all()
     if not once or (_lengths(scores) != ranked).any():
-        raise Damaged(f"{found.path} does not rank each item of each profile once")
+        raise Damaged("it does not rank each item of each profile once")
 
 
-def _written(key: Mapping[str, Any]) -> bytes:
+def _canonical(key: Mapping[str, Any]) -> bytes:
     return json.dumps(key, sort_keys=True, ensure_ascii=True).encode()
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """One process at a time; what a killed one left of this file is cleared away."""
-    with writing(path):
-        lock = FileLock(path.parent / LOCKS / f"{path.name}.lock")
-        Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    try:
-        with writing(path):
-            for left in path.parent.glob(f".{path.name}{MAKING}*"):
-                left.unlink(missing_ok=True)
-        yield
-    finally:
-        lock.release()
-
-
-def _compare(found: Sealed, key: Mapping[str, Any], ids: Sequence[str]) -> None:
-    if read_key(found) != json.loads(_written(key)):
-        raise Damaged(f"{found.path} was made for something else")
-    if found.table.column("id").to_pylist() != list(ids):
-        raise Damaged(f"{found.path} is of other questions")
-    check_orders(found)
 
 
 def _write(path: Path, key: Mapping[str, Any], ids: Sequence[str], orders: Iterable[Order]) -> None:
     content = json.dumps({"format": FORMAT, "key": dict(key)})
     rows = ((id, *order) for id, order in zip(ids, orders, strict=True))
-    with Writer(path, _COLUMNS.with_metadata({KEY: content})) as writer:
-        while some := list(islice(rows, AT_ONCE)):
-            columns = zip(*some, strict=True)
-            writer.write(*map(pa.array, columns, _COLUMNS.types))
+    with write_checksummed(path, _COLUMNS.with_metadata({KEY: content})) as write:
+        while batch := list(islice(rows, AT_ONCE)):
+            write(*map(pa.array, zip(*batch, strict=True), _COLUMNS.types))
 
 
-def _orders(found: Sealed) -> Iterator[Order]:
-    for batch in found.table.to_batches():
+def _orders(file: ChecksummedFile) -> Iterator[Order]:
+    for batch in file.table.to_batches():
         columns = (batch.column(name).to_pylist() for name in ("order", "scores"))
         yield from map(Order, *columns)
 

@@ -1,25 +1,22 @@
 """Vectors of texts, made once for each distinct text and encoder.
 
-    vectors/<encoder>-<hash>/encoder.json      what made them
-    vectors/<encoder>-<hash>/<random>.arrow    a shard: up to 16,384 texts' keys and vectors
+    vectors/<encoder>-<hash>/encoder.json      the encoder and its settings
+    vectors/<encoder>-<hash>/<random>.arrow    a shard: keys and vectors of up to 16,384 texts
 
-A shard is added whole under a name of its own, so that several processes can add at once; a text
-that is in two of them is harmless.
+Each shard has a name of its own, so that several processes can add shards at once; a text that is
+in two of them does no harm. Vectors are stored in 16 bits a value; see `to_half`.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import logging
-import os
 import re
 import secrets
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,41 +25,57 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from lamp_exp.contracts import TextVectors, VectorStore
-from lamp_exp.storage.atomic import touch, write_whole
+from lamp_exp.storage.atomic import (
+    Damaged,
+    Unwritable,
+    read_json_or_none,
+    report_damage,
+    touch,
+    write_text,
+)
+from lamp_exp.storage.checksummed import ChecksummedFile, write_checksummed
 from lamp_exp.storage.contents import folder_fingerprint
-from lamp_exp.storage.sealed import Damaged, Sealed, Unwritable, Writer, set_aside, writing
+from lamp_exp.storage.locks import shared
 
 log = logging.getLogger("lamp_exp.storage")
-FORMAT = 2  # of the shards: another number, and texts are encoded again
+FORMAT = 3  # increase it when the shards change: texts are then encoded again
 SHARD = 16_384  # texts: what a kill loses at most, and what encoding holds in memory
 ENCODER = "encoder.json"
-LOCKS = ".locks"
 KEY_BYTES = 16
 _ROW_BITS = 32  # of a place: shard number above, row below
 _NOWHERE = -1
+_COLUMNS = ("key", "cut", "exponent", "vector")
+_HALF = np.finfo(np.float16)
+_HALF_OVERFLOW = 65_520  # the smallest value that 16 bits round to infinity
 
 
 class VectorCache(VectorStore):
     """Vectors of any encoders below a folder, which need not exist."""
 
     def __init__(self, folder: Path) -> None:
-        """Nothing is read or made yet."""
         self.folder = folder
 
     def open(self, encoder: Mapping[str, Any]) -> EncoderVectors:
         """The vectors of one encoder: `encoder` holds all that decides them, as JSON values.
 
-        Its `name` stands for the content, if it is a local folder.
+        If its `name` is a local folder, the folder's content counts instead.
         """
         key = {"format": FORMAT, **encoder, "name": folder_fingerprint(str(encoder["name"]))}
         text = json.dumps(key, sort_keys=True)
         word = re.sub(r"[^\w-]", "_", Path(str(encoder["name"])).name)
         folder = self.folder / f"{word}-{hashlib.sha256(text.encode()).hexdigest()[:20]}"
         try:
-            return EncoderVectors(folder, text)
-        except Unwritable as error:
+            release = shared(folder)
+            folder.mkdir(exist_ok=True)
+            if read_json_or_none(folder / ENCODER) is None:
+                write_text(folder / ENCODER, [text, "\n"])
+            touch(folder / ENCODER)
+        except OSError as error:
             log.warning("vectors are not kept: %s", error)
-            return EncoderVectors(folder, None)
+            return EncoderVectors(folder, writes=False)
+        vectors = EncoderVectors(folder)
+        weakref.finalize(vectors, release)
+        return vectors
 
 
 @dataclass
@@ -71,62 +84,65 @@ class _Shard:
 
     keys: NDArray[np.bytes_]
     vectors: NDArray[np.float16]
+    exponents: NDArray[np.int16]
     cut: NDArray[np.bool_]
     used: NDArray[np.bool_]
-    file: Sealed | None = None  # of one whose checksum has not been compared yet
+    file: ChecksummedFile | None = None  # of a shard whose checksum has not been compared yet
 
 
 class EncoderVectors(TextVectors):
-    """One encoder's vectors. Each text is asked of `missing` before `rows` gives its vector."""
+    """One encoder's vectors, in memory or in the shards of a folder."""
 
-    def __init__(self, folder: Path, written: str | None) -> None:
-        """`written` is what is noted of the encoder; None: nothing can be written there."""
-        self.folder = folder
-        self.writes = written is not None
+    def __init__(self, folder: Path | None = None, writes: bool = True) -> None:
+        """Without `folder`, vectors live as long as this object; without `writes`, new ones do."""
+        self.folder = folder if writes else None
         self.encoded = 0
         self.shards: list[_Shard | None] = []
         self.index = _Index()
-        if written is not None:
-            weakref.finalize(self, os.close, hold(folder))
-            _note(folder, written)
-        for path in sorted(folder.glob("*.arrow")):
-            self._load(path)
+        for path in sorted(folder.glob("*.arrow")) if folder else ():
+            try:
+                self._join(read_shard(ChecksummedFile.open(path, check=False)))
+            except FileNotFoundError:
+                continue  # set aside by another process meanwhile
+            except (Damaged, OSError) as error:
+                report_damage(path, error)
 
     def missing(self, texts: Sequence[str]) -> list[str]:
-        """Those that have no vector yet, each once, in their order."""
+        """The distinct texts that have no vector yet, in order."""
         keys = {text_key(text): text for text in texts}
-        while True:
-            places = self.index.find(list(keys))
-            found = places[places != _NOWHERE]
-            if not self._drop_damaged(set((found >> _ROW_BITS).tolist())):
-                break
-        for shard, rows in _by_shard(found):
-            self._shard(shard).used[rows] = True
-        return [
-            text for text, place in zip(keys.values(), places, strict=True) if place == _NOWHERE
-        ]
+        places = self._find_undamaged(list(keys))
+        for number, rows in _by_shard(places[places != _NOWHERE]):
+            self._shard(number).used[rows] = True
+        return [text for text, place in zip(keys.values(), places, strict=True) if place < 0]
 
-    def add(self, texts: Sequence[str], vectors: NDArray[np.float16], cut: Sequence[bool]) -> None:
-        """Keeps vectors (texts x dimensions); `cut` says whose text was cut."""
+    def add(self, texts: Sequence[str], vectors: NDArray[np.float32], cut: Sequence[bool]) -> None:
+        """Stores vectors (texts, dimensions); `cut` says which texts the encoder truncated."""
         for start in range(0, len(texts), SHARD):
-            some = slice(start, start + SHARD)
-            self._add([text_key(text) for text in texts[some]], vectors[some], cut[some])
+            part = slice(start, start + SHARD)
+            halves, exponents = to_half(vectors[part])
+            keys = _array([text_key(text) for text in texts[part]])
+            used = np.ones(len(keys), bool)
+            self.encoded += len(keys)
+            shard = _Shard(keys, halves, exponents, np.array(cut[part], bool), used)
+            self._join(self._stored(shard))
 
     def rows(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """The vectors of `texts`, one a row; KeyError for a text without one."""
+        """The vectors of `texts` (texts, dimensions); KeyError for a text without one."""
         places = self.index.find([text_key(text) for text in texts])
         if (places == _NOWHERE).any():
             raise KeyError(texts[int(np.argmax(places == _NOWHERE))])
         gathered: NDArray[np.float32] | None = None
-        for shard, rows in _by_shard(places):
-            vectors = self._shard(shard).vectors
+        for number, rows in _by_shard(places):
+            shard = self._shard(number)
             if gathered is None:
-                gathered = np.empty((len(texts), vectors.shape[1]), dtype=np.float32)
-            gathered[places >> _ROW_BITS == shard] = vectors[rows]
+                gathered = np.empty((len(texts), shard.vectors.shape[1]), dtype=np.float32)
+            gathered[places >> _ROW_BITS == number] = from_half(
+                shard.vectors[rows], shard.exponents[rows]
+            )
         return np.empty((0, 0), dtype=np.float32) if gathered is None else gathered
 
     def counts(self) -> dict[str, int]:
-        """How many distinct texts were asked for: encoded now, or there already; and cut."""
+        """Distinct texts so far: encoded now, read from the cache, and cut by the encoder."""
         shards = [shard for shard in self.shards if shard is not None]
         used = sum(int(shard.used.sum()) for shard in shards)
         return {
@@ -140,64 +156,82 @@ class EncoderVectors(TextVectors):
         assert shard is not None, "the index names no shard that has been dropped"
         return shard
 
-    def _load(self, path: Path) -> None:
-        try:
-            self._join(read_shard(Sealed.open(path, check=False)))
-        except FileNotFoundError:
-            return  # set aside by another process meanwhile
-        except (Damaged, OSError) as error:
-            self._lost(path, error)
-
     def _join(self, shard: _Shard) -> None:
         self.index.add(shard.keys, len(self.shards) << _ROW_BITS)
         self.shards.append(shard)
 
-    def _add(self, keys: list[bytes], vectors: NDArray[np.float16], cut: Sequence[bool]) -> None:
-        vectors = np.ascontiguousarray(vectors, dtype=np.float16)
-        made = _Shard(_array(keys), vectors, np.array(cut, bool), np.ones(len(keys), bool))
-        self.encoded += len(keys)
-        if self.writes:
-            try:
-                kept = read_shard(_write(self.folder / f"{secrets.token_hex(8)}.arrow", made))
-                made = _Shard(kept.keys, kept.vectors, kept.cut, made.used)
-            except Unwritable as error:
-                self.writes = False
-                log.warning("vectors are held in memory, not kept: %s", error)
-        self._join(made)
+    def _stored(self, shard: _Shard) -> _Shard:
+        """The shard, mapped from a new file; as it is where no file can be written."""
+        if self.folder is None:
+            return shard
+        path = self.folder / f"{secrets.token_hex(8)}.arrow"
+        try:
+            _write(path, shard)
+        except Unwritable as error:
+            self.folder = None
+            log.warning("vectors are held in memory, not kept: %s", error)
+            return shard
+        mapped = read_shard(ChecksummedFile.open(path, check=False))
+        return replace(mapped, used=shard.used, file=None)
 
-    def _drop_damaged(self, numbers: set[int]) -> bool:
-        """Compares the checksums of shards that are used for the first time."""
-        dropped = False
-        for number in numbers:
-            file, self._shard(number).file = self._shard(number).file, None
-            if file is None:
-                continue
-            try:
-                file.check()
-            except Damaged as error:
-                self._lost(file.path, error)
+    def _find_undamaged(self, keys: Sequence[bytes]) -> NDArray[np.int64]:
+        """The place of each key; the checksum of a shard is compared when it is first used."""
+        while True:
+            places = self.index.find(keys)
+            numbers = np.unique(places[places != _NOWHERE] >> _ROW_BITS).tolist()
+            dropped = [number for number in numbers if self._is_damaged(self._shard(number))]
+            if not dropped:
+                return places
+            for number in dropped:
                 self.shards[number] = None
-                dropped = True
-        if dropped:
-            self._index_anew()
-        return dropped
+            self.index = _Index()
+            for number, shard in enumerate(self.shards):
+                if shard is not None:
+                    self.index.add(shard.keys, number << _ROW_BITS)
 
-    def _index_anew(self) -> None:
-        self.index = _Index()
-        for number, shard in enumerate(self.shards):
-            if shard is not None:
-                self.index.add(shard.keys, number << _ROW_BITS)
+    def _is_damaged(self, shard: _Shard) -> bool:
+        file, shard.file = shard.file, None
+        if file is None:
+            return False
+        try:
+            file.check()
+        except Damaged as error:
+            report_damage(file.path, error)
+            return True
+        return False
 
-    def _lost(self, path: Path, error: Exception) -> None:
-        log.warning("%s; it is set aside, and its texts are encoded again", error)
-        with suppress(Unwritable):  # it is not used, wherever it lies
-            set_aside(path)
+
+def to_half(
+    vectors: NDArray[np.floating[Any]],
+) -> tuple[NDArray[np.float16], NDArray[np.int16]]:
+    """Vectors (texts, dimensions) divided by powers of two, in 16 bits; and the exponents (texts).
+
+    The exponent is 0 for vectors that fit. Where the largest value would become infinite, or is
+    so small that 16 bits lose digits of it, division brings that value near 2^15.
+    """
+    vectors = np.asarray(vectors, np.float32)
+    largest = np.abs(vectors).max(axis=1, initial=0, where=np.isfinite(vectors))
+    fits = (largest == 0) | ((largest >= _HALF.smallest_normal) & (largest < _HALF_OVERFLOW))
+    exponents = np.where(fits, 0, np.frexp(largest)[1] - 15).astype(np.int16)
+    return _scaled(vectors, -exponents).astype(np.float16), exponents
+
+
+def from_half(vectors: NDArray[np.float16], exponents: NDArray[np.int16]) -> NDArray[np.float32]:
+    """The inverse of `to_half`, but for the digits that 16 bits do not hold."""
+    return _scaled(vectors.astype(np.float32), exponents)
+
+
+def _scaled(vectors: NDArray[np.float32], exponents: NDArray[np.int16]) -> NDArray[np.float32]:
+    if not exponents.any():
+        return vectors  # nearly always
+    scaled: NDArray[np.float32] = np.ldexp(vectors, exponents[:, None])
+    return scaled
 
 
 class _Index:
-    """Where each key's vector is: sorted arrays, as a dictionary of millions would be large.
+    """The place of each key's vector, in sorted arrays: a dictionary of millions would be large.
 
-    What was added lately waits in a dictionary, and is merged when it has grown in proportion.
+    New keys wait in a dictionary, which is merged when it has grown in proportion.
     """
 
     def __init__(self) -> None:
@@ -206,7 +240,7 @@ class _Index:
         self.late: dict[bytes, int] = {}
 
     def add(self, keys: NDArray[np.bytes_], first: int) -> None:
-        """The keys of a shard, whose places count up from `first`; a key's first place stays."""
+        """Adds the keys of a shard, at the places from `first` on; known keys keep their place."""
         for n, key in enumerate(_bytes(keys)):
             self.late.setdefault(key, first + n)
         if len(self.late) > max(2 * SHARD, len(self.keys) // 2):
@@ -232,63 +266,44 @@ class _Index:
 
 
 def text_key(text: str) -> bytes:
-    """Sixteen bytes that stand for a text, whatever characters it holds."""
+    """Sixteen bytes that stand for a text, also for one with lone surrogates."""
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=KEY_BYTES).digest()
 
 
-def read_shard(file: Sealed) -> _Shard:
+def read_shard(file: ChecksummedFile) -> _Shard:
     """A file's columns, mapped; raises Damaged if it is no shard."""
-    table = file.table
     try:
-        (batch,) = table.to_batches()
-        keys, cut, vectors = (batch.column(name) for name in ("key", "cut", "vector"))
+        (batch,) = file.table.to_batches()
+        keys, cut, exponents, vectors = (batch.column(name) for name in _COLUMNS)
         size = vectors.type.list_size
         return _Shard(
             keys=np.frombuffer(keys.buffers()[1], f"S{keys.type.byte_width}", len(keys)),
             vectors=vectors.flatten().to_numpy(zero_copy_only=True).reshape(-1, size),
+            exponents=exponents.to_numpy(zero_copy_only=True),
             cut=cut.to_numpy(zero_copy_only=False),
             used=np.zeros(len(keys), bool),
             file=file,
         )
     except (KeyError, ValueError, AttributeError, TypeError) as error:
-        raise Damaged(f"{file.path} is no shard of vectors") from error
+        raise Damaged("it is no shard of vectors") from error
 
 
-def _write(path: Path, shard: _Shard) -> Sealed:
-    keys = _arrow(pa.binary(KEY_BYTES), shard.keys)
-    flat = _arrow(pa.float16(), shard.vectors.reshape(-1))
-    vectors = pa.FixedSizeListArray.from_arrays(flat, shard.vectors.shape[1])
-    columns = {"key": keys, "cut": pa.array(shard.cut.tolist()), "vector": vectors}
-    with Writer(path, pa.schema([(name, one.type) for name, one in columns.items()])) as writer:
-        writer.write(*columns.values())
-    with writing(path):
-        return Sealed.open(path, check=False)
+def _write(path: Path, shard: _Shard) -> None:
+    values = _arrow(pa.float16(), shard.vectors.reshape(-1))
+    columns = [
+        _arrow(pa.binary(KEY_BYTES), shard.keys),
+        pa.array(shard.cut.tolist(), pa.bool_()),
+        _arrow(pa.int16(), shard.exponents),
+        pa.FixedSizeListArray.from_arrays(values, shard.vectors.shape[1]),
+    ]
+    schema = pa.schema([(n, column.type) for n, column in zip(_COLUMNS, columns, strict=True)])
+    with write_checksummed(path, schema) as write:
+        write(*columns)
 
 
 def _arrow(type: pa.DataType, values: NDArray[Any]) -> pa.Array:
-    """The same memory as an Arrow array; `pa.array` of one of numpy's would import pandas."""
+    """The same memory as an Arrow array; `pa.array` of a NumPy array would import pandas."""
     return pa.Array.from_buffers(type, len(values), [None, pa.py_buffer(values)])
-
-
-def hold(folder: Path) -> int:
-    """A lock shared by all who use a folder, until the file descriptor returned is closed.
-
-    It is the system's own (flock), as those who use a folder do not exclude each other.
-    """
-    lock = folder.parent / LOCKS / f"{folder.name}.lock"
-    with writing(folder):
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
-        fcntl.flock(descriptor, fcntl.LOCK_SH)
-    return descriptor
-
-
-def _note(folder: Path, written: str) -> None:
-    with writing(folder / ENCODER):
-        folder.mkdir(exist_ok=True)
-        if not (folder / ENCODER).is_file():
-            write_whole(folder / ENCODER, [written, "\n"])
-        touch(folder / ENCODER)
 
 
 def _by_shard(places: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64]]]:
@@ -302,6 +317,6 @@ def _array(keys: Sequence[bytes]) -> NDArray[np.bytes_]:
 
 
 def _bytes(keys: NDArray[np.bytes_]) -> list[bytes]:
-    """Whole keys: numpy's own bytes lose zeros at the end."""
+    """The keys; NumPy's own conversion would strip zero bytes at their ends."""
     content = keys.tobytes()
     return [content[n : n + KEY_BYTES] for n in range(0, len(content), KEY_BYTES)]
