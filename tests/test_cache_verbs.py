@@ -21,11 +21,11 @@ from tests.test_cache import damage
 from tests.test_vectors import filled
 
 CACHE = Path("outputs/.cache")
-KINDS = ["rankings/BM25-LaMP_4-*.arrow", "vectors/encoder-*", "data/*", "answers.sqlite"]
+KINDS = ["rankings/BM25-LaMP_4-*.arrow", "vectors/encoder-*", "data/[!.]*", "answers.sqlite"]
 
 
 def place(kind: int) -> Path:
-    (path,) = [path for path in CACHE.glob(KINDS[kind]) if path.suffix != ".lock"]
+    (path,) = [path for path in CACHE.glob(KINDS[kind])]
     return path
 
 

@@ -18,13 +18,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 import shutil
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,7 +37,7 @@ from lamp_exp.data.mail import Mail
 from lamp_exp.data.parse import is_id, some
 from lamp_exp.data.stream import Hashing, read_objects
 from lamp_exp.errors import InputError
-from lamp_exp.storage.atomic import json_list
+from lamp_exp.storage.atomic import json_list, remove_leftovers, replacing, write_text
 
 Json = Mapping[str, Any]
 
@@ -108,7 +107,7 @@ def list_missing(works: Sequence[Completion]) -> None:
         ]
         (folder / MISSING).unlink(missing_ok=True)
         if lines:
-            (folder / MISSING).write_text("".join(lines), encoding="utf-8")
+            write_text(folder / MISSING, lines)
             print(f"all that is missing: {folder / MISSING}")
 
 
@@ -224,6 +223,10 @@ def _need_text(row: object, name: str, place: str) -> None:
         raise InputError(f"{place} must be a JSON object with a text `{name}`")
 
 
+class _IncompleteError(Exception):
+    """A part must not be replaced."""
+
+
 class Completion:
     """One part on its way from names to mails."""
 
@@ -239,15 +242,20 @@ class Completion:
 
     def write(self) -> bool:
         """Replaces the part's files, if they can be whole; says whether."""
-        with _beside(self.part.questions) as questions, _beside(self.part.outputs) as outputs:
-            _write(questions, json_list(self.rows()))
-            if not self.counts["questions"] or (self.missing and not self.drop):
-                return False
-            _write(outputs, [json.dumps({"task": TASK, "golds": self.golds}, ensure_ascii=False)])
-            self.part.keep_originals()
-            if self.part.has_golds:
-                os.replace(outputs, self.part.outputs)
-            os.replace(questions, self.part.questions)
+        questions, outputs = self.part.questions, self.part.outputs
+        remove_leftovers(questions)
+        remove_leftovers(outputs)
+        try:
+            with replacing(questions) as file:
+                file.writelines(piece.encode() for piece in json_list(self.rows()))
+                if not self.counts["questions"] or (self.missing and not self.drop):
+                    raise _IncompleteError
+                self.part.keep_originals()
+                if self.part.has_golds:
+                    golds = {"task": TASK, "golds": self.golds}
+                    write_text(outputs, [json.dumps(golds, ensure_ascii=False)])
+        except _IncompleteError:
+            return False
         self.whole = True
         return True
 
@@ -299,26 +307,6 @@ class Completion:
         return [*lines, f"{self.part.questions}: not completed ({why})"]
 
 
-@contextmanager
-def _beside(path: Path) -> Iterator[Path]:
-    """A place for what will replace `path`; what is still there afterwards is removed."""
-    for left in path.parent.glob(f".{path.name}.making-*"):  # by a run that was killed
-        left.unlink()
-    made = path.with_name(f".{path.name}.making-{os.getpid()}")
-    try:
-        yield made
-    finally:
-        made.unlink(missing_ok=True)
-
-
-def _write(path: Path, pieces: Iterable[str]) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        file.writelines(pieces)
-        file.flush()
-        os.fsync(file.fileno())
-
-
 def _copy(path: Path, to: Path) -> None:
-    with _beside(to) as made:
-        shutil.copy2(path, made)
-        os.replace(made, to)
+    with path.open("rb") as source, replacing(to) as file:
+        shutil.copyfileobj(source, file)

@@ -25,6 +25,7 @@ from lamp_exp.data.part_comparison import compare_parts, compare_size
 from lamp_exp.data.source import Files
 from lamp_exp.data.stream import Hashing, read_objects
 from lamp_exp.errors import InputError
+from lamp_exp.storage.atomic import write_text
 
 STYLES = {ERROR: "red", WARNING: "yellow", NOTE: "dim"}
 PEEK = 20  # questions that tell the two LaMP-2 apart
@@ -156,9 +157,9 @@ def _write(report: str, place: str) -> None:
         print(report)
         return
     try:
-        Path(place).expanduser().write_text(report + "\n", encoding="utf-8")
+        write_text(Path(place).expanduser(), [report, "\n"])
     except OSError as error:
-        raise InputError(f"--json {place}: cannot be written ({error})") from error
+        raise InputError(f"--json {error}") from error
 
 
 def show(examined: Sequence[Examined], unit: str) -> None:

@@ -10,16 +10,17 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import httpx2
-from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from lamp_exp.data.partial import Origin, Partial
 from lamp_exp.data.retry import Interrupted, Patience, Refused, seconds_asked
 from lamp_exp.data.stream import Broken
 from lamp_exp.data.whole import check, is_whole
+from lamp_exp.storage.locks import exclusive
 
 TRY_AGAIN = {408, 425, 429, 500, 502, 503, 504}
 
@@ -63,7 +64,7 @@ class Fetcher:
         final = self.data_dir / wanted.path
         try:
             final.parent.mkdir(parents=True, exist_ok=True)
-            with _alone(final):
+            with exclusive(final, waiting=partial(tqdm.write, file=sys.stderr)):
                 return self._bring(wanted, final)
         except Refused as error:
             state = "not offered" if error.missing and wanted.optional else "failed"
@@ -181,18 +182,3 @@ def _refuse_status(response: httpx2.Response) -> None:
 
 def _words(error: httpx2.RequestError) -> str:
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-
-
-@contextmanager
-def _alone(final: Path) -> Iterator[None]:
-    """While no other process downloads the same file; the lock file stays, as locks must."""
-    lock = FileLock(final.with_name(f".{final.name}.lock"))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        tqdm.write(f"{final} is being downloaded by another process: waiting", file=sys.stderr)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()

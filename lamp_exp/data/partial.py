@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import httpx2  # what huggingface_hub speaks HTTP with
 
 from lamp_exp.data.retry import Refused
+from lamp_exp.storage.atomic import flush, write_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class Partial:
     def start(self, origin: Origin) -> None:
         """Anew, with nothing."""
         self.discard()
-        self.note.write_text(json.dumps(asdict(origin)), encoding="utf-8")
+        write_text(self.note, [json.dumps(asdict(origin))])
 
     def discard(self) -> None:
         """Note first: bytes without a note are not used."""
@@ -92,13 +92,7 @@ class Partial:
 
     def finish(self, final: Path) -> None:
         """Gives the whole file its final name, for good."""
-        with self.file.open("rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(self.file, final)
-        if os.name == "posix":  # elsewhere a folder cannot be opened
-            folder = os.open(final.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+        flush(self.file)
+        self.file.replace(final)
+        flush(final.parent)
         self.discard()

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import shutil
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock
 from tqdm import tqdm
 
 from lamp_exp.contracts import Task
@@ -21,7 +18,8 @@ from lamp_exp.data.parse import Reader
 from lamp_exp.data.source import Source, find_source
 from lamp_exp.data.store import FORMAT, META, Damaged, Store, Writer
 from lamp_exp.errors import InputError
-from lamp_exp.storage.atomic import replace_folder, touch
+from lamp_exp.storage.atomic import remove_leftovers, replace_folder, temporary, touch
+from lamp_exp.storage.locks import exclusive
 from lamp_exp.values import Example
 
 log = logging.getLogger("lamp_exp.data")
@@ -88,7 +86,8 @@ def prepared(task: Task, source: Source, cache_dir: Path) -> Store:
     place = cache_dir / "data" / source.name
     store = _current(place, source)
     if store is None:
-        with _alone(place):
+        with exclusive(place):
+            remove_leftovers(place)
             store = _current(place, source)
             if store is None:
                 _make(task, source, place)
@@ -110,17 +109,8 @@ def _current(place: Path, source: Source) -> Store | None:
         return None
 
 
-@contextmanager
-def _alone(place: Path) -> Iterator[None]:
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(place.with_name(f"{place.name}.lock")):
-        for left in place.parent.glob(f"{place.name}.making-*"):
-            shutil.rmtree(left)
-        yield
-
-
 def _make(task: Task, source: Source, place: Path) -> None:
-    made = place.with_name(f"{place.name}.making-{os.getpid()}")
+    made = temporary(place)
     made.mkdir()
     try:
         stamp = source.stamp()

@@ -14,7 +14,7 @@ from lamp_exp.contracts import Task
 from lamp_exp.data import sample
 from lamp_exp.data.arguments import PARTS, SPLITS, chosen
 from lamp_exp.errors import InputError
-from lamp_exp.storage.atomic import json_list, write_whole
+from lamp_exp.storage.atomic import json_list, write_text
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,8 +54,8 @@ def write_part(task: Task, split: str, part: str, size: sample.Size, out: Path) 
             golds.append({"id": row["id"], "output": gold})
             yield row
 
-    write_whole(folder / f"{part}_questions.json", json_list(questions()))
+    write_text(folder / f"{part}_questions.json", json_list(questions()))
     if part != "test":
         content = json.dumps({"task": task.name, "golds": golds}, ensure_ascii=False)
-        write_whole(folder / f"{part}_outputs.json", [content])
+        write_text(folder / f"{part}_outputs.json", [content])
     return folder / f"{part}_questions.json"

@@ -22,7 +22,7 @@ from typing import Any
 
 from lamp_exp.environment import environment
 from lamp_exp.errors import InputError
-from lamp_exp.storage.atomic import write_whole
+from lamp_exp.storage.atomic import write_json
 
 RANK = "SLURM_PROCID"  # the number of this process among those of its job
 END: dict[str, Any] = {}  # told when there is nothing more to follow
@@ -44,7 +44,7 @@ def tell(output_dir: Path, task: Mapping[str, Any]) -> None:
         board = _noticeboard(output_dir)
         board.mkdir(parents=True, exist_ok=True)
         number = len(list(board.glob("*.json")))
-        write_whole(board / f"{number}.json", [json.dumps(task)])
+        write_json(board / f"{number}.json", task)
 
 
 def tasks(output_dir: Path) -> Iterator[dict[str, Any]]:

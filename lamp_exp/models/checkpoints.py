@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from transformers import PreTrainedModel
 
 from lamp_exp.contracts import Metric
 from lamp_exp.errors import InputError, first_line
-from lamp_exp.storage.atomic import write_whole
+from lamp_exp.storage.atomic import flush_tree, read_json_or_none, write_json
 from lamp_exp.values import TrainingOptions, TrainingSet
 
 WEIGHTS = "weights"  # Lightning's own checkpoints, while it trains
@@ -63,16 +62,14 @@ def stopped_early(trainer: pl.Trainer) -> bool:
 
 def learned(folder: Path) -> dict[str, Any] | None:
     """What a finished training in this folder told, or None."""
-    path = folder / LEARNED
-    if not (path.is_file() and (folder / CHECKPOINT).is_dir()):
-        return None
-    report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return report
+    report: dict[str, Any] | None = read_json_or_none(folder / LEARNED)
+    return report if (folder / CHECKPOINT).is_dir() else None
 
 
 def write_learned(folder: Path, report: Mapping[str, Any]) -> None:
-    """Written when the checkpoint is whole."""
-    write_whole(folder / LEARNED, [json.dumps(report)])
+    """Written once the disk holds the whole checkpoint."""
+    flush_tree(folder / CHECKPOINT)
+    write_json(folder / LEARNED, report)
 
 
 def best_epoch(history: Sequence[Mapping[str, float]], main_metric: Metric) -> int | None:

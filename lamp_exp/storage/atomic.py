@@ -35,7 +35,10 @@ class Unwritable(OSError):
     """A file cannot be written; the message says which one and why."""
 
     def __init__(self, path: Path, error: OSError) -> None:
-        super().__init__(f"{path} cannot be written ({error.strerror or error})")
+        super().__init__(error.errno, error.strerror or str(error), str(path))
+
+    def __str__(self) -> str:
+        return f"{self.filename} cannot be written ({self.strerror})"
 
 
 def temporary(path: Path) -> Path:
