@@ -139,7 +139,7 @@ def test_no_length_breaks_the_budget(length):
     for k in range(6):
         budget = Budget(Lamp4(), Words(), length)
         fitted = budget.fit(asked.input, asked.profile[:k])
-        assert fitted.kept <= k
+        assert fitted.items <= k
         assert Words().count(fitted.text) <= max(length, Words().count(ARTICLE))
 
 

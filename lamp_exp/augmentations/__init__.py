@@ -1,1 +1,1 @@
-"""Ways to put retrieved items before a model: one file each."""
+"""Ways to show retrieved items to a model, one file each."""

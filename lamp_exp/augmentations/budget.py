@@ -1,9 +1,8 @@
-"""How much of each profile item fits into a prompt: the official code's rule, made explicit.
+"""How much of each profile item fits into a prompt.
 
-Source: `prompts/utils.py` of the benchmark's repository, whose output it repeats byte for byte.
-Where that code gives up and returns the bare input, or lets the profile push the instruction
-over the edge, the best items that fit are kept instead, and the loss is counted. `official=True`
-repeats it there, too.
+Source: `prompts/utils.py` of the benchmark's repository, whose prompts it repeats byte for byte.
+Where that code drops all items, or lets them push the instruction out of the prompt, the best
+items that fit are kept instead; `official=True` repeats the official prompts in these cases, too.
 """
 
 from __future__ import annotations
@@ -14,62 +13,62 @@ from dataclasses import dataclass
 from lamp_exp.contracts import Task, TokenCounter
 from lamp_exp.values import ProfileItem
 
-INPUT_SHARE = 0.6  # of a prompt's tokens is set aside for the input at first, then less
+INPUT_SHARE = 0.6  # of a prompt's tokens is reserved for the input at first, then less
 
 
 class DoesNotFit(Exception):
-    """An item's share of the budget is smaller than the words around it."""
+    """An item's share of the budget is too small for it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Fitted:
-    """A prompt's text, how many of the best items are in it, and how many texts were cut."""
+class FittedPrompt:
+    """A prompt with the best `items` items, of which `cut_texts` have a shortened body."""
 
     text: str
-    kept: int = 0
-    cuts: int = 0
+    items: int = 0
+    cut_texts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """The room of one prompt: `max_length` of the generating model's `counter`."""
+    """The room of a prompt: `max_length` tokens of the generating model."""
 
     task: Task
     counter: TokenCounter
     max_length: int
     official: bool = False
 
-    def fit(self, input: str, items: Sequence[ProfileItem]) -> Fitted:
-        """The prompt of as many of the best `items` as fit; the bare input if none does."""
+    def fit(self, input: str, items: Sequence[ProfileItem]) -> FittedPrompt:
+        """The prompt with as many of the best `items` as fit; the input alone if none fits."""
         fewest = max(len(items) - 1, 0) if self.official else 0
-        for kept in range(len(items), fewest, -1):
-            fitted = self._fit_all(input, items[:kept])
+        for count in range(len(items), fewest, -1):
+            fitted = self._fit_all(input, items[:count])
             if fitted and (self.official or self._instruction_survives(fitted.text, input)):
                 return fitted
-        return Fitted(self.task.join(input, []))
+        return FittedPrompt(self.task.join(input, []))
 
-    def _fit_all(self, input: str, items: Sequence[ProfileItem]) -> Fitted | None:
+    def _fit_all(self, input: str, items: Sequence[ProfileItem]) -> FittedPrompt | None:
         for share in input_shares():
             try:
-                entries, cuts = self._entries(input, items, share)
+                entries, cut_texts = self._entries(input, items, share)
             except DoesNotFit:
                 continue  # a smaller share for the input leaves more for the items
-            return Fitted(self.task.join(input, entries), len(items), cuts)
+            return FittedPrompt(self.task.join(input, entries), len(items), cut_texts)
         return None
 
     def _entries(
         self, input: str, items: Sequence[ProfileItem], share: float
     ) -> tuple[list[str], int]:
-        """The entries, and how many texts were cut; what one item leaves, the next one has."""
+        """The entries, and how many bodies were cut; what an item leaves over, the next may use."""
         per_item = self._per_item(input, len(items), share)
-        entries, spare, cuts = [], 0, 0
+        entries, spare, cut_texts = [], 0, 0
         for item in items:
-            frame = self.task.overhead_tokens(item, self.counter)
-            shown, used, cut = self._cut(self.task.body(item), per_item + spare - frame)
-            entries.append(self.task.entry(item, shown))
-            spare += per_item - used - frame
-            cuts += cut
-        return entries, cuts
+            overhead = self.task.overhead_tokens(item, self.counter)
+            body, used, is_cut = self._cut(self.task.body(item), per_item + spare - overhead)
+            entries.append(self.task.entry(item, body))
+            spare += per_item - used - overhead
+            cut_texts += is_cut
+        return entries, cut_texts
 
     def _per_item(self, input: str, items: int, share: float) -> int:
         task, count = self.task, self.counter.count
@@ -79,17 +78,17 @@ class Budget:
         return (room - task.separator_tokens - joiners - fixed) // items
 
     def _cut(self, body: str, limit: int) -> tuple[str, int, bool]:
-        """The body within `limit` tokens, its token count, and whether it was cut."""
-        whole = self.counter.count(body)
-        if limit == 0 and self.official:  # to the official code's tokenizer, 0 means no limit
-            return body, whole, False
+        """The body cut to `limit` tokens, its number of tokens, and whether it was cut."""
+        length = self.counter.count(body)
+        if limit == 0 and self.official:  # the official code's tokenizer takes 0 for no limit
+            return body, length, False
         if limit < 1:
             raise DoesNotFit
-        shown, used = self.counter.truncate(body, limit)
-        return shown, used, used < whole
+        text, used = self.counter.truncate(body, limit)
+        return text, used, used < length
 
     def _instruction_survives(self, prompt: str, input: str) -> bool:
-        """Whether the tokenizer's cut of `prompt` to `max_length` leaves the instruction whole."""
+        """Whether the instruction is complete once the tokenizer cuts the prompt."""
         end = self.task.instruction_end(prompt, input)
         return self.counter.count(prompt[:end]) <= self.max_length
 

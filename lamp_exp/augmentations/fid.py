@@ -1,6 +1,6 @@
-"""Fusion-in-Decoder: one passage per retrieved item, read apart and fused by the decoder.
+"""Fusion-in-Decoder: one passage per retrieved item, encoded separately, fused by the decoder.
 
-Source: Izacard and Grave, arXiv 2007.01282, as LaMP (section 3.2) applies it to profiles.
+Source: Izacard and Grave, arXiv 2007.01282, applied to profiles as in LaMP (section 3.2).
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from lamp_exp.values import Example, Hit, Prompt
 
 
 class FusionInDecoder(Augmentation):
-    """Each passage is the prompt that In-Prompt Augmentation makes of that item alone."""
+    """Each passage is the prompt that In-Prompt Augmentation makes with one item."""
 
     multiple_passages = True
 
     def __init__(self, official: bool = False) -> None:
-        """`official` keeps the official code's output even where it loses the instruction."""
-        self._alone = InPromptAugmentation(official)
+        """`official` is that of InPromptAugmentation."""
+        self._ipa = InPromptAugmentation(official)
 
     def __call__(
         self,
@@ -29,16 +29,16 @@ class FusionInDecoder(Augmentation):
         counter: TokenCounter,
         max_length: int,
     ) -> Prompt:
-        """One passage per hit that fits; without any, one passage of the bare input."""
-        made = [self._alone(task, example, [hit], counter, max_length) for hit in hits]
-        shown = [prompt for prompt in made if prompt.items]
-        read = shown or [self._alone(task, example, [], counter, max_length)]
+        """One passage per hit that fits; if none does, the input as the only passage."""
+        prompts = [self._ipa(task, example, [hit], counter, max_length) for hit in hits]
+        fitting = [prompt for prompt in prompts if prompt.items]
+        shown = fitting or [self._ipa(task, example, [], counter, max_length)]
         return Prompt(
             id=example.id,
-            passages=tuple(prompt.passages[0] for prompt in read),
+            passages=tuple(prompt.passages[0] for prompt in shown),
             items=tuple(hit for prompt in shown for hit in prompt.items),
-            lost_items=len(made) - len(shown),
+            lost_items=len(prompts) - len(fitting),
             cut_texts=sum(prompt.cut_texts for prompt in shown),
-            cut_passages=sum(prompt.cut_passages for prompt in read),
-            tokens=sum(prompt.tokens for prompt in read),
+            cut_passages=sum(prompt.cut_passages for prompt in shown),
+            tokens=sum(prompt.tokens for prompt in shown),
         )

@@ -1,4 +1,4 @@
-"""In-Prompt Augmentation: one prompt that holds all retrieved items."""
+"""In-Prompt Augmentation: one prompt with all retrieved items."""
 
 from __future__ import annotations
 
@@ -10,12 +10,10 @@ from lamp_exp.values import Example, Hit, Prompt
 
 
 class InPromptAugmentation(Augmentation):
-    """All items share one prompt's budget (LaMP, section 3.2)."""
-
-    multiple_passages = False
+    """All items share the budget of one prompt (LaMP, section 3.2)."""
 
     def __init__(self, official: bool = False) -> None:
-        """`official` keeps the official code's output even where it loses the instruction."""
+        """`official` repeats the official prompts even where they lose items or the instruction."""
         self.official = official
 
     def __call__(
@@ -34,9 +32,9 @@ class InPromptAugmentation(Augmentation):
         return Prompt(
             id=example.id,
             passages=(fitted.text,),
-            items=tuple(hits[: fitted.kept]),
-            lost_items=len(hits) - fitted.kept,
-            cut_texts=fitted.cuts,
+            items=tuple(hits[: fitted.items]),
+            lost_items=len(hits) - fitted.items,
+            cut_texts=fitted.cut_texts,
             cut_passages=int(length > max_length),
             tokens=min(length, max_length),
         )

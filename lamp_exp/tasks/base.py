@@ -1,12 +1,11 @@
 """What the tasks of LaMP have in common.
 
-Wording, entries and joins are the benchmark's, checked byte for byte against its own output.
+Templates are the benchmark's, tested byte for byte against the prompts of its own code.
 """
 
 from __future__ import annotations
 
 import re
-from abc import abstractmethod
 from collections.abc import Sequence
 
 from lamp_exp import metrics
@@ -15,119 +14,141 @@ from lamp_exp.values import ProfileItem, SampleText, Scores
 
 
 class LampTask(Task):
-    """An input is an instruction and then the text it is about; entries stand before it."""
+    """A task whose input is an instruction followed by a text, and whose entries stand before it.
+
+    Templates name an item's fields in braces, and `{body}` for the (shortened) text of the field
+    `body_field`. `counted_entry` stands in for `entry_template` where the official code counts the
+    tokens around a body. `target_field` is the field of the kind that is asked for; None where
+    finding the target in a profile is no leak, as with labels.
+    """
 
     instruction: str
+    document_fields: tuple[str, ...]
+    body_field: str
+    target_field: str | None = None
+    entry_template: str
+    counted_entry: str | None = None
+    prompt_template = "{entries}. {input}"
 
-    @abstractmethod
+    def follows_template(self, input: str) -> bool:
+        """Whether the input starts with the instruction."""
+        return input.startswith(self.instruction)
+
+    def with_template(self, input: str) -> str:
+        """The input, after the instruction if that is missing."""
+        return input if self.follows_template(input) else f"{self.instruction} {input}"
+
+    def query(self, input: str) -> str:
+        """The text after the instruction; the whole input if it has another one."""
+        return input.removeprefix(self.instruction).strip()
+
+    def query_source_text(self, input: str) -> str:
+        """The same as the query."""
+        return self.query(input)
+
+    def item_source_text(self, item: ProfileItem) -> str:
+        """The item's body."""
+        return self.body(item)
+
+    def item_target_text(self, item: ProfileItem) -> str | None:
+        """The text of `target_field`."""
+        return None if self.target_field is None else item.fields[self.target_field]
+
+    def document(self, item: ProfileItem) -> str:
+        """The texts of `document_fields`, joined by spaces."""
+        return " ".join([item.fields[name] for name in self.document_fields])
+
+    def body(self, item: ProfileItem) -> str:
+        """The text of `body_field`."""
+        return item.fields[self.body_field]
+
+    def entry(self, item: ProfileItem, body: str) -> str:
+        """The item in the words of `entry_template`."""
+        return self.entry_template.format_map({**item.fields, "body": body})
+
+    def overhead_tokens(self, item: ProfileItem, counter: TokenCounter) -> int:
+        """The tokens of `counted_entry`, or of the entry, with a space as its body."""
+        template = self.counted_entry or self.entry_template
+        return counter.count(template.format_map({**item.fields, "body": " "}))
+
+    def join(self, input: str, entries: Sequence[str]) -> str:
+        """Entries, joined by `, and `, and the input in the words of `prompt_template`."""
+        if not entries:
+            return input
+        return self.prompt_template.format(entries=", and ".join(entries), input=input)
+
+    def instruction_end(self, prompt: str, input: str) -> int:
+        """The end of the instruction in the input, which ends the prompt."""
+        end = len(self.instruction) if self.follows_template(input) else 0
+        return len(prompt) - len(input) + end
+
     def count_invalid(self, outputs: Sequence[str]) -> int:
-        """The number of outputs that are no answer to this task."""
+        """The number of outputs that are not valid."""
+        return sum(not self.is_valid_output(output) for output in outputs)
 
-    def score_notes(self, targets: Sequence[str]) -> dict[str, int]:
-        """Counts of targets that the metrics cannot judge."""
+    def score_notes(self, outputs: Sequence[str], targets: Sequence[str]) -> dict[str, int]:
+        """Further counts of outputs or targets that the metrics cannot judge."""
         return {}
 
     def score(self, outputs: Sequence[str], targets: Sequence[str]) -> Scores:
         """All metrics of the task."""
-        invalid = self.count_invalid(outputs)
-        return metrics.score(self.metrics, outputs, targets, invalid, self.score_notes(targets))
+        invalid, notes = self.count_invalid(outputs), self.score_notes(outputs, targets)
+        return metrics.score(self.metrics, outputs, targets, invalid, notes)
 
-    def follows_template(self, input: str) -> bool:
-        """Whether the input opens with the task's instruction."""
-        return input.startswith(self.instruction)
+    def sample_target(self, text: SampleText) -> str:
+        """The target of a question about `text` in the made-up sample."""
+        return text.title
 
-    def with_template(self, input: str) -> str:
-        """The instruction, put before an input that lacks it."""
-        return input if self.follows_template(input) else f"{self.instruction} {input}"
-
-    def query(self, input: str) -> str:
-        """The text after the instruction; the whole input where it is worded otherwise."""
-        return input.removeprefix(self.instruction).strip()
-
-    def query_source_text(self, input: str) -> str:
-        """The text that is asked about."""
-        return self.query(input)
-
-    def item_source_text(self, item: ProfileItem) -> str:
-        """The item's text."""
-        return self.body(item)
-
-    def item_target_text(self, item: ProfileItem) -> str | None:
-        """None: that a profile holds the right label is no leak."""
-        return None
-
-    def overhead_tokens(self, item: ProfileItem, counter: TokenCounter) -> int:
-        """The tokens of an entry whose body is one space."""
-        return counter.count(self.entry(item, " "))
-
-    def join(self, input: str, entries: Sequence[str]) -> str:
-        """`{entries}. {input}`, the entries joined by `, and `."""
-        return f"{', and '.join(entries)}. {input}" if entries else input
-
-    def instruction_end(self, prompt: str, input: str) -> int:
-        """The input ends the prompt, and its instruction is what must survive a cut."""
-        kept = len(self.instruction) if self.follows_template(input) else 0
-        return len(prompt) - len(input) + kept
+    def sample_question(self, text: SampleText) -> tuple[str, str]:
+        """The instruction and the text, and its target."""
+        return f"{self.instruction} {text.text}", self.sample_target(text)
 
 
 class ClassificationTask(LampTask):
-    """A classification: the output is one of `labels`."""
+    """A task whose outputs are labels."""
 
     training_epochs = 10
 
     def is_valid_output(self, output: str) -> bool:
-        """Whether it is one of the labels."""
+        """Whether the output is a label."""
         return output.strip() in self.labels
 
-    def count_invalid(self, outputs: Sequence[str]) -> int:
-        """Outputs that are no label."""
-        return sum(not self.is_valid_output(output) for output in outputs)
+    def sample_target(self, text: SampleText) -> str:
+        """The author's label for such a text."""
+        return self.labels[text.choice % len(self.labels)]
 
 
 class GenerationTask(LampTask):
-    """A generation: the output is free text."""
+    """A task whose outputs are free text."""
 
     training_epochs = 20
     metrics = (metrics.Rouge("rouge_1", "rouge1"), metrics.Rouge("rouge_l", "rougeL"))
 
     def is_valid_output(self, output: str) -> bool:
-        """Any text is valid."""
+        """True: any text may be a target, the empty one included."""
         return True
 
     def count_invalid(self, outputs: Sequence[str]) -> int:
-        """Empty outputs."""
+        """The number of blank outputs."""
         return sum(not output.strip() for output in outputs)
 
-    def score_notes(self, targets: Sequence[str]) -> dict[str, int]:
+    def score_notes(self, outputs: Sequence[str], targets: Sequence[str]) -> dict[str, int]:
         """Targets that ROUGE cannot score."""
         count = metrics.references_without_scorable_token(targets)
         return {"references_without_scorable_token": count} if count else {}
 
 
 class TitleTask(GenerationTask):
-    """A title is asked for a text like those of the profile: LaMP-4 and LaMP-6."""
+    """A task that asks for the title of a text, from texts with titles: LaMP-4 and LaMP-6."""
 
     fields = ("text", "title")
-
-    def body(self, item: ProfileItem) -> str:
-        """The text that bears the title."""
-        return item.fields["text"]
-
-    def item_target_text(self, item: ProfileItem) -> str | None:
-        """The title."""
-        return item.fields["title"]
-
-    def entry(self, item: ProfileItem, body: str) -> str:
-        """`"{title}" is the title for "{text}" `."""
-        return f'"{item.fields["title"]}" is the title for "{body}" '
+    body_field = "text"
+    target_field = "title"
+    entry_template = '"{title}" is the title for "{body}" '
 
     def sample_item(self, text: SampleText) -> dict[str, str]:
-        """A text under this author's kind of title."""
+        """A text with its title."""
         return {"text": text.text, "title": text.title}
-
-    def sample_question(self, text: SampleText) -> tuple[str, str]:
-        """A text that wants such a title."""
-        return f"{self.instruction} {text.text}", text.title
 
 
 def classification_metrics(labels: tuple[str, ...]) -> tuple[Metric, ...]:
@@ -136,7 +157,7 @@ def classification_metrics(labels: tuple[str, ...]) -> tuple[Metric, ...]:
 
 
 def label_list(instruction: str) -> tuple[str, ...]:
-    """The labels that an instruction names between square brackets."""
-    found = re.search(r"\[(.*)\]", instruction)
-    assert found, "an instruction with labels names them in brackets"
-    return tuple(found[1].split(", "))
+    """The labels that an instruction lists in square brackets."""
+    match = re.search(r"\[(.*)\]", instruction)
+    assert match, "the instruction lists its labels in brackets"
+    return tuple(match[1].split(", "))

@@ -1,7 +1,7 @@
-"""LaMP-2: which tag would this user give the movie?"""
+"""LaMP-2: which tag does this user give the movie?"""
 
 from lamp_exp.tasks.base import ClassificationTask, classification_metrics, label_list
-from lamp_exp.values import ProfileItem, SampleText
+from lamp_exp.values import SampleText
 
 
 class Lamp2(ClassificationTask):
@@ -18,26 +18,10 @@ class Lamp2(ClassificationTask):
     )
     labels = label_list(instruction)
     metrics = classification_metrics(labels)
-
-    def document(self, item: ProfileItem) -> str:
-        """The description."""
-        return item.fields["description"]
-
-    def body(self, item: ProfileItem) -> str:
-        """The description."""
-        return item.fields["description"]
-
-    def entry(self, item: ProfileItem, body: str) -> str:
-        """`the tag for the movie: "{description}" is "{tag}" `."""
-        return f'the tag for the movie: "{body}" is "{item.fields["tag"]}" '
+    document_fields = ("description",)
+    body_field = "description"
+    entry_template = 'the tag for the movie: "{body}" is "{tag}" '
 
     def sample_item(self, text: SampleText) -> dict[str, str]:
         """A movie with this user's tag for such movies."""
-        return {"description": text.text, "tag": self._tag(text)}
-
-    def sample_question(self, text: SampleText) -> tuple[str, str]:
-        """A movie like those."""
-        return f"{self.instruction} {text.text}", self._tag(text)
-
-    def _tag(self, text: SampleText) -> str:
-        return self.labels[text.choice % len(self.labels)]
+        return {"description": text.text, "tag": self.sample_target(text)}

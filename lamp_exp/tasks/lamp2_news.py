@@ -1,11 +1,11 @@
-"""The first LaMP-2, since deprecated: which category would this author give the article?"""
+"""The first LaMP-2, now deprecated: which category does this author give the article?"""
 
 from lamp_exp.tasks.base import ClassificationTask, classification_metrics, label_list
-from lamp_exp.values import ProfileItem, SampleText
+from lamp_exp.values import SampleText
 
 
 class Lamp2News(ClassificationTask):
-    """Personalised news categorisation, 15 categories; its files are called LaMP_2, too."""
+    """Personalised news categorisation, 15 categories; its files are named LaMP_2, too."""
 
     name = "LaMP_2"
     folders = ("LaMP_2",)
@@ -18,30 +18,10 @@ class Lamp2News(ClassificationTask):
     )
     labels = label_list(instruction)
     metrics = classification_metrics(labels)
-
-    def document(self, item: ProfileItem) -> str:
-        """`{title} {text}`."""
-        return f"{item.fields['title']} {item.fields['text']}"
-
-    def body(self, item: ProfileItem) -> str:
-        """The article's text."""
-        return item.fields["text"]
-
-    def entry(self, item: ProfileItem, body: str) -> str:
-        """`the category for the article: "{text}" is "{category}" `."""
-        return f'the category for the article: "{body}" is "{item.fields["category"]}" '
+    document_fields = ("title", "text")
+    body_field = "text"
+    entry_template = 'the category for the article: "{body}" is "{category}" '
 
     def sample_item(self, text: SampleText) -> dict[str, str]:
-        """An article in the category where this author puts such articles."""
-        return {
-            "text": text.text,
-            "title": text.title,
-            "category": self._category(text),
-        }
-
-    def sample_question(self, text: SampleText) -> tuple[str, str]:
-        """An article like those."""
-        return f"{self.instruction} {text.text}", self._category(text)
-
-    def _category(self, text: SampleText) -> str:
-        return self.labels[text.choice % len(self.labels)]
+        """An article with this author's category for such articles."""
+        return {"text": text.text, "title": text.title, "category": self.sample_target(text)}
