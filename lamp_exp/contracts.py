@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from lamp_exp.values import (
     Document,
+    Documents,
     Example,
     Hit,
     Prediction,
     ProfileItem,
     Prompt,
     Query,
+    Ranking,
     SampleText,
     Scores,
     TrainingSet,
@@ -226,12 +228,12 @@ class Retriever(Component, ABC):
     batch_size: ClassVar[int] = 100
 
     @abstractmethod
-    def rank(self, query: Query, documents: Sequence[Document]) -> list[Hit]:
+    def rank(self, query: Query, documents: Sequence[Document]) -> Sequence[Hit]:
         """All documents once, best first; equal scores keep the profile's order."""
 
     def rank_batch(
         self, questions: Sequence[tuple[Query, Sequence[Document]]]
-    ) -> Iterator[list[Hit]]:
+    ) -> Iterator[Sequence[Hit]]:
         """The rankings of several questions, in order. Override where a batch is faster."""
         for query, documents in questions:
             yield self.rank(query, documents)
@@ -342,8 +344,8 @@ class RunLogger(ABC):
         """Called with the content of `result.json` once the record is complete."""
 
 
-def sort_by_score(documents: Sequence[Document], scores: Sequence[float]) -> list[Hit]:
+def sort_by_score(documents: Sequence[Document], scores: Sequence[float]) -> Ranking:
     """Hits in order of falling score; equal scores keep the order of `documents`."""
-    pairs = zip(documents, scores, strict=True)
-    hits = [Hit(document.id, float(score)) for document, score in pairs]
-    return sorted(hits, key=lambda hit: -hit.score)
+    positions = sorted(range(len(scores)), key=lambda position: -scores[position])
+    ids = Documents.of(documents).ids
+    return Ranking(ids, positions, [float(scores[position]) for position in positions])

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 if TYPE_CHECKING:
     from lamp_exp.contracts import Metric
@@ -75,6 +75,67 @@ class Hit:
 
     id: str
     score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Documents(Sequence[Document]):
+    """The documents of one profile as columns, in the profile's order."""
+
+    ids: Sequence[str]
+    texts: Sequence[str]
+    dates: Sequence[datetime | None]
+
+    @classmethod
+    def of(cls, documents: Sequence[Document]) -> Documents:
+        """`documents` as columns; returned as they are if they are columns already."""
+        if isinstance(documents, Documents):
+            return documents
+        columns = [(d.id, d.text, d.date) for d in documents]
+        ids, texts, dates = zip(*columns, strict=True) if columns else ((), (), ())
+        return cls(ids, texts, dates)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @overload
+    def __getitem__(self, index: int) -> Document: ...
+    @overload
+    def __getitem__(self, index: slice) -> Documents: ...
+    def __getitem__(self, index: int | slice) -> Document | Documents:
+        if isinstance(index, slice):
+            return Documents(self.ids[index], self.texts[index], self.dates[index])
+        return Document(self.ids[index], self.texts[index], self.dates[index])
+
+    def __iter__(self) -> Iterator[Document]:
+        return map(Document, self.ids, self.texts, self.dates)
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking(Sequence[Hit]):
+    """A ranked profile as columns: a sequence of hits, best first, that are made when read.
+
+    Hit `n` is document `positions[n]` of `ids`, the ids of the profile in the profile's order.
+    """
+
+    ids: Sequence[str]
+    positions: Sequence[int]
+    scores: Sequence[float]
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    @overload
+    def __getitem__(self, index: int) -> Hit: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Hit]: ...
+    def __getitem__(self, index: int | slice) -> Hit | list[Hit]:
+        if isinstance(index, slice):
+            pairs = zip(self.positions[index], self.scores[index], strict=True)
+            return [Hit(self.ids[position], score) for position, score in pairs]
+        return Hit(self.ids[self.positions[index]], self.scores[index])
+
+    def __iter__(self) -> Iterator[Hit]:
+        return iter(self[:])
 
 
 @dataclass(frozen=True, slots=True)

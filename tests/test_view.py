@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lamp_exp.data import load
-from lamp_exp.data.view import HOLDOUT_SHARE, carved
+from lamp_exp.data.view import HOLDOUT_SHARE, user_subset_rows
 from lamp_exp.errors import InputError
 from lamp_exp.experiment.stages import load_parts
 from lamp_exp.tasks.lamp2 import Lamp2
@@ -38,8 +38,8 @@ def dated(data_dir):
             {"id": "b", "user_id": "v", "profile": items[:1], **question},
         ]
         folder = data_dir("LaMP_4", "dev", rows, time=True)
-        shape = PartView(profile=ProfileOptions(**options))
-        return load(str(folder), Lamp4(), "time", "dev", shape=shape)
+        view = PartView(profile=ProfileOptions(**options))
+        return load(str(folder), Lamp4(), "time", "dev", view=view)
 
     return read
 
@@ -69,8 +69,8 @@ def test_the_profile_of_another_user_is_a_control(dated):
 
 def test_the_control_depends_on_seed_and_question_alone():
     def profiles(seed: int, limit: int | None = None) -> dict[str, list[str]]:
-        shape = PartView(profile=ProfileOptions(control="shuffled_user"), seed=seed)
-        part = load(None, Lamp4(), "user", "dev", limit, shape=shape)
+        view = PartView(profile=ProfileOptions(control="shuffled_user"), seed=seed)
+        part = load(None, Lamp4(), "user", "dev", limit, view=view)
         return {e.id: [item.id for item in e.profile] for e in part.examples}
 
     own = {e.id: [i.id for i in e.profile] for e in load(None, Lamp4(), "user", "dev").examples}
@@ -84,8 +84,8 @@ def test_the_control_depends_on_seed_and_question_alone():
 def test_a_control_needs_another_user(data_dir):
     row = {"id": "a", "input": f"{Lamp4().instruction} t", "profile": []}
     folder = data_dir("LaMP_4", "dev", [row])
-    shape = PartView(profile=ProfileOptions(control="shuffled_user"))
-    part = load(str(folder), Lamp4(), "user", "dev", shape=shape)
+    view = PartView(profile=ProfileOptions(control="shuffled_user"))
+    part = load(str(folder), Lamp4(), "user", "dev", view=view)
     with pytest.raises(InputError, match="more than one user"):
         list(part.examples)
 
@@ -95,9 +95,9 @@ def test_what_needs_dates_is_refused_without_them(data_dir, options):
     item = {"id": "7", "text": "t", "title": ""}
     row = {"id": "a", "input": f"{Lamp4().instruction} t", "profile": [item]}
     folder = data_dir("LaMP_4", "dev", [row])
-    shape = PartView(profile=ProfileOptions(**options))
+    view = PartView(profile=ProfileOptions(**options))
     with pytest.raises(InputError, match="need dates, but item '7' of question 'a'"):
-        load(str(folder), Lamp4(), "user", "dev", shape=shape)
+        load(str(folder), Lamp4(), "user", "dev", view=view)
 
 
 def test_a_date_that_is_none_is_refused(dated):
@@ -107,11 +107,11 @@ def test_a_date_that_is_none_is_refused(dated):
 
 def test_a_tenth_of_the_users_is_held_out_whole_and_always_the_same():
     users = [f"user{n % 500}" for n in range(2000)]
-    held, rest = carved(users, "holdout"), carved(users, "rest")
+    held, rest = user_subset_rows(users, "holdout"), user_subset_rows(users, "rest")
     assert sorted(held + rest) == list(range(2000))
     assert not {users[row] for row in held} & {users[row] for row in rest}
     assert HOLDOUT_SHARE / 2 < len({users[row] for row in held}) / 500 < HOLDOUT_SHARE * 1.5
-    assert carved(users[::-1], "holdout") == [1999 - row for row in reversed(held)]
+    assert user_subset_rows(users[::-1], "holdout") == [1999 - row for row in reversed(held)]
 
 
 def test_selection_on_holdout_leaves_dev_untouched():
@@ -133,7 +133,7 @@ def test_the_known_defect_is_mended_if_asked_to(data_dir):
     folder = data_dir("LaMP_2", "dev", rows)
 
     def query(fixes: str) -> str:
-        part = load(str(folder), Lamp2(), "user", "dev", shape=PartView(fixes=fixes))
+        part = load(str(folder), Lamp2(), "user", "dev", view=PartView(fixes=fixes))
         return part.examples[110].input
 
     assert query("none") == "text 110"

@@ -4,25 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from lamp_exp.contracts import Task
 from lamp_exp.data.prepare import prepared
 from lamp_exp.data.source import find_source
-from lamp_exp.data.store import Examples
-from lamp_exp.data.view import View, carved
+from lamp_exp.data.examples import Examples
+from lamp_exp.data.facts import ProfileFacts
+from lamp_exp.data.view import StoreView, user_subset_rows
 from lamp_exp.values import PartView
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Part:
     """The examples of one part, in file order, and where they come from.
 
     `fingerprint` changes with the files' content; `numeric_ids` were JSON numbers in the file
-    and are written as such again. `first_undated` names the first question that has an item
-    without a date, and the item. `reading` is all that decides which of the file's examples these
-    are, and what became of them.
+    and are written as such again. `first_undated` is the first question with an item without a
+    date, and the item. `reading` is everything that decides which of the file's examples these
+    are, and how they were changed.
     """
 
     examples: Examples
@@ -35,10 +37,10 @@ class Part:
     first_undated: tuple[str, str] | None = None
     reading: Mapping[str, Any] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def facts(self) -> ProfileFacts:
-        """TEMPORARY."""
-        return _facts(self)
+        """What is recorded of the profiles."""
+        return ProfileFacts.of(self.examples)
 
     def original_id(self, id: str) -> str | int:
         """An id as the file had it."""
@@ -52,21 +54,22 @@ def load(
     part: str,
     limit: int | None = None,
     cache_dir: Path = Path("outputs/.cache"),
-    shape: PartView | None = None,
+    view: PartView | None = None,
 ) -> Part:
     """Opens a part, which is prepared (and checked) below `cache_dir` at its first use.
 
-    `limit` keeps its first questions only, `shape` says what else is done to it. Golds are
-    optional, but an outputs file must hold one for every question. Raises InputError that
-    names file and place of what is wrong.
+    Without a `data_dir` it is the made-up sample. `limit` reads its first questions only, and
+    `view` says what else is changed on reading. Golds are optional, but an outputs file must hold
+    one for every question. Raises InputError that names file and place of what is wrong.
     """
     source = find_source(data_dir, task, split, part)
     store = prepared(task, source, cache_dir)
-    meta, shape = store.meta, shape or PartView()
-    view = View.of(task, split, part, store, shape)
-    rows = carved(store.column("user", range(len(store))), shape.user_subset)[:limit]
+    meta, view = store.meta, view or PartView()
+    seen = StoreView.of(task, split, part, store, view)
+    rows = user_subset_rows(store.users, view.user_subset)[:limit]
+    drawn = view.profile.control != "none"  # the seed counts where chance does
     return Part(
-        examples=Examples(store, rows, view),
+        examples=Examples(store, rows, seen),
         source=source.where,
         made_up=source.made_up,
         fingerprint=meta["fingerprint"],
@@ -74,58 +77,17 @@ def load(
         counts=meta["counts"],
         numeric_ids=frozenset(meta["numeric_ids"]),
         first_undated=_first_undated(meta["first_undated"], limit),
-        reading={"split": split, "part": part, "limit": limit, **_essence(shape)},
+        reading={
+            "split": split,
+            "part": part,
+            "limit": limit,
+            **asdict(view),
+            "seed": view.seed if drawn else None,
+        },
     )
 
 
-def _essence(shape: PartView) -> dict[str, Any]:
-    """The seed counts where chance does: other users' profiles are drawn from it."""
-    drawn = shape.profile.control != "none"
-    return {**asdict(shape), "seed": shape.seed if drawn else None}
-
-
-def _first_undated(found: list[Any] | None, limit: int | None) -> tuple[str, str] | None:
-    if found is None or (limit is not None and found[0] >= limit):
+def _first_undated(stored: list[Any] | None, limit: int | None) -> tuple[str, str] | None:
+    if stored is None or (limit is not None and stored[0] >= limit):
         return None
-    return str(found[1]), str(found[2])
-
-
-@dataclass
-class ProfileFacts:
-    """TEMPORARY."""
-
-    profile_size: list[int]
-    newest_item_days: list[float | None]
-    profile_days: list[float | None]
-    own_items: list[int]
-    later_items: list[int]
-
-    def counts(self) -> dict[str, int]:
-        return {
-            "questions": len(self.profile_size),
-            "profile_items": sum(self.profile_size),
-            "empty_profiles": sum(not n for n in self.profile_size),
-            "items_dated_after_the_question": sum(self.later_items),
-            "profiles_that_hold_the_question": sum(bool(n) for n in self.own_items),
-        }
-
-
-def _facts(part: Part) -> ProfileFacts:
-    from lamp_exp.data.leaks import own_items
-
-    made = ProfileFacts([], [], [], [], [])
-    for e in part.examples:
-        dates = [i.date for i in e.profile if i.date is not None]
-        made.profile_size.append(len(e.profile))
-        made.newest_item_days.append(
-            (e.date - max(dates)).total_seconds() / 86400 if dates and e.date else None
-        )
-        made.profile_days.append(
-            (max(dates) - min(dates)).total_seconds() / 86400 if dates else None
-        )
-        task: Any = part.examples.view
-        made.own_items.append(len(own_items(task.task, e.input, e.profile)))
-        made.later_items.append(
-            0 if e.date is None else sum(i.date is not None and i.date > e.date for i in e.profile)
-        )
-    return made
+    return str(stored[1]), str(stored[2])

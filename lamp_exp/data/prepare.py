@@ -116,7 +116,7 @@ def _make(task: Task, source: Source, place: Path) -> None:
         stamp = source.stamp()
         golds = source.golds()
         reader = Reader(task, source.where)
-        writer = Writer(made, task.fields)
+        writer = Writer(made, task)
         undated = _Undated()
         rows = tqdm(source.questions(), f"prepare {source.name}", disable=None, leave=False)
         writer.write(undated.watch(reader.examples(rows, golds)))

@@ -1,45 +1,49 @@
-"""A prepared part: Arrow files that open by memory map, items with one content kept once.
+"""A prepared part: Arrow files that open by memory map; items with equal fields are stored once.
 
     items.arrow       the fields of the profile items
-    questions.arrow   id, user, input, target, date, and which items (and under which ids)
-    store.json        the sources, the fingerprint, the counts and the sizes of both; written last
-
-A store is made in a folder beside its place and moved there whole, so that one that was killed in
-the middle is never read.
+    questions.arrow   the questions; for each item of their profiles the row of its fields, its id
+                      and its date; and the positions of items that are the question's own
+    store.json        the source, the fingerprint, counts and the sizes of both; written last
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, TypeVar
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.ipc
+from numpy.typing import NDArray
 
-from lamp_exp.data.dates import parse_date
+from lamp_exp.contracts import Task
+from lamp_exp.data.leaks import own_positions
 from lamp_exp.values import Example, ProfileItem
 
-FORMAT = 2  # of these files: another number, and older stores are made again
+T = TypeVar("T")
+FORMAT = 3  # stores with another number are made again
 META = "store.json"
 ITEMS, QUESTIONS = "items.arrow", "questions.arrow"
-ITEMS_AT_ONCE, QUESTIONS_AT_ONCE = 20_000, 500  # rows of a record batch: memory while writing
+ITEMS_PER_BATCH, QUESTIONS_PER_BATCH = 20_000, 500
 REMEMBERED = 1 << 19  # contents, at least, among which a writer looks: up to 150 MB
+_TIME = pa.timestamp("us")
 _QUESTIONS = pa.schema(
     [
         ("id", pa.string()),
         ("user", pa.string()),
         ("input", pa.string()),
         ("target", pa.string()),
-        ("date", pa.string()),
+        ("date", _TIME),
         ("items", pa.list_(pa.int32())),
         ("item_ids", pa.list_(pa.string())),
+        ("item_dates", pa.list_(_TIME)),
+        ("own_items", pa.list_(pa.int32())),
     ]
 )
 
@@ -48,20 +52,23 @@ class Damaged(Exception):
     """A store is not what its writer wrote."""
 
 
+# --- writing -----------------------------------------------------------------------------------
+
+
 class Writer:
     """Writes examples as they come, in bounded memory."""
 
-    def __init__(self, folder: Path, fields: Sequence[str]) -> None:
-        """`fields` are those of the task's items; their dates are kept beside them."""
+    def __init__(self, folder: Path, task: Task) -> None:
         self.folder = folder
-        self.fields = (*fields, "date")
+        self.task = task
+        self.fields = (*task.fields, "date")  # the date as the file spells it
         schema = pa.schema([(name, pa.string()) for name in self.fields])
-        self.items = _Table(folder / ITEMS, schema, ITEMS_AT_ONCE)
-        self.questions = _Table(folder / QUESTIONS, _QUESTIONS, QUESTIONS_AT_ONCE)
+        self.items = _Table(folder / ITEMS, schema, ITEMS_PER_BATCH)
+        self.questions = _Table(folder / QUESTIONS, _QUESTIONS, QUESTIONS_PER_BATCH)
         self.known = _Recent(REMEMBERED)
 
     def write(self, examples: Iterable[Example]) -> None:
-        """All examples, in their order."""
+        """Appends all examples, in their order."""
         for example in examples:
             self.questions.append(
                 (
@@ -69,14 +76,16 @@ class Writer:
                     example.user,
                     example.input,
                     example.target,
-                    _written(example.date),
+                    example.date,
                     [self._item(item) for item in example.profile],
                     [item.id for item in example.profile],
+                    [item.date for item in example.profile],
+                    own_positions(self.task, example.input, example.profile),
                 )
             )
 
     def _item(self, item: ProfileItem) -> int:
-        """The row of an item's content, which is written when it is first seen."""
+        """The row of an item's fields, which are written when they are first seen."""
         values = [item.fields.get(name) for name in self.fields]
         content = "".join("-" if v is None else f"{len(v)}:{v}" for v in values)
         key = hashlib.blake2b(content.encode("utf-8", "surrogatepass"), digest_size=16).digest()
@@ -88,7 +97,7 @@ class Writer:
         return row
 
     def close(self, meta: Mapping[str, Any]) -> None:
-        """Finishes the files; `meta` is what a reader must know besides."""
+        """Finishes the files; `meta` is added to `store.json`."""
         self.items.close()
         self.questions.close()
         sizes = {name: (self.folder / name).stat().st_size for name in (ITEMS, QUESTIONS)}
@@ -116,18 +125,18 @@ class _Recent:
 class _Table:
     """An Arrow file that is written batch by batch."""
 
-    def __init__(self, path: Path, schema: pa.Schema, at_once: int) -> None:
+    def __init__(self, path: Path, schema: pa.Schema, rows_per_batch: int) -> None:
         self.sink = pa.OSFile(str(path), "wb")
         self.writer = pa.ipc.new_file(self.sink, schema)
         self.schema = schema
-        self.at_once = at_once
+        self.rows_per_batch = rows_per_batch
         self.waiting: list[tuple[Any, ...]] = []
         self.rows = 0
 
     def append(self, row: tuple[Any, ...]) -> None:
         self.waiting.append(row)
         self.rows += 1
-        if len(self.waiting) >= self.at_once:
+        if len(self.waiting) >= self.rows_per_batch:
             self._flush()
 
     def _flush(self) -> None:
@@ -146,6 +155,48 @@ class _Table:
         self.sink.close()
 
 
+# --- reading -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Profiles:
+    """The profiles of some questions, item after item, as columns.
+
+    Question `n` has `lengths[n]` items. `rows` are the rows of their fields in the store, `dates`
+    have the unit microsecond (NaT without a date), and `own` marks items that are the question's
+    own.
+    """
+
+    lengths: NDArray[np.int64]
+    rows: NDArray[np.int32]
+    ids: pa.StringArray
+    dates: NDArray[np.datetime64]
+    own: NDArray[np.bool_]
+
+    @property
+    def questions(self) -> NDArray[np.int64]:
+        """For each item the number of its question."""
+        return np.repeat(np.arange(len(self.lengths)), self.lengths)
+
+    @property
+    def starts(self) -> NDArray[np.int64]:
+        """For each question the number of its first item."""
+        return np.cumsum(self.lengths) - self.lengths
+
+    def keep(self, mask: NDArray[np.bool_]) -> Profiles:
+        """The items where `mask` is true."""
+        if mask.all():
+            return self
+        lengths = np.bincount(self.questions[mask], minlength=len(self.lengths))
+        ids = self.ids.take(_arrow(np.flatnonzero(mask)))
+        return Profiles(lengths, self.rows[mask], ids, self.dates[mask], self.own[mask])
+
+    def split(self, values: Sequence[T]) -> list[Sequence[T]]:
+        """One value per item, as one sequence per question."""
+        ends = np.cumsum(self.lengths).tolist()
+        return [values[start:end] for start, end in pairwise([0, *ends])]
+
+
 @dataclass(frozen=True)
 class Store:
     """A prepared part, opened by memory map: opening reads next to nothing."""
@@ -154,7 +205,7 @@ class Store:
 
     @cached_property
     def meta(self) -> dict[str, Any]:
-        """What the writer knew at the end. Raises Damaged if it cannot be read."""
+        """The content of `store.json`. Raises Damaged if it cannot be read."""
         path = self.folder / META
         try:
             content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -164,20 +215,24 @@ class Store:
 
     @cached_property
     def questions(self) -> pa.Table:
-        """One row a question."""
+        """One row per question."""
         return _open(self.folder / QUESTIONS)
 
     @cached_property
     def items(self) -> pa.Table:
-        """One row for each content, or some where items that share it lie far apart."""
+        """One row per content; several where items with equal fields lie far apart."""
         return _open(self.folder / ITEMS)
 
+    @cached_property
+    def users(self) -> list[str]:
+        """The user of each question."""
+        return _values(self.questions.column("user"))
+
     def __len__(self) -> int:
-        """The number of questions."""
         return int(self.questions.num_rows)
 
     def opened(self) -> Store:
-        """Maps its files now, so that it can be read to the end even if it is removed meanwhile.
+        """Maps the files now, so that they can be read to the end even if they are removed.
 
         Raises Damaged if one of them is missing, of another size, or no table.
         """
@@ -193,87 +248,63 @@ class Store:
         return self
 
     def column(self, name: str, rows: Sequence[int]) -> list[Any]:
-        """One column of some questions."""
-        values = self.questions.column(name).to_pylist()
-        return [values[row] for row in rows]
+        """A column of some questions: `id`, `user`, `input`, `target` or `date`."""
+        return _values(_select(self.questions.column(name), rows))
 
-    def user(self, row: int) -> str:
-        """Whose question that is."""
-        return str(self.questions.column("user")[row])
-
-    def example(self, row: int) -> Example:
-        """A question with its profile."""
-        question = {name: column[0] for name, column in self._slice(row).items()}
-        return Example(
-            id=question["id"],
-            user=question["user"],
-            input=question["input"],
-            profile=tuple(self._profile(question["items"], question["item_ids"])),
-            target=question["target"],
-            date=_read_date(question["date"]),
+    def profiles(self, rows: Sequence[int]) -> Profiles:
+        """The profiles of some questions."""
+        items, ids, dates, own = (
+            _select(self.questions.column(name), rows)
+            for name in ("items", "item_ids", "item_dates", "own_items")
         )
+        lengths = np.diff(items.offsets.to_numpy()).astype(np.int64)
+        is_own = np.zeros(int(lengths.sum()), np.bool_)
+        starts = np.repeat(np.cumsum(lengths) - lengths, np.diff(own.offsets.to_numpy()))
+        is_own[starts + own.flatten().to_numpy()] = True
+        times = dates.flatten().to_numpy(zero_copy_only=False)
+        return Profiles(lengths, items.flatten().to_numpy(), ids.flatten(), times, is_own)
 
-    def _slice(self, row: int) -> dict[str, list[Any]]:
-        columns: dict[str, list[Any]] = self.questions.slice(row, 1).to_pydict()
-        return columns
+    def profile_items(self, profiles: Profiles) -> list[ProfileItem]:
+        """All items of some profiles, one after the other."""
+        columns = [_values(_select(column, profiles.rows)) for column in self.items.columns]
+        names = self.items.column_names
+        ids, dates = _values(profiles.ids), profiles.dates.tolist()
+        if columns[-1].count(None) == len(ids):  # undated items have no field `date`
+            names, columns = names[:-1], columns[:-1]
+        fields = (dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True))
+        items = list(map(ProfileItem, ids, fields, dates))
+        if "date" in names:
+            return [item if item.fields["date"] is not None else _undated(item) for item in items]
+        return items
 
-    def _profile(self, rows: Sequence[int], ids: Sequence[str]) -> Iterator[ProfileItem]:
-        if not rows:
-            return
-        first, last = rows[0], rows[-1]
-        run = last - first + 1 == len(rows) and all(b - a == 1 for a, b in pairwise(rows))
-        table = self.items.slice(first, len(rows)) if run else self.items.take(list(rows))
-        columns = table.to_pydict()
-        names = list(columns)
-        for id, values in zip(ids, zip(*columns.values(), strict=True), strict=True):
-            fields = {n: v for n, v in zip(names, values, strict=True) if v is not None}
-            yield ProfileItem(id, fields, _read_date(fields.get("date")))
+
+def _undated(item: ProfileItem) -> ProfileItem:
+    return ProfileItem(item.id, {n: v for n, v in item.fields.items() if n != "date"}, item.date)
 
 
 def _open(path: Path) -> pa.Table:
     return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
 
 
-def _written(date: datetime | None) -> str | None:
-    return None if date is None else date.isoformat(sep=" ")
+def _select(column: pa.ChunkedArray, rows: Sequence[int] | NDArray[np.int32]) -> pa.Array:
+    """Some rows of a column; without a copy where they follow each other in one chunk."""
+    numbers = np.asarray(rows, np.int64)
+    if not len(numbers):
+        return pa.nulls(0, column.type)
+    first = int(numbers[0])
+    if (np.diff(numbers) == 1).all():
+        chunks = column.slice(first, len(numbers)).chunks
+    else:
+        chunks = column.take(_arrow(numbers)).chunks
+    return chunks[0] if len(chunks) == 1 else pa.concat_arrays(chunks)
 
 
-def _read_date(text: str | None) -> datetime | None:
-    return None if text is None else parse_date(text)
+def _values(column: pa.Array | pa.ChunkedArray) -> list[Any]:
+    """The values of a column as Python objects, None for null."""
+    values: list[Any] = column.to_numpy(zero_copy_only=False).tolist()
+    return values
 
 
-class Examples(Sequence[Example]):
-    """Some questions of a store, read (and seen through `view`) when they are looked at."""
-
-    def __init__(
-        self, store: Store, rows: Sequence[int], view: Callable[[Example], Example]
-    ) -> None:
-        """`rows` are the questions, in order; nothing is read yet."""
-        self.store = store
-        self.rows = rows
-        self.view = view
-
-    def __len__(self) -> int:
-        """The number of questions."""
-        return len(self.rows)
-
-    @overload
-    def __getitem__(self, index: int) -> Example: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Example]: ...
-    def __getitem__(self, index: int | slice) -> Example | list[Example]:
-        """A question, or some."""
-        if isinstance(index, slice):
-            return [self._read(row) for row in self.rows[index]]
-        return self._read(self.rows[index])
-
-    def __iter__(self) -> Iterator[Example]:
-        """The questions in file order."""
-        return map(self._read, self.rows)
-
-    def _read(self, row: int) -> Example:
-        return self.view(self.store.example(row))
-
-    def column(self, name: str) -> list[Any]:
-        """`id`, `user` or `target` of all questions, without their profiles."""
-        return self.store.column(name, self.rows)
+def _arrow(numbers: NDArray[np.int64]) -> pa.Array:
+    """Numbers as an Arrow array, which shares their memory; `pa.array` imports pandas."""
+    return pa.Array.from_buffers(pa.int64(), len(numbers), [None, pa.py_buffer(numbers)])

@@ -1,88 +1,113 @@
-"""Profiles as an experiment wants them: cut short, cut off at a date, swapped, without leaks.
+"""A prepared part as an experiment wants it: profiles cut, limited by date, swapped, without leaks.
 
-A view changes examples as they are read; the store stays as it is.
+A view selects items by columns of the store; the store stays as it is.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from random import Random
 
+import numpy as np
+from numpy.typing import NDArray
+
 from lamp_exp.contracts import Task
 from lamp_exp.data.dates import parse_date
-from lamp_exp.data.leaks import own_items
-from lamp_exp.data.store import Store
+from lamp_exp.data.leaks import own_positions
+from lamp_exp.data.store import Profiles, Store
 from lamp_exp.errors import InputError
-from lamp_exp.values import Example, PartView, ProfileItem
+from lamp_exp.values import PartView
 
-Items = Sequence[ProfileItem]
 HOLDOUT_SHARE = 0.1  # of the users of train
 # (task, split, part, id) of inputs that the benchmark worded wrongly: fixes=declared rewords them.
 MISWORDED = {("LaMP_2", "user", "dev", "110")}
 
 
 @dataclass(frozen=True, slots=True)
-class View:
-    """What becomes of each example of a store."""
+class StoreView:
+    """What the options of a `PartView` select of a store."""
 
     task: Task
     store: Store
-    shape: PartView
+    options: PartView
     before: datetime | None
-    misworded: frozenset[str]
+    reworded: frozenset[str]
 
     @classmethod
-    def of(cls, task: Task, split: str, part: str, store: Store, shape: PartView) -> View:
+    def of(cls, task: Task, split: str, part: str, store: Store, options: PartView) -> StoreView:
         """Raises InputError for options that this part cannot satisfy."""
-        options = shape.profile
-        by_date = options.max_items is not None and options.keep == "newest"
-        if (options.before is not None or by_date) and store.meta["first_undated"]:
+        profile = options.profile
+        newest = profile.max_items is not None and profile.keep == "newest"
+        if (profile.before is not None or newest) and store.meta["first_undated"]:
             _, question, item = store.meta["first_undated"]
             raise InputError(
                 f"profile.before and profile.keep=newest need dates, but item {item!r} of question "
                 f"{question!r} has none: use split=time, or profile.keep=first"
             )
-        defects = {id for *where, id in MISWORDED if where == [task.name, split, part]}
-        misworded = frozenset(defects if shape.fixes == "declared" else ())
-        return cls(task, store, shape, _limit_date(options.before), misworded)
+        known_defects = {id for *place, id in MISWORDED if place == [task.name, split, part]}
+        reworded = frozenset(known_defects if options.fixes == "declared" else ())
+        return cls(task, store, options, _parse_limit(profile.before), reworded)
 
-    def __call__(self, example: Example) -> Example:
-        """The example with the input and the profile that the options ask for."""
-        options, items = self.shape.profile, self._items(example)
+    def inputs(self, rows: Sequence[int]) -> list[str]:
+        """The inputs of some questions."""
+        inputs = self.store.column("input", rows)
+        if not self.reworded:
+            return inputs
+        ids = self.store.column("id", rows)
+        return [
+            self.task.with_template(input) if id in self.reworded else input
+            for id, input in zip(ids, inputs, strict=True)
+        ]
+
+    def profiles(self, rows: Sequence[int]) -> Profiles:
+        """The profiles of some questions."""
+        options = self.options.profile
+        profiles = self._all_items(rows)
         if self.before is not None:
-            items = [item for item in items if item.date is not None and item.date < self.before]
+            profiles = profiles.keep(profiles.dates < np.datetime64(self.before))
         if options.own_items == "remove":
-            own = {item.id for item in own_items(self.task, example.input, items)}
-            items = [item for item in items if item.id not in own]
+            profiles = profiles.keep(~self.own_items(rows, profiles))
         if options.max_items is not None:
-            items = _kept(items, options.max_items, options.keep)
-        input = example.input
-        if example.id in self.misworded:
-            input = self.task.with_template(input)
-        return replace(example, input=input, profile=tuple(items))
+            profiles = profiles.keep(_first_or_newest(profiles, options.max_items, options.keep))
+        return profiles
 
-    def _items(self, example: Example) -> Items:
-        """The user's own, or as a control those of a user drawn from (seed, question id)."""
-        if self.shape.profile.control == "none":
-            return example.profile
-        chance = Random(f"{self.shape.seed}:{example.id}:profile")
+    def own_items(self, rows: Sequence[int], profiles: Profiles) -> NDArray[np.bool_]:
+        """Which items of the questions' `profiles` are the questions' own."""
+        if self.options.profile.control == "none" and not self.reworded:
+            return profiles.own
+        items, own = self.store.profile_items(profiles), np.zeros(len(profiles.rows), np.bool_)
+        places = zip(self.inputs(rows), profiles.starts, profiles.lengths, strict=True)
+        for input, start, length in places:
+            own[start + own_positions(self.task, input, items[start : start + length])] = True
+        return own
+
+    def _all_items(self, rows: Sequence[int]) -> Profiles:
+        """The users' own profiles, or as a control those of other users."""
+        if self.options.profile.control != "none":
+            ids = self.store.column("id", rows)
+            rows = [self._other_user(row, id) for row, id in zip(rows, ids, strict=True)]
+        return self.store.profiles(rows)
+
+    def _other_user(self, row: int, id: str) -> int:
+        """A question of another user, drawn by the seed and the question's id."""
+        users, generator = self.store.users, Random(f"{self.options.seed}:{id}:profile")
         for _ in range(1000):
-            row = chance.randrange(len(self.store))
-            if self.store.user(row) != example.user:
-                return self.store.example(row).profile
+            other = generator.randrange(len(users))
+            if users[other] != users[row]:
+                return other
         raise InputError("profile.control=shuffled_user needs a part with more than one user")
 
 
-def carved(users: Sequence[str], user_subset: str | None) -> list[int]:
-    """The rows of the users who are in the holdout, of the rest, or of all.
+def user_subset_rows(users: Sequence[str], user_subset: str | None) -> Sequence[int]:
+    """The rows of the users who are in the holdout, in the rest, or (None) of all.
 
     A tenth of the users, by their names alone: the same in every run, whatever the seed.
     """
     if user_subset is None:
-        return list(range(len(users)))
+        return range(len(users))
     wanted = user_subset == "holdout"
     return [row for row, user in enumerate(users) if _is_held_out(user) == wanted]
 
@@ -91,16 +116,20 @@ def _is_held_out(user: str) -> bool:
     return hashlib.sha256(f"holdout:{user}".encode()).digest()[0] < 256 * HOLDOUT_SHARE
 
 
-def _kept(items: Items, most: int, keep: str) -> Items:
-    """The first in the file, or the newest (of one day, the later in the file) in file order."""
-    if keep == "first" or most >= len(items):
-        return items[:most]
-    dates = [item.date or datetime.min for item in items]
-    newest = sorted(range(len(items)), key=lambda n: (dates[n], n))[len(items) - most :]
-    return [items[n] for n in sorted(newest)]
+def _first_or_newest(profiles: Profiles, most: int, keep: str) -> NDArray[np.bool_]:
+    """At most so many items per profile: the first, or the newest (later in the file if equal)."""
+    number = np.arange(len(profiles.rows))
+    if keep == "newest":
+        by_date = np.lexsort((number, profiles.dates, profiles.questions))
+        number[by_date] = np.arange(len(number))
+        ends = np.repeat(profiles.starts + profiles.lengths, profiles.lengths)
+        newest: NDArray[np.bool_] = number >= ends - most
+        return newest
+    first: NDArray[np.bool_] = number < np.repeat(profiles.starts + most, profiles.lengths)
+    return first
 
 
-def _limit_date(text: str | None) -> datetime | None:
+def _parse_limit(text: str | None) -> datetime | None:
     try:
         return parse_date(text)
     except ValueError as error:

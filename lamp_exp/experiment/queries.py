@@ -1,38 +1,31 @@
-"""What retrievers are asked: for each example, a query and its profile as documents."""
+"""What retrievers read: for each question a query, and its profile as documents."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from lamp_exp.contracts import Task
-from lamp_exp.values import Document, Example, ProfileItem, Query
+from lamp_exp.data.examples import Examples
+from lamp_exp.values import Documents, ProfileItem, Query
 
 
-@dataclass(frozen=True, slots=True)
-class Questions(Collection[tuple[Query, list[Document]]]):
-    """Made from `examples` one by one, each time that they are iterated."""
+def queries(
+    task: Task, examples: Examples, start: int, stop: int, document_dates: bool = False
+) -> list[tuple[Query, Documents]]:
+    """Questions number `start` to `stop`; `document_dates` adds the dates to the documents."""
+    block = examples.block(start, stop)
+    questions = zip(block.ids, block.inputs, block.profiles, strict=True)
+    return [
+        (Query(id, task.query(input)), _documents(task, profile, document_dates))
+        for id, input, profile in questions
+    ]
 
-    task: Task
-    examples: Collection[Example]
-    document_dates: bool = False
 
-    def __len__(self) -> int:
-        """As many as there are examples."""
-        return len(self.examples)
-
-    def __contains__(self, question: object) -> bool:
-        """By search."""
-        return any(one == question for one in self)
-
-    def __iter__(self) -> Iterator[tuple[Query, list[Document]]]:
-        """In the order of the examples."""
-        for example in self.examples:
-            documents = [self._document(item) for item in example.profile]
-            yield Query(example.id, self.task.query(example.input)), documents
-
-    def _document(self, item: ProfileItem) -> Document:
-        text = self.task.document(item)
-        if self.document_dates and "date" in item.fields:
-            text = f"{text} date: {item.fields['date']}"
-        return Document(item.id, text, item.date)
+def _documents(task: Task, profile: Sequence[ProfileItem], document_dates: bool) -> Documents:
+    texts = list(map(task.document, profile))
+    if document_dates:
+        texts = [
+            f"{text} date: {item.fields['date']}" if "date" in item.fields else text
+            for text, item in zip(texts, profile, strict=True)
+        ]
+    return Documents([item.id for item in profile], texts, [item.date for item in profile])

@@ -1,7 +1,7 @@
-"""Each question of a part with its ranked profile: in bounded memory, by several processes, once.
+"""The ranking of each profile of a part: computed by several processes, cached, read by row.
 
-A retriever is given some questions together. Rankings are kept as positions in the profile, and a
-question is read when its ranking is used: neither questions nor rankings are held for all.
+A retriever is given a batch of questions at a time, so that neither questions nor rankings of a
+whole part are held in memory.
 """
 
 from __future__ import annotations
@@ -20,135 +20,158 @@ from dataclasses import dataclass
 from typing import Any
 
 from lamp_exp.contracts import Retriever, Task
+from lamp_exp.data import Part
+from lamp_exp.data.examples import Examples
 from lamp_exp.errors import InputError
-from lamp_exp.experiment.queries import Questions
+from lamp_exp.experiment.queries import queries
 from lamp_exp.progress import progress
 from lamp_exp.storage.rankings import Order, RankingCache
-from lamp_exp.values import Document, Example, Hit
+from lamp_exp.values import Document, Documents, Example, Hit, Ranking
 
-MOST_PROCESSES = 8  # that are begun unasked
-WORTH_A_PROCESS = 1000  # questions; for fewer, to begin one takes longer than it saves
-AHEAD = 4  # chunks of each process that may wait to be written
-PARENT_CHECK = 0.2  # seconds after which a process notes that nobody waits for it any more
-Ranked = tuple[Example, list[Hit]]
+MAX_PROCESSES = 8  # that are started without being asked for
+QUESTIONS_PER_PROCESS = 1000  # for fewer, starting a process takes longer than it saves
+BATCHES_AHEAD = 4  # per process, that may wait to be written
+PARENT_CHECK = 0.2  # seconds after which a process notices that its parent has ended
+
+
+def rank_part(
+    retriever: Retriever,
+    task: Task,
+    part: Part,
+    cache: RankingCache,
+    key: Mapping[str, Any],
+    document_dates: bool = False,
+    processes: int | None = None,
+) -> Rankings:
+    """Ranks the whole profile of each question, or reads the rankings from `cache`.
+
+    `key` is everything that decides them, as JSON. Without `processes`, as many are used as there
+    are cores and work for.
+    """
+    ranker = Ranker(retriever, task, part.examples, document_dates, processes)
+    ids = part.examples.column("id")
+    return Rankings(part.examples, cache.rankings(key, ids, ranker.orders))
+
+
+@dataclass(frozen=True, slots=True)
+class Rankings:
+    """The rankings of a part, which are read from the cache's file when they are looked at."""
+
+    examples: Examples
+    orders: Sequence[Order]
+
+    def hits(self, row: int, example: Example) -> Ranking:
+        """The ranked profile of question number `row`, which is `example`."""
+        return _ranking(example.id, [item.id for item in example.profile], self.orders[row])
+
+    def all_hits(self) -> Iterator[Ranking]:
+        """The ranked profiles of all questions, in order."""
+        ids = self.examples.column("id")
+        return map(_ranking, ids, self.examples.item_ids(), self.orders)
+
+
+def _ranking(id: str, item_ids: Sequence[str], order: Order) -> Ranking:
+    if len(order.positions) != len(item_ids):
+        raise InputError(
+            f"the cached ranking of question {id!r} is of another profile: remove "
+            "the folder .cache/rankings of output_dir"
+        )
+    return Ranking(item_ids, order.positions, order.scores)
 
 
 @dataclass(frozen=True, slots=True)
 class Ranker:
-    """A retriever with the examples that it ranks, and how."""
+    """A retriever, the questions that it ranks, and how."""
 
     retriever: Retriever
     task: Task
-    examples: Sequence[Example]
+    examples: Examples
     document_dates: bool
-    processes: int | None  # None: as many as there are cores and worth it
+    processes: int | None
 
-    def ranked(
-        self, cache: RankingCache, key: Mapping[str, Any], ids: Sequence[str]
-    ) -> Iterator[Ranked]:
-        """Each example with its whole profile, best item first; from the cache if it has them.
-
-        `key` names all that decides the rankings, `ids` are the examples'. They are computed
-        before this returns, and read one by one afterwards.
-        """
-        orders = cache.rankings(key, ids, self._orders)
-        return map(_with_hits, self.examples, orders)
-
-    def unranked(self) -> Iterator[Ranked]:
-        """Each example without its profile."""
-        return ((example, []) for example in self.examples)
-
-    def _orders(self) -> Iterator[Order]:
-        """Of each example, in order."""
+    def orders(self) -> Iterator[Order]:
+        """The ranking of each question, in order."""
         starts = range(0, len(self.examples), self.retriever.batch_size)
         processes = min(self._processes(), len(starts))
-        chunks = map(self.chunk, starts) if processes < 2 else _shared(self, starts, processes)
-        orders = (order for chunk in chunks for order in chunk)
+        batches = map(self.batch, starts) if processes < 2 else _shared(self, starts, processes)
+        orders = (order for batch in batches for order in batch)
         return iter(progress(orders, len(self.examples), "rank"))
 
     def _processes(self) -> int:
-        child = multiprocessing.current_process().daemon  # which may have no children
-        if child or not self.retriever.per_question or sys.platform != "linux":
+        daemon = multiprocessing.current_process().daemon  # which may have no children
+        if daemon or not self.retriever.per_question or sys.platform != "linux":
             return 1  # elsewhere a fork is not safe
         if self.processes is not None:
             return self.processes
-        return min(cores(), MOST_PROCESSES, len(self.examples) // WORTH_A_PROCESS)
+        return min(cores(), MAX_PROCESSES, len(self.examples) // QUESTIONS_PER_PROCESS)
 
-    def chunk(self, start: int) -> Iterator[Order]:
-        """Of the examples that the retriever is given together, from number `start` on."""
-        examples = self.examples[start : start + self.retriever.batch_size]
-        questions = list(Questions(self.task, examples, self.document_dates))
+    def batch(self, start: int) -> Iterator[Order]:
+        """The rankings of a batch of questions, from number `start` on."""
+        stop = start + self.retriever.batch_size
+        questions = queries(self.task, self.examples, start, stop, self.document_dates)
         rankings = self.retriever.rank_batch(questions)
         for (query, documents), hits in zip(questions, rankings, strict=True):
             yield order_of(query.id, documents, hits)
 
 
 def cores() -> int:
-    """How many this process may use; Linux tells."""
+    """How many cores this process may use, as Linux says."""
     return len(os.sched_getaffinity(0))
 
 
 def order_of(id: str, documents: Sequence[Document], hits: Sequence[Hit]) -> Order:
-    """Hits as positions and scores."""
-    position = {document.id: n for n, document in enumerate(documents)}
-    order = [position.get(hit.id, -1) for hit in hits]
-    once = sorted(order) == list(range(len(documents)))
+    """Hits as positions and scores; AssertionError if an item is not ranked exactly once."""
+    ids = documents.ids if isinstance(documents, Documents) else [d.id for d in documents]
+    if isinstance(hits, Ranking) and hits.ids is ids:
+        order, scores = hits.positions, hits.scores
+    else:
+        position = {document_id: n for n, document_id in enumerate(ids)}
+        order, scores = [position.get(hit.id, -1) for hit in hits], [hit.score for hit in hits]
+    once = sorted(order) == list(range(len(ids)))
     assert once, f"a retriever must rank each item once, but not so question {id!r}"
-    return Order(order, [hit.score for hit in hits])
-
-
-def _with_hits(example: Example, order: Order) -> Ranked:
-    """Positions as hits."""
-    items = [item.id for item in example.profile]
-    if len(order.positions) != len(items):
-        raise InputError(
-            f"the kept ranking of question {example.id!r} is of another profile: remove "
-            "the folder .cache/rankings of output_dir"
-        )
-    pairs = zip(order.positions, order.scores, strict=True)
-    return example, [Hit(items[n], score) for n, score in pairs]
+    return Order(order, scores)
 
 
 # --- several processes -------------------------------------------------------------------------
 
 
 def _shared(ranker: Ranker, starts: Sequence[int], processes: int) -> Iterator[list[Order]]:
-    """The chunks that begin at `starts`, in order; processes are forked, so nothing is copied."""
+    """The batches that begin at `starts`, in order; processes are forked, so nothing is copied."""
     fork = multiprocessing.get_context("fork")
-    over = fork.RawValue("b", 0)  # without a lock, which a process that is killed could hold
+    stop = fork.RawValue("b", 0)  # without a lock, which a process that is killed could hold
     pool = ProcessPoolExecutor(
-        processes, mp_context=fork, initializer=_begin, initargs=(ranker, os.getpid(), over)
+        processes, mp_context=fork, initializer=_start, initargs=(ranker, os.getpid(), stop)
     )
     try:
-        yield from _in_order(pool, starts, processes * AHEAD)
+        yield from _in_order(pool, starts, processes * BATCHES_AHEAD)
     except BrokenProcessPool as error:
         raise InputError(
             f"one of {processes} processes that rank ended without an answer (killed, for want of "
             "memory?): rank_processes=1 tells more, and takes less"
         ) from error
     except BaseException:
-        over.value = 1  # so that an interrupt need not wait for them, nor a second one
+        stop.value = 1  # so that nobody waits for them after an interrupt
         raise
     finally:
         pool.shutdown(cancel_futures=True)
 
 
 def _in_order(pool: Executor, starts: Sequence[int], most: int) -> Iterator[list[Order]]:
-    """Answers as they are asked for, and no more than so many made ahead."""
+    """Batches as they are asked for; at most `most` are computed ahead."""
     waiting: deque[Future[list[Order]]] = deque()
     for start in starts:
-        waiting.append(pool.submit(_chunk, start))
+        waiting.append(pool.submit(_batch, start))
         if len(waiting) == most:
             yield waiting.popleft().result()
     while waiting:
         yield waiting.popleft().result()
 
 
-_ranker: Ranker  # of a process that was begun to rank
+_ranker: Ranker  # in a process that was started to rank
 
 
-def _begin(ranker: Ranker, parent: int, over: Any) -> None:
-    """A new process: it leaves signals to its parent, and ends when that is gone or has enough.
+def _start(ranker: Ranker, parent: int, stop: Any) -> None:
+    """Prepares a new process: it leaves signals to its parent, and ends when that has ended.
 
     Slurm and a terminal signal all processes of a job; what the parent makes of that counts.
     """
@@ -156,46 +179,14 @@ def _begin(ranker: Ranker, parent: int, over: Any) -> None:
     _ranker = ranker
     for name in ("SIGINT", "SIGTERM", "SIGCONT", "SIGUSR1", "SIGUSR2"):
         signal.signal(getattr(signal, name), signal.SIG_IGN)
-    threading.Thread(target=_end_with, args=(parent, over), daemon=True).start()
+    threading.Thread(target=_end_with, args=(parent, stop), daemon=True).start()
 
 
-def _end_with(parent: int, over: Any) -> None:
-    while os.getppid() == parent and not over.value:
+def _end_with(parent: int, stop: Any) -> None:
+    while os.getppid() == parent and not stop.value:
         time.sleep(PARENT_CHECK)
     os._exit(0)
 
 
-def _chunk(start: int) -> list[Order]:
-    return list(_ranker.chunk(start))
-
-
-@dataclass(frozen=True)
-class Rankings:
-    """TEMPORARY."""
-
-    orders: Sequence[Order]
-    item_ids: Sequence[Sequence[str]]
-
-    def hits(self, row: int, example: Example) -> list[Hit]:
-        return _with_hits(example, self.orders[row])[1]
-
-    def all_hits(self) -> Iterator[list[Hit]]:
-        for order, ids in zip(self.orders, self.item_ids, strict=True):
-            pairs = zip(order.positions, order.scores, strict=True)
-            yield [Hit(ids[n], score) for n, score in pairs]
-
-
-def rank_part(
-    retriever: Retriever,
-    task: Task,
-    part: Any,
-    cache: RankingCache,
-    key: Mapping[str, Any],
-    document_dates: bool,
-    processes: int | None,
-) -> Rankings:
-    """TEMPORARY."""
-    ranker = Ranker(retriever, task, part.examples, document_dates, processes)
-    ids = part.examples.column("id")
-    orders = list(cache.rankings(key, ids, ranker._orders))
-    return Rankings(orders, [[i.id for i in e.profile] for e in part.examples])
+def _batch(start: int) -> list[Order]:
+    return list(_ranker.batch(start))

@@ -1,4 +1,4 @@
-"""BM25 as Lucene weighs words: right on small profiles, too."""
+"""BM25 with the idf of Lucene, which is right on small profiles, too."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _WORD = re.compile(r"\w+")
 
 
 class BM25(Lexical):
-    """Lower-cased words; an idf that is positive however few documents there are."""
+    """BM25 over lower-cased words, with an idf that is positive however few documents there are."""
 
     def words(self, text: str) -> list[str]:
         """Runs of letters, digits and underscores, lower-cased."""
         return _WORD.findall(text.lower())
 
-    def idf(self, held: Numbers) -> Floats:
+    def idf(self, counts: Numbers) -> Floats:
         """ln(1 + (N - n + 0.5) / (n + 0.5)), as in Lucene."""
-        n = np.arange(len(held))
-        return np.log1p((len(held) - 1 - n + 0.5) / (n + 0.5))
+        n = np.arange(len(counts))
+        return np.log1p((len(counts) - 1 - n + 0.5) / (n + 0.5))

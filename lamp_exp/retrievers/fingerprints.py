@@ -1,7 +1,7 @@
-"""The words of many texts as numbers, made by a few passes over their bytes.
+"""The words of many texts as 64-bit hashes, made by a few passes over their bytes.
 
 A word of up to eight bytes is its own number, mixed; the bytes of a longer one are mixed into 64
-bits. A sort of these numbers replaces the dictionaries of words, which took most of the time.
+bits. Sorting these numbers replaces dictionaries of words, which took most of the time.
 """
 
 from __future__ import annotations
@@ -20,31 +20,39 @@ _FIRST_BYTES = np.array([(1 << 8 * n) - 1 for n in range(_BLOCK + 1)], np.uint64
 
 
 def fingerprints(texts: Sequence[str], separators: bytes) -> tuple[Fingerprints, Numbers]:
-    """The words of texts, text after text in reading order, and how many each text has.
+    """The hashes of all words, text after text in reading order, and how many each text has.
 
-    `separators` says what becomes of each byte: spaces are between words.
+    `separators` is a translation table of bytes (`bytes.translate`); spaces separate words.
     """
-    content = [text.encode("utf-8", "surrogatepass") for text in texts]
-    joined = b" ".join([b"", *content, b" " * _BLOCK]).translate(separators)
-    spaces = np.flatnonzero(np.frombuffer(joined, np.uint8) == _SPACE)
-    lengths = np.diff(spaces) - 1
-    real = np.flatnonzero(lengths)  # two spaces in a row have no word between them
-    starts = spaces[real] + 1
-    text_ends = np.cumsum([len(text) + 1 for text in content])
-    words = np.diff(np.searchsorted(starts, text_ends), prepend=0)
-    return _mixed(joined, starts, lengths[real]), words
+    text = " ".join(texts)
+    if text.isascii():
+        sizes = list(map(len, texts))
+        content = text.encode("ascii")
+    else:
+        encoded = [text.encode("utf-8", "surrogatepass") for text in texts]
+        sizes = list(map(len, encoded))
+        content = b" ".join(encoded)
+    content = b"".join([b" ", content, b" " * _BLOCK]).translate(separators)
+    spaces = np.flatnonzero(np.frombuffer(content, np.uint8) == _SPACE)
+    starts, ends = spaces[:-_BLOCK] + 1, spaces[1 : 1 - _BLOCK]
+    if (starts == ends).any():  # two spaces in a row have no word between them
+        words = np.flatnonzero(starts < ends)
+        starts, ends = starts[words], ends[words]
+    text_ends = np.cumsum(np.array(sizes) + 1)
+    counts = np.diff(np.searchsorted(starts, text_ends), prepend=0)
+    return _hashes(content, starts, ends - starts), counts
 
 
-def _mixed(content: bytes, starts: Numbers, lengths: Numbers) -> Fingerprints:
+def _hashes(content: bytes, starts: Numbers, lengths: Numbers) -> Fingerprints:
     """One number for each word of `content`, eight bytes at a time."""
     blocks = np.ndarray((len(content) - _BLOCK + 1,), "<u8", content, strides=(1,))
-    made = blocks[starts] & _FIRST_BYTES[np.minimum(lengths, _BLOCK)]
+    hashes = blocks[starts] & _FIRST_BYTES[np.minimum(lengths, _BLOCK)]
     longer, done = np.flatnonzero(lengths > _BLOCK), _BLOCK
     while len(longer):
         left = np.minimum(lengths[longer] - done, _BLOCK)
-        more = blocks[starts[longer] + done] & _FIRST_BYTES[left]
-        mixed = made[longer] * _MIX
-        made[longer] = mixed ^ (mixed >> _HALF) ^ more
+        block = blocks[starts[longer] + done] & _FIRST_BYTES[left]
+        mixed = hashes[longer] * _MIX
+        hashes[longer] = mixed ^ (mixed >> _HALF) ^ block
         done += _BLOCK
         longer = longer[lengths[longer] > done]
-    return made * _MIX
+    return hashes * _MIX

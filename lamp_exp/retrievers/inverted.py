@@ -1,4 +1,4 @@
-"""An inverted index of a profile: made and asked once, so it is a sort and a few arrays."""
+"""An inverted index of one profile: it is built and searched once, so it is a sort of hashes."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from lamp_exp.retrievers.fingerprints import Fingerprints, Numbers
 
 @dataclass(frozen=True, slots=True)
 class Postings:
-    """Which documents hold some words and how often: three arrays that belong together.
+    """The documents that hold some terms, term after term.
 
-    `term` is a word's place among those asked for, and `held` how many documents hold each.
+    Posting `n` says that term `term[n]` is `count[n]` times in document `document[n]`; term `m`
+    has `document_frequency[m]` postings.
     """
 
     term: Numbers
     document: Numbers
     count: Numbers
-    held: Numbers
+    document_frequency: Numbers
 
 
 @dataclass(frozen=True, slots=True)
-class Inverted:
+class InvertedIndex:
     """All postings, sorted by word and then by document.
 
     A posting is one number: its document in the last `bits`, and its word's fingerprint without
@@ -39,32 +40,33 @@ class Inverted:
     firsts: Numbers
 
     @classmethod
-    def of(cls, words: Fingerprints, lengths: Numbers) -> Inverted:
-        """Of all words of documents, one document after the other, and how many each has."""
+    def of(cls, words: Fingerprints, lengths: Numbers) -> InvertedIndex:
+        """The index of documents, given all their words in order and how many each has."""
         bits = np.uint64(len(lengths).bit_length())
         document = np.repeat(np.arange(len(lengths), dtype=np.uint64), lengths)
         occurrences = (words >> bits << bits) | document
         occurrences.sort()
         starts = _changes(occurrences)
         postings = occurrences[starts[:-1]]
-        known = postings >> bits
-        firsts = _changes(known)
-        return cls(bits, postings, starts, known[firsts[:-1]], firsts)
+        distinct = postings >> bits
+        firsts = _changes(distinct)
+        return cls(bits, postings, starts, distinct[firsts[:-1]], firsts)
 
     @property
-    def held(self) -> Numbers:
-        """How many documents hold each word."""
+    def document_frequency(self) -> Numbers:
+        """The number of documents of each word."""
         return np.diff(self.firsts)
 
     def find(self, terms: Fingerprints) -> Postings:
         """The postings of some words, of which any may be in no document."""
         terms = terms >> self.bits
         first = self.firsts[np.searchsorted(self.words, terms)]
-        held = self.firsts[np.searchsorted(self.words, terms, side="right")] - first
-        term = np.repeat(np.arange(len(terms)), held)
-        found = np.arange(len(term)) + (first - np.cumsum(held) + held)[term]
-        document = (self.postings[found] & ((np.uint64(1) << self.bits) - np.uint64(1))).astype(int)
-        return Postings(term, document, self.starts[found + 1] - self.starts[found], held)
+        frequency = self.firsts[np.searchsorted(self.words, terms, side="right")] - first
+        term = np.repeat(np.arange(len(terms)), frequency)
+        rows = np.arange(len(term)) + (first - np.cumsum(frequency) + frequency)[term]
+        mask = (np.uint64(1) << self.bits) - np.uint64(1)
+        document = (self.postings[rows] & mask).astype(np.int64)
+        return Postings(term, document, self.starts[rows + 1] - self.starts[rows], frequency)
 
 
 def _changes(values: Fingerprints) -> Numbers:

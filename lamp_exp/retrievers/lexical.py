@@ -1,6 +1,6 @@
-"""What the two kinds of BM25 share: they differ in their words and in their idf.
+"""What the two kinds of BM25 share; they differ in their words and in their idf.
 
-Words are numbers here (fingerprints.py), and a question is scored on its own words only.
+Words are compared as 64-bit hashes (`fingerprints`), and only the query's own words are scored.
 """
 
 from __future__ import annotations
@@ -14,75 +14,74 @@ from numpy.typing import NDArray
 
 from lamp_exp.contracts import Retriever
 from lamp_exp.retrievers.fingerprints import Fingerprints, Numbers, fingerprints
-from lamp_exp.retrievers.inverted import Inverted
-from lamp_exp.values import Document, Hit, Query
+from lamp_exp.retrievers.inverted import InvertedIndex
+from lamp_exp.values import Document, Documents, Query, Ranking
 
 Floats = NDArray[np.float64]
 
 
 class Lexical(Retriever):
-    """BM25 (Robertson and Zaragoza, 2009) over one profile at a time."""
+    """BM25 (Robertson and Zaragoza, 2009) over one profile at a time.
+
+    `k1` controls how soon repeated words stop counting, `b` how much document length matters.
+    """
 
     per_question = True
 
     def __init__(self, k1: float = 1.5, b: float = 0.75) -> None:
-        """`k1` says how soon repeated words stop counting, `b` how much length matters."""
         self.k1 = k1
         self.b = b
 
     @abstractmethod
     def words(self, text: str) -> list[str]:
-        """The words of a text: runs of certain characters, of which none is a space.
+        """The words of a text: runs of certain characters, none of which is a space.
 
-        Which, and what becomes of each (lower case, say), depends on no other character.
+        Whether a character is part of a word, and what replaces it (lower case, for example),
+        depends on no other character.
         """
 
     @abstractmethod
-    def idf(self, held: Numbers) -> Floats:
-        """The weight of a word by the number n of documents that hold it, for n from 0 to all.
+    def idf(self, counts: Numbers) -> Floats:
+        """The weight of a word that is in n documents, for each n from 0 to all documents.
 
-        `held` tells how many words each number of documents hold.
+        `counts[n]` is the number of distinct words that are in n documents.
         """
 
-    def rank(self, query: Query, documents: Sequence[Document]) -> list[Hit]:
+    def rank(self, query: Query, documents: Sequence[Document]) -> Ranking:
         """By score; equal scores keep the profile's order, but blank documents come last."""
-        texts = [self._apart(text) for text in (query.text, *(d.text for d in documents))]
+        columns = Documents.of(documents)
+        texts = [query.text, *columns.texts]
+        if not all(map(str.isascii, texts)):
+            texts = [text if text.isascii() else " ".join(self.words(text)) for text in texts]
         words, lengths = fingerprints(texts, self.separators)
-        asked = lengths[0]
-        scores = self.scores(words[:asked], words[asked:], lengths[1:])
-        order = np.lexsort((-scores, lengths[1:] == 0))
-        pairs = zip(order.tolist(), scores[order].tolist(), strict=True)
-        return [Hit(documents[n].id, score) for n, score in pairs]
-
-    def _apart(self, text: str) -> str:
-        """A text of which `separators` makes its words: any of ASCII, others word by word."""
-        return text if text.isascii() else " ".join(self.words(text))
+        query_length, lengths = lengths[0], lengths[1:]
+        scores = self.scores(words[:query_length], words[query_length:], lengths)
+        order = np.lexsort((-scores, lengths == 0))
+        return Ranking(columns.ids, order.tolist(), scores[order].tolist())
 
     @cached_property
     def separators(self) -> bytes:
-        """What becomes of each byte, as `words` tells of ASCII characters; spaces separate."""
-        made = "".join((self.words(chr(code)) or [" "])[0] for code in range(128))
-        return made.encode("ascii") + bytes(range(128, 256))
+        """A translation table of bytes that does to ASCII what `words` does; a space separates."""
+        ascii_words = "".join((self.words(chr(code)) or [" "])[0] for code in range(128))
+        return ascii_words.encode("ascii") + bytes(range(128, 256))
 
     def scores(self, query: Fingerprints, words: Fingerprints, lengths: Numbers) -> Floats:
-        """The score of each document; `words` are those of all, and `lengths` how many each has.
+        """The score of each document, which has `lengths[n]` of `words`, document after document.
 
-        Only the query's own words are scored, each as often as the query has it; documents
-        without words score zero.
+        A word of the query counts as often as the query has it; documents without words score
+        zero.
         """
-        index = Inverted.of(words, lengths)
-        idf = self.idf(np.bincount(index.held, minlength=len(lengths) + 1))
-        terms, reading = np.unique(query, return_inverse=True)
-        found = index.find(terms)
-        fill, count = self._fill(lengths)[found.document], found.count
-        gains = np.zeros((len(terms), len(lengths)))
-        gains[found.term, found.document] = idf[found.held][found.term] * (
-            count * (self.k1 + 1) / (count + self.k1 * fill)
+        index = InvertedIndex.of(words, lengths)
+        idf = self.idf(np.bincount(index.document_frequency, minlength=len(lengths) + 1))
+        postings = index.find(query)
+        count, document = postings.count, postings.document
+        gains = np.zeros((len(query), len(lengths)))
+        gains[postings.term, document] = idf[postings.document_frequency][postings.term] * (
+            count * (self.k1 + 1) / (count + self.k1 * self._length_norm(lengths)[document])
         )
-        scores: Floats = gains[reading].sum(axis=0)
+        scores: Floats = gains.sum(axis=0)
         return scores
 
-    def _fill(self, lengths: Numbers) -> Floats:
-        """How much of an average document's room each one takes, as far as `b` heeds it."""
+    def _length_norm(self, lengths: Numbers) -> Floats:
         mean = lengths.mean() if lengths.any() else 1.0
         return 1 - self.b + self.b * lengths / mean

@@ -7,10 +7,10 @@ from lamp_exp.values import Document, Hit, Query
 
 
 class NoRetrieval(Retriever):
-    """Never looks at the profile, so that its prompts are the bare inputs, whatever k."""
+    """Returns no items, so that prompts are the inputs alone, whatever k is."""
 
     uses_profile = False
 
     def rank(self, query: Query, documents: Sequence[Document]) -> list[Hit]:
-        """Nothing."""
+        """An empty ranking."""
         return []

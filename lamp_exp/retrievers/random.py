@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from random import Random
 
 from lamp_exp.contracts import Retriever, sort_by_score
-from lamp_exp.values import Document, Hit, Query
+from lamp_exp.values import Document, Query, Ranking
 
 
 class RandomOrder(Retriever):
@@ -21,7 +21,7 @@ class RandomOrder(Retriever):
         """Another `seed` gives other permutations."""
         self.seed = seed
 
-    def rank(self, query: Query, documents: Sequence[Document]) -> list[Hit]:
+    def rank(self, query: Query, documents: Sequence[Document]) -> Ranking:
         """The documents by falling random scores in [0, 1)."""
-        chance = Random(f"{self.seed}:{query.id}")
-        return sort_by_score(documents, [chance.random() for _ in documents])
+        generator = Random(f"{self.seed}:{query.id}")
+        return sort_by_score(documents, [generator.random() for _ in documents])
