@@ -258,7 +258,7 @@ def test_killed_at_any_moment_nothing_half_is_ever_read(tmp_path: Path):
 def test_a_file_that_is_removed_while_it_is_read_is_read_to_the_end(tmp_path: Path):
     orders = [Order([1, 0], [float(n), 0.0]) for n in range(2000)]
     ids = [str(n) for n in range(2000)]
-    reading = RankingCache(tmp_path).rankings(KEY, ids, Counted(orders))
+    reading = iter(RankingCache(tmp_path).rankings(KEY, ids, Counted(orders)))
     first = next(reading)
     the_file(tmp_path).unlink()
     assert [first, *reading] == orders

@@ -13,17 +13,24 @@ from hypothesis import strategies as st
 
 from lamp_exp.data import load
 from lamp_exp.data.dates import parse_date
+from lamp_exp.data.examples import Examples
 from lamp_exp.data.parse import Reader, read_golds
 from lamp_exp.data.prepare import prepared
 from lamp_exp.data.sample import Size
 from lamp_exp.data.source import Sample
+from lamp_exp.data.view import StoreView
 from lamp_exp.errors import InputError
 from lamp_exp.tasks.lamp1 import Lamp1
 from lamp_exp.tasks.lamp2 import Lamp2
 from lamp_exp.tasks.lamp2_news import Lamp2News
 from lamp_exp.tasks.lamp3 import Lamp3
 from lamp_exp.tasks.lamp4 import Lamp4
+<<<<<<< HEAD
 from tests.conftest import experiment, options, ranked
+=======
+from lamp_exp.values import PartView
+from tests.conftest import options, plan
+>>>>>>> 7c042da (Each question is read once: facts and rankings from columns of the store; rank_part; BM25 without objects)
 
 INPUT = "Generate a headline for the following article: some text"
 
@@ -288,7 +295,8 @@ def test_the_sample_has_every_task_split_and_part(task, split, part):
     chosen = experiment(f"task={task}", "mode=rank").task
     source = Sample(chosen, split, part, Size(questions=20))
     store = prepared(chosen, source, Path("cache"))
-    made = [store.example(row) for row in range(len(store))]
+    view = StoreView.of(chosen, split, part, store, PartView())
+    made = list(Examples(store, range(len(store)), view))
     assert len(made) == 20
     assert all(chosen.follows_template(example.input) for example in made)
     assert all(chosen.is_valid_output(example.target) for example in made)

@@ -15,9 +15,15 @@ import pytest
 
 from lamp_exp.contracts import Retriever
 from lamp_exp.errors import InputError
+<<<<<<< HEAD
 from lamp_exp.experiment.ranking import AHEAD, Ranker, order_of
 from lamp_exp.experiment.stages import load_parts
 from lamp_exp.storage.rankings import Order
+=======
+from lamp_exp.experiment.ranking import BATCHES_AHEAD, Ranker, order_of, rank_part
+from lamp_exp.experiment.stages import Outcome, gather, rank
+from lamp_exp.storage.rankings import Order, RankingCache
+>>>>>>> 7c042da (Each question is read once: facts and rankings from columns of the store; rank_part; BM25 without objects)
 from lamp_exp.values import Document, Hit, Query
 from tests.conftest import experiment, options
 from tests.conftest import ranked as ranked_questions
@@ -60,9 +66,15 @@ class Backwards(Retriever):
 
 
 def orders(retriever: Retriever, processes: int | None, questions: int = 10) -> list[Order]:
+<<<<<<< HEAD
     p = experiment("mode=rank", f"limit={questions}")
     examples = load_parts(p).asked.examples
     return list(Ranker(retriever, p.task, examples, False, processes)._orders())
+=======
+    p = plan("mode=rank", f"limit={questions}")
+    examples = gather(p).asked.examples
+    return list(Ranker(retriever, p.task, examples, False, processes).orders())
+>>>>>>> 7c042da (Each question is read once: facts and rankings from columns of the store; rank_part; BM25 without objects)
 
 
 def test_a_retriever_is_given_some_questions_together():
@@ -94,7 +106,7 @@ def test_a_process_that_is_killed_is_told_in_one_line():
 
 
 def test_a_large_part_is_shared_unasked(monkeypatch):
-    monkeypatch.setattr("lamp_exp.experiment.ranking.WORTH_A_PROCESS", 5)
+    monkeypatch.setattr("lamp_exp.experiment.ranking.QUESTIONS_PER_PROCESS", 5)
     monkeypatch.setattr("lamp_exp.experiment.ranking.cores", lambda: 2)
     shared, small = Backwards(), Backwards()
     assert orders(shared, None, questions=10) == orders(Backwards(), 1, questions=10)
@@ -136,12 +148,18 @@ def test_no_more_is_made_ahead_than_is_asked_for(tmp_path: Path):
             (tmp_path / f"{questions[0][0].id}.made").touch()
             return super().rank_batch(questions)
 
+<<<<<<< HEAD
     p = experiment("mode=rank", "limit=90")
     ranker = Ranker(Told(), p.task, load_parts(p).asked.examples, False, 2)
     some = ranker._orders()
+=======
+    p = plan("mode=rank", "limit=90")
+    ranker = Ranker(Told(), p.task, gather(p).asked.examples, False, 2)
+    some = ranker.orders()
+>>>>>>> 7c042da (Each question is read once: facts and rankings from columns of the store; rank_part; BM25 without objects)
     next(some)
     time.sleep(0.5)
-    assert len(list(tmp_path.glob("*.made"))) <= 2 * AHEAD < 30
+    assert len(list(tmp_path.glob("*.made"))) <= 2 * BATCHES_AHEAD < 30
     some.close()
 
 
@@ -200,14 +218,41 @@ def test_every_retriever_ranks_alike_in_several_processes(name, encoder, monkeyp
     assert ranked(1) == ranked(2)
 
 
+<<<<<<< HEAD
 def test_a_kept_ranking_of_another_profile_is_told():
     p = experiment("mode=rank", "limit=3")
     examples = load_parts(p).asked.examples
+=======
+def test_a_cached_ranking_of_another_profile_is_named():
+    p = plan("mode=rank", "limit=3")
+    part = gather(p).asked
+>>>>>>> 7c042da (Each question is read once: facts and rankings from columns of the store; rank_part; BM25 without objects)
 
-    class Kept:
+    class Cache:
         def rankings(self, key, ids, compute):
-            return iter([Order([0], [1.0])] * 3)
+            return [Order([0], [1.0])] * 3
 
+<<<<<<< HEAD
     ranker = Ranker(p.retrieval.retriever, p.task, examples, False, 1)
     with pytest.raises(InputError, match=r"kept ranking of question .* of another profile"):
         list(ranker.ranked(Kept(), {}, []))
+=======
+    rankings = rank_part(p.retriever, p.task, part, Cache(), {})
+    with pytest.raises(InputError, match=r"cached ranking of question .* of another profile"):
+        list(rankings.all_hits())
+    with pytest.raises(InputError, match=r"cached ranking of question .* of another profile"):
+        rankings.hits(0, part.examples[0])
+
+
+def test_hits_of_a_row_are_those_of_all():
+    p = plan("mode=rank", "limit=30")
+    part = gather(p).asked
+    rankings = rank_part(p.retriever, p.task, part, RankingCache(Path("cache")), {})
+    together = [list(hits) for hits in rankings.all_hits()]
+    assert [list(rankings.hits(n, e)) for n, e in enumerate(part.examples)] == together
+    for example, hits in zip(part.examples, together, strict=True):
+        assert {hit.id for hit in hits} == {item.id for item in example.profile}
+        assert (
+            rankings.hits(part.examples.column("id").index(example.id), example)[1:3] == hits[1:3]
+        )
+>>>>>>> 7c042da (Each question is read once: facts and rankings from columns of the store; rank_part; BM25 without objects)

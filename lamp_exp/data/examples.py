@@ -51,7 +51,7 @@ class Examples(Sequence[Example]):
         """`id`, `user` or `target` of all questions, without their profiles."""
         return self.store.column(name, self.rows)
 
-    def item_ids(self) -> Iterator[list[str]]:
+    def item_ids(self) -> Iterator[Sequence[str]]:
         """The ids of each profile's items, without their texts."""
         for start in range(0, len(self), 25 * READ_TOGETHER):
             profiles = self.view.profiles(self.rows[start : start + 25 * READ_TOGETHER])

@@ -65,7 +65,9 @@ class ProfileFacts:
 
 def _sums(profiles: Profiles, mask: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> list[int]:
     """For each question the number of its items where `mask` is true."""
-    sums: list[int] = np.bincount(profiles.questions[mask], minlength=len(profiles.lengths)).tolist()
+    sums: list[int] = np.bincount(
+        profiles.questions[mask], minlength=len(profiles.lengths)
+    ).tolist()
     return sums
 
 

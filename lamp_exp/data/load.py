@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from lamp_exp.contracts import Task
-from lamp_exp.data.prepare import prepared
-from lamp_exp.data.source import find_source
 from lamp_exp.data.examples import Examples
 from lamp_exp.data.facts import ProfileFacts
+from lamp_exp.data.prepare import prepared
+from lamp_exp.data.source import find_source
 from lamp_exp.data.view import StoreView, user_subset_rows
 from lamp_exp.values import PartView
 

@@ -9,13 +9,15 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
 from lamp_exp.contracts import Task
+from lamp_exp.data import leaks
 from lamp_exp.data.arguments import PARTS, SPLITS, chosen
 from lamp_exp.data.parse import Reader
-from lamp_exp.data.source import Source, find_source
+from lamp_exp.data.source import Source, code_stamp, find_source
 from lamp_exp.data.store import FORMAT, META, Damaged, Store, Writer
 from lamp_exp.errors import InputError
 from lamp_exp.storage.atomic import remove_leftovers, replace_folder, temporary, touch
@@ -84,11 +86,12 @@ def prepared(task: Task, source: Source, cache_dir: Path) -> Store:
     killed while it makes it (what it left is cleared away by the next).
     """
     place = cache_dir / "data" / source.name
-    store = _current(place, source)
+    stamp = _stamp(task, source)
+    store = _current(place, stamp)
     if store is None:
         with exclusive(place):
             remove_leftovers(place)
-            store = _current(place, source)
+            store = _current(place, stamp)
             if store is None:
                 _make(task, source, place)
                 store = Store(place).opened()
@@ -96,14 +99,20 @@ def prepared(task: Task, source: Source, cache_dir: Path) -> Store:
     return store
 
 
-def _current(place: Path, source: Source) -> Store | None:
-    """The store if it is there and of this source; a damaged one is told, and made again."""
+def _stamp(task: Task, source: Source) -> Any:
+    """Changes with the source, and with the code that decides which items are a question's own."""
+    parents = [parent for parent in type(task).__mro__ if parent is not object]
+    return [source.stamp(), type(task).__qualname__, code_stamp(leaks, *parents)]
+
+
+def _current(place: Path, stamp: Any) -> Store | None:
+    """The store if it is there and has this stamp; a damaged one is named, and made again."""
     if not (place / META).is_file():
         return None
     store = Store(place)
     try:
         known = (store.meta.get("format"), store.meta.get("stamp"))
-        return store.opened() if known == (FORMAT, source.stamp()) else None
+        return store.opened() if known == (FORMAT, stamp) else None
     except Damaged as error:
         log.warning("%s; it is not used, but made again", error)
         return None
@@ -113,7 +122,7 @@ def _make(task: Task, source: Source, place: Path) -> None:
     made = temporary(place)
     made.mkdir()
     try:
-        stamp = source.stamp()
+        stamp = _stamp(task, source)
         golds = source.golds()
         reader = Reader(task, source.where)
         writer = Writer(made, task)

@@ -128,7 +128,8 @@ class Sample:
     def __init__(self, task: Task, split: str, part: str, size: sample.Size) -> None:
         """`size` is that of this part."""
         self.rows = sample.rows(task, split, part, size)
-        self._stamp = _short_hash(_material(task) + json.dumps(asdict(size)).encode(), 16)
+        made_by = code_stamp(sample, words, type(task))
+        self._stamp = _short_hash(f"{made_by} {json.dumps(asdict(size))}".encode(), 16)
         key = json.dumps([task.fields, task.fixed_text, asdict(size)]).encode()
         self.name = f"sample-{task.name}-{split}-{part}-{_short_hash(key)}"
         self._golds: dict[str, str] = {}
@@ -154,9 +155,9 @@ class Sample:
         return self._digest.hexdigest()[:16]
 
 
-def _material(task: Task) -> bytes:
-    modules = (sample, words, type(task))
-    return b"".join(Path(inspect.getfile(module)).read_bytes() for module in modules)
+def code_stamp(*objects: Any) -> str:
+    """Changes with the source files of modules and classes."""
+    return _short_hash(b"".join(Path(inspect.getfile(one)).read_bytes() for one in objects), 16)
 
 
 def _short_hash(content: bytes, length: int = 8) -> str:

@@ -1,9 +1,9 @@
 """A prepared part: Arrow files that open by memory map; items with equal fields are stored once.
 
-    items.arrow       the fields of the profile items
-    questions.arrow   the questions; for each item of their profiles the row of its fields, its id
-                      and its date; and the positions of items that are the question's own
-    store.json        the source, the fingerprint, counts and the sizes of both; written last
+items.arrow       the fields of the profile items
+questions.arrow   the questions; for each item of their profiles the row of its fields, its id
+                  and its date; and the positions of items that are the question's own
+store.json        the source, the fingerprint, counts and the sizes of both; written last
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from lamp_exp.contracts import Task
 from lamp_exp.data.leaks import own_positions
+from lamp_exp.storage.arrow import number_array
 from lamp_exp.values import Example, ProfileItem
 
 T = TypeVar("T")
@@ -188,7 +189,7 @@ class Profiles:
         if mask.all():
             return self
         lengths = np.bincount(self.questions[mask], minlength=len(self.lengths))
-        ids = self.ids.take(_arrow(np.flatnonzero(mask)))
+        ids = self.ids.take(number_array(np.flatnonzero(mask)))
         return Profiles(lengths, self.rows[mask], ids, self.dates[mask], self.own[mask])
 
     def split(self, values: Sequence[T]) -> list[Sequence[T]]:
@@ -295,7 +296,7 @@ def _select(column: pa.ChunkedArray, rows: Sequence[int] | NDArray[np.int32]) ->
     if (np.diff(numbers) == 1).all():
         chunks = column.slice(first, len(numbers)).chunks
     else:
-        chunks = column.take(_arrow(numbers)).chunks
+        chunks = column.take(number_array(numbers)).chunks
     return chunks[0] if len(chunks) == 1 else pa.concat_arrays(chunks)
 
 
@@ -303,8 +304,3 @@ def _values(column: pa.Array | pa.ChunkedArray) -> list[Any]:
     """The values of a column as Python objects, None for null."""
     values: list[Any] = column.to_numpy(zero_copy_only=False).tolist()
     return values
-
-
-def _arrow(numbers: NDArray[np.int64]) -> pa.Array:
-    """Numbers as an Arrow array, which shares their memory; `pa.array` imports pandas."""
-    return pa.Array.from_buffers(pa.int64(), len(numbers), [None, pa.py_buffer(numbers)])

@@ -78,10 +78,11 @@ class StoreView:
         """Which items of the questions' `profiles` are the questions' own."""
         if self.options.profile.control == "none" and not self.reworded:
             return profiles.own
-        items, own = self.store.profile_items(profiles), np.zeros(len(profiles.rows), np.bool_)
-        places = zip(self.inputs(rows), profiles.starts, profiles.lengths, strict=True)
-        for input, start, length in places:
-            own[start + own_positions(self.task, input, items[start : start + length])] = True
+        own = np.zeros(len(profiles.rows), np.bool_)
+        items = profiles.split(self.store.profile_items(profiles))
+        for input, start, profile in zip(self.inputs(rows), profiles.starts, items, strict=True):
+            for position in own_positions(self.task, input, profile):
+                own[start + position] = True
         return own
 
     def _all_items(self, rows: Sequence[int]) -> Profiles:

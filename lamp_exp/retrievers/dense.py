@@ -30,7 +30,7 @@ from transformers.utils import logging as transformers_logging
 from lamp_exp.contracts import Retriever, TextVectors, VectorStore, sort_by_score
 from lamp_exp.errors import InputError, first_line
 from lamp_exp.storage.vectors import EncoderVectors
-from lamp_exp.values import Document, Hit, Query
+from lamp_exp.values import Document, Query, Ranking
 
 Vectors = NDArray[np.float32]
 GPU_TOKENS, CPU_TOKENS = 65_536, 4_096  # of a batch
@@ -107,13 +107,13 @@ class Dense(Retriever):
         options = {"normalize": self.normalize, "max_length": self.encoder.max_seq_length}
         return {"name": self.name, **options, **self.dependencies()}
 
-    def rank(self, query: Query, documents: Sequence[Document]) -> list[Hit]:
+    def rank(self, query: Query, documents: Sequence[Document]) -> Ranking:
         """By inner product; equal scores keep the profile's order, NaN scores come last."""
         return next(self.rank_batch([(query, documents)]))
 
     def rank_batch(
         self, questions: Sequence[tuple[Query, Sequence[Document]]]
-    ) -> Iterator[list[Hit]]:
+    ) -> Iterator[Ranking]:
         """Encodes all distinct texts that have no vector yet, then ranks question by question."""
         self._encode_missing(_texts(*question) for question in questions)
         for query, documents in questions:

@@ -21,7 +21,9 @@ class Recency(Retriever):
     def rank(self, query: Query, documents: Sequence[Document]) -> Ranking:
         """Scores are days since 0001-01-01."""
         columns = Documents.of(documents)
-        dates = [_date(query, id, date) for id, date in zip(columns.ids, columns.dates, strict=True)]
+        dates = [
+            _date(query, id, date) for id, date in zip(columns.ids, columns.dates, strict=True)
+        ]
         positions = sorted(range(len(dates)), key=lambda n: (dates[n], n), reverse=True)
         return Ranking(columns.ids, positions, [_days(dates[n]) for n in positions])
 

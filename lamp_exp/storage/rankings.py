@@ -15,11 +15,12 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 import pyarrow as pa
 
+from lamp_exp.storage.arrow import list_array, string_array
 from lamp_exp.storage.atomic import Damaged, Unwritable, remove_leftovers, report_damage, touch
 from lamp_exp.storage.checksummed import ChecksummedFile, write_checksummed
 from lamp_exp.storage.locks import exclusive
@@ -27,7 +28,7 @@ from lamp_exp.storage.locks import exclusive
 log = logging.getLogger("lamp_exp.storage")
 FORMAT = 1  # increase it when the files change: older ones are then made again
 KEY = b"lamp_exp.experiment.ranking"
-AT_ONCE = 500  # questions of a record batch: memory while writing
+QUESTIONS_PER_BATCH = 500
 _COLUMNS = pa.schema(
     [
         ("id", pa.string()),
@@ -42,6 +43,31 @@ class Order(NamedTuple):
 
     positions: Sequence[int]
     scores: Sequence[float]
+
+
+class Orders(Sequence[Order]):
+    """Rankings as record batches, which are read when they are looked at."""
+
+    def __init__(self, batches: Sequence[pa.RecordBatch]) -> None:
+        """All batches but the last have `QUESTIONS_PER_BATCH` rows."""
+        self.batches = batches
+
+    def __len__(self) -> int:
+        return sum(batch.num_rows for batch in self.batches)
+
+    @overload
+    def __getitem__(self, index: int) -> Order: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Order]: ...
+    def __getitem__(self, index: int | slice) -> Order | list[Order]:
+        if isinstance(index, slice):
+            return [self[row] for row in range(*index.indices(len(self)))]
+        batch, row = divmod(range(len(self))[index], QUESTIONS_PER_BATCH)
+        columns = (self.batches[batch].column(name).slice(row, 1) for name in ("order", "scores"))
+        return Order(*(column.flatten().to_numpy().tolist() for column in columns))
+
+    def __iter__(self) -> Iterator[Order]:
+        return map(self.__getitem__, range(len(self)))
 
 
 class RankingCache:
@@ -63,11 +89,11 @@ class RankingCache:
         key: Mapping[str, Any],
         ids: Sequence[str],
         compute: Callable[[], Iterable[Order]],
-    ) -> Iterator[Order]:
+    ) -> Orders:
         """The ranking of each question, in order; `compute` makes all that are not stored yet.
 
-        `key` holds, as JSON values, all that decides them. All are computed before the first is
-        returned, but never held in memory together.
+        `key` holds, as JSON values, all that decides them. All are computed before this returns;
+        only where nothing can be written are they held in memory together.
         """
         path = self.folder / file_name(key)
         stored = _open(path, key, ids)
@@ -79,13 +105,13 @@ class RankingCache:
                         self.made += 1
                         remove_leftovers(path)
                         _write(path, key, ids, compute())
-                        return _orders(ChecksummedFile.open(path, check=False))
+                        return Orders(ChecksummedFile.open(path, check=False).table.to_batches())
             except Unwritable as error:
                 log.warning("rankings are not kept: %s", error)
-                return iter(compute())
+                return Orders(list(_batches(ids, compute())))
         self.read += 1
         touch(path)
-        return _orders(stored)
+        return Orders(stored.table.to_batches())
 
     def report(self) -> dict[str, int]:
         """The counts, for a run's record."""
@@ -147,16 +173,18 @@ def _canonical(key: Mapping[str, Any]) -> bytes:
 
 def _write(path: Path, key: Mapping[str, Any], ids: Sequence[str], orders: Iterable[Order]) -> None:
     content = json.dumps({"format": FORMAT, "key": dict(key)})
-    rows = ((id, *order) for id, order in zip(ids, orders, strict=True))
     with write_checksummed(path, _COLUMNS.with_metadata({KEY: content})) as write:
-        while batch := list(islice(rows, AT_ONCE)):
-            write(*map(pa.array, zip(*batch, strict=True), _COLUMNS.types))
+        for batch in _batches(ids, orders):
+            write(*batch.columns)
 
 
-def _orders(file: ChecksummedFile) -> Iterator[Order]:
-    for batch in file.table.to_batches():
-        columns = (batch.column(name).to_pylist() for name in ("order", "scores"))
-        yield from map(Order, *columns)
+def _batches(ids: Sequence[str], orders: Iterable[Order]) -> Iterator[pa.RecordBatch]:
+    rows = zip(ids, orders, strict=True)
+    while batch := list(islice(rows, QUESTIONS_PER_BATCH)):
+        positions = list_array([order.positions for _, order in batch], np.int32)
+        scores = list_array([order.scores for _, order in batch], np.float64)
+        columns = [string_array([id for id, _ in batch]), positions, scores]
+        yield pa.record_batch(columns, schema=_COLUMNS)
 
 
 def _lengths(lists: pa.ChunkedArray) -> np.ndarray[Any, np.dtype[np.int64]]:
