@@ -25,12 +25,8 @@ from lamp_exp.tasks.lamp2 import Lamp2
 from lamp_exp.tasks.lamp2_news import Lamp2News
 from lamp_exp.tasks.lamp3 import Lamp3
 from lamp_exp.tasks.lamp4 import Lamp4
-<<<<<<< HEAD
-from tests.conftest import experiment, options, ranked
-=======
 from lamp_exp.values import PartView
-from tests.conftest import options, plan
->>>>>>> 7c042da (Each question is read once: facts and rankings from columns of the store; rank_part; BM25 without objects)
+from tests.conftest import experiment, options, ranked
 
 INPUT = "Generate a headline for the following article: some text"
 

@@ -11,7 +11,7 @@ from lamp_exp.data import load, own_items
 from lamp_exp.tasks.lamp2 import Lamp2
 from lamp_exp.tasks.lamp4 import Lamp4
 from lamp_exp.values import Example, PartView, ProfileOptions
-from tests.conftest import options, plan
+from tests.conftest import experiment, options
 
 VIEWS = [
     {}, {"max_items": 5}, {"max_items": 5, "keep": "first"}, {"before": "2015-03-01"},
@@ -69,7 +69,7 @@ def test_facts_are_those_of_the_examples(view):
 @pytest.mark.parametrize("task", options("task"))
 @pytest.mark.parametrize("split", ["user", "time"])
 def test_facts_of_every_task(task, split):
-    p = plan(f"task={task}", "mode=rank")
+    p = experiment(f"task={task}", "mode=rank")
     check(p.task, load(None, p.task, split, "test", 40))
 
 

@@ -15,15 +15,9 @@ import pytest
 
 from lamp_exp.contracts import Retriever
 from lamp_exp.errors import InputError
-<<<<<<< HEAD
-from lamp_exp.experiment.ranking import AHEAD, Ranker, order_of
-from lamp_exp.experiment.stages import load_parts
-from lamp_exp.storage.rankings import Order
-=======
 from lamp_exp.experiment.ranking import BATCHES_AHEAD, Ranker, order_of, rank_part
-from lamp_exp.experiment.stages import Outcome, gather, rank
+from lamp_exp.experiment.stages import load_parts
 from lamp_exp.storage.rankings import Order, RankingCache
->>>>>>> 7c042da (Each question is read once: facts and rankings from columns of the store; rank_part; BM25 without objects)
 from lamp_exp.values import Document, Hit, Query
 from tests.conftest import experiment, options
 from tests.conftest import ranked as ranked_questions
@@ -66,15 +60,9 @@ class Backwards(Retriever):
 
 
 def orders(retriever: Retriever, processes: int | None, questions: int = 10) -> list[Order]:
-<<<<<<< HEAD
     p = experiment("mode=rank", f"limit={questions}")
     examples = load_parts(p).asked.examples
-    return list(Ranker(retriever, p.task, examples, False, processes)._orders())
-=======
-    p = plan("mode=rank", f"limit={questions}")
-    examples = gather(p).asked.examples
     return list(Ranker(retriever, p.task, examples, False, processes).orders())
->>>>>>> 7c042da (Each question is read once: facts and rankings from columns of the store; rank_part; BM25 without objects)
 
 
 def test_a_retriever_is_given_some_questions_together():
@@ -148,15 +136,9 @@ def test_no_more_is_made_ahead_than_is_asked_for(tmp_path: Path):
             (tmp_path / f"{questions[0][0].id}.made").touch()
             return super().rank_batch(questions)
 
-<<<<<<< HEAD
     p = experiment("mode=rank", "limit=90")
     ranker = Ranker(Told(), p.task, load_parts(p).asked.examples, False, 2)
-    some = ranker._orders()
-=======
-    p = plan("mode=rank", "limit=90")
-    ranker = Ranker(Told(), p.task, gather(p).asked.examples, False, 2)
     some = ranker.orders()
->>>>>>> 7c042da (Each question is read once: facts and rankings from columns of the store; rank_part; BM25 without objects)
     next(some)
     time.sleep(0.5)
     assert len(list(tmp_path.glob("*.made"))) <= 2 * BATCHES_AHEAD < 30
@@ -218,26 +200,15 @@ def test_every_retriever_ranks_alike_in_several_processes(name, encoder, monkeyp
     assert ranked(1) == ranked(2)
 
 
-<<<<<<< HEAD
-def test_a_kept_ranking_of_another_profile_is_told():
-    p = experiment("mode=rank", "limit=3")
-    examples = load_parts(p).asked.examples
-=======
 def test_a_cached_ranking_of_another_profile_is_named():
-    p = plan("mode=rank", "limit=3")
-    part = gather(p).asked
->>>>>>> 7c042da (Each question is read once: facts and rankings from columns of the store; rank_part; BM25 without objects)
+    p = experiment("mode=rank", "limit=3")
+    part = load_parts(p).asked
 
     class Cache:
         def rankings(self, key, ids, compute):
             return [Order([0], [1.0])] * 3
 
-<<<<<<< HEAD
-    ranker = Ranker(p.retrieval.retriever, p.task, examples, False, 1)
-    with pytest.raises(InputError, match=r"kept ranking of question .* of another profile"):
-        list(ranker.ranked(Kept(), {}, []))
-=======
-    rankings = rank_part(p.retriever, p.task, part, Cache(), {})
+    rankings = rank_part(p.retrieval.retriever, p.task, part, Cache(), {})
     with pytest.raises(InputError, match=r"cached ranking of question .* of another profile"):
         list(rankings.all_hits())
     with pytest.raises(InputError, match=r"cached ranking of question .* of another profile"):
@@ -245,9 +216,9 @@ def test_a_cached_ranking_of_another_profile_is_named():
 
 
 def test_hits_of_a_row_are_those_of_all():
-    p = plan("mode=rank", "limit=30")
-    part = gather(p).asked
-    rankings = rank_part(p.retriever, p.task, part, RankingCache(Path("cache")), {})
+    p = experiment("mode=rank", "limit=30")
+    part = load_parts(p).asked
+    rankings = rank_part(p.retrieval.retriever, p.task, part, RankingCache(Path("cache")), {})
     together = [list(hits) for hits in rankings.all_hits()]
     assert [list(rankings.hits(n, e)) for n, e in enumerate(part.examples)] == together
     for example, hits in zip(part.examples, together, strict=True):
@@ -255,4 +226,3 @@ def test_hits_of_a_row_are_those_of_all():
         assert (
             rankings.hits(part.examples.column("id").index(example.id), example)[1:3] == hits[1:3]
         )
->>>>>>> 7c042da (Each question is read once: facts and rankings from columns of the store; rank_part; BM25 without objects)

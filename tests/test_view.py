@@ -117,11 +117,11 @@ def test_a_tenth_of_the_users_is_held_out_whole_and_always_the_same():
 def test_selection_on_holdout_leaves_dev_untouched():
     on_dev = load_parts(experiment("task=lamp4", "model=tiny"))
     held = load_parts(experiment("task=lamp4", "model=tiny", "selection=holdout"))
-    assert on_dev.dev is on_dev.asked
+    assert on_dev.selection is on_dev.asked
     assert held.asked.examples.column("id") == on_dev.asked.examples.column("id")
-    train, chosen = held.train.examples.column("id"), held.dev.examples.column("id")
+    train, chosen = held.train.examples.column("id"), held.selection.examples.column("id")
     assert sorted(train + chosen) == sorted(on_dev.train.examples.column("id"))
-    assert not set(held.train.examples.column("user")) & set(held.dev.examples.column("user"))
+    assert not set(held.train.examples.column("user")) & set(held.selection.examples.column("user"))
 
 
 def test_the_known_defect_is_mended_if_asked_to(data_dir):
