@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import json
+import lzma
 import os
 import shutil
 import sys
@@ -36,6 +37,7 @@ from lamp_exp.storage.rankings import RankingCache
 from lamp_exp.values import Example, Hit, ModelSettings, ProfileItem, TrainingOptions
 
 CONF = Path(config.conf_folder())
+DATA = Path(__file__).parent / "data"
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
 TINY = Path(config.__file__).parent / "models" / "tiny"
 config.register()
@@ -207,6 +209,17 @@ def report(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, 
         return code, told.out, told.err
 
     return run
+
+
+@pytest.fixture(scope="session")
+def t5_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the tokenizer of T5, as a model's folder has it."""
+    folder = tmp_path_factory.mktemp("t5_tokenizer")
+    for file in (DATA / "t5_tokenizer").glob("*.json*"):
+        content = file.read_bytes()
+        content = lzma.decompress(content) if file.suffix == ".xz" else content
+        (folder / file.name.removesuffix(".xz")).write_bytes(content)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -58,8 +58,8 @@ def test_braces_and_percent_signs_are_only_text():
     assert text == f'"{{title}} %s" is the title for "{{text}} {{0}} %d {{" . {ARTICLE}'
 
 
-def test_items_are_still_apart_after_t5_reads_them(shared):
-    tokens = TransformersTokenCounter(load_tokenizer(str(shared / "tokenizer_t5")))
+def test_items_are_still_apart_after_t5_reads_them(t5_tokenizer):
+    tokens = TransformersTokenCounter(load_tokenizer(str(t5_tokenizer)))
     asked = example("q", ARTICLE, titled("A\nB", "x\ty"), titled("C", "  z\n"))
     (text,) = InPromptAugmentation()(Lamp4(), asked, hits(0, 1), tokens, 200).passages
     read, _ = tokens.truncate(text, 200)
@@ -174,7 +174,7 @@ def test_counts_and_cuts_are_the_tokenizers_own(kind, request):
     if kind == "byte_level":
         tokenizer = byte_level()
     elif kind == "t5":
-        tokenizer = load_tokenizer(str(request.getfixturevalue("shared") / "tokenizer_t5"))
+        tokenizer = load_tokenizer(str(request.getfixturevalue("t5_tokenizer")))
     else:
         tokenizer = load_tokenizer(str(TINY))
     chance, tokens = Random(0), TransformersTokenCounter(tokenizer)
