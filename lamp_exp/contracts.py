@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from lamp_exp.errors import naming
 from lamp_exp.values import (
     Document,
     Documents,
@@ -236,7 +237,9 @@ class Retriever(Component, ABC):
     ) -> Iterator[Sequence[Hit]]:
         """The rankings of several questions, in order. Override where a batch is faster."""
         for query, documents in questions:
-            yield self.rank(query, documents)
+            with naming(self, "rank", query.id):
+                ranking = self.rank(query, documents)
+            yield ranking
 
     def use_vector_store(self, store: VectorStore) -> None:
         """Called once before any ranking, with a store for vectors that are costly to compute."""

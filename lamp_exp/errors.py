@@ -1,6 +1,9 @@
-"""The error of a user's mistake, and how errors are quoted in one line."""
+"""Errors of the user and of components, and how errors are quoted in one line."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class InputError(ValueError):
@@ -9,6 +12,28 @@ class InputError(ValueError):
     The message says in one line what is wrong, where, and what to do about it. The commands print
     it and exit with code 2.
     """
+
+
+class ComponentError(RuntimeError):
+    """An exception inside a component; the message names the component and the question."""
+
+
+@contextmanager
+def naming(component: object, method: str, question: str | None = None) -> Iterator[None]:
+    """Turns exceptions of the block into ComponentErrors, which say where they come from.
+
+    `method` is the component's method that the block calls, `question` the id of the question
+    that it is called for. InputErrors are left as they are.
+    """
+    try:
+        yield
+    except (InputError, ComponentError):
+        raise
+    except Exception as error:
+        place = f"{type(component).__qualname__}.{method}"
+        if question is not None:
+            place = f"{place}, question {question!r}"
+        raise ComponentError(f"{place}: {type(error).__name__}: {first_line(error)}") from error
 
 
 def first_line(error: BaseException | str) -> str:

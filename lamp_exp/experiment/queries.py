@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from lamp_exp.contracts import Task
 from lamp_exp.data.examples import Examples
+from lamp_exp.errors import naming
 from lamp_exp.values import Documents, ProfileItem, Query
 
 
@@ -14,11 +15,13 @@ def queries(
 ) -> list[tuple[Query, Documents]]:
     """Questions number `start` to `stop`; `document_dates` adds the dates to the documents."""
     block = examples.block(start, stop)
-    questions = zip(block.ids, block.inputs, block.profiles, strict=True)
-    return [
-        (Query(id, task.query(input)), _documents(task, profile, document_dates))
-        for id, input, profile in questions
-    ]
+    questions = []
+    for id, input, profile in zip(block.ids, block.inputs, block.profiles, strict=True):
+        with naming(task, "query", id):
+            query = Query(id, task.query(input))
+        with naming(task, "document", id):
+            questions.append((query, _documents(task, profile, document_dates)))
+    return questions
 
 
 def _documents(task: Task, profile: Sequence[ProfileItem], document_dates: bool) -> Documents:

@@ -17,12 +17,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from lamp_exp.contracts import Retriever, Task
 from lamp_exp.data import Part
 from lamp_exp.data.examples import Examples
-from lamp_exp.errors import InputError
+from lamp_exp.errors import InputError, naming
 from lamp_exp.experiment.queries import queries
 from lamp_exp.progress import progress
 from lamp_exp.storage.rankings import Order, RankingCache
@@ -109,9 +110,11 @@ class Ranker:
         """The rankings of a batch of questions, from number `start` on."""
         stop = start + self.retriever.batch_size
         questions = queries(self.task, self.examples, start, stop, self.document_dates)
-        rankings = self.retriever.rank_batch(questions)
-        for (query, documents), hits in zip(questions, rankings, strict=True):
-            yield order_of(query.id, documents, hits)
+        rankings = chain.from_iterable(map(self.retriever.rank_batch, [questions]))  # lazily
+        for query, documents in questions:
+            with naming(self.retriever, "rank_batch", query.id):
+                order = order_of(documents, next(rankings))
+            yield order
 
 
 def cores() -> int:
@@ -119,7 +122,7 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def order_of(id: str, documents: Sequence[Document], hits: Sequence[Hit]) -> Order:
+def order_of(documents: Sequence[Document], hits: Sequence[Hit]) -> Order:
     """Hits as positions and scores; AssertionError if an item is not ranked exactly once."""
     ids = documents.ids if isinstance(documents, Documents) else [d.id for d in documents]
     if isinstance(hits, Ranking) and hits.ids is ids:
@@ -127,8 +130,7 @@ def order_of(id: str, documents: Sequence[Document], hits: Sequence[Hit]) -> Ord
     else:
         position = {document_id: n for n, document_id in enumerate(ids)}
         order, scores = [position.get(hit.id, -1) for hit in hits], [hit.score for hit in hits]
-    once = sorted(order) == list(range(len(ids)))
-    assert once, f"a retriever must rank each item once, but not so question {id!r}"
+    assert sorted(order) == list(range(len(ids))), "each item must be ranked once"
     return Order(order, scores)
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from lamp_exp.contracts import Model, PredictionJournal, Task
 from lamp_exp.data import Part, load
-from lamp_exp.errors import InputError
+from lamp_exp.errors import InputError, naming
 from lamp_exp.experiment.code_fingerprint import code_fingerprint
 from lamp_exp.experiment.experiment import Configuration, Experiment
 from lamp_exp.experiment.ranking import Rankings, rank_part
@@ -220,7 +220,10 @@ def make_prompt(experiment: Experiment, example: Example, hits: Sequence[Hit]) -
     """What the model reads for one question, given the hits that it is shown."""
     assert experiment.augmentation and experiment.model, "every mode but rank has both"
     counter = experiment.model.token_counter
-    return experiment.augmentation(experiment.task, example, hits, counter, experiment.max_length)
+    with naming(experiment.augmentation, "__call__", example.id):
+        return experiment.augmentation(
+            experiment.task, example, hits, counter, experiment.max_length
+        )
 
 
 def _prompt_counts(prompt: Prompt | None) -> dict[str, int]:
@@ -280,7 +283,8 @@ def answer(
     model: Model, prompts: Sequence[Prompt], trainer: Trainer, journal: PredictionJournal
 ) -> list[Prediction]:
     """One prediction per prompt, in order."""
-    predictions = list(model.predict(prompts, trainer, journal))
+    with naming(model, "predict"):
+        predictions = list(model.predict(prompts, trainer, journal))
     expected = [prompt.id for prompt in prompts]
     assert [p.id for p in predictions] == expected, "a model must answer each prompt once, in order"
     return predictions
