@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from lamp_exp.models.batches import ShuffledBatches, even_share
-from lamp_exp.models.checkpoints import LAST, WEIGHTS
+from lamp_exp.models.checkpoints import BEST, LAST, WEIGHTS
 from lamp_exp.models.tiny import Tiny
 from lamp_exp.results.folder import RunFolder
 from lamp_exp.results.journal import AnswerJournal
@@ -97,6 +97,24 @@ def test_the_last_checkpoint_holds_plain_values_only(tmp_path):
     assert len(state["history"]) == 1
 
 
+def test_damaged_checkpoints_of_a_broken_training_are_set_aside_and_it_begins_anew(
+    tmp_path, caplog
+):
+    report = model().fit(lesson(tmp_path / "whole"), trainer)
+    for name, how in [(LAST, "cut"), (LAST, "NUL"), (BEST, "empty"), (BEST, "flipped")]:
+        folder = tmp_path / name.replace("/", "-") / how
+        with pytest.raises(Power):
+            model(4).fit(lesson(folder), trainer)
+        content = (folder / name).read_bytes()
+        middle = len(content) // 2
+        flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+        kinds = {"cut": content[:middle], "NUL": bytes(len(content)), "empty": b""}
+        (folder / name).write_bytes(kinds.get(how, flipped))
+        caplog.clear()
+        assert model().fit(lesson(folder), trainer) == report
+        assert [str(folder / name) in record.message for record in caplog.records] == [True]
+
+
 def test_training_that_was_over_is_not_begun_again(tmp_path):
     report = model().fit(lesson(tmp_path), trainer)
     again = model(step=0)  # any step would fail
@@ -158,6 +176,19 @@ def test_an_answer_is_known_by_its_prompt_and_a_torn_line_is_none(tmp_path):
     assert list(AnswerJournal(tmp_path, changed).read()) == [
         Prediction("0", "zero\nand \ud800more", 3, True)
     ]
+
+
+@pytest.mark.parametrize("how", ["NUL at the end", "NUL", "another kind", "no UTF-8"])
+def test_the_undamaged_lines_of_a_damaged_journal_count(tmp_path, caplog, how):
+    journal = AnswerJournal(tmp_path, PROMPTS)
+    journal.append([Prediction("0", "zero", 3, True), Prediction("1", "one")])
+    damage = {"another kind": b'{"a": 1}\n[1]\n', "no UTF-8": b'["\xff"]\n'}
+    content = journal.own_file.read_bytes() + damage.get(how, bytes(40))
+    journal.own_file.write_bytes(bytes(len(content)) if how == "NUL" else content)
+    answers = [answer.id for answer in AnswerJournal(tmp_path, PROMPTS).read()]
+    assert answers == ([] if how == "NUL" else ["0", "1"])
+    (record,) = caplog.records
+    assert f"{journal.own_file} is damaged" in record.message
 
 
 def test_other_code_or_libraries_do_not_go_on_with_a_run(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,11 @@ from transformers import PreTrainedModel
 
 from lamp_exp.contracts import Metric
 from lamp_exp.errors import InputError, first_line
-from lamp_exp.storage.atomic import flush_tree, read_json_or_none, write_json
+from lamp_exp.storage.atomic import flush_tree, read_json_or_none, report_damage, write_json
 from lamp_exp.values import TrainingOptions, TrainingSet
 
 WEIGHTS = "weights"  # Lightning's own checkpoints, while it trains
-LAST = f"{WEIGHTS}/last.ckpt"
+LAST, BEST = f"{WEIGHTS}/last.ckpt", f"{WEIGHTS}/best.ckpt"
 CHECKPOINT = "checkpoint"  # the folder of the best weights, in transformers' format
 LEARNED = "training.json"  # what fitting told, written when it was over
 
@@ -52,6 +53,24 @@ def _last_checkpoint(training_set: TrainingSet) -> ModelCheckpoint:
         save_on_train_epoch_end=True,
         enable_version_counter=False,
     )
+
+
+def resumable(folder: Path) -> Path | None:
+    """Where an interrupted training resumes; None if it never began or its files are damaged."""
+    files = [path for path in (folder / LAST, folder / BEST) if path.is_file()]
+    damaged = [path for path in files if not _is_archive(path)]
+    for path in damaged:
+        report_damage(path, "it was cut off, or has changed")
+    return folder / LAST if folder / LAST in files and not damaged else None
+
+
+def _is_archive(path: Path) -> bool:
+    """Whether a file of PyTorch's, which is a zip archive, is complete and its checksums agree."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (zipfile.BadZipFile, OSError, EOFError):
+        return False
 
 
 def stopped_early(trainer: pl.Trainer) -> bool:

@@ -245,8 +245,8 @@ class TrainableModel(PredictionModel):
             default_root_dir=str(training_set.folder),
             use_distributed_sampler=False,  # our loaders share the rows out
         )
-        last = training_set.folder / fitting.LAST
-        runner.fit(self, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
+        last = fitting.resumable(training_set.folder)
+        runner.fit(self, ckpt_path=str(last) if last else None, weights_only=True)
         self._go_back_to_best(runner)
         report = self._fit_report(runner)
         self._save(runner, training_set.folder, report)

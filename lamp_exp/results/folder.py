@@ -112,8 +112,8 @@ class RunFolder:
     @property
     def stale(self) -> str | None:
         """Why this run should not be compared with current ones; None if it may."""
-        path = self.path / STALE
-        return path.read_text(encoding="utf-8").strip() if path.is_file() else None
+        reason = atomic.read_text_or_none(self.path / STALE)
+        return None if reason is None else reason.strip()
 
     # --- writing -------------------------------------------------------------------------------
 
@@ -142,6 +142,7 @@ class RunFolder:
     def write_result(self, result: RunResult) -> None:
         """Writes the record, the last file of a run; then removes what an interruption needs."""
         files = tuple(name for name in MADE_FILES if (self.path / name).is_file())
+        atomic.flush_tree(self.path)  # whoever sees the record sees all that it names
         atomic.write_json(self.path / RESULT, replace(result, files=files).to_json())
         remove_answers(self.path)
         for path in (self.path / BEGUN, self.path / STATUS, *self.path.glob("process-*.log")):

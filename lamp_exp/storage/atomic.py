@@ -111,8 +111,9 @@ def replace_folder(made: Path, place: Path) -> None:
 def flush_tree(folder: Path) -> None:
     """Waits until the disk holds all files below a folder, before a file that vouches for them."""
     for path in [*folder.rglob("*"), folder]:
-        if path.is_dir() or path.is_file():
-            flush(path)
+        if path.is_dir() or path.is_file():  # not a socket, nor a link to nowhere
+            with suppress(FileNotFoundError):
+                flush(path)
 
 
 def flush(path: Path) -> None:
@@ -133,6 +134,17 @@ def touch(path: Path) -> None:
         os.utime(path)
 
 
+def append_text(path: Path, text: str) -> None:
+    """Appends to a file, which is made if it is missing; on the disk when it returns."""
+    is_new = not path.exists()
+    with path.open("ab") as file:
+        file.write(text.encode())
+        file.flush()
+        os.fsync(file.fileno())
+    if is_new:
+        flush(path.parent)
+
+
 def set_aside(path: Path) -> None:
     """Renames a damaged file or folder so that nothing reads it; `cache prune` removes it."""
     place = path.with_name(f".{path.name}{DAMAGED}")
@@ -151,27 +163,35 @@ def report_damage(path: Path, reason: object, log: logging.Logger = log) -> None
         log.warning("%s cannot be set aside (%s)", path, error.strerror or error)
 
 
-def read_json_or_none(path: Path, log: logging.Logger = log, kind: type = dict) -> Any | None:
-    """The content of a JSON file of `kind`; None if it is missing or damaged."""
+def read_text_or_none(path: Path, log: logging.Logger = log) -> str | None:
+    """The content of a text file; None if it is missing or damaged."""
     try:
-        content = json.loads(path.read_bytes().decode())
+        text = path.read_bytes().decode()
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except ValueError as error:  # no JSON, or no UTF-8
-        report_damage(path, _reason(path, error), log)
+    except UnicodeDecodeError as error:
+        report_damage(path, error, log)
+        return None
+    if text and "\0" not in text:
+        return text
+    report_damage(path, "it holds NUL bytes" if text else "it is empty", log)
+    return None
+
+
+def read_json_or_none(path: Path, log: logging.Logger = log, kind: type = dict) -> Any | None:
+    """The content of a JSON file of `kind`; None if it is missing or damaged."""
+    text = read_text_or_none(path, log)
+    if text is None:
+        return None
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        report_damage(path, error, log)
         return None
     if not isinstance(content, kind):
         report_damage(path, f"a JSON {kind.__name__} was expected", log)
         return None
     return content
-
-
-def _reason(path: Path, error: ValueError) -> str:
-    """Why a file could not be parsed, in words that a user can act on."""
-    content = path.read_bytes()
-    if not content:
-        return "it is empty"
-    return "it holds NUL bytes" if b"\0" in content else str(error)
 
 
 # The old name, until all callers are converted.
