@@ -12,7 +12,7 @@ from lamp_exp.report.formats import FORMATS
 from lamp_exp.report.loading import Found, Record, find
 from lamp_exp.report.selection import select
 from lamp_exp.report.table import Table
-from lamp_exp.storage.atomic import write_whole
+from lamp_exp.storage.atomic import write_text as write_file
 
 LISTED = 3  # of the runs that are left out for one reason
 
@@ -125,7 +125,7 @@ def write_text(text: str, out: Path | None) -> None:
         raise InputError(f"--out {out} is a folder: give the name of a file")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, [text])
+        write_file(path, [text])
     except OSError as error:
         raise InputError(f"--out {out} cannot be written ({error.strerror})") from error
     print(path)

@@ -192,7 +192,3 @@ def read_json_or_none(path: Path, log: logging.Logger = log, kind: type = dict) 
         report_damage(path, f"a JSON {kind.__name__} was expected", log)
         return None
     return content
-
-
-# The old name, until all callers are converted.
-write_whole = write_text

@@ -6,7 +6,6 @@ counts is on disk, whichever launcher ran the jobs, and on whichever machine.
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import threading
@@ -19,7 +18,7 @@ from typing import Any
 
 from lamp_exp.errors import InputError, first_line
 from lamp_exp.results.folder import STATUS, RunFolder
-from lamp_exp.storage.atomic import write_whole
+from lamp_exp.storage.atomic import read_json_or_none, write_json, write_text
 
 LOST = "ended without a word (killed, or out of memory?)"
 NEVER_BEGUN = "did not begin before the launcher ended"
@@ -62,10 +61,9 @@ class Status:
 
 
 def read_status(folder: Path) -> Status | None:
-    """What the job of that folder last said; None if it has not begun."""
-    try:
-        content = json.loads((folder / STATUS).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    """What the job of that folder last said; None if it has not begun, or the file is damaged."""
+    content = read_json_or_none(folder / STATUS)
+    if content is None:
         return None
     return Status(**{**content, "overrides": tuple(content["overrides"])})
 
@@ -113,7 +111,7 @@ class Report:
         if folder is None:
             place = self._folder / "error.txt"
             self._folder.mkdir(parents=True, exist_ok=True)
-            write_whole(place, traceback.format_exception(error))
+            write_text(place, traceback.format_exception(error))
         else:
             place = folder / "run.log"
             _write(folder, {"state": "failed", "error": line})
@@ -132,7 +130,7 @@ class Report:
 
 
 def _write(folder: Path, content: Any) -> None:
-    write_whole(folder / STATUS, [json.dumps(content, ensure_ascii=False, indent=1), "\n"])
+    write_json(folder / STATUS, content)
 
 
 def one_line(error: BaseException) -> str:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from lamp_exp.environment import environment
 from lamp_exp.errors import first_line
 from lamp_exp.results.redaction import scrubbed
-from lamp_exp.storage.atomic import write_whole
+from lamp_exp.storage.atomic import read_text_or_none, write_text
 from lamp_exp.values import RunInfo
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ class Session:
 
     def _clean_up_online(self) -> None:
         if self.failed:
-            (self.folder / UNSENT).write_text(str(self.link or ""), encoding="utf-8")
+            write_text(self.folder / UNSENT, [str(self.link or "")])
             log.warning("W&B: not all was sent; python -m lamp_exp.wandb sync sends it later")
         elif self.link:
             remove_link(self.link)
@@ -209,8 +209,9 @@ def _init(info: RunInfo, project: str, entity: str | None, mode: Mode, id: str) 
     folder = info.folder.resolve()  # W&B's service keeps the working folder it started in
     last_id = folder / "wandb" / LAST_ID
     config = scrubbed(info.settings)
-    if last_id.is_file():
-        config["resumed_from"] = last_id.read_text(encoding="utf-8")
+    resumed_from = read_text_or_none(last_id)
+    if resumed_from is not None:
+        config["resumed_from"] = resumed_from
     run = wandb.init(
         id=id, resume="never", project=project, entity=entity, dir=folder, mode=mode,
         name=info.run, group=info.sweep, job_type=info.mode, tags=info.tags, config=config,
@@ -219,7 +220,7 @@ def _init(info: RunInfo, project: str, entity: str | None, mode: Mode, id: str) 
     run.define_metric("trainer/global_step")
     run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
     last_id.parent.mkdir(exist_ok=True)
-    write_whole(last_id, [id])
+    write_text(last_id, [id])
     return run
 
 
