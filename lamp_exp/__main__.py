@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from lamp_exp import config, hydra_messages
+from lamp_exp.environment import is_interrupt, prepare_process
 from lamp_exp.errors import InputError
 from lamp_exp.experiment import ddp
 from lamp_exp.sweeps import sweeper
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 config.register()
 sweeper.register()
 log = logging.getLogger("lamp_exp")
-_failures: list[str] = []  # of this command
+INTERRUPTED = 130  # the exit code of a command that was ended by Ctrl-C
+_exit_codes: list[int] = []  # of this command's failures
 
 
 @hydra.main(version_base="1.3", config_path=config.conf_folder(), config_name="config")
@@ -56,6 +58,10 @@ def run(cfg: DictConfig) -> None:
         show(run_one(cfg))
     except InputError as error:
         _fail(str(error))
+    except (KeyboardInterrupt, SystemExit) as error:
+        if HydraConfig.get().mode is RunMode.MULTIRUN or not is_interrupt(error):
+            raise
+        _fail("interrupted: the same command goes on from here", INTERRUPTED)
     except Exception as error:  # noqa: BLE001  (a fault of ours)
         traceback.print_exc()
         _fail(f"{type(error).__name__}: {error} (a run that had begun keeps this in its run.log)")
@@ -79,13 +85,14 @@ def show(finished: FinishedRun) -> None:
 
     if finished.state == "there":
         log.info("this run is there already; rerun=true runs it again")
-    display.show(finished.folder.read(), finished.baseline)
+    display.show(finished.folder.read(), finished.baseline, finished.folder.first_output())
     print(finished.folder.path, flush=True)
 
 
 def main() -> None:
     """The command: a user's mistake ends in one line, and exit code 2."""
-    _failures.clear()
+    _exit_codes.clear()
+    prepare_process()
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises, and we say it in one line
     try:
         run()
@@ -99,8 +106,8 @@ def main() -> None:
         if "Config group override" not in str(error):
             raise
         _fail(hydra_messages.explain(error))  # Hydra has no type of its own for `group=null`
-    if _failures:
-        sys.exit(2)
+    if _exit_codes:
+        sys.exit(max(_exit_codes))
 
 
 def set_up_logging() -> None:
@@ -114,8 +121,8 @@ def set_up_logging() -> None:
     warnings.filterwarnings("ignore", "The `srun` command is available")
 
 
-def _fail(line: str) -> None:
-    _failures.append(line)
+def _fail(line: str, exit_code: int = 2) -> None:
+    _exit_codes.append(exit_code)
     print(f"lamp_exp: {line}", file=sys.stderr)
 
 

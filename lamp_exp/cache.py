@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from lamp_exp.environment import end_with_the_reader
+from lamp_exp.environment import end_with_the_reader, prepare_process
 from lamp_exp.errors import InputError
 from lamp_exp.storage.inventory import damaged_shards, entries, leftovers, remove, size
 
@@ -133,5 +133,6 @@ def _time(age: float) -> str:
 
 
 if __name__ == "__main__":
+    prepare_process()
     end_with_the_reader()
     sys.exit(main())

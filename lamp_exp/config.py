@@ -22,7 +22,9 @@ from omegaconf import MISSING, DictConfig, OmegaConf, open_dict
 
 from lamp_exp import options
 from lamp_exp.contracts import Retriever, Task
+from lamp_exp.data import check_sources
 from lamp_exp.errors import InputError
+from lamp_exp.experiment import stages
 from lamp_exp.experiment.experiment import (
     Configuration,
     DataOptions,
@@ -230,11 +232,16 @@ class ExperimentBuilder:
 
 
 def build_experiment(cfg: DictConfig, answers: Any = None) -> Experiment:
-    """The experiment as objects; components that its mode does not need are not built."""
+    """The experiment as objects; components that its mode does not need are not built.
+
+    Values and files are checked before a model's libraries are imported, which takes seconds.
+    """
     check(cfg)
     mode, task = cfg.mode, cast(Task, build(cfg, "task"))
-    prompts, runs_model = mode != "rank", mode in ("finetune", "zeroshot")
     cache_dir = Path(cfg.output_dir).expanduser() / ".cache"
+    data = _data_options(cfg, cache_dir)
+    check_sources(task, data.data_dir, data.split, stages.parts_read(mode, data))
+    prompts, runs_model = mode != "rank", mode in ("finetune", "zeroshot")
     model = None
     if prompts:
         settings = _model_settings(cfg, {} if answers is None else answers, task.labels)
@@ -242,7 +249,7 @@ def build_experiment(cfg: DictConfig, answers: Any = None) -> Experiment:
     return Experiment(
         mode=mode,
         task=task,
-        data=_data_options(cfg, cache_dir),
+        data=data,
         retrieval=Retrieval(
             _retriever(cfg, cache_dir), cfg.k, cfg.skip, cfg.document_dates, cfg.rank_processes
         ),

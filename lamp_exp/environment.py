@@ -1,11 +1,14 @@
-"""What surrounds a command: environment variables for a while, and who reads its output."""
+"""What surrounds a command: environment variables, the terminal, the home folder, interrupts."""
 
 from __future__ import annotations
 
 import os
 import signal
+import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 
 @contextmanager
@@ -22,6 +25,28 @@ def environment(variables: Mapping[str, str], unless_set: bool = False) -> Itera
             os.environ.pop(name, None)
             if value is not None:
                 os.environ[name] = value
+
+
+def prepare_process() -> None:
+    """Makes a command work in any terminal, and without a home folder.
+
+    A character that the terminal's encoding lacks is shown as `?`. Libraries that look for a home
+    folder fail where neither HOME nor an entry of the user names one: they are given the folder
+    for temporary files.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    try:
+        Path.home()
+    except RuntimeError:
+        os.environ["HOME"] = tempfile.gettempdir()
+
+
+def is_interrupt(error: BaseException) -> bool:
+    """Whether an exception stands for Ctrl-C; Lightning turns it into a SystemExit."""
+    context = error.__context__ if isinstance(error, SystemExit) else None
+    return isinstance(error, KeyboardInterrupt) or isinstance(context, KeyboardInterrupt)
 
 
 def end_with_the_reader() -> None:

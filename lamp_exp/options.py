@@ -263,6 +263,8 @@ _OPTIONS = (
 COMPONENT_OPTIONS = (  # options of components whose range every component of the group shares
     Option("trainer.max_epochs", None, int, "epochs; null: the paper's number", nullable=True,
            minimum=1),
+    Option("model.decoding", None, str, "how answers are decoded", nullable=True,
+           choices=("free", "labels", "likelihood")),
 )  # fmt: skip
 OPTIONS: Mapping[str, Option] = {option.name: option for option in _OPTIONS}
 

@@ -16,6 +16,7 @@ from typing import Any
 from lamp_exp.contracts import Task
 from lamp_exp.data.parse import read_golds, some
 from lamp_exp.data.source import read_json
+from lamp_exp.environment import end_with_the_reader, prepare_process
 from lamp_exp.errors import InputError
 from lamp_exp.tasks import all_tasks
 
@@ -99,4 +100,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    prepare_process()
+    end_with_the_reader()
     sys.exit(main())

@@ -33,15 +33,15 @@ MAY_IMPORT = {
     "augmentations": BASE,
     "retrievers": BASE | {"storage", "progress"},
     "models": BASE | {"storage", "progress", "environment"},
-    "data": BASE | {"storage", "options", "progress"},
+    "data": BASE | {"storage", "options", "progress", "environment"},
     "results": BASE | {"storage", "options", "environment", "tasks"},  # tasks: of old records
-    "score": BASE | {"data", "tasks", "options"},
+    "score": BASE | {"data", "tasks", "options", "environment"},
     "wandb": BASE | {"storage", "options", "results", "environment", "tasks"},
     "loggers": BASE | {"storage", "options", "results", "wandb"},
     "experiment": BASE
     | {"storage", "options", "environment", "progress", "metrics", "tasks", "data", "results"}
     | {"score"},
-    "config": BASE | {"storage", "options", "experiment", "results"} | COMPONENTS,
+    "config": BASE | {"storage", "options", "data", "experiment", "results"} | COMPONENTS,
     "hydra_messages": {"options"},
     "overrides": BASE | {"options", "config", "hydra_messages", "results"},
     "sweeps": BASE
@@ -54,7 +54,16 @@ MAY_IMPORT = {
     "laws": BASE | {"storage", "options", "data", "experiment", "config"} | COMPONENTS,
     "__init__": BASE | {"options", "results", "experiment", "config", "sweeps", "report"},
     "__main__": BASE
-    | {"options", "results", "experiment", "config", "hydra_messages", "overrides", "sweeps"},
+    | {
+        "environment",
+        "options",
+        "results",
+        "experiment",
+        "config",
+        "hydra_messages",
+        "overrides",
+        "sweeps",
+    },
 }
 DOORS = {  # single modules that may import more
     "data/__main__.py": {"tasks"},

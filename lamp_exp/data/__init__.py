@@ -1,6 +1,6 @@
 """Questions with their profiles and golds, from files of the official layout or made up."""
 
 from lamp_exp.data.leaks import own_items
-from lamp_exp.data.load import Part, load
+from lamp_exp.data.load import Part, check_sources, load
 
-__all__ = ["Part", "load", "own_items"]
+__all__ = ["Part", "check_sources", "load", "own_items"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -85,6 +85,12 @@ def load(
             "seed": view.seed if drawn else None,
         },
     )
+
+
+def check_sources(task: Task, data_dir: str | None, split: str, parts: Iterable[str]) -> None:
+    """Raises InputError for a part whose files are not there; nothing is read."""
+    for part in sorted(parts):
+        find_source(data_dir, task, split, part)
 
 
 def _first_undated(stored: list[Any] | None, limit: int | None) -> tuple[str, str] | None:

@@ -24,6 +24,8 @@ from lamp_exp.results.provenance import commit, peak_memory_mb, versions
 from lamp_exp.results.schema import CodeVersion, MetricFacts, PartFacts, RunResult
 from lamp_exp.values import RunInfo
 
+MAX_FLAGGED = 20  # questions that are named in the record
+log = logging.getLogger("lamp_exp.run")
 _failure_log = logging.getLogger("lamp_exp.failure")  # to a run's log only
 _failure_log.propagate = False
 
@@ -309,7 +311,20 @@ def _result(
         identity=identity,
         versions=provenance.versions,
         code=CodeVersion(provenance.code, **commit()),
+        flagged_questions=flagged_questions(parts.asked),
     )
+
+
+def flagged_questions(part: Any) -> dict[str, tuple[str, ...]]:
+    """The first questions whose profile holds the question itself, by the name of the count."""
+    ids = part.examples.column("id")
+    leaks = [id for id, own in zip(ids, part.facts.own_items, strict=True) if own]
+    if not leaks:
+        return {}
+    shown = tuple(leaks[:MAX_FLAGGED])
+    more = f" and {len(leaks) - len(shown)} more" if len(leaks) > len(shown) else ""
+    log.info("the profile holds the question itself: %s%s", ", ".join(shown), more)
+    return {"profiles_that_hold_the_question": shown}
 
 
 def metric_facts(task: Any) -> dict[str, MetricFacts]:

@@ -19,7 +19,7 @@ from lamp_exp.contracts import Model, PredictionJournal, Task
 from lamp_exp.data import Part, load
 from lamp_exp.errors import InputError, naming
 from lamp_exp.experiment.code_fingerprint import code_fingerprint
-from lamp_exp.experiment.experiment import Configuration, Experiment
+from lamp_exp.experiment.experiment import Configuration, DataOptions, Experiment
 from lamp_exp.experiment.ranking import Rankings, rank_part
 from lamp_exp.options import GROUPS
 from lamp_exp.progress import progress
@@ -53,6 +53,13 @@ class Parts:
         return {name: part for name, part in named.items() if part is not None}
 
 
+def parts_read(mode: str, data: DataOptions) -> set[str]:
+    """The names of the benchmark's parts that an experiment reads."""
+    if mode != "finetune":
+        return {data.part}
+    return {data.part, "train", *([] if data.selection == "holdout" else ["dev"])}
+
+
 def load_parts(experiment: Experiment) -> Parts:
     """Loads the data and validates data and components before any long work."""
     data, trains = experiment.data, experiment.mode == "finetune"
@@ -63,9 +70,12 @@ def load_parts(experiment: Experiment) -> Parts:
         return load(*where, view)
 
     asked = read(data.part)
+    if not len(asked.examples):
+        raise InputError(f"{asked.source} holds no questions")
     _refuse_undated(experiment, asked)
     if not trains:
         validate(experiment)
+        _refuse_lost_instruction(experiment, asked)
         return Parts(asked)
     held_out = data.selection == "holdout"
     train = read("train", "rest" if held_out else None)
@@ -78,6 +88,7 @@ def load_parts(experiment: Experiment) -> Parts:
     if data.split == "user":
         _refuse_shared_users(train, selection, asked)
     validate(experiment)
+    _refuse_lost_instruction(experiment, asked)
     return Parts(asked, train, selection)
 
 
@@ -98,7 +109,22 @@ def validate(experiment: Experiment) -> None:
     if trainer is None:
         model.validate(False, "")
     else:
+        experiment.task.score([], [])  # loads what scoring needs, before any long work
         model.validate(experiment.mode == "finetune", trainer.precision, trainer.build)
+
+
+def _refuse_lost_instruction(experiment: Experiment, part: Part) -> None:
+    """Refuses a max_length that cuts off the instruction, so that no question can be understood."""
+    if experiment.model is None:
+        return
+    task, counter = experiment.task, experiment.model.token_counter
+    input = part.examples[0].input
+    needed = counter.count(input[: task.instruction_end(input, input)])
+    if needed > experiment.max_length:
+        raise InputError(
+            f"max_length={experiment.max_length} cuts off the instruction of {task.name}, which "
+            f"has {needed} tokens: raise max_length"
+        )
 
 
 def _refuse_undated(experiment: Experiment, part: Part) -> None:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import Protocol, cast
 
-from lamp_exp.environment import end_with_the_reader
+from lamp_exp.environment import end_with_the_reader, prepare_process
 from lamp_exp.errors import InputError
 
 VERBS = {
@@ -86,5 +86,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
+    prepare_process()
     end_with_the_reader()
     sys.exit(main())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator
 
 from rich.console import Console
@@ -22,8 +23,14 @@ WARNINGS = {
 }
 
 
-def show(result: RunResult, baseline: RunResult | None) -> None:
-    """Prints the metrics, beside the baseline's if it is finished, and the warnings."""
+UNKNOWN_SHARE = 0.03  # of the tokens of prompts: more of them are a warning
+
+
+def show(result: RunResult, baseline: RunResult | None, sample_output: str | None = None) -> None:
+    """Prints the metrics, beside the baseline's if it is finished, and the warnings.
+
+    `sample_output` is shown where no output is a valid answer.
+    """
     console = Console(soft_wrap=True)
     console.print(_title(result), style="bold", highlight=False)
     if result.metrics is not None:
@@ -32,6 +39,18 @@ def show(result: RunResult, baseline: RunResult | None) -> None:
         console.print("no golds for this part: predictions only, no metrics")
     for line in remarks(result):
         console.print(line, style="yellow", highlight=False)
+    if sample_output is not None and all_invalid(result):
+        shown = textwrap.shorten(sample_output, 100, placeholder=" …") or "(nothing)"
+        line = f"no output is an answer; the first is: {shown}"
+        console.print(line, highlight=False, markup=False)
+        if "decoding" in result.model and any(f.labels for f in result.metric_facts.values()):
+            console.print("model.decoding=labels writes labels only", highlight=False)
+
+
+def all_invalid(result: RunResult) -> bool:
+    """Whether no output of the run was a valid answer."""
+    invalid = result.counts.get("outputs_unreadable", 0)
+    return 0 < result.counts["questions"] == invalid
 
 
 def _title(result: RunResult) -> str:
@@ -82,6 +101,9 @@ def _counted(result: RunResult) -> Iterator[tuple[str, int]]:
             yield text, result.counts[name]
     if cut := result.retrieval.get("texts_cut"):
         yield "texts cut by the encoder", cut
+    unknown = result.counts.get("unknown_tokens", 0)
+    if unknown > UNKNOWN_SHARE * result.counts.get("prompt_tokens", 0):
+        yield "unknown tokens in prompts: is it the right tokenizer for these data?", unknown
 
 
 def _odd(result: RunResult) -> Iterator[tuple[str, str, int]]:

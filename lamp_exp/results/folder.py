@@ -109,6 +109,11 @@ class RunFolder:
         except SchemaError as error:
             raise SchemaError(f"{self.path / RESULT} is no record: {error}") from error
 
+    def first_output(self) -> str | None:
+        """The output for the first question; None where there are no predictions."""
+        content = atomic.read_json_or_none(self.path / "predictions.json")
+        return content["golds"][0]["output"] if content and content["golds"] else None
+
     @property
     def stale(self) -> str | None:
         """Why this run should not be compared with current ones; None if it may."""

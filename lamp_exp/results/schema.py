@@ -89,9 +89,10 @@ class RunResult:
     """The record of one finished run.
 
     `choices` are the names of the chosen group options, `settings` the whole resolved
-    configuration, `identity` all that decides the numbers. Of imported predictions, `k`, the
-    retriever and the augmentation are None. `stale` says why the run should not be compared with
-    current ones; it is not part of the file.
+    configuration, `identity` all that decides the numbers. `flagged_questions` names the first
+    questions behind a count, such as those whose profile holds the question itself. Of imported
+    predictions, `k`, the retriever and the augmentation are None. `stale` says why the run should
+    not be compared with current ones; it is not part of the file.
     """
 
     run: str
@@ -123,6 +124,7 @@ class RunResult:
     versions: Mapping[str, str]
     code: CodeVersion
     files: tuple[str, ...] = ()
+    flagged_questions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     tuned: TunedK | None = None
     imported: ImportSource | None = None
     schema_version: int = SCHEMA_VERSION
@@ -180,6 +182,8 @@ def _typed(content: Mapping[str, Any]) -> dict[str, Any]:
     values["code"] = CodeVersion(**content["code"])
     for name in ("notes", "files"):
         values[name] = tuple(content.get(name, ()))
+    flagged = content.get("flagged_questions", {})
+    values["flagged_questions"] = {name: tuple(ids) for name, ids in flagged.items()}
     if "tuned" in content:
         tuned = content["tuned"]
         values["tuned"] = TunedK(tuned["k"], tuple(tuned["curve"]), tuned["run"])

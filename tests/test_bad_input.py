@@ -1,0 +1,159 @@
+"""Mistakes and surroundings that a user may have: one clear line, or it works."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from lamp_exp.environment import is_interrupt
+from lamp_exp.results.folder import RunFolder
+from lamp_exp.tasks.lamp1 import Lamp1
+from tests.test_cli import folder_of
+
+ZERO = ["mode=zeroshot", "model=tiny", "trainer=cpu", "trainer.enable_progress_bar=false"]
+PYTHON = [sys.executable, "-m", "lamp_exp"]
+
+
+def test_an_empty_questions_file_is_refused(lamp_exp, data_dir):
+    place = data_dir("LaMP_4", "dev", [])
+    code, out, err = lamp_exp("task=lamp4", f"data_dir={place}", "mode=rank")
+    assert (code, out) == (2, "")
+    assert err.endswith("dev_questions.json holds no questions\n")
+
+
+@pytest.mark.parametrize("task", ["lamp1", "lamp4", "lamp3"])
+def test_a_length_that_cuts_off_the_instruction_is_refused(lamp_exp, task):
+    code, _, err = lamp_exp(f"task={task}", *ZERO, "max_length=5", "limit=2")
+    assert code == 2
+    assert "max_length=5 cuts off the instruction of LaMP_" in err
+
+
+def test_a_missing_file_is_refused_before_the_model_is_imported(tmp_path):
+    code = (
+        "import sys; sys.argv = ['lamp_exp', 'data_dir=nowhere', 'model=tiny']\n"
+        "from lamp_exp.__main__ import main\n"
+        "try: main()\n"
+        "except SystemExit as end: print(end.code, 'torch' in sys.modules)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
+    assert run.stdout == "2 False\n", run.stderr
+    assert "no questions at nowhere/LaMP_4/dev/dev_questions.json" in run.stderr
+
+
+def test_a_misspelt_decoding_is_refused_with_the_choices(lamp_exp):
+    code, _, err = lamp_exp("task=lamp1", *ZERO, "model.decoding=label")
+    assert code == 2
+    assert "model.decoding=label must be one of free, labels, likelihood" in err
+
+
+def test_what_scoring_needs_is_loaded_before_any_work(lamp_exp, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "rouge_score.rouge_scorer", None)
+    from lamp_exp import metrics
+
+    metrics._rouge_scorer.cache_clear()
+    code, _, _ = lamp_exp("task=lamp4", *ZERO, "limit=2")
+    assert code == 2
+    assert not list(tmp_path.glob("outputs/lamp4*"))
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_terminal_of_another_encoding_is_no_failure(tmp_path, encoding):
+    run = subprocess.run(
+        [*PYTHON, *ZERO, "task=lamp4", "limit=2", "k=1", "max_new_tokens=4"],
+        capture_output=True, cwd=tmp_path, check=False,
+        env={**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"},
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    assert (tmp_path / run.stdout.decode(encoding).splitlines()[-1] / "result.json").is_file()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become a user that does not exist")
+def test_a_user_without_a_home_can_score(tmp_path):
+    tmp_path.chmod(0o777)
+    for folder in tmp_path.parents:
+        if not folder.stat().st_mode & 0o005:
+            pytest.skip(f"{folder} is closed to others")
+    environment = {name: value for name, value in os.environ.items() if name != "HOME"}
+    code = (
+        "import os, sys; os.setuid(54321); sys.argv[1:] = ['mode=rank', 'limit=2'];"
+        "from lamp_exp.__main__ import main; main();"
+        "from lamp_exp.tasks.lamp4 import Lamp4; print(Lamp4().score(['a'], ['a']).metrics)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path,
+        env=environment, check=False,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    assert "'rouge_1': 1.0" in run.stdout
+
+
+def test_outputs_that_are_all_invalid_are_shown(lamp_exp):
+    code, out, _ = lamp_exp("task=lamp2", *ZERO, "limit=2", "k=0", "max_new_tokens=3")
+    assert code == 0
+    assert "no output is an answer; the first is: " in out
+    assert "model.decoding=labels writes labels only" in out
+
+
+def test_unknown_tokens_are_a_warning(lamp_exp, data_dir):
+    row = {"id": "1", "input": "Generate a headline for the following article: "
+           + "\u4f60\u597d " * 30, "profile": []}  # fmt: skip
+    place = data_dir("LaMP_4", "dev", [row])
+    _, out, _ = lamp_exp("task=lamp4", "mode=prompts", "model=tiny", f"data_dir={place}", "k=1")
+    assert "unknown tokens in prompts: is it the right tokenizer for these data?" in out
+
+
+def test_questions_that_are_in_their_own_profile_are_named(lamp_exp, data_dir):
+    input = (
+        'For an author who has written the paper with the title "Mine", which reference is '
+        'related? Just answer with [1] or [2] without explanation. [1]: "A" [2]: "B"'
+    )
+    assert Lamp1().follows_template(input)
+    rows = [
+        {"id": str(n), "input": input, "profile": [{"id": "i", "title": title, "abstract": "x"}]}
+        for n, title in enumerate(["mine", "another", "MINE"])
+    ]
+    place = data_dir("LaMP_1", "dev", rows)
+    _, out, _ = lamp_exp("task=lamp1", f"data_dir={place}", "mode=rank")
+    result = RunFolder(folder_of(out)).read()
+    assert result.flagged_questions == {"profiles_that_hold_the_question": ("0", "2")}
+    assert json.loads((folder_of(out) / "result.json").read_text())["flagged_questions"]
+    log = (folder_of(out) / "run.log").read_text()
+    assert "the profile holds the question itself: 0, 2" in log
+
+
+def test_lightnings_exit_after_an_interrupt_is_one():
+    try:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            sys.exit(1)
+    except SystemExit as error:
+        assert is_interrupt(error)
+    assert not is_interrupt(SystemExit(1))
+    assert is_interrupt(KeyboardInterrupt())
+
+
+def test_an_interrupted_run_ends_in_one_line(tmp_path: Path):
+    command = [*PYTHON, "experiment=first", "k=1", "trainer.enable_progress_bar=false"]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("outputs/lamp4*/training/metrics.csv")):
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "lamp_exp: interrupted: the same command goes on from here" in err
+    assert "Traceback" not in err
