@@ -74,6 +74,9 @@ class Metric(ABC):
         """`max` or `min`: which end is better."""
         return "max" if self.higher_is_better else "min"
 
+    def load(self) -> None:  # noqa: B027  (most need nothing)
+        """Imports what scoring needs; called before any long work."""
+
     @abstractmethod
     def per_example(self, outputs: Sequence[str], targets: Sequence[str]) -> Sequence[float] | None:
         """One score per example; None if the scores of `column` come from another metric."""

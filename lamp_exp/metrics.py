@@ -130,6 +130,10 @@ class Rouge(Metric):
         self.name = self.column = name
         self.kind = kind
 
+    def load(self) -> None:
+        """Imports rouge-score."""
+        _rouge_scorer(self.kind)
+
     def per_example(self, outputs: Sequence[str], targets: Sequence[str]) -> list[float]:
         """The F-measure of each output."""
         scorer = _rouge_scorer(self.kind)

@@ -109,7 +109,8 @@ def validate(experiment: Experiment) -> None:
     if trainer is None:
         model.validate(False, "")
     else:
-        experiment.task.score([], [])  # loads what scoring needs, before any long work
+        for metric in experiment.task.metrics:
+            metric.load()
         model.validate(experiment.mode == "finetune", trainer.precision, trainer.build)
 
 
