@@ -274,7 +274,7 @@ def _data_options(cfg: DictConfig, cache_dir: Path) -> DataOptions:
         split=cfg.split,
         part=cfg.part,
         limit=cfg.limit,
-        view=PartView(profile=profile, fixes=cfg.fixes, seed=cfg.seed or 0),
+        view=PartView(profile, cfg.fixes, cfg.seed or 0, limit_sample=cfg.limit_sample),
         selection=cfg.selection,
         cache_dir=cache_dir,
     )

@@ -218,6 +218,8 @@ _OPTIONS = (
     Option("output_dir", "outputs", str, "where runs are written", changes_numbers=False),
     Option("limit", None, int, "use only the first N questions of each part", nullable=True,
            minimum=1),
+    Option("limit_sample", "first", str, "which questions limit takes: the first of the file, or "
+           "some drawn by seed", choices=("first", "random")),
     Option("rank_processes", None, int, "processes that share the ranking of a large part; null: "
            "up to one per core and 8", nullable=True, minimum=1, changes_numbers=False),
     Option("rerun", False, object, "true: repeat finished runs; stale: those of changed code",

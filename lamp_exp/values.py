@@ -194,12 +194,14 @@ class PartView:
     """Which users of a part are read, and how their examples are changed on reading.
 
     `user_subset` selects a fixed share of the users (`holdout`) or all others (`rest`).
+    `limit_sample` says which questions a limit takes: the `first`, or `random` ones.
     """
 
     profile: ProfileOptions = field(default_factory=ProfileOptions)
     fixes: str = "none"
     seed: int = 0
     user_subset: str | None = None
+    limit_sample: str = "first"
 
 
 @dataclass

@@ -155,3 +155,17 @@ def test_leaks_are_counted_in_every_result_and_can_be_removed(data_dir, lamp_exp
             (result["counts"]["profiles_that_hold_the_question"], result["counts"]["profile_items"])
         )
     assert counts == [(1, 2), (0, 1)]
+
+
+def test_a_limit_takes_the_first_questions_or_questions_drawn_by_the_seed():
+    def ids(*overrides: str) -> list[str]:
+        made = experiment("task=lamp4", "mode=rank", "limit=20", *overrides)
+        return load_parts(made).asked.examples.column("id")
+
+    whole = load_parts(experiment("task=lamp4", "mode=rank")).asked.examples.column("id")
+    assert ids() == whole[:20]
+    drawn = ids("limit_sample=random")
+    assert drawn == [id for id in whole if id in set(drawn)]
+    assert drawn != whole[:20]
+    assert ids("limit_sample=random") == drawn != ids("limit_sample=random", "seed=1")
+    assert ids("limit_sample=random", "limit=5000") == whole

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
+from random import Random
 from typing import Any
 
 from lamp_exp.contracts import Task
@@ -58,16 +59,18 @@ def load(
 ) -> Part:
     """Opens a part, which is prepared (and checked) below `cache_dir` at its first use.
 
-    Without a `data_dir` it is the made-up sample. `limit` reads its first questions only, and
-    `view` says what else is changed on reading. Golds are optional, but an outputs file must hold
-    one for every question. Raises InputError that names file and place of what is wrong.
+    Without a `data_dir` it is the made-up sample. `limit` reads so many of its questions, and
+    `view` says which ones and what else is changed on reading. Golds are optional, but an
+    outputs file must hold one for every question. Raises InputError that names file and place of what is wrong.
     """
     source = find_source(data_dir, task, split, part)
     store = prepared(task, source, cache_dir)
     meta, view = store.meta, view or PartView()
     seen = StoreView.of(task, split, part, store, view)
-    rows = user_subset_rows(store.users, view.user_subset)[:limit]
-    drawn = view.profile.control != "none"  # the seed counts where chance does
+    rows = user_subset_rows(store.users, view.user_subset)
+    rows = _limited(rows, limit, view, f"{task.name}:{split}:{part}")
+    by_chance = limit is not None and view.limit_sample == "random"
+    drawn = by_chance or view.profile.control != "none"  # the seed counts where chance does
     return Part(
         examples=Examples(store, rows, seen),
         source=source.where,
@@ -76,7 +79,7 @@ def load(
         has_golds=meta["golds"],
         counts=meta["counts"],
         numeric_ids=frozenset(meta["numeric_ids"]),
-        first_undated=_first_undated(meta["first_undated"], limit),
+        first_undated=_first_undated(meta["first_undated"], rows),
         reading={
             "split": split,
             "part": part,
@@ -93,7 +96,14 @@ def check_sources(task: Task, data_dir: str | None, split: str, parts: Iterable[
         find_source(data_dir, task, split, part)
 
 
-def _first_undated(stored: list[Any] | None, limit: int | None) -> tuple[str, str] | None:
-    if stored is None or (limit is not None and stored[0] >= limit):
+def _limited(rows: Sequence[int], limit: int | None, view: PartView, name: str) -> Sequence[int]:
+    """At most `limit` rows in file order: the first, or rows drawn by the seed."""
+    if limit is None or limit >= len(rows) or view.limit_sample == "first":
+        return rows[:limit]
+    return sorted(Random(f"{view.seed}:{name}:limit").sample(rows, limit))
+
+
+def _first_undated(stored: list[Any] | None, rows: Sequence[int]) -> tuple[str, str] | None:
+    if stored is None or not rows or stored[0] > rows[-1]:
         return None
     return str(stored[1]), str(stored[2])
