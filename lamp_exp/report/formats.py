@@ -1,4 +1,4 @@
-"""Tables as Markdown, CSV, LaTeX, HTML, or for a terminal; each from the same data."""
+"""Tables as Markdown, CSV, LaTeX, HTML, or for a terminal."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import html
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 from rich import box
 from rich.cells import cell_len
@@ -16,19 +17,20 @@ from rich.text import Text
 
 from lamp_exp.report.table import Cell, Row, Table
 
-BROADEST = 60  # characters of a column on a screen; longer texts are folded
+MAX_COLUMN = 60  # characters of a column on a screen; longer texts are folded
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a formula begins in a spreadsheet
 LATEX = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#",
     "%": r"\%", "_": r"\_", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}",
     "±": r"$\pm$", "×": r"$\times$", "−": r"$-$", "–": "--", "≥": r"$\geq$", "≤": r"$\leq$",
     "†": r"$\dagger$", "*": r"$^{*}$", "…": r"\ldots{}", "<": r"\textless{}",
     ">": r"\textgreater{}", "|": r"\textbar{}", "Δ": r"$\Delta$", "·": r"$\cdot$", "→": r"$\to$",
-    "\n": " ", "\t": " ",
+    "\n": " ", "\t": " ", "[": "{[}",  # after \\ a bare bracket would begin an option
 }  # fmt: skip
 
 
 def markdown(tables: Sequence[Table]) -> str:
-    """GitHub's tables; the best in bold."""
+    """GitHub's tables, with the best numbers in bold."""
     return "\n".join(map(_markdown, tables))
 
 
@@ -54,8 +56,11 @@ def _md(text: str) -> str:
 
 
 def as_csv(tables: Sequence[Table]) -> str:
-    """One line a number, all tables in one, in full precision; footers as lines of their own."""
-    rows = [row for table in tables for row in table.tidy()]
+    """One line per number in full precision, all tables together; footers as lines of their own.
+
+    Texts that a spreadsheet would take for a formula begin with an apostrophe.
+    """
+    rows = [_harmless(row) for table in tables for row in table.tidy()]
     heads = dict.fromkeys(name for table in tables for name in table.heads)
     out = io.StringIO()
     names = ["table", *heads, "column", "what", "value", "note"]
@@ -63,6 +68,13 @@ def as_csv(tables: Sequence[Table]) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return out.getvalue()
+
+
+def _harmless(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
+        for name, value in row.items()
+    }
 
 
 def latex(tables: Sequence[Table]) -> str:
@@ -94,12 +106,12 @@ def _tex_cell(cell: Cell) -> str:
 
 
 def tex(text: str) -> str:
-    """Text with all that LaTeX would take for a command."""
+    """Text with everything escaped that LaTeX would take for a command."""
     return "".join(LATEX.get(character, character) for character in text)
 
 
 def as_html(tables: Sequence[Table]) -> str:
-    """Fragments: one `<figure>` a table."""
+    """Fragments: one `<figure>` per table."""
     return "\n".join(map(_html, tables))
 
 
@@ -131,10 +143,10 @@ def _html_cell(cell: Cell) -> str:
 
 
 def terminal(tables: Sequence[Table]) -> str:
-    """For the screen that is there, in colour where it has colours.
+    """For a terminal, in colour if it has colours.
 
-    A table that is wider is shown in parts, each with the rows' heads; into a file or a pipe it
-    goes whole.
+    A wider table is shown in parts, each with the rows' heads; into a file or a pipe it goes in
+    one piece.
     """
     screen = Console(highlight=False)
     out = io.StringIO()
@@ -152,8 +164,8 @@ def terminal(tables: Sequence[Table]) -> str:
 
 
 def _parts(table: Table, width: int) -> Iterator[Table]:
-    """Tables of as many columns as fit."""
-    heads = [_widest([name, *(row.words[n] for row in table.rows)])
+    """Tables with as many columns as fit."""
+    heads = [_width_of([name, *(row.words[n] for row in table.rows)])
              for n, name in enumerate(table.heads)]  # fmt: skip
     left = width - sum(heads)
     start = 0
@@ -161,7 +173,7 @@ def _parts(table: Table, width: int) -> Iterator[Table]:
         end, used = start, 0
         while end < len(table.columns) and (end == start or used <= left):
             cells = [row.cells[end].text for row in table.rows]
-            used += _widest([table.columns[end], *cells])
+            used += _width_of([table.columns[end], *cells])
             end += 1
         if used > left and end > start + 1:
             end -= 1
@@ -170,32 +182,32 @@ def _parts(table: Table, width: int) -> Iterator[Table]:
         start = end
 
 
-def _widest(words: Iterable[str]) -> int:
+def _width_of(words: Iterable[str]) -> int:
     longest = max(cell_len(line) for word in words for line in word.splitlines() or [""])
-    return min(longest, BROADEST) + 3
+    return min(longest, MAX_COLUMN) + 3
 
 
 def _rich(table: Table) -> RichTable:
-    made = RichTable(
+    rich_table = RichTable(
         title=Text(table.title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD,
         show_edge=False,
     )  # fmt: skip
     for name in table.heads:
-        made.add_column(Text(name), overflow="fold")
+        rich_table.add_column(Text(name), overflow="fold")
     for n, name in enumerate(table.columns):
-        prose = any(cell_len(row.cells[n].text) > BROADEST for row in table.rows)
+        prose = any(cell_len(row.cells[n].text) > MAX_COLUMN for row in table.rows)
         justify: JustifyMethod = "left" if prose else "right"
-        made.add_column(Text(name), justify=justify, overflow="fold", max_width=BROADEST)
+        rich_table.add_column(Text(name), justify=justify, overflow="fold", max_width=MAX_COLUMN)
     before: tuple[str, ...] = ()
     for row in table.rows:
         style = "" if row.kind == "value" else "dim"
-        made.add_row(*map(Text, _new(row.words, before)), *map(_rich_cell, row.cells), style=style)
+        rich_table.add_row(*map(Text, _without_repeats(row.words, before)), *map(_rich_cell, row.cells), style=style)
         before = row.head
-    return made
+    return rich_table
 
 
-def _new(words: tuple[str, ...], before: tuple[str, ...]) -> list[str]:
-    """Heads that the row above has, too, are left blank."""
+def _without_repeats(words: tuple[str, ...], before: tuple[str, ...]) -> list[str]:
+    """The heads, blank where the row above has the same."""
     same = True
     shown = []
     for n, word in enumerate(words):

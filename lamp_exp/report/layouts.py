@@ -1,4 +1,4 @@
-"""Which runs go where: the paper's tables, and tables of anyone's own."""
+"""Layouts of metric tables: the paper's, and tables of one's own."""
 
 from __future__ import annotations
 
@@ -7,30 +7,34 @@ from dataclasses import dataclass
 
 from lamp_exp.errors import InputError
 from lamp_exp.report.loading import Record
-from lamp_exp.report.selection import facet, shown
+from lamp_exp.report.selection import equals, facet
 
 METRIC = "metric"
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of its own label: the runs whose properties are these."""
+    """A column of the runs with these properties."""
 
     label: str
     where: Mapping[str, str]
 
     def takes(self, record: Record) -> bool:
         """Whether a run belongs there."""
-        return all(shown(facet(record, key)) == value for key, value in self.where.items())
+        return all(equals(facet(record, key), value) for key, value in self.where.items())
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Rows and columns by the names of properties (`metric` is one), or columns one by one."""
+    """Rows and columns of a table, by names of properties or `metric`.
+
+    Columns are the values of the properties `by`, or are given one by one as `columns`. `where`
+    are the conditions that all runs must meet.
+    """
 
     title: str
     rows: tuple[str, ...]
-    by: tuple[str, ...] = ()  # properties whose values make the columns
+    by: tuple[str, ...] = ()
     columns: tuple[Column, ...] = ()
     where: tuple[str, ...] = ()
 
@@ -42,17 +46,17 @@ class Layout:
             )
 
 
-def _items(label: str, retriever: str, k: str, augmentation: str) -> Column:
+def _setup(label: str, retriever: str, k: str, augmentation: str) -> Column:
     return Column(label, {"retriever": retriever, "k": k, "augmentation": augmentation})
 
 
 def _paper(retrievers: Sequence[str], untuned: Sequence[str]) -> tuple[Column, ...]:
-    """No profile; one item of each retriever; k tuned on dev; FiD with 16."""
+    """No profile, one item of each retriever, k tuned on dev, FiD with 16 items."""
     return (
         Column("no profile", {"k": "0"}),
-        *(_items(f"{name} k=1", name, "1", "ipa") for name in untuned),
-        *(_items(f"{name} IPA k tuned", name, "tune", "ipa") for name in retrievers),
-        *(_items(f"{name} FiD k=16", name, "16", "fid") for name in retrievers),
+        *(_setup(f"{name} k=1", name, "1", "ipa") for name in untuned),
+        *(_setup(f"{name} IPA k tuned", name, "tune", "ipa") for name in retrievers),
+        *(_setup(f"{name} FiD k=16", name, "16", "fid") for name in retrievers),
     )
 
 
@@ -77,7 +81,7 @@ LAYOUTS = {
         columns=(
             Column("no profile", {"k": "0"}),
             *(
-                _items(f"{name} {label}", name, k, "ipa")
+                _setup(f"{name} {label}", name, k, "ipa")
                 for k, label in (("1", "k=1"), ("tune", "k tuned"))
                 for name in ("recency", "bm25", "contriever")
             ),

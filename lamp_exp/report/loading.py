@@ -1,4 +1,4 @@
-"""Finished runs as reports read them: what they are, their numbers, their examples.
+"""Finished runs as reports read them: their records, options and examples.
 
 Everything comes from the runs' folders (see `lamp_exp.results.folder`). Examples are read when a
 number needs them, and only the columns that it needs.
@@ -14,24 +14,21 @@ from pathlib import Path
 from typing import Any
 
 from lamp_exp.errors import InputError
+from lamp_exp.options import GROUPS, OPTIONS, TUNE, Usage, changes_numbers
 from lamp_exp.results.folder import RESULT, STATUS, RunFolder
-from lamp_exp.results.schema import IMPORTED
+from lamp_exp.results.schema import IMPORTED, MetricFacts, RunResult, SchemaError
 
 PREDICTIONS = "predictions.json"
 EXAMPLES = "examples.parquet"
-NEEDED = (  # of a record, besides what tells which run it is
-    "split", "part", "mode", "k", "monitor", "notes", "fixes", "selection", "profile",
-    "made_up_data", "seconds", "retrieval", "model", "settings", "versions", "code",
-)  # fmt: skip
-WITHOUT_PROFILE = {"retriever", "augmentation", "profile", "document_dates", "skip"}
+CONTENT = "folder:"  # how an identity begins the hash of a local folder
 
 
 @dataclass(frozen=True, eq=False)
 class Record:
-    """One finished run: its folder, and the content of its `result.json`."""
+    """One finished run: its folder and the content of its `result.json`."""
 
     folder: Path
-    result: Mapping[str, Any]
+    result: RunResult
 
     @property
     def name(self) -> str:
@@ -39,107 +36,112 @@ class Record:
         return self.folder.name
 
     @property
-    def metrics(self) -> Mapping[str, float]:
-        """The metrics; none where no golds were known."""
-        return self.result["metrics"] or {}
-
-    @property
     def task(self) -> str:
         """The option's name, such as `lamp4`."""
-        return str(self.result["choices"]["task"])
+        return str(self.result.choices["task"])
 
     @property
     def seed(self) -> int:
         """The run's seed."""
-        return int(self.result["seed"])
+        return self.result.seed
 
     @property
     def questions(self) -> int:
-        """How many were answered."""
-        return int(self.result["counts"]["questions"])
+        """The number of questions answered."""
+        return self.result.counts["questions"]
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """The metrics; empty if no targets are known."""
+        return self.result.metrics or {}
+
+    @property
+    def main_metric(self) -> str:
+        """The metric that selects models and k."""
+        return self.result.main_metric
+
+    def facts(self, metric: str) -> MetricFacts:
+        """Direction, aggregate, column and range of a metric."""
+        return self.result.metric_facts[metric]
+
+    def higher_is_better(self, metric: str) -> bool:
+        """The direction of a metric."""
+        return self.facts(metric).higher_is_better
 
     @property
     def imported(self) -> bool:
-        """Whether its predictions were made elsewhere: nothing is known of k and retriever."""
-        return bool(self.result["mode"] == IMPORTED)
+        """Whether its predictions were made elsewhere: k and the retriever are not known."""
+        return self.result.mode == IMPORTED
+
+    @property
+    def personal(self) -> bool:
+        """Whether the run reads profiles; False for imported predictions, which do not say."""
+        return bool(self.result.k)
 
     @cached_property
-    def identity(self) -> dict[str, Any]:
-        """All that changes its numbers, but for the seed; tuned runs have a k of their own.
-
-        Imported predictions of one system are its seeds, too, though each has other content.
-        """
-        what: dict[str, Any] = _without_seed(self.result["identity"])
-        if self.imported:
-            what = {key: value for key, value in what.items() if key != "predictions"}
-        if "tuned" in self.result:
-            what["k"] = {"tune": [point["k"] for point in self.result["tuned"]["curve"]]}
-        if what.get("k"):
-            what.setdefault("skip", 0)  # a record tells it only where something is passed over
-        return what
+    def options(self) -> dict[str, Any]:
+        """All options that decide its numbers but the seed, by dotted name; see `run_options`."""
+        return run_options(self.result)
 
     @cached_property
     def configuration(self) -> str:
-        """The same for runs that differ in nothing but the seed."""
-        return _text(self.identity)
+        """Equal for runs that differ in nothing but the seed."""
+        return configuration_key(self.options)
 
-    def as_if(self, **changes: Any) -> str:
-        """The configuration of the run that differs from this one in these parts of its identity.
+    def configuration_with(self, **changes: Any) -> str:
+        """The configuration of the run that differs from this one in these options."""
+        return configuration_key({**self.options, **changes})
 
-        Parts are named as in the record, those inside others with a dot: `profile.control`.
-        """
-        other = json.loads(self.configuration)
-        for name, value in changes.items():
-            *outer, last = name.split(".")
-            place = other
-            for part in outer:
-                place = place.setdefault(part, {})
-            place[last] = value
-        return _text(other)
+    def configuration_without(self, name: str) -> str:
+        """The configuration but for one option, or one component with its options."""
+        kept = {n: v for n, v in self.options.items() if n != name and not n.startswith(f"{name}.")}
+        return configuration_key(kept)
 
     @cached_property
-    def twin(self) -> str | None:
-        """The configuration of the same run without a profile; None if it is without one, or may
-        be.
-        """
-        if self.result["k"] == 0 or "k" not in self.identity:
+    def baseline(self) -> str | None:
+        """The configuration of the same run without any personal part; None if this has none."""
+        if not self.personal:
             return None
-        what = {key: v for key, v in self.identity.items() if key not in WITHOUT_PROFILE}
-        return _text({**what, "k": 0})
+        usage = Usage(self.result.mode, personal=False)
+        kept = {n: v for n, v in self.options.items() if changes_numbers(n, usage)}
+        return configuration_key({**kept, "k": 0})
 
     @property
-    def ground(self) -> tuple[str, str]:
-        """What must be equal for examples to be paired: the task, and the data asked about."""
-        return self.task, str(self.result["data"]["asked"]["fingerprint"])
+    def comparable_key(self) -> tuple[str, str]:
+        """What must be equal for examples to be paired: the task, and the questions' data."""
+        return self.task, self.result.data["asked"].fingerprint
 
     @property
     def has_predictions(self) -> bool:
-        """Whether it answered its questions, and not only ranked or made prompts."""
+        """Whether it answered its questions, and did not only rank or make prompts."""
         return (self.folder / PREDICTIONS).is_file()
 
-    def direction(self, metric: str) -> bool:
-        """Whether higher is better."""
-        main, better = self.result["monitor"]
-        return better == "max" if metric == main else metric not in {"mae", "rmse"}
-
     def column(self, name: str) -> list[Any]:
-        """One column of `examples.parquet`, a value for each question; InputError without it."""
+        """A column of `examples.parquet`, a value per question. Raises InputError without it."""
         if name not in self._columns:
-            self._columns[name] = self._read(name)
+            self._columns[name] = self._read_column(name)
         return self._columns[name]
 
     def has_column(self, name: str) -> bool:
-        """Whether the examples were recorded with it."""
-        return name in self._names
+        """Whether the examples were recorded with that column."""
+        return name in self._column_names
+
+    def by_question(self, name: str) -> dict[str, Any]:
+        """A column by the ids of the questions."""
+        return dict(zip(self.column("id"), self.column(name), strict=True))
 
     @cached_property
-    def _names(self) -> frozenset[str]:
+    def _columns(self) -> dict[str, list[Any]]:
+        return {}
+
+    @cached_property
+    def _column_names(self) -> frozenset[str]:
         if not (self.folder / EXAMPLES).is_file():
             return frozenset()
-        with self._opened() as file:
+        with self._open_examples() as file:
             return frozenset(file.schema_arrow.names)
 
-    def _opened(self) -> Any:
+    def _open_examples(self) -> Any:
         import pyarrow as pa
         import pyarrow.parquet
 
@@ -148,52 +150,111 @@ class Record:
         except pa.ArrowException as error:
             raise InputError(f"{self.folder / EXAMPLES} is damaged: run it again") from error
 
-    @cached_property
-    def _columns(self) -> dict[str, list[Any]]:
-        return {}
-
-    def _read(self, name: str) -> list[Any]:
+    def _read_column(self, name: str) -> list[Any]:
         if not self.has_column(name):
             raise InputError(f"{self.folder} has no {name!r} of its examples: rerun=true makes it")
-        with self._opened() as file:
-            table = file.read(columns=[name], use_threads=False)  # threads take longer than it
+        with self._open_examples() as file:
+            table = file.read(columns=[name], use_threads=False)  # threads take longer
         values: list[Any] = table.column(0).to_pylist()
         return values
 
     def prompts(self) -> dict[str, list[str]]:
-        """By question, the passages that the model was given; none where they are not recorded."""
+        """The passages that the model was given, by question; empty if they are not recorded."""
         path = self.folder / "prompts.jsonl"
-        if not path.is_file():  # predictions that were made elsewhere
+        if not path.is_file():  # imported predictions
             return {}
         with path.open(encoding="utf-8") as lines:
             rows = map(json.loads, lines)
             return {row["id"]: row["passages"] for row in rows}
 
 
-def _text(identity: Mapping[str, Any]) -> str:
-    return json.dumps(identity, sort_keys=True, ensure_ascii=False)
+# --- options -----------------------------------------------------------------------------------
 
 
-def _without_seed(value: Any) -> Any:
-    """Also of the components that were given it."""
-    if isinstance(value, Mapping):
-        return {key: _without_seed(inner) for key, inner in value.items() if key != "seed"}
-    return value
+def run_options(result: RunResult) -> dict[str, Any]:
+    """All options that decide a run's numbers but the seed, with their values, by dotted name.
+
+    They are read from the choices and the resolved settings, which records of every schema
+    version have, so that old and new runs of one configuration have equal options. An option that
+    is newer than the record has its default. A folder of weights stands for its content.
+    """
+    usage = Usage(result.mode, personal=bool(result.k) or result.mode == "rank")
+    settings = flat(result.settings)
+    if result.mode == IMPORTED:
+        values = {name: settings[name] for name in ("split", "part", "limit", "fixes")}
+        values |= {"task": result.choices["task"], "model": result.choices["model"]}
+        values |= {n: v for n, v in flat(result.identity).items() if n == "golds"}
+        return {**values, "mode": IMPORTED, **_data_options(result)}
+    values = {
+        name: result.choices.get(name)
+        for name, group in GROUPS.items()
+        if group.changes_numbers and not group.by_values and group.applies(usage)
+    }
+    known = {name: option.default for name, option in OPTIONS.items()} | settings
+    values |= {n: v for n, v in known.items() if _decides(n) and changes_numbers(n, usage)}
+    values |= {n: v for n, v in _folder_contents(result).items() if n in values}
+    values |= _data_options(result)
+    values.pop("k_values", None)
+    if result.tuned is not None:
+        return {**values, "k": TUNE, "k_values": [point["k"] for point in result.tuned.curve]}
+    return {**values, "k": result.k}
+
+
+def _decides(name: str) -> bool:
+    """Seeds are no part of a configuration; the classes of components are named by choices."""
+    last = name.rpartition(".")[2]
+    return last != "seed" and not last.startswith("_") and name not in GROUPS
+
+
+def _folder_contents(result: RunResult) -> dict[str, Any]:
+    """Options that name a local folder, with the hash of its content."""
+    return {
+        name: value
+        for name, value in flat(result.identity).items()
+        if isinstance(value, str) and value.startswith(CONTENT)
+    }
+
+
+def _data_options(result: RunResult) -> dict[str, Any]:
+    return {f"data.{name}": part.fingerprint for name, part in result.data.items()}
+
+
+def configuration_key(options: Mapping[str, Any]) -> str:
+    """A text that is equal for equal options; 1 and 1.0 are equal."""
+    content = {name: _as_number(value) for name, value in options.items()}
+    return json.dumps(content, sort_keys=True, ensure_ascii=False)
+
+
+def _as_number(value: Any) -> Any:
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one, by dotted names; a value that is no mapping has the name itself."""
+    if not isinstance(value, Mapping):
+        return {prefix: value}
+    found: dict[str, Any] = {}
+    for key, inner in value.items():
+        found |= flat(inner, f"{prefix}.{key}" if prefix else str(key))
+    return found
+
+
+# --- finding runs ------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Found:
-    """The runs below some folders, and what could not be used, with the reason."""
+    """The runs below some folders, and the folders that could not be used, with the reason."""
 
     records: list[Record] = field(default_factory=list)
     left_out: list[tuple[Path, str]] = field(default_factory=list)
 
 
 def find(places: Sequence[Path], stale: bool = False) -> Found:
-    """The finished runs of `places`: folders of runs, runs, or sweeps; each once.
+    """The finished runs of `places`: folders of runs, single runs, or sweeps; each once.
 
-    What is unfinished, unreadable or superseded, and what is stale unless `stale` is asked for,
-    is left out and told. Raises InputError for a place that is none, or without any run.
+    Unfinished, unreadable, superseded and (unless `stale`) stale runs are left out, with the
+    reason. Raises InputError for a place that is no folder, or if there is no run at all.
     """
     found = Found()
     newest: dict[tuple[str, int], Record] = {}
@@ -207,8 +268,8 @@ def find(places: Sequence[Path], stale: bool = False) -> Found:
         newest[key] = record if other is None or _rank(record) > _rank(other) else other
         loser = other if newest[key] is record else record
         if loser is not None and loser.metrics != newest[key].metrics:
-            told = f"the same configuration and seed as {newest[key].name}, with other numbers"
-            found.left_out.append((loser.folder, told))
+            reason = f"the same configuration and seed as {newest[key].name}, with other numbers"
+            found.left_out.append((loser.folder, reason))
     found.records.extend(newest.values())
     if not found.records and not found.left_out:
         named = ", ".join(map(str, places))
@@ -218,7 +279,7 @@ def find(places: Sequence[Path], stale: bool = False) -> Found:
 
 def _rank(record: Record) -> tuple[bool, str]:
     """Of two runs of one configuration and seed, the greater counts."""
-    return not record.result.get("stale"), str(record.result.get("started"))
+    return record.result.stale is None, record.result.started
 
 
 def _folders(places: Iterable[Path]) -> Iterator[tuple[Path, str]]:
@@ -230,7 +291,7 @@ def _folders(places: Iterable[Path]) -> Iterator[tuple[Path, str]]:
         if (folder / RESULT).is_file():
             yield folder, ""
         elif any(folder.glob(f"[0-9]*/{STATUS}")):
-            yield from _of_sweep(folder)
+            yield from _runs_of_sweep(folder)
         else:
             inner = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
             for path in inner:
@@ -240,13 +301,13 @@ def _folders(places: Iterable[Path]) -> Iterator[tuple[Path, str]]:
                     yield path, "not finished"
 
 
-def _of_sweep(sweep: Path) -> Iterator[tuple[Path, str]]:
+def _runs_of_sweep(sweep: Path) -> Iterator[tuple[Path, str]]:
     """The runs of a sweep's jobs, wherever its output folder has been moved to."""
     for status in sorted(sweep.glob(f"[0-9]*/{STATUS}"), key=lambda p: int(p.parent.name)):
         try:
-            told = json.loads(status.read_text(encoding="utf-8"))
-            run, state = told["run"], told.get("state", "")
-        except (ValueError, KeyError) as error:
+            content = json.loads(status.read_text(encoding="utf-8"))
+            run, state = content["run"], content.get("state", "")
+        except (ValueError, KeyError, TypeError) as error:
             yield status.parent, f"its {STATUS} cannot be read ({type(error).__name__})"
             continue
         folder = sweep.parent.parent / Path(run).name if run else status.parent
@@ -255,25 +316,24 @@ def _of_sweep(sweep: Path) -> Iterator[tuple[Path, str]]:
 
 
 def _open(folder: Path, stale: bool) -> tuple[Record | None, str]:
-    """The record, or why there is none to use."""
+    """The record, or the reason why there is none to use."""
     run = RunFolder(folder)
     try:
         if not run.finished:
             return None, "files of it are missing"
-        record = Record(folder, run.result())
-        _ = record.metrics, record.configuration, record.task, record.questions, record.seed
-        _ = record.ground, [record.result[name] for name in NEEDED]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        record = Record(folder, run.read())
+        _ = record.configuration, record.questions, record.comparable_key
+    except (SchemaError, ValueError, KeyError, TypeError, AttributeError) as error:
         return None, f"its {RESULT} cannot be read ({type(error).__name__}: {error})"
-    if record.result.get("stale") and not stale:
-        return None, f"stale: {record.result['stale']}"
+    if record.result.stale and not stale:
+        return None, f"stale: {record.result.stale}"
     return record, ""
 
 
 def one_run(name: str, places: Sequence[Path]) -> Record:
-    """The run whose folder this is, or whose name in `places` is this or ends with it.
+    """The run with this folder, or whose name in `places` is this or ends with it.
 
-    Raises InputError if none is, or several are.
+    Raises InputError if there is none, or several.
     """
     if (Path(name).expanduser() / RESULT).is_file():
         folders = [Path(name).expanduser()]
@@ -281,10 +341,10 @@ def one_run(name: str, places: Sequence[Path]) -> Record:
         near = [path for path, _ in _folders(places) if path.name.endswith(name)]
         folders = [path for path in near if path.name == name] or near
     if len(folders) != 1:
-        told = f"{len(folders)} runs are" if folders else "no finished run is"
+        number = f"{len(folders)} runs are" if folders else "no finished run is"
         some = f": {', '.join(path.name for path in folders[:3])}" if folders else ""
         where = ", ".join(map(str, places))
-        raise InputError(f"{told} {name!r} in {where}{some}: give its folder, or its whole name")
+        raise InputError(f"{number} {name!r} in {where}{some}: give its folder, or its whole name")
     record, fault = _open(folders[0], stale=True)
     if record is None:
         raise InputError(f"{folders[0]}: {fault}")

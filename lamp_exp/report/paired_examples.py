@@ -1,4 +1,4 @@
-"""From examples to samples that statistics can use: one run's, several seeds' together, pairs."""
+"""From the examples of runs to samples for statistics: single runs, means over seeds, pairs."""
 
 from __future__ import annotations
 
@@ -15,40 +15,30 @@ from lamp_exp.report.loading import Record
 from lamp_exp.report.selection import Group
 from lamp_exp.statistics import Sample, f1_sample, mean_sample, rmse_sample
 from lamp_exp.statistics.samples import Floats
-from lamp_exp.tasks import all_tasks
 
 
 @lru_cache(maxsize=256)  # a sample of many labels may take a megabyte
 def sample(record: Record, metric: str) -> Sample | None:
-    """A run's examples, in their order; None where no scores of examples make up that metric."""
-    users = numbered(record.column("user"))
-    higher = record.direction(metric)
-    if metric == "rmse" and record.has_column("mae"):
-        return rmse_sample(_floats(record.column("mae")), users)
-    labels = labels_of(record)
-    if metric == "f1" and labels:
+    """A run's examples, in their order; None if their scores were not recorded."""
+    facts, users = record.facts(metric), numbered(record.column("user"))
+    if facts.aggregate == "macro_f1":
+        if not facts.labels:
+            return None
         outputs, targets = record.column("prediction"), record.column("target")
-        return f1_sample(outputs, targets, labels, users)
-    if not record.has_column(metric):
+        return f1_sample(outputs, targets, facts.labels, users)
+    column = facts.column or metric
+    if not record.has_column(column):
         return None
-    scores = _floats(record.column(metric))
-    binary = bool(np.isin(scores, (0.0, 1.0)).all()) and metric == "accuracy"
-    return mean_sample(scores, users, higher, binary=binary)
-
-
-def labels_of(record: Record) -> tuple[str, ...]:
-    """The labels of a classification; none for other tasks."""
-    return tuple(getattr(all_tasks().get(record.task), "labels", ()))
+    scores = np.asarray(record.column(column), dtype=np.float64)
+    if facts.aggregate == "root_mean_square":
+        return rmse_sample(scores, users, facts.higher_is_better)
+    return mean_sample(scores, users, facts.higher_is_better, binary=facts.binary)
 
 
 def numbered(users: Sequence[str]) -> NDArray[np.intp]:
-    """Users as numbers, in the order in which they come first."""
+    """Users as numbers, in the order in which they occur first."""
     numbers: dict[str, int] = {}
     return np.array([numbers.setdefault(user, len(numbers)) for user in users], dtype=np.intp)
-
-
-def _floats(values: Sequence[Any]) -> NDArray[np.float64]:
-    return np.asarray(values, dtype=np.float64)
 
 
 @lru_cache(maxsize=512)  # a grid's tests ask for the same groups again and again
@@ -68,7 +58,7 @@ def pooled(group: Group, metric: str, base: Record | None = None) -> Sample | No
 
 
 def _side_by_side(samples: Sequence[Sample]) -> Sample:
-    """The mean of what is no mean of its examples (macro F1, RMSE): each seed keeps its terms."""
+    """The mean of metrics that are no means of examples (macro F1, RMSE): each keeps its terms."""
     width = samples[0].terms.shape[1]
 
     def value(sums: Floats) -> Floats:
@@ -80,12 +70,12 @@ def _side_by_side(samples: Sequence[Sample]) -> Sample:
 
 
 def _averaged(kind: str) -> str:
-    """Right or wrong becomes a share."""
+    """The mean over seeds of scores that are 0 or 1 is a share."""
     return "mean" if kind == "binary" else kind
 
 
 def aligned(base: Record, other: Record, metric: str) -> Sample | None:
-    """The examples of `other` in the order of `base`; raises InputError if they are others."""
+    """The examples of `other` in the order of `base`. Raises InputError for other questions."""
     theirs = sample(other, metric)
     ids = base.column("id")
     if theirs is None or ids == other.column("id"):
@@ -100,10 +90,10 @@ def aligned(base: Record, other: Record, metric: str) -> Sample | None:
 def pair(a: Group, b: Group, metric: str) -> tuple[Sample, Sample] | None:
     """Two groups' samples over the same examples in the same order.
 
-    Of the seeds that both have; where there are none, of all, if they are as many. None if they
-    are not, or without scores; raises InputError if the two answered other questions.
+    Of the seeds that both have; without any, of all, if they are equally many. None if they are
+    not, or without scores. Raises InputError if the two answered other questions.
     """
-    if a.first.ground != b.first.ground:
+    if a.first.comparable_key != b.first.comparable_key:
         raise InputError(f"{a.first.name} and {b.first.name} are of other data: not comparable")
     a, b = common_seeds(a, b)
     if len(a.records) != len(b.records):
@@ -117,17 +107,24 @@ def pair(a: Group, b: Group, metric: str) -> tuple[Sample, Sample] | None:
 
 
 def subset(whole: Sample, keep: NDArray[np.bool_]) -> Sample:
-    """Some of the examples."""
+    """The examples to keep."""
     _, users = np.unique(whole.users[keep], return_inverse=True)
     return replace(whole, terms=whole.terms[keep], users=users.astype(np.intp))
 
 
 def common_seeds(a: Group, b: Group) -> tuple[Group, Group]:
-    """Both with the seeds that they share; as they are where they share none."""
-    shared = {record.seed for record in a.records} & {record.seed for record in b.records}
+    """Both with the seeds that they share; unchanged if they share none."""
+    shared = {*a.seeds} & {*b.seeds}
     if not shared:
         return a, b
-    return (
-        Group(tuple(record for record in a.records if record.seed in shared)),
-        Group(tuple(record for record in b.records if record.seed in shared)),
-    )
+    return with_seeds(a, shared), with_seeds(b, shared)
+
+
+def with_seeds(group: Group, seeds: set[int]) -> Group:
+    """The runs of these seeds."""
+    return Group(tuple(record for record in group.records if record.seed in seeds))
+
+
+def scores(record: Record, metric: str) -> list[Any]:
+    """The scores of the examples that the metric is made of."""
+    return record.column(record.facts(metric).column or metric)

@@ -1,4 +1,8 @@
-"""Which runs, and which of their properties: filters, groups over seeds, what tells them apart."""
+"""Properties of runs: filters, groups over seeds, and what tells groups apart.
+
+The properties are those of the table of options (`lamp_exp.options`), by their labels; any other
+option is known by its dotted name.
+"""
 
 from __future__ import annotations
 
@@ -6,109 +10,133 @@ import difflib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import mean, stdev
 from typing import Any
 
 from lamp_exp.errors import InputError
-from lamp_exp.report.loading import Record
+from lamp_exp.options import GROUPS, OPTIONS, Option, Usage, parse_value, same_value
+from lamp_exp.options import Group as ComponentGroup
+from lamp_exp.report.loading import Record, configuration_key, flat
 
 Facet = Callable[[Record], Any]
-UNKNOWN = "unknown"  # what imported predictions do not tell
+UNKNOWN = "unknown"  # what a record of imported predictions does not say
+
+# The order of columns and titles; facets that are not named here come last.
+ORDER = (
+    "task", "split", "part", "mode", "model", "retriever", "k", "augmentation", "limit", "data",
+    "fixes", "selection", "control", "max_items", "before", "own_items", "skip", "document_dates",
+    "weights",
+)  # fmt: skip
+# Columns of a table wherever its runs differ in them; others only if these cannot tell runs apart.
+NAMING = ORDER[:10] + ("control", "max_items", "before", "skip")
+ALWAYS_NAMED = ("task", "retriever", "k")
+# Names of options as reports show them, where the table of options has no label of its own.
+LABELS = {"model.name": "weights"} | {option.name: option.label for option in OPTIONS.values()}
 
 
-def _choice(group: str) -> Facet:
-    return lambda record: record.result["choices"].get(group)
-
-
-def _used(group: str) -> Facet:
-    """A choice that says nothing where no item is shown."""
-
-    def used(record: Record) -> Any:
-        if record.imported:
-            return UNKNOWN
-        return record.result["choices"].get(group) if record.result["k"] else "none"
-
-    return used
-
-
-def _k(record: Record) -> Any:
+def _component_facet(group: ComponentGroup, record: Record) -> Any:
+    """The name of the chosen component; `none` where no item is shown."""
+    if group.applies(Usage(record.result.mode, personal=False)):
+        return record.result.choices.get(group.name)
     if record.imported:
         return UNKNOWN
-    return "tune" if "tuned" in record.result else record.result["k"]
+    return record.options.get(group.name, "none")
 
 
-def _profile(option: str, usual: Any = None) -> Facet:
-    """Profiles other than the benchmark's say nothing where no item is shown."""
-    return lambda record: record.result["profile"][option] if record.result["k"] else usual
+def _option_facet(option: Option, record: Record) -> Any:
+    """The value of an option, or its default where profiles are not read."""
+    if option.name in record.options:
+        return record.options[option.name]
+    personal, impersonal = (option.applies(Usage(record.result.mode, p)) for p in (True, False))
+    if record.imported and (impersonal or not personal):
+        return UNKNOWN
+    return option.default if personal else None
 
 
-FACETS: dict[str, Facet] = {
-    "task": lambda record: record.task,
-    "split": lambda record: record.result["split"],
-    "part": lambda record: record.result["part"],
-    "mode": lambda record: record.result["mode"],
-    "retriever": _used("retriever"),
-    "k": _k,
-    "augmentation": _used("augmentation"),
-    "model": _choice("model"),
-    "seed": lambda record: record.seed,
-    "limit": lambda record: record.result["settings"].get("limit"),
-    "data": lambda record: "made-up" if record.result["made_up_data"] else "real",
-    "fixes": lambda record: record.result["fixes"],
-    "selection": lambda record: record.result["selection"],
-    "control": _profile("control", "none"),
-    "max_items": _profile("max_items"),
-    "before": _profile("before"),
-    "own_items": _profile("own_items", "keep"),
-    "skip": lambda record: record.identity.get("skip", 0),
-    "document_dates": lambda record: bool(record.identity.get("document_dates")),
-    "weights": lambda record: record.result["settings"].get("model", {}).get("name"),
-}
+def _weights(record: Record) -> Any:
+    return flat(record.result.settings).get("model.name")
+
+
+def _facets() -> dict[str, Facet]:
+    found: dict[str, Facet] = {
+        group.name: partial(_component_facet, group)
+        for group in GROUPS.values()
+        if group.changes_numbers and not group.by_values
+    }
+    found |= {
+        option.label: partial(_option_facet, option)
+        for option in OPTIONS.values()
+        if option.changes_numbers
+    }
+    found |= {
+        "seed": lambda record: record.seed,
+        "data": lambda record: "made-up" if record.result.made_up_data else "real",
+        "weights": _weights,
+    }
+    return dict(sorted(found.items(), key=lambda item: place_in_order(item[0])))
+
+
+def place_in_order(name: str) -> int:
+    """Where a facet stands in titles and tables."""
+    return ORDER.index(name) if name in ORDER else len(ORDER)
+
+
+FACETS = _facets()
 
 
 def facet(record: Record, key: str) -> Any:
     """A property of a run: one of FACETS, or any option by its dotted name (`training.lr`).
 
-    Options of imported predictions are unknown.
+    Options of imported predictions are unknown. Raises InputError for what is no property.
     """
-    if key in FACETS:
-        return FACETS[key](record)
-    value: Any = record.result["settings"]
+    label = LABELS.get(key, key)
+    if label in FACETS:
+        return FACETS[label](record)
+    value: Any = record.result.settings
     for part in key.split("."):
         if not isinstance(value, Mapping) or part not in value:
             if record.imported:
                 return UNKNOWN
-            known = [*FACETS, *flat(record.result["settings"])]
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = (
-                f": did you mean {near[0]}?"
-                if near
-                else f": choose of {', '.join(FACETS)}, or any option"
-            )
-            raise InputError(f"{key} is no property of {record.name}{hint}")
+            raise InputError(f"{key} is no property of {record.name}{_hint(key, record)}")
         value = value[part]
     return value
 
 
+def _hint(key: str, record: Record) -> str:
+    near = difflib.get_close_matches(key, [*FACETS, *flat(record.result.settings)], n=1)
+    if near:
+        return f": did you mean {near[0]}?"
+    return f": choose of {', '.join(FACETS)}, or any option"
+
+
 def select(records: Iterable[Record], conditions: Sequence[str]) -> list[Record]:
-    """Those that meet all conditions, `key=value` or `key=value,value`."""
+    """The runs that meet all conditions, `key=value` or `key=value,value`.
+
+    Values are compared as values: `weight_decay=1e-4` is 0.0001, `document_dates=false` False.
+    """
     chosen = list(records)
     for condition in conditions:
         key, sign, values = condition.partition("=")
         if not sign or not values:
             raise InputError(f"{condition!r} is no condition: write key=value, or key=value,value")
-        wanted = {"none" if value == "null" else value for value in values.split(",")}
-        chosen = [record for record in chosen if shown(facet(record, key)) in wanted]
+        wanted = values.split(",")
+        chosen = [r for r in chosen if any(equals(facet(r, key), value) for value in wanted)]
     return chosen
 
 
+def equals(value: Any, text: str) -> bool:
+    """Whether a property has the value that is written as `text`."""
+    return shown(value) == text or same_value(value, parse_value(text))
+
+
 def shown(value: Any) -> str:
-    """A property as a table shows it, and as a condition names it."""
+    """A property as a table shows it."""
     return "none" if value is None else str(value)
 
 
 def order(value: Any) -> tuple[int, float, str]:
-    """Sorts numbers by size, and words after them; `none` comes first, `tune` last."""
+    """A sorting key: numbers by size, then words; `none` comes first, `tune` last."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return 1, float(value), ""
     return (0 if value in (None, "none") else 2), 0.0, str(value)
@@ -126,8 +154,13 @@ class Group:
         return self.records[0]
 
     @property
+    def seeds(self) -> tuple[int, ...]:
+        """Their seeds."""
+        return tuple(record.seed for record in self.records)
+
+    @property
     def configuration(self) -> str:
-        """What they are."""
+        """The configuration that they share."""
         return self.first.configuration
 
     def facet(self, key: str) -> Any:
@@ -135,22 +168,22 @@ class Group:
         return facet(self.first, key)
 
     def values(self, metric: str) -> list[float]:
-        """One value for each seed."""
+        """One value per seed."""
         return [float(record.metrics[metric]) for record in self.records]
 
     def mean(self, metric: str) -> float:
-        """Over the seeds."""
+        """The mean over the seeds."""
         return mean(self.values(metric))
 
     def sd(self, metric: str) -> float | None:
-        """Sample standard deviation over the seeds; None for one seed."""
+        """The sample standard deviation over the seeds; None for one seed."""
         values = self.values(metric)
         return stdev(values) if len(values) > 1 else None
 
 
-def same_answers(group: Group) -> tuple[str, ...]:
-    """Names that a tuned run shares with the runs that it chose."""
-    return tuple(str(r.result.get("tuned", {}).get("run", r.name)) for r in group.records)
+def chosen_runs(group: Group) -> tuple[str, ...]:
+    """The names of the runs whose answers these are: a tuned run has those of the run it chose."""
+    return tuple(r.result.tuned.run if r.result.tuned else r.name for r in group.records)
 
 
 def grouped(records: Iterable[Record]) -> dict[str, Group]:
@@ -165,52 +198,37 @@ def grouped(records: Iterable[Record]) -> dict[str, Group]:
 
 
 def differing(groups: Sequence[Group]) -> list[str]:
-    """The dotted names of the parts of their identities in which groups differ."""
-    parts = [flat(group.first.identity) for group in groups]
-    names = sorted({name for one in parts for name in one})
-    return [name for name in names if len({repr(one.get(name)) for one in parts}) > 1]
+    """The dotted names of the options in which groups differ, in alphabetical order."""
+    names = sorted({name for group in groups for name in group.first.options})
+    return [n for n in names if len({_key(group, n) for group in groups}) > 1]
 
 
-def part_of_identity(group: Group, name: str) -> Any:
-    """The value of one of those."""
-    return flat(group.first.identity).get(name)
+def _key(group: Group, name: str) -> str:
+    return configuration_key({name: group.first.options.get(name)})
 
 
-def flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested values by their dotted names."""
-    if isinstance(value, Mapping):
-        inner = [flat(v, f"{prefix}.{key}" if prefix else key) for key, v in value.items()]
-        return {name: v for one in inner for name, v in one.items()}
-    return {prefix: value}
+def option_of(group: Group, name: str) -> Any:
+    """The value of an option that decides the group's numbers; None if it does not apply."""
+    return group.first.options.get(name)
 
 
-# Parts of an identity that one of those properties tells.
-TOLD = {
-    "k": "k", "split": "split", "part": "part", "mode": "mode", "limit": "limit", "fixes": "fixes",
-    "selection": "selection", "skip": "skip", "document_dates": "document_dates",
-    "profile.control": "control", "profile.max_items": "max_items", "profile.before": "before",
-    "profile.own_items": "own_items", "model.name": "weights", "task._target_": "task",
-    "retriever._target_": "retriever", "augmentation._target_": "augmentation",
-    "model._target_": "model",
-}  # fmt: skip
+def hidden_differences(groups: Sequence[Group], shown_names: Iterable[str]) -> list[str]:
+    """What groups also differ in, beyond the properties that a table shows, as footer lines.
 
-
-def untold(groups: Sequence[Group], shown_names: Iterable[str]) -> list[str]:
-    """In what groups also differ, which no shown property tells, as lines for a footer.
-
-    Options of a component count among groups that have chosen the same one.
+    Options of a component count among groups that have chosen the same component.
     """
     names, lines = set(shown_names), []
-    parts = {group.configuration: flat(group.first.identity) for group in groups}
     for name in differing(groups):
-        if TOLD.get(name, name) in names or name in names or name.startswith(("data.", "k.")):
+        if LABELS.get(name, name) in names or name in names or name == "k_values":
+            continue
+        if name.startswith("data."):
             continue
         owner = name.split(".")[0]
         values: dict[str, set[str]] = {}
         for group in groups:
-            if name in parts[group.configuration]:
+            if name in group.first.options:
                 place = shown(group.facet(owner)) if owner in FACETS else ""
-                values.setdefault(place, set()).add(shown(parts[group.configuration][name]))
+                values.setdefault(place, set()).add(shown(option_of(group, name)))
         for place, different in values.items():
             if len(different) > 1:
                 whose = f"{place} " if place else ""
@@ -218,40 +236,32 @@ def untold(groups: Sequence[Group], shown_names: Iterable[str]) -> list[str]:
     return lines
 
 
-NAMES = (
-    "task", "split", "part", "mode", "model", "retriever", "k", "augmentation", "limit", "data",
-    "control", "max_items", "before", "skip",
-)  # fmt: skip
-ALWAYS = {"task", "retriever", "k"}
-
-
 def naming(
     groups: Sequence[Group], without: Collection[str] = ()
 ) -> tuple[tuple[str, ...], dict[str, tuple[str, ...]]]:
-    """How groups are told apart in one table: the properties, and their values by configuration.
+    """How groups are told apart in one table: column names, and values by configuration.
 
-    Those that differ and the usual ones; where these do not suffice, parts of their identities.
-    None of `without`, properties or parts.
+    The columns are the usual properties in which groups differ; where these are not enough,
+    further options. None of `without`, labels of properties or names of options, is used.
     """
     names = [
         name
-        for name in NAMES
+        for name in NAMING
         if name not in without
-        and (name in ALWAYS or len({shown(group.facet(name)) for group in groups}) > 1)
+        and (name in ALWAYS_NAMED or len({shown(group.facet(name)) for group in groups}) > 1)
     ]
     heads = {g.configuration: tuple(shown(g.facet(name)) for name in names) for g in groups}
     for name in differing(groups):
-        if name in without or TOLD.get(name) in names:
+        if name in without or LABELS.get(name, name) in (*names, *without):
             continue
         if len(set(heads.values())) == len(groups):
             break
         alike = [head for head, count in Counter(heads.values()).items() if count > 1]
-        values = {shown(part_of_identity(g, name)) for g in groups
-                  if heads[g.configuration] in alike}  # fmt: skip
+        values = {shown(option_of(g, name)) for g in groups if heads[g.configuration] in alike}
         if len(values) > 1:
             names.append(name)
             heads = {
-                g.configuration: (*heads[g.configuration], shown(part_of_identity(g, name)))
+                g.configuration: (*heads[g.configuration], shown(option_of(g, name)))
                 for g in groups
             }
     return tuple(names), heads
@@ -259,4 +269,4 @@ def naming(
 
 def in_order(groups: Iterable[Group]) -> list[Group]:
     """Sorted by the usual properties."""
-    return sorted(groups, key=lambda group: [order(group.facet(name)) for name in NAMES])
+    return sorted(groups, key=lambda group: [order(group.facet(name)) for name in NAMING])

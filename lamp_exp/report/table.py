@@ -1,4 +1,4 @@
-"""A table as data, whatever it is written in: heads, cells with what is to be seen of them."""
+"""Tables as data, independent of the format in which they are written."""
 
 from __future__ import annotations
 
@@ -6,25 +6,31 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from lamp_exp.statistics import Interval
+
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """What stands in one place: the text, the number behind it, and how it is to be shown."""
+    """One cell: its text, the number behind it, and how it is shown.
+
+    `worth` (`good` or `bad`) chooses a colour, which is never the only sign of it. `parts` are
+    further numbers in the text, `note` explains marks in it.
+    """
 
     text: str = ""
     value: float | None = None
     best: bool = False
-    worth: str = ""  # good, bad: for a colour; never the only sign of it
-    parts: Mapping[str, float] = field(default_factory=dict)  # other numbers that the text tells
-    note: str = ""  # what marks in the text stand for
+    worth: str = ""
+    parts: Mapping[str, float] = field(default_factory=dict)
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row; `kind` says what its cells are of the row that `head` names.
+    """A row; `head` names it.
 
-    `value` is the row itself; the others stand below it (`interval`, `published`, …), with a
-    `label` in the place of the head.
+    `kind` is `value`, or says what its cells are of the row above (`interval`, `published`, …);
+    such a row shows its `label` in place of the head.
     """
 
     head: tuple[str, ...]
@@ -34,13 +40,13 @@ class Row:
 
     @property
     def words(self) -> tuple[str, ...]:
-        """The head as it is shown."""
+        """The head as shown."""
         return (*("",) * (len(self.head) - 1), self.label) if self.label else self.head
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """`heads` name the columns of the rows' heads, `columns` those of their cells."""
+    """A table: `heads` name the columns of the rows' heads, `columns` those of the cells."""
 
     title: str
     heads: tuple[str, ...]
@@ -49,7 +55,7 @@ class Table:
     footers: tuple[str, ...] = ()
 
     def tidy(self) -> Iterator[dict[str, Any]]:
-        """One record a number: the table, the row's heads, the column, what it is, its value."""
+        """One mapping per number: the table, the row's heads, the column, its kind, its value."""
         for row in self.rows:
             for column, cell in zip(self.columns, row.cells, strict=True):
                 head = dict(zip(self.heads, row.head, strict=True))
@@ -69,15 +75,12 @@ def _numbers(kind: str, cell: Cell) -> Iterator[tuple[str, float | str]]:
 
 
 def plain(rows: Sequence[Sequence[Any]]) -> tuple[Row, ...]:
-    """Rows whose first value is the head and whose others are cells or words."""
-    made = []
-    for head, *cells in rows:
-        made.append(Row((str(head),), tuple(map(as_cell, cells))))
-    return tuple(made)
+    """Rows of a head followed by cells, texts or numbers."""
+    return tuple(Row((str(head),), tuple(map(as_cell, cells))) for head, *cells in rows)
 
 
 def as_cell(value: Any) -> Cell:
-    """A word, a whole number or a cell as a cell; None as an empty one."""
+    """A text, a whole number or None as a cell."""
     if isinstance(value, Cell):
         return value
     if value is None:
@@ -87,13 +90,33 @@ def as_cell(value: Any) -> Cell:
 
 
 def worth_of(verdict: str) -> str:
-    """A verdict as a cell's worth."""
+    """The worth of a cell with that verdict."""
     return {"better": "good", "worse": "bad"}.get(verdict, "")
 
 
 def number(value: float | None, digits: int = 4, sign: bool = False) -> Cell:
-    """A number with so many digits after the point."""
+    """A number with that many digits after the point."""
     if value is None or value != value:
         return Cell("–")
     rounded = round(float(value), digits) + 0.0  # no -0.0
     return Cell(f"{rounded:{'+' if sign else ''}.{digits}f}", float(value))
+
+
+def p_cell(p: float) -> Cell:
+    """A p-value; very small ones by their bound."""
+    if p != p:
+        return Cell("–")
+    return Cell("< 0.0001" if p < 1e-4 else f"{p:.4f}", p)
+
+
+def percent(share: float) -> Cell:
+    """A share as a percentage."""
+    return Cell(f"{share:.1%}", share)
+
+
+def interval_cell(one: Interval, digits: int = 4, sign: bool = False) -> Cell:
+    """The ends of an interval; a dash if there is none."""
+    if one.high != one.high:
+        return Cell("–")
+    form = f"{'+' if sign else ''}.{digits}f"
+    return Cell(f"[{one.low:{form}}, {one.high:{form}}]", parts={"low": one.low, "high": one.high})

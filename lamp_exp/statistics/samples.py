@@ -77,11 +77,13 @@ def mean_sample(
     )
 
 
-def rmse_sample(errors: ArrayLike, users: ArrayLike) -> Sample:
+def rmse_sample(
+    errors: ArrayLike, users: ArrayLike, higher_is_better: bool = False
+) -> Sample:
     """The root of the mean squared error, of an error per example."""
     squares = _finite(errors) ** 2
     terms = np.stack([squares, np.ones_like(squares)], axis=-1)
-    return replace(_sample(terms, _root_mean, users, "other", False), log_scale=True)
+    return replace(_sample(terms, _root_mean, users, "other", higher_is_better), log_scale=True)
 
 
 def f1_sample(

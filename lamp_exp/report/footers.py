@@ -1,4 +1,4 @@
-"""What stands below a table, so that its numbers can be read without the runs."""
+"""Footers of tables: what a reader must know of their numbers."""
 
 from __future__ import annotations
 
@@ -8,77 +8,78 @@ from typing import TYPE_CHECKING
 
 from lamp_exp.report.loading import Record
 from lamp_exp.report.published import BM25, rivals, vague
-from lamp_exp.report.selection import Group, untold
-from lamp_exp.results.display import warnings
-from lamp_exp.results.schema import RunResult
+from lamp_exp.report.selection import Group, hidden_differences
+from lamp_exp.results.display import remark_kinds
+from lamp_exp.results.schema import SCHEMA_VERSION
 
 if TYPE_CHECKING:
-    from lamp_exp.report.build import Entry
+    from lamp_exp.report.metric_tables import Entry
 
-RULES = {
-    "accuracy": "accuracy: the stripped output equals the gold",
-    "f1": "f1: macro average over the task's fixed labels, an unknown label is a wrong class",
-    "mae": "mae: mean absolute error, lower is better; an unreadable output counts as the end of "
-    "the scale farther from the gold",
-    "rmse": "rmse: root mean squared error by the same rule, lower is better",
-    "rouge_1": "rouge_1, rouge_l: F measures by rouge-score without stemmer, plain mean",
-}
+COMPARED_VERSIONS = ("python", "torch", "transformers")
 
 
-def footers(
+def metric_footers(
     entries: Sequence[Entry], facets: Iterable[str], level: float, alpha: float, tested: bool
 ) -> list[str]:
-    """All that a reader must know of a table's numbers; what must be seen first comes first.
+    """The footers of a metric table, the most important first.
 
-    `facets` are the properties that the table itself tells of its runs.
+    `facets` are the properties of its runs that the table itself shows.
     """
     groups = list({entry.group.configuration: entry.group for entry in entries}.values())
     records = [record for group in groups for record in group.records]
-    lines = [*data_words(records), *_counts(groups), *differences(groups, facets)]
-    metrics = {entry.metric for entry in entries}
-    lines += [rule for metric, rule in RULES.items() if metric in metrics]
+    lines = [*data_footers(records), *_counts(groups), *difference_footers(groups, facets)]
+    lines += metric_rules(entries)
     if any(len(group.records) > 1 for group in groups):
         lines.append("±: sample standard deviation over the seeds")
     lines += _intervals(entries, level)
     if tested:
         lines.append(_tests(entries, alpha))
-    return [*lines, *_published(entries), *remarks(records)]
+    return [*lines, *_published(entries), *remark_footers(records)]
 
 
-def differences(groups: Sequence[Group], facets: Iterable[str]) -> list[str]:
-    """In what else runs of one table differ, beyond what it tells of them."""
-    lines = untold(groups, facets)
+def metric_rules(entries: Iterable[Entry]) -> list[str]:
+    """The rule of each metric, those with the same rule together."""
+    by_rule: dict[str, list[str]] = {}
+    for entry in entries:
+        rule = entry.group.first.facts(entry.metric).description
+        if rule and entry.metric not in by_rule.setdefault(rule, []):
+            by_rule[rule].append(entry.metric)
+    return [f"{', '.join(names)}: {rule}" for rule, names in by_rule.items()]
+
+
+def difference_footers(groups: Sequence[Group], facets: Iterable[str]) -> list[str]:
+    """What else the runs of one table differ in, beyond what it shows."""
+    lines = hidden_differences(groups, facets)
     return [f"these runs also differ in {'; '.join(lines)}"] if lines else []
 
 
-def data_words(records: Sequence[Record]) -> list[str]:
-    """Whether the data are the benchmark's, and all of them."""
+def data_footers(records: Sequence[Record]) -> list[str]:
+    """Whether the data are the benchmark's and complete, and who made the runs."""
+    results = [record.result for record in records]
     lines = []
-    made_up = sum(bool(record.result["made_up_data"]) for record in records)
-    if made_up:
+    if made_up := sum(result.made_up_data for result in results):
         lines.append(f"MADE-UP SAMPLE, not LaMP: {made_up} of {len(records)} runs")
-    stale = sum(bool(record.result.get("stale")) for record in records)
-    if stale:
+    if stale := sum(result.stale is not None for result in results):
         lines.append(f"STALE: {stale} of {len(records)} runs were made by other code or data")
-    for package in ("python", "torch", "transformers"):
-        found = {record.result["versions"].get(package) for record in records} - {None}
+    if older := sum(result.schema_version < SCHEMA_VERSION for result in results):
+        lines.append(f"recorded by an older version of lamp_exp: {older} of {len(records)} runs")
+    for package in COMPARED_VERSIONS:
+        found = {result.versions.get(package) for result in results} - {None}
         if len(found) > 1:
             lines.append(f"made with different versions of {package}: {', '.join(sorted(found))}")
-    limits = {record.result["settings"].get("limit") for record in records} - {None}
+    limits = {result.settings.get("limit") for result in results} - {None}
     if limits:
-        told = ", ".join(map(str, sorted(limits)))
-        lines.append(f"only the first questions of each part (limit={told}): no result of LaMP")
+        named = ", ".join(map(str, sorted(limits)))
+        lines.append(f"only the first questions of each part (limit={named}): no result of LaMP")
     return lines
 
 
 def _counts(groups: Sequence[Group]) -> list[str]:
-    """Runs, seeds, questions, users; a range where they differ."""
+    """The numbers of seeds and questions; a range where they differ."""
     seeds = [len(group.records) for group in groups]
     questions = [group.first.questions for group in groups]
-    return [
-        f"each number: {_range(seeds)} seed{'s' if max(seeds) > 1 else ''} of "
-        f"{_range(questions)} questions"
-    ]
+    plural = "s" if max(seeds) > 1 else ""
+    return [f"each number: {_range(seeds)} seed{plural} of {_range(questions)} questions"]
 
 
 def _range(values: Sequence[int]) -> str:
@@ -99,7 +100,7 @@ def _intervals(entries: Iterable[Entry], level: float) -> list[str]:
 
 def _tests(entries: Sequence[Entry], alpha: float) -> str:
     used = {e.comparison.tests[0].name for e in entries if e.comparison and e.comparison.tests}
-    alone = sum(e.comparison is None and bool(e.group.first.result["k"]) for e in entries)
+    alone = sum(e.comparison is None and e.group.first.personal for e in entries)
     lines = [f"{alone} without that run, or of other seeds: not tested"] if alone else []
     partly = sum(e.tested_seeds not in (None, len(e.group.records)) for e in entries)
     lines += [f"{partly} tested on the seeds that both runs have"] if partly else []
@@ -114,8 +115,8 @@ def _tests(entries: Sequence[Entry], alpha: float) -> str:
 
 def _published(entries: Iterable[Entry]) -> list[str]:
     shown = [entry for entry in entries if entry.published]
-    told = dict.fromkeys(entry.published.told for entry in shown if entry.published)
-    lines = [f"published: {line}" for line in told]
+    sources = dict.fromkeys(entry.published.citation for entry in shown if entry.published)
+    lines = [f"published: {line}" for line in sources]
     lines += dict.fromkeys(line for entry in shown for line in _rivals(entry))
     if any(entry.group.facet("retriever") == "bm25" for entry in shown):
         lines.append(BM25)
@@ -130,19 +131,15 @@ def _rivals(entry: Entry) -> list[str]:
     """Other numbers that were published of the same system."""
     others = rivals(entry.group.first, entry.metric)
     return [
-        f"also published, {entry.group.first.task} {entry.metric}: {one.value:g} ({one.told})"
+        f"also published, {entry.group.first.task} {entry.metric}: {one.value:g} ({one.citation})"
         for one in others
         if entry.published and one.value != entry.published.value
     ]
 
 
-def remarks(records: Sequence[Record]) -> list[str]:
-    """In how many runs something was cut, lost, unreadable or else to be wary of."""
-    counts = Counter(
-        line
-        for record in records
-        for line in set(warnings(RunResult.from_json(dict(record.result))))
-    )
+def remark_footers(records: Sequence[Record]) -> list[str]:
+    """In how many runs something was cut, lost, unreadable or otherwise unusual."""
+    counts = Counter(line for record in records for line in set(remark_kinds(record.result)))
     return [
         f"in {number} of {len(records)} runs: {line}"
         for line, number in sorted(counts.items(), key=lambda item: -item[1])

@@ -14,11 +14,11 @@ from lamp_exp.report.selection import select
 from lamp_exp.report.table import Table
 from lamp_exp.storage.atomic import write_text as write_file
 
-LISTED = 3  # of the runs that are left out for one reason
+LISTED = 3  # folders that are named of those left out for one reason
 
 
 def add_runs(parser: argparse.ArgumentParser) -> None:
-    """Which runs."""
+    """Adds the options that choose runs."""
     _add_places(parser, "folders of runs, single runs, or sweeps (default: outputs)")
     parser.add_argument(
         "--where", nargs="+", default=[], metavar="KEY=VALUE",
@@ -27,79 +27,74 @@ def add_runs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stale", action="store_true", help="also runs that are marked as stale")
 
 
-def _add_places(parser: argparse.ArgumentParser, told: str) -> None:
+def _add_places(parser: argparse.ArgumentParser, text: str) -> None:
     parser.add_argument(
-        "--runs", nargs="+", type=Path, default=[Path("outputs")], metavar="FOLDER", help=told
+        "--runs", nargs="+", type=Path, default=[Path("outputs")], metavar="FOLDER", help=text
     )
 
 
-def within(name: str, value: float, low: float, high: float) -> None:
-    """Raises InputError for a number out of its range."""
+def check_range(name: str, value: float, low: float, high: float) -> None:
+    """Raises InputError for a number outside its range."""
     if not low <= value <= high:
         raise InputError(f"--{name} {value:g} must be from {low:g} to {high:g}")
 
 
 def add_named_runs(parser: argparse.ArgumentParser, *names: str) -> None:
-    """Runs that are named one by one; `records.one_run` finds them."""
+    """Adds runs that are named one by one; `loading.one_run` finds them."""
     for name in names:
-        told = "a run's folder, or its name in --runs, or the end of it"
-        parser.add_argument(name, metavar=name.upper(), help=told)
+        text = "a run's folder, or its name in --runs, or the end of it"
+        parser.add_argument(name, metavar=name.upper(), help=text)
     _add_places(parser, "where runs are looked for by name (default: outputs)")
 
 
 def add_format(parser: argparse.ArgumentParser) -> None:
-    """How tables are written, and where to."""
+    """Adds the format of tables and the file they go to."""
     parser.add_argument("--format", choices=FORMATS, default="terminal", help="default: terminal")
     parser.add_argument("--out", type=Path, metavar="FILE", help="a file instead of the screen")
 
 
-def chosen(options: argparse.Namespace) -> list[Record]:
-    """The scored runs that are meant; what is left out is told on stderr. InputError for none."""
-    return scored_of(find(options.runs, options.stale), options)
+def chosen(arguments: argparse.Namespace) -> list[Record]:
+    """The chosen runs with metrics; stderr names those left out. Raises InputError for none."""
+    return scored_of(find(arguments.runs, arguments.stale), arguments)
 
 
-def scored(options: argparse.Namespace) -> tuple[list[Record], list[Record]]:
-    """The scored runs that are meant, and all that are there: the run without a profile may be
-    one that `--where` leaves out.
+def scored(arguments: argparse.Namespace) -> tuple[list[Record], list[Record]]:
+    """The chosen runs with metrics, and all runs with metrics.
+
+    A baseline may be one that `--where` leaves out.
     """
-    found = find(options.runs, options.stale)
-    return scored_of(found, options), [record for record in found.records if record.metrics]
+    found = find(arguments.runs, arguments.stale)
+    return scored_of(found, arguments), [record for record in found.records if record.metrics]
 
 
-def scored_of(found: Found, options: argparse.Namespace) -> list[Record]:
-    """The same of what has been found already."""
-    return _chosen(found, options, "metrics", lambda record: bool(record.metrics))
+def scored_of(found: Found, arguments: argparse.Namespace) -> list[Record]:
+    """The chosen runs with metrics of those found."""
+    return _chosen(found, arguments, "metrics", lambda record: bool(record.metrics))
 
 
-def answered(options: argparse.Namespace) -> list[Record]:
-    """The same of the runs that hold predictions, whether golds are known or not."""
-    found = find(options.runs, options.stale)
-    return _chosen(found, options, "predictions", lambda record: record.has_predictions)
+def answered(arguments: argparse.Namespace) -> list[Record]:
+    """The chosen runs with predictions, whether or not targets are known."""
+    found = find(arguments.runs, arguments.stale)
+    return _chosen(found, arguments, "predictions", lambda record: record.has_predictions)
 
 
 def _chosen(
-    found: Found, options: argparse.Namespace, needed: str, has: Callable[[Record], bool]
+    found: Found, arguments: argparse.Namespace, needed: str, has: Callable[[Record], bool]
 ) -> list[Record]:
-    tell_left_out(found)
+    for line in left_out(found):
+        print(line, file=sys.stderr)
     usable = [record for record in found.records if has(record)]
-    silent = len(found.records) - len(usable)
-    if silent:
-        print(f"left out, without {needed}: {silent} of {len(found.records)}", file=sys.stderr)
-    records = select(usable, options.where)
+    if without := len(found.records) - len(usable):
+        print(f"left out, without {needed}: {without} of {len(found.records)}", file=sys.stderr)
+    records = select(usable, arguments.where)
     if not records:
-        wanted = " ".join(options.where)
+        wanted = " ".join(arguments.where)
         raise InputError(f"no run with {needed} is left{f' of {wanted}' if wanted else ''}")
     return records
 
 
-def tell_left_out(found: Found) -> None:
-    """On stderr."""
-    for line in left_out(found):
-        print(line, file=sys.stderr)
-
-
 def left_out(found: Found) -> list[str]:
-    """For each reason the number of runs, and some of them."""
+    """One line per reason, with the first of the folders left out for it."""
     reasons: dict[str, list[str]] = {}
     for path, reason in found.left_out:
         reasons.setdefault(reason, []).append(path.name)
@@ -110,13 +105,16 @@ def left_out(found: Found) -> list[str]:
     return lines
 
 
-def write(tables: Sequence[Table], options: argparse.Namespace) -> None:
-    """In the format and to the place that were asked for."""
-    write_text(FORMATS[options.format](tables), options.out)
+def write(tables: Sequence[Table], arguments: argparse.Namespace) -> None:
+    """Writes tables in the chosen format, to the screen or a file."""
+    write_text(FORMATS[arguments.format](tables), arguments.out)
 
 
 def write_text(text: str, out: Path | None) -> None:
-    """To a file, whole or not at all, whose name is printed; else to the screen."""
+    """Writes to the screen, or to a file whose name is then printed.
+
+    Raises InputError if the file cannot be written.
+    """
     if out is None:
         sys.stdout.write(text)
         return
