@@ -6,24 +6,36 @@ import hashlib
 import json
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
 
+from lamp_exp.contracts import Task
 from lamp_exp.results.folder import RunFolder
+from lamp_exp.results.schema import (
+    IMPORTED,
+    SCHEMA_VERSION,
+    CodeVersion,
+    ImportSource,
+    MetricFacts,
+    PartFacts,
+    RunResult,
+)
 from lamp_exp.tasks import all_tasks
 from lamp_exp.values import Hit, Prediction, Prompt
 
 PROFILE = {
     "max_items": None, "keep": "newest", "before": None, "control": "none", "own_items": "keep",
 }  # fmt: skip
+WRITTEN = ("config.yaml", "prompts.jsonl", "predictions.json", "examples.parquet")
 WORDS = ("red", "green", "blue", "dog", "cat", "sun", "moon", "tree")
 QUESTION = "Generate a headline for the following article: "
 
 
 def make_run(
     output_dir: Path,
-    task: str = "lamp4",
+    task: str | Task = "lamp4",
     *,
     split: str = "user",
     part: str = "dev",
@@ -43,55 +55,43 @@ def make_run(
     limit: int | None = None,
     profile: Mapping[str, Any] = {},
     training: Mapping[str, Any] = {},
+    settings: Mapping[str, Any] = {},
     data: str = "real",
+    schema: int = SCHEMA_VERSION,
     **changes: Any,
 ) -> Path:
     """A run whose answers are right with the chance `skill`; its folder.
 
     `outputs` are its first answers. With `texts` of the questions, prompts have items, and end so.
+    A `task` that is none of LaMP's has the option `own`. `changes` are fields of the record.
     """
-    known = all_tasks()[task]
-    chance = random.Random(f"{task}:{split}:{part}:{data}")
-    targets = [_target(known, chance) for _ in range(questions)]
-    mine = random.Random(f"{task}:{split}:{retriever}:{k}:{augmentation}:{seed}:{skill}:{profile}")
-    answers = [t if mine.random() < skill else _target(known, mine) for t in targets]
-    answers[: len(outputs)] = outputs
-    options = {**PROFILE, **profile}
-    settings = {
+    option = task if isinstance(task, str) else "own"
+    known = all_tasks()[task] if isinstance(task, str) else task
+    targets, answers = _answers(known, option, split, part, data, questions, outputs, skill,
+                                f"{retriever}:{k}:{augmentation}:{seed}:{skill}:{profile}")  # fmt: skip
+    mine = random.Random(f"{task}:{split}:{retriever}:{k}:{augmentation}:{seed}")
+    choices = {"task": option, "retriever": retriever, "augmentation": augmentation, "model": model}
+    choices |= changes.pop("choices", {})
+    resolved = {
         "seed": seed, "limit": limit, "k": k, "split": split, "part": part, "fixes": "none",
-        "model": {"name": f"google/{model}".replace("_", "-")}, "max_length": 512,
-        "training": dict(training), "trainer": {"precision": "32-true"}, "profile": options,
-        **changes.pop("settings", {}),
+        "mode": mode, "model": {"name": f"google/{model}".replace("_", "-")}, "max_length": 512,
+        "training": dict(training), "trainer": {"precision": "32-true"},
+        "profile": {**PROFILE, **profile}, **settings,
     }  # fmt: skip
-    identity: dict[str, Any] = {
-        "task": {"_target_": task}, "model": {"name": model}, "split": split, "part": part,
-        "mode": mode, "seed": seed, "limit": limit, "fixes": "none", "k": k, "max_length": 512,
-        "data": {"asked": f"{task}-{split}-{part}-{data}"}, "training": dict(training),
-    }  # fmt: skip
-    if k:
-        identity |= {
-            "retriever": {"_target_": retriever},
-            "augmentation": {"_target_": augmentation},
-            "profile": options,
-            "document_dates": False,
-        }
+    asked = f"{option}-{split}-{part}-{data}"
+    identity = _identity(schema, choices, resolved, asked)
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
-    name = f"{task}-{split}-{part}-{mode}-{retriever if k else 'none'}-k{k}-s{seed}-{digest}"
-    folder = RunFolder(output_dir / name)
-    folder.start(settings, {})
+    shown = retriever if k else "none"
+    folder = RunFolder(output_dir / f"{option}-{split}-{part}-{mode}-{shown}-k{k}-s{seed}-{digest}")
+    folder.start(resolved, {})
     ids = [str(first_id + n) for n in range(questions)]
     hits = [[Hit(f"i{mine.randrange(12)}", 3.0 - rank) for rank in range(k)] for _ in ids]
-    passages = [(f"question {id}",) for id in ids]
-    if texts:
-        passages = [_passages(*one, augmentation) for one in zip(texts, hits, strict=True)]
-    prompts = [
-        Prompt(id, shown, tuple(items), tokens=20)
-        for id, shown, items in zip(ids, passages, hits, strict=True)
-    ]
+    prompts = _prompts(ids, hits, texts, augmentation)
     predictions = [Prediction(i, o, tokens=3) for i, o in zip(ids, answers, strict=True)]
     scores = known.score(answers, targets)
-    folder.write_prompts(prompts)
+    _write_prompts(folder.path, prompts)
     folder.write_predictions(known.name, [(p.id, p.output) for p in predictions])
+    chance = random.Random(f"sizes:{option}:{split}:{part}:{data}")
     columns = {
         "id": ids,
         "user": [f"u{n // per_user}" for n in range(questions)],
@@ -100,26 +100,99 @@ def make_run(
         "top_similarity": [3.0 if k else None for _ in ids],
     }
     folder.write_examples(columns, prompts, predictions, scores)
-    choices = {"task": task, "retriever": retriever, "augmentation": augmentation, "model": model}
-    folder.write_result(
-        {
-            "run": name, "started": "2026-11-25T12:00:00+00:00", "task": known.name,
-            "choices": choices, "split": split, "part": part, "mode": mode, "k": k, "seed": seed,
-            "monitor": [known.main_metric.name, known.main_metric.direction], "metrics": dict(scores.metrics), "notes": [],
-            "fixes": "none", "selection": "dev" if mode == "finetune" else None,
-            "profile": options, "made_up_data": made_up,
-            "data": {"asked": {"source": "x.json", "fingerprint": identity["data"]["asked"],
-                               "questions": questions, "golds": True, "odd": {}}},
-            "counts": {"questions": questions, "prompt_tokens": 20 * questions,
-                       "output_tokens": 3 * questions, "outputs_unreadable": scores.invalid_outputs},
-            "seconds": {"rank": 0.5, "prompts": 0.25, "predict": 2.0, "score": 0.125},
-            "peak_memory_mb": 700,
-            "retrieval": {"ranking_cache": {"read": 30, "made": 10}},
-            "model": {}, "training": None, "settings": settings, "identity": identity,
-            "versions": {"python": "3.11"}, "code": {"fingerprint": "c"}, **changes,
-        }
+    result = RunResult(
+        run=folder.name, started="2026-11-25T12:00:00+00:00", task=known.name, choices=choices,
+        split=split, part=part, mode=mode, k=k, seed=seed, main_metric=known.main_metric.name,
+        metrics=dict(scores.metrics),
+        metric_facts={metric.name: MetricFacts.of(metric) for metric in known.metrics},
+        notes=(), fixes="none", selection="dev" if mode == "finetune" else None,
+        profile=resolved["profile"], made_up_data=made_up,
+        data={"asked": PartFacts("x.json", asked, questions, True, {})},
+        counts={"questions": questions, "prompt_tokens": 20 * questions,
+                "output_tokens": 3 * questions, "outputs_unreadable": scores.invalid_outputs},
+        seconds={"rank": 0.5, "prompts": 0.25, "predict": 2.0, "score": 0.125},
+        peak_memory_mb=700, retrieval={"ranking_cache": {"read": 30, "made": 10}},
+        model={}, training=None, settings=resolved, identity=identity,
+        versions={"python": "3.11"}, code=CodeVersion("c"),
     )  # fmt: skip
+    write_record(folder.path, replace(result, **changes), schema)
     return folder.path
+
+
+def make_import(output_dir: Path, name: str, task: str = "lamp4", **options: Any) -> Path:
+    """Predictions that were made elsewhere, by a system of that name; the run's folder."""
+    unknown = {"retriever": None, "augmentation": None, "model": name}
+    run = make_run(output_dir, task, mode=IMPORTED, k=0, choices=unknown, seconds={}, **options)
+    result = RunFolder(run).read()
+    identity = {"mode": IMPORTED, "task": task, "model.name": name}
+    source = ImportSource(name, result.split, result.part, result.seed)
+    imported = replace(result, k=None, imported=source, selection=None, identity=identity)
+    write_record(run, imported)
+    return run
+
+
+def write_record(run: Path, result: RunResult, schema: int = SCHEMA_VERSION) -> None:
+    """Writes `result.json` with the files that are there, as a run of that schema version does."""
+    files = [name for name in WRITTEN if (run / name).is_file()]
+    content = {**result.to_json(), "files": files}
+    if schema == 1:
+        for name in ("schema_version", "metric_facts"):
+            del content[name]
+    (run / "result.json").write_text(json.dumps(content), encoding="utf-8")
+
+
+def change_record(run: Path, **changes: Any) -> None:
+    """Changes fields of a run's record."""
+    write_record(run, replace(RunFolder(run).read(), **changes, stale=None))
+
+
+def _identity(
+    schema: int, choices: Mapping[str, Any], settings: Mapping[str, Any], asked: str
+) -> dict[str, Any]:
+    """Not complete, but different for runs that differ."""
+    k, used = settings["k"], ("split", "part", "mode", "seed", "limit", "fixes", "k", "training")
+    identity = {name: settings[name] for name in used} | {"data.asked": asked}
+    identity |= {name: choices[name] for name in ("task", "model")} | {"settings": dict(settings)}
+    if k:
+        identity |= {name: choices[name] for name in ("retriever", "augmentation")}
+        identity["profile"] = settings["profile"]
+    if schema > 1:
+        return identity
+    components = {n: {"_target_": identity[n]} for n in choices if n in identity}
+    return {**identity, **components, "data": {"asked": asked}}
+
+
+def _answers(
+    task: Task, option: str, split: str, part: str, data: str, questions: int,
+    outputs: Sequence[str], skill: float, run: str,
+) -> tuple[list[str], list[str]]:  # fmt: skip
+    """Targets, and answers of which a share of `skill` is right."""
+    chance = random.Random(f"{option}:{split}:{part}:{data}")
+    targets = [_target(task, chance) for _ in range(questions)]
+    mine = random.Random(f"{option}:{split}:{run}")
+    answers = [t if mine.random() < skill else _target(task, mine) for t in targets]
+    answers[: len(outputs)] = outputs
+    return targets, answers
+
+
+def _prompts(
+    ids: Sequence[str], hits: Sequence[Sequence[Hit]], texts: Sequence[str], augmentation: str
+) -> list[Prompt]:
+    passages = [(f"question {id}",) for id in ids]
+    if texts:
+        passages = [_passages(*one, augmentation) for one in zip(texts, hits, strict=True)]
+    rows = zip(ids, passages, hits, strict=True)
+    return [Prompt(id, shown, tuple(items), tokens=20) for id, shown, items in rows]
+
+
+def _write_prompts(run: Path, prompts: Sequence[Prompt]) -> None:
+    rows = [
+        {"id": p.id, "passages": list(p.passages),
+         "items": [{"id": hit.id, "score": hit.score} for hit in p.items]}
+        for p in prompts
+    ]  # fmt: skip
+    text = "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows)
+    (run / "prompts.jsonl").write_text(text, encoding="utf-8")
 
 
 def make_grid(
@@ -145,10 +218,9 @@ def _passages(question: str, items: Sequence[Hit], augmentation: str) -> tuple[s
     return (", and ".join(entries) + (". " if entries else "") + question,)
 
 
-def _target(task: Any, chance: random.Random) -> str:
-    labels = getattr(task, "labels", None)
-    if labels:
-        return str(chance.choice(labels))
+def _target(task: Task, chance: random.Random) -> str:
+    if task.labels:
+        return str(chance.choice(task.labels))
     if task.name == "LaMP_3":
         return str(chance.randrange(1, 6))
     return " ".join(chance.choice(WORDS) for _ in range(4))

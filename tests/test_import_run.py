@@ -9,9 +9,9 @@ from pathlib import Path
 import pyarrow.parquet
 import pytest
 
+from lamp_exp.report.footers import remark_footers
 from lamp_exp.report.loading import Record, find
 from lamp_exp.report.selection import facet, grouped, select
-from lamp_exp.report.wording import remarks
 from lamp_exp.results.folder import RunFolder
 from lamp_exp.score import score_files
 from tests.test_cli import QUICK, folder_of
@@ -43,7 +43,7 @@ def data(data_dir):
 
 def record_of(out: str) -> Record:
     folder = folder_of(out)
-    return Record(folder, RunFolder(folder).result())
+    return Record(folder, RunFolder(folder).read())
 
 
 def test_an_import_is_a_whole_run_with_the_official_scores(report, data):
@@ -57,9 +57,9 @@ def test_an_import_is_a_whole_run_with_the_official_scores(report, data):
     ]  # fmt: skip
     scored = score_files(data / "LaMP_3/dev/dev_outputs.json", Path("mine.json"), "lamp3")
     assert record.metrics == scored["metrics"]
-    assert record.result["counts"]["outputs_unreadable"] == 1
-    assert record.result["counts"]["questions"] == 3
-    assert record.result["counts"]["empty_profiles"] == 1
+    assert record.result.counts["outputs_unreadable"] == 1
+    assert record.result.counts["questions"] == 3
+    assert record.result.counts["empty_profiles"] == 1
     predictions = json.loads((record.folder / "predictions.json").read_text())
     assert predictions == json.loads(Path("mine.json").read_text())
 
@@ -73,19 +73,19 @@ def test_what_is_not_known_is_null_and_not_nought(report, data):
     assert columns["mae"] == [1.0, 3.0, 3.0]
     for name in ("prompt_tokens", "output_tokens", "items_lost", "top_similarity"):
         assert columns[name] == [None] * 3
-    assert record.result["k"] is None
+    assert record.result.k is None
     for key in ("k", "retriever", "augmentation", "training.lr"):
         assert facet(record, key) == "unknown"
     assert facet(record, "model") == "My system"
-    assert record.twin is None
+    assert record.baseline is None
     assert select([record], ["k=unknown", "mode=imported"]) == [record]
-    assert "in 1 of 1 runs: predictions made elsewhere, imported" in remarks([record])
+    assert "in 1 of 1 runs: predictions made elsewhere, imported" in remark_footers([record])
 
 
 def test_an_import_and_a_run_on_the_same_questions_can_be_paired(report, lamp_exp, data):
     _, out, _ = lamp_exp("task=lamp3", "data_dir=data", "mode=zeroshot", *QUICK)
     ours, theirs = record_of(out), record_of(report(*VERB)[1])
-    assert ours.ground == theirs.ground
+    assert ours.comparable_key == theirs.comparable_key
     assert ours.column("id") == theirs.column("id")
     assert ours.column("user") == theirs.column("user")
     assert len(find([Path("outputs")]).records) == 2
@@ -140,7 +140,7 @@ def test_golds_may_come_from_a_file(report, data):
     without = folder_of(report(*test)[1])
     code, out, err = report(*test, "--golds", "golds.json")
     assert (code, record_of(out).metrics["mae"]) == (0, 1.0)
-    assert record_of(out).result["imported"]["golds"] == "golds.json"
+    assert record_of(out).result.imported.golds == "golds.json"
     assert folder_of(out) != without
     official("golds.json", {"1": "4", "2": "nine"})
     assert "golds of '2' are no answers to LaMP_3" in report(*test, "--golds", "golds.json")[2]
@@ -157,10 +157,10 @@ def test_golds_may_come_from_a_file(report, data):
 def test_what_is_said_of_a_system_is_kept(report, data):
     told = ["--description", "a very good one", "--url", "https://example.org/paper"]
     result = record_of(report(*VERB, *told)[1]).result
-    assert result["imported"]["description"] == "a very good one"
-    assert result["imported"]["url"] == "https://example.org/paper"
-    assert result["imported"]["file"] == "mine.json"
-    assert result["imported"]["golds"] is None
+    assert result.imported.description == "a very good one"
+    assert result.imported.url == "https://example.org/paper"
+    assert result.imported.file == "mine.json"
+    assert result.imported.golds is None
 
 
 def zipped(file: str, **contents: str) -> Path:
@@ -181,7 +181,7 @@ def test_a_whole_zip_is_imported_task_by_task(report, data):
     assert names == {"lamp3", "lamp4"}
     code, out, _ = report(*zip, "--task", "lamp4")
     assert (code, out.count("outputs/")) == (0, 1)
-    assert record_of(out).result["imported"]["file"] == "all.zip"
+    assert record_of(out).result.imported.file == "all.zip"
 
 
 def test_nothing_of_a_zip_is_written_if_one_file_is_wrong(report, data):

@@ -69,9 +69,8 @@ DOORS = {  # single modules that may import more
     "data/__main__.py": {"tasks"},
     "experiment/ddp_worker.py": {"config"},  # started as `python -m`, it composes as __main__ does
     "report/card.py": {"overrides"},  # the command that repeats a run
-    "report/verbs/imports.py": {"experiment"},
-    "report/verbs/rerun.py": {"overrides", "reproduction"},
-    "report/rerun_check.py": {"overrides", "reproduction"},
+    "report/imports.py": {"experiment"},
+    "report/rerun.py": {"reproduction"},
 }
 UNTIL_MOVED = {("storage", "experiment")}  # folder_fingerprint, which storage/vectors needs
 HYDRA = {"__main__", "__init__", "config", "overrides", "reproduction", "sweeps", "laws"}

@@ -132,7 +132,7 @@ def test_questions_that_are_gone_are_named_and_may_lie_elsewhere(report, finishe
     (tmp_path / "data").rename(tmp_path / "moved")
     code, _, err = report(*VERB)
     assert code == 2
-    assert "its questions are not to be had (--data-dir tells where they lie now)" in err
+    assert "its questions cannot be read (--data-dir tells where they lie now)" in err
     assert finished["lamp3"].name in err or finished["lamp4"].name in err
     code, _, err = report(*VERB, "--data-dir", "moved")
     assert (code, err) == (0, "")

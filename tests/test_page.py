@@ -18,10 +18,16 @@ from lamp_exp.report.loading import Record, find
 from lamp_exp.report.page import FOLDER, page
 from lamp_exp.report.page.browser import Limits, embed, script_of
 from lamp_exp.report.page.cold_start_section import bins_of
-from lamp_exp.report.page.figures import grounds, user_gains
+from lamp_exp.report.page.figures import best_user_gains, comparable_sets
 from lamp_exp.report.plots import Bin, Point, Series
-from lamp_exp.results.folder import RunFolder
-from tests.records import QUESTION, make_grid, make_run, question_texts
+from tests.records import (
+    QUESTION,
+    change_record,
+    make_grid,
+    make_import,
+    make_run,
+    question_texts,
+)
 
 EVIL = [
     "<img src=x onerror=alert(1)>",
@@ -180,8 +186,8 @@ def test_made_up_data_are_told_first(text: str):
 
 
 def is_of(record: Record, retriever: str, augmentation: str, k: int) -> bool:
-    choices = record.result["choices"]
-    its = (choices["retriever"], choices["augmentation"], record.result["k"])
+    choices = record.result.choices
+    its = (choices["retriever"], choices["augmentation"], record.result.k)
     return its == (retriever, augmentation, k)
 
 
@@ -194,11 +200,11 @@ def test_examples_are_joined_with_their_twin_and_question(runs: Path, text: str)
     place = next(n for n, run in enumerate(listed) if record.name in run["label"])
     answers = parsed.data(f"examples-{place}")
     questions = parsed.data(f"questions-{listed[place]['questions']}")
-    bare = next(r for r in records(runs) if r.configuration == record.twin)
+    bare = next(r for r in records(runs) if r.configuration == record.baseline)
     assert questions["id"] == record.column("id")
     assert questions["input"][3] == bare.prompts()[record.column("id")[3]][0]
     assert questions["input"][3].startswith(QUESTION)
-    assert answers["twin"]["prediction"] == bare.column("prediction")
+    assert answers["baseline"]["prediction"] == bare.column("prediction")
     own = record.prompts()[record.column("id")[3]]
     told = [passage[0] + questions["input"][3] for passage in answers["passages"][3]]
     assert told == own and answers["cut"][3] == 0
@@ -206,7 +212,7 @@ def test_examples_are_joined_with_their_twin_and_question(runs: Path, text: str)
 
 def test_what_is_left_out_is_told(runs: Path):
     embedded = embed(records(runs), Limits(examples=5, characters=100, megabytes=0))
-    told = " ".join(embedded.words)
+    told = " ".join(embedded.notes)
     assert len(embedded.runs) == 2  # of each task the best, whatever the size
     assert "2 of 27 runs can be browsed" in told
     assert "25 more are left out for the size" in told
@@ -231,11 +237,8 @@ def test_the_runs_to_browse_can_be_chosen(runs: Path):
 def test_predictions_made_elsewhere_are_shown(tmp_path: Path):
     make_run(tmp_path, k=0, **asked(20))
     make_run(tmp_path, k=4, **asked(20))
-    unknown = {"retriever": None, "augmentation": None, "task": "lamp4", "model": "theirs"}
-    common = {**asked(20), "mode": "imported"}
-    theirs = RunFolder(make_run(tmp_path, k=1, choices=unknown, seconds={}, **common))
-    result = {**theirs.result(), "k": None, "identity": {"mode": "imported", "task": "lamp4"}}
-    theirs.write_result(result)
+    common = {name: value for name, value in asked(20).items() if name not in ("mode", "model")}
+    theirs = make_import(tmp_path, "theirs", **common)
     text = made(tmp_path)
     labels = [run["label"] for run in Parsed(text).data("example-runs")]
     assert len(labels) == 3 and any(theirs.name in label for label in labels)
@@ -243,13 +246,12 @@ def test_predictions_made_elsewhere_are_shown(tmp_path: Path):
 
 
 def test_a_run_alone_and_without_prompts_is_shown(tmp_path: Path):
-    run = RunFolder(make_run(tmp_path, k=4, **asked(3)))
-    (run.path / "prompts.jsonl").unlink()
-    result = run.result()
-    run.write_result({key: value for key, value in result.items() if key != "files"})
+    run = make_run(tmp_path, k=4, **asked(3))
+    (run / "prompts.jsonl").unlink()
+    change_record(run)  # which names the files that are there
     text = made(tmp_path)
-    assert "Not shown: no run with scores of its examples has its twin" in text
-    assert "No twin without a profile is here" in text
+    assert "Not shown: no run with scores of its examples has its baseline" in text
+    assert "Its baseline is not here" in text
     assert Parsed(text).data("examples-0")["passages"] == [[], [], []]
 
 
@@ -309,10 +311,10 @@ def test_runs_that_cannot_be_read_are_told_on_the_page(tmp_path: Path):
 
 def test_the_gain_of_a_user_is_positive_if_better(tmp_path: Path):
     make_grid(tmp_path, ["lamp3"], ks=(4,), **asked(12))
-    (ground,) = grounds(records(tmp_path))
-    best, without = ground.best, ground.without
+    (ground,) = comparable_sets(records(tmp_path))
+    best, without = ground.best, ground.baseline
     assert not ground.higher and without is not None
-    gains = user_gains(ground)
+    gains = best_user_gains(ground)
     ours, theirs = best.first.column("mae"), without.first.column("mae")
     assert len(gains) == 4  # users, of three questions each
     assert gains[0] == pytest.approx(sum(theirs[:3]) / 3 - sum(ours[:3]) / 3)
@@ -321,13 +323,13 @@ def test_the_gain_of_a_user_is_positive_if_better(tmp_path: Path):
 
 def test_cold_start_is_in_quarters_by_profile_size(tmp_path: Path):
     make_grid(tmp_path, ["lamp3"], ks=(4,), **asked(40))
-    (ground,) = grounds(records(tmp_path))
+    (ground,) = comparable_sets(records(tmp_path))
     bins = bins_of(ground)
     assert [one.n for one in bins] == [10, 10, 10, 10]
     sizes = ground.best.first.column("profile_size")
     rows = [n for n, size in enumerate(sizes) if size <= sorted(sizes)[9]]
     assert bins[0].label == f"{min(sizes)} to {sorted(sizes)[9]}"
-    ours, theirs = (g.first.column("mae") for g in (ground.best, ground.without) if g)
+    ours, theirs = (g.first.column("mae") for g in (ground.best, ground.baseline) if g)
     assert bins[0].with_profile.y == pytest.approx(sum(ours[n] for n in rows) / 10)
     assert bins[0].gain and bins[0].gain.y == pytest.approx(
         sum(theirs[n] - ours[n] for n in rows) / 10  # lower is better
@@ -338,7 +340,7 @@ def test_cold_start_is_in_quarters_by_profile_size(tmp_path: Path):
 def test_runs_on_other_ground_are_in_plots_of_their_own(tmp_path: Path):
     make_grid(tmp_path, ["lamp4"], ks=(1,), **asked(6))
     make_run(tmp_path / "b", "lamp4", part="test", **asked(6))
-    found = grounds(find([tmp_path, tmp_path / "b"]).records)
+    found = comparable_sets(find([tmp_path, tmp_path / "b"]).records)
     assert [ground.words for ground in found] == ["lamp4, dev", "lamp4, test"]
     assert [len(ground.groups) for ground in found] == [6, 1]
     assert found[0].shared == "made-up, user split, zeroshot, tiny"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,16 +12,22 @@ import pytest
 from lamp_exp.errors import InputError
 from lamp_exp.report.agreement import agreement_tables
 from lamp_exp.report.coldstart import coldstart_tables, curves, split
-from lamp_exp.report.compare import changed, comparison_tables, example_tables, of_user
+from lamp_exp.report.compare import (
+    changed_questions,
+    comparison_tables,
+    example_tables,
+    questions_of,
+)
 from lamp_exp.report.cost import cost_table, read_prices
 from lamp_exp.report.loading import Record, find
 from lamp_exp.report.paired_examples import pair, pooled, sample
-from lamp_exp.report.pairing import pairs, pairs_table
+from lamp_exp.report.pairwise_tests import compared_pairs, pairs_table
 from lamp_exp.report.personal import gains, headroom, personal_tables
 from lamp_exp.report.selection import grouped
 from lamp_exp.report.table import Cell, Table
+from lamp_exp.results.schema import TunedK
 from lamp_exp.statistics import compare
-from tests.records import make_run
+from tests.records import change_record, make_run
 from tests.test_report_tables import Said, report  # noqa: F401  (a fixture)
 
 RIGHT, WRONG = "[1]", "[2]"
@@ -33,7 +38,7 @@ def records(folder: Path) -> list[Record]:
 
 
 def by_k(folder: Path) -> list[Record]:
-    return sorted(records(folder), key=lambda record: int(record.result["k"]))
+    return sorted(records(folder), key=lambda record: int(record.result.k))
 
 
 def column(table: Table, name: str) -> list[Cell]:
@@ -44,7 +49,7 @@ def column(table: Table, name: str) -> list[Cell]:
 def golds(folder: Path, task: str = "lamp1", questions: int = 40) -> list[str]:
     """The golds that every made run of this task and split has."""
     run = make_run(folder / "golds", task, questions=questions)
-    return [str(gold) for gold in Record(run, find([run]).records[0].result).column("target")]
+    return [str(gold) for gold in find([run]).records[0].column("target")]
 
 
 def flipped(golds: list[str], wrong: set[int]) -> list[str]:
@@ -146,7 +151,7 @@ def test_the_profile_of_another_user_is_the_control(tmp_path: Path):
 
 def test_no_twin_is_told(tmp_path: Path):
     make_run(tmp_path, k=4)
-    with pytest.raises(InputError, match="twin without a profile"):
+    with pytest.raises(InputError, match="has its baseline"):
         personal_tables(records(tmp_path))
 
 
@@ -211,10 +216,9 @@ def test_profiles_of_so_many_items_make_a_curve(tmp_path: Path):
 
 
 def test_cost_tells_tokens_seconds_and_price(tmp_path: Path):
-    make_run(tmp_path, model="openai", model_report={},
-             settings={"model": {"name": "gpt-3.5-turbo-0125"}})  # fmt: skip
+    make_run(tmp_path, model="openai", settings={"model": {"name": "gpt-3.5-turbo-0125"}})
     (record,) = records(tmp_path)
-    record.result["model"]["asked"] = 40  # type: ignore[index]
+    record.result.model["asked"] = 40  # type: ignore[index]
     table = cost_table([record], read_prices())
     assert column(table, "prompt tokens")[0].value == 20
     assert column(table, "ms a question")[0].value == pytest.approx(2000 / 40)
@@ -230,7 +234,7 @@ def test_a_price_rests_on_the_servers_count(unknown: int, text: str, tmp_path: P
     usage = {"prompt_tokens": 3000, "completion_tokens": 260, "answers_without_usage": unknown}
     make_run(tmp_path, model="openai", settings={"model": {"name": "gpt-3.5-turbo-0125"}})
     (record,) = records(tmp_path)
-    record.result["model"].update(asked=40, usage=usage)
+    record.result.model.update(asked=40, usage=usage)
     table = cost_table([record], read_prices())
     dollars = (3000 * 0.50 + 260 * 1.50) / 1e6
     own = unknown * (20 * 0.50 + 3 * 1.50) / 1e6  # of the others, as the run counted them
@@ -284,9 +288,9 @@ def test_every_pair_of_the_same_questions_is_tested_once(tmp_path: Path):
         for k in (0, 1, 4):
             make_run(tmp_path, task, k=k)
     make_run(tmp_path, "lamp4", split="time", k=0)
-    found = pairs(records(tmp_path))
+    found = compared_pairs(records(tmp_path))
     assert len(found) == 3 + 3
-    against = pairs(records(tmp_path), ["k=0"])
+    against = compared_pairs(records(tmp_path), ["k=0"])
     assert len(against) == 2 + 2
     assert all(one.first.facet("k") == 0 for one in against)
     table = pairs_table(records(tmp_path))
@@ -294,7 +298,7 @@ def test_every_pair_of_the_same_questions_is_tested_once(tmp_path: Path):
         raw, corrected = column(table, "p"), column(table, name)
         assert all(c.value >= p.value for p, c in zip(raw, corrected, strict=True))  # type: ignore[operator]
     with pytest.raises(InputError, match="nothing to test against"):
-        pairs(records(tmp_path), ["k=16"])
+        compared_pairs(records(tmp_path), ["k=16"])
 
 
 def test_a_verdict_of_many_pairs_is_that_of_the_corrected_p(tmp_path: Path):
@@ -320,7 +324,7 @@ def test_two_runs_side_by_side(tmp_path: Path):
     assert len(users.rows) == 3
     assert len(examples) == 2 and "Question 0 of user u0" in examples[0].title
     assert {row.kind for row in metrics.rows} > {"value", "McNemar exact"}
-    assert changed(a, b) == ["0", "1", "3"]
+    assert changed_questions(a, b) == ["0", "1", "3"]
 
 
 def test_an_example_shows_answers_items_and_prompts_of_both(tmp_path: Path):
@@ -332,9 +336,9 @@ def test_an_example_shows_answers_items_and_prompts_of_both(tmp_path: Path):
     assert rows["answer"] == [a.column("prediction")[7], b.column("prediction")[7]]
     assert rows["items"][0] == "none" and rows["items"][1].count("(") == 2
     assert rows["prompt"] == ["question 7", "question 7"]
-    assert of_user(a, "u7") == ["7"]
+    assert questions_of(a, "u7") == ["7"]
     with pytest.raises(InputError, match="no question of user 'nobody'"):
-        of_user(a, "nobody")
+        questions_of(a, "nobody")
 
 
 def test_runs_of_other_tasks_are_not_compared(tmp_path: Path):
@@ -412,12 +416,12 @@ def test_gains_are_of_the_seeds_that_both_have(tmp_path: Path):
         make_run(tmp_path, k=4, seed=seed, skill=skill)
     (gain,) = gains(records(tmp_path))
     assert [record.seed for record in gain.group.records] == [0]
-    shown = gain.group.mean("rouge_1") - gain.twin.mean("rouge_1")
+    shown = gain.group.mean("rouge_1") - gain.baseline.mean("rouge_1")
     assert gain.gain == pytest.approx(shown)
-    from lamp_exp.report.build import Look, tables
     from lamp_exp.report.layouts import LAYOUTS
+    from lamp_exp.report.metric_tables import TableOptions, metric_tables
 
-    (table,) = tables(records(tmp_path), LAYOUTS["ablation"], Look())
+    (table,) = metric_tables(records(tmp_path), LAYOUTS["ablation"], TableOptions())
     assert any("tested on the seeds that both runs have" in line for line in table.footers)
 
 
@@ -449,43 +453,39 @@ def test_predictions_without_prompts_can_be_compared(tmp_path: Path):
     make_run(tmp_path, k=0)
     other = make_run(tmp_path, k=2)
     (other / "prompts.jsonl").unlink()
-    result = json.loads((other / "result.json").read_text())
-    result["files"].remove("prompts.jsonl")
-    (other / "result.json").write_text(json.dumps(result))
+    change_record(other)  # which names the files that are there
     a, b = by_k(tmp_path)
     *_, example = comparison_tables(a, b, 1, 1)
     assert example.rows[-1].cells[1].text == "(not recorded)"
 
 
 def test_a_gain_that_is_rounding_is_none():
-    from lamp_exp.report.personal import per_user
+    from lamp_exp.report.personal import user_gains
     from lamp_exp.statistics.samples import mean_sample
 
     users = np.arange(3)
     before = mean_sample([0.1 + 0.2, 0.5, 0.5], users, True)
     after = mean_sample([0.3, 0.5, 0.6], users, True)
-    assert np.sign(per_user(before, after)).tolist() == [0, 0, 1]
+    assert np.sign(user_gains(before, after)).tolist() == [0, 0, 1]
 
 
 def test_a_tuned_run_and_its_choice_are_one_hypothesis(tmp_path: Path):
     for k, skill in ((0, 0.3), (1, 0.6), (4, 0.5)):
         make_run(tmp_path, k=k, skill=skill, questions=120)
-    from lamp_exp.report.build import Look, tables
     from lamp_exp.report.layouts import LAYOUTS
+    from lamp_exp.report.metric_tables import TableOptions, metric_tables
 
     def p_of(column: str) -> float:
-        (table,) = tables(records(tmp_path), LAYOUTS["ablation"], Look())
+        (table,) = metric_tables(records(tmp_path), LAYOUTS["ablation"], TableOptions())
         row = table.rows[0]
         return row.cells[table.columns.index(column)].parts["p (Holm)"]
 
-    before, runs = p_of("k=1"), len(pairs(records(tmp_path)))
+    before, runs = p_of("k=1"), len(compared_pairs(records(tmp_path)))
     chosen = next(path for path in tmp_path.iterdir() if "-k1-" in path.name)
     shutil.copytree(chosen, tmp_path / "tuned")
-    result = json.loads((chosen / "result.json").read_text())
-    result["tuned"] = {"k": 1, "curve": [{"k": 1}, {"k": 4}], "run": chosen.name}
-    (tmp_path / "tuned" / "result.json").write_text(json.dumps(result))
+    change_record(tmp_path / "tuned", tuned=TunedK(1, ({"k": 1}, {"k": 4}), chosen.name))
     assert p_of("k=1") == p_of("k=tune") == before
-    assert len(pairs(records(tmp_path))) == runs + 2  # not against its own choice
+    assert len(compared_pairs(records(tmp_path))) == runs + 2  # not against its own choice
 
 
 def test_the_run_without_a_profile_is_found_where_conditions_leave_it_out(

@@ -15,14 +15,15 @@ import pytest
 
 from lamp_exp.errors import InputError
 from lamp_exp.report.__main__ import VERBS, main
-from lamp_exp.report.build import Look, tables
 from lamp_exp.report.formats import FORMATS, latex, markdown, terminal, tex
 from lamp_exp.report.layouts import LAYOUTS, METRIC, Layout
 from lamp_exp.report.loading import Record, find, one_run
-from lamp_exp.report.published import all_published, beside, caveats
+from lamp_exp.report.metric_tables import TableOptions, metric_tables
+from lamp_exp.report.published import all_published, caveats, closest_published
 from lamp_exp.report.selection import facet, grouped, select
 from lamp_exp.report.table import Cell, Row, Table
-from tests.records import make_run
+from lamp_exp.results.schema import TunedK
+from tests.records import change_record, make_import, make_run
 
 Said = Callable[..., tuple[int, str, str]]
 
@@ -56,7 +57,7 @@ def cells(table: Table, kind: str = "value") -> dict[tuple[str, ...], dict[str, 
 
 
 def only(folder: Path, layout: Layout, **look: Any) -> Table:
-    (table,) = tables(records(folder), layout, Look(**look))
+    (table,) = metric_tables(records(folder), layout, TableOptions(**look))
     return table
 
 
@@ -110,7 +111,9 @@ def test_runs_that_differ_in_anything_else_do_not_share_a_place(tmp_path: Path):
 def test_what_cannot_be_compared_is_in_different_tables(tmp_path: Path, changes: dict[str, Any]):
     make_run(tmp_path)
     make_run(tmp_path, **changes, data="other")
-    assert len(tables(records(tmp_path), Layout("", (METRIC,), by=("k",)), Look())) == 2
+    assert (
+        len(metric_tables(records(tmp_path), Layout("", (METRIC,), by=("k",)), TableOptions())) == 2
+    )
 
 
 def test_the_run_without_a_profile_stands_in_each_row_over_k(tmp_path: Path):
@@ -160,7 +163,7 @@ def test_a_published_number_stands_beside_and_is_marked_where_it_is_of_something
 
 def only_part(folder: Path, part: str) -> Table:
     chosen = select(records(folder), [f"part={part}"])
-    (table,) = tables(chosen, LAYOUTS["ablation"], Look())
+    (table,) = metric_tables(chosen, LAYOUTS["ablation"], TableOptions())
     return table
 
 
@@ -181,7 +184,7 @@ def test_why_a_published_number_may_not_be_compared(
     wanted = {"retriever": "contriever", "k": 1, "part": "test", "questions": 2376, **changes}
     make_run(tmp_path, **wanted)
     (record,) = records(tmp_path)
-    published = beside(record, "rouge_1")
+    published = closest_published(record, "rouge_1")
     assert published
     assert any(fault in line for line in caveats(record, published))
 
@@ -199,7 +202,7 @@ def test_a_published_number_is_that_of_the_same_model_and_settings(tmp_path: Pat
     make_run(tmp_path, mode="zeroshot", model="flan_t5_xxl", split="time", k=0)
     make_run(tmp_path, mode="zeroshot", model="tiny", split="time", retriever="bm25", k=4)
     found = {
-        (r.result["choices"]["model"], r.result["k"]): beside(r, "rouge_1")
+        (r.result.choices["model"], r.result.k): closest_published(r, "rouge_1")
         for r in records(tmp_path)
     }
     with_k = found["flan_t5_xxl", 4]
@@ -230,9 +233,7 @@ def test_a_run_in_two_folders_counts_once_and_two_that_differ_are_told(tmp_path:
     run = make_run(tmp_path / "b", seed=1)
     found = find([tmp_path / "a", tmp_path / "b"])
     assert len(found.records) == 1 and not found.left_out
-    result = json.loads((run / "result.json").read_text())
-    result["metrics"]["rouge_1"] += 0.1
-    (run / "result.json").write_text(json.dumps(result))
+    change_record(run, metrics={**found.records[0].metrics, "rouge_1": 0.9})
     found = find([tmp_path / "a", tmp_path / "b"])
     assert len(found.records) == 1
     assert "the same configuration and seed as" in found.left_out[0][1]
@@ -242,9 +243,8 @@ def test_a_tuned_run_is_not_the_run_that_it_chose(tmp_path: Path):
     plain = make_run(tmp_path, k=4)
     tuned = tmp_path / "tuned"
     shutil.copytree(plain, tuned)
-    result = json.loads((tuned / "result.json").read_text())
-    result["tuned"] = {"k": 4, "curve": [{"k": 1, "value": 0.1}, {"k": 4, "value": 0.2}]}
-    (tuned / "result.json").write_text(json.dumps(result))
+    curve = ({"k": 1, "value": 0.1}, {"k": 4, "value": 0.2})
+    change_record(tuned, tuned=TunedK(4, curve, plain.name))
     groups = grouped(records(tmp_path))
     assert sorted(str(g.facet("k")) for g in groups.values()) == ["4", "tune"]
 
@@ -272,7 +272,7 @@ def test_conditions_pick_runs_by_any_option(tmp_path: Path):
     make_run(tmp_path, k=0, training={"lr": 0.1})
     make_run(tmp_path, k=4, training={"lr": 0.2})
     every = records(tmp_path)
-    assert [r.result["k"] for r in select(every, ["training.lr=0.2"])] == [4]
+    assert [r.result.k for r in select(every, ["training.lr=0.2"])] == [4]
     assert len(select(every, ["k=0,4", "task=lamp4"])) == 2
     assert [facet(r, "retriever") for r in select(every, ["k=0"])] == ["none"]
     with pytest.raises(InputError, match="did you mean retriever"):
@@ -318,7 +318,7 @@ def test_latex_compiles(tmp_path: Path):
     for k in (0, 1):
         make_run(tmp_path, "lamp3", k=k)
     body = latex([NASTY.__class__(**{**_fields(NASTY), "rows": NASTY.rows[:1]}),
-                  *tables(records(tmp_path), LAYOUTS["ablation"], Look())])  # fmt: skip
+                  *metric_tables(records(tmp_path), LAYOUTS["ablation"], TableOptions())])  # fmt: skip
     page = (
         "\\documentclass{article}\\usepackage{booktabs}\\begin{document}\n"
         + body
@@ -418,25 +418,15 @@ def test_numbers_of_the_sample_are_marked_before_all_else(tmp_path: Path):
     assert "limit=10" in table.footers[1]
 
 
-def made_elsewhere(folder: Path, name: str, **options: Any) -> None:
-    """Predictions of a system that tells nothing of itself."""
-    run = make_run(folder, mode="imported", model=name, k=0, skill=0.7, **options)
-    result = json.loads((run / "result.json").read_text())
-    result |= {"k": None, "imported": {"name": name}, "selection": None}
-    result["choices"] |= {"retriever": None, "augmentation": None}
-    result["identity"].pop("k")
-    (run / "result.json").write_text(json.dumps(result))
-
-
 @pytest.mark.parametrize("name", ["table2", "ablation"])
 def test_predictions_made_elsewhere_stand_beside_runs_of_the_same_questions(
     tmp_path: Path, name: str
 ):
     make_run(tmp_path, k=0)
     make_run(tmp_path, retriever="bm25", k=1)
-    made_elsewhere(tmp_path, "Theirs")
-    made_elsewhere(tmp_path, "Of another part", part="test")
-    first, *others = tables(records(tmp_path), LAYOUTS[name], Look())
+    make_import(tmp_path, "Theirs", skill=0.7)
+    make_import(tmp_path, "Of another part", part="test", skill=0.7)
+    first, *others = metric_tables(records(tmp_path), LAYOUTS[name], TableOptions())
     assert first.columns[-1] == "Theirs" and len(first.columns) == 3
     assert all(row["Theirs"].value is not None for row in cells(first).values())
     assert [table.columns for table in others] == [("Of another part",)]
@@ -459,7 +449,7 @@ def test_settings_other_than_the_published_are_marked(
 ):
     make_run(tmp_path, retriever="contriever", k=1, part="test", questions=2376, **changes)
     (record,) = records(tmp_path)
-    published = beside(record, "rouge_1")
+    published = closest_published(record, "rouge_1")
     assert published
     assert any("ours has other settings" in c and fault in c for c in caveats(record, published))
 
@@ -481,7 +471,7 @@ def test_other_questions_of_the_same_part_are_in_another_table(tmp_path: Path):
     make_run(tmp_path, k=1)
     make_run(tmp_path, k=4)
     make_run(tmp_path, retriever="random", k=4, questions=30, data="changed")
-    found = tables(records(tmp_path), LAYOUTS["ablation"], Look())
+    found = metric_tables(records(tmp_path), LAYOUTS["ablation"], TableOptions())
     assert len(found) == 2
     assert "questions=lamp4-user-dev-changed" in found[1].title
 
@@ -489,7 +479,7 @@ def test_other_questions_of_the_same_part_are_in_another_table(tmp_path: Path):
 def test_other_weights_under_one_option_are_in_another_table(tmp_path: Path):
     make_run(tmp_path, mode="zeroshot", k=0)
     make_run(tmp_path, mode="zeroshot", k=1, settings={"model": {"name": "out/checkpoint"}})
-    found = tables(records(tmp_path), LAYOUTS["table4"], Look())
+    found = metric_tables(records(tmp_path), LAYOUTS["table4"], TableOptions())
     assert [("weights=out/checkpoint" in table.title) for table in found] == [False, True]
 
 
@@ -527,9 +517,7 @@ def test_seeds_can_be_no_column(tmp_path: Path, report: Said):
 
 def test_of_two_runs_of_one_seed_the_fresh_and_newer_counts(tmp_path: Path):
     old, new = make_run(tmp_path / "a", skill=0.1), make_run(tmp_path / "b", skill=0.9)
-    result = json.loads((new / "result.json").read_text())
-    result["started"] = "2026-12-01T00:00:00+00:00"
-    (new / "result.json").write_text(json.dumps(result))
+    change_record(new, started="2026-12-01T00:00:00+00:00")
     found = find([tmp_path / "a", tmp_path / "b"])
     assert [record.folder for record in found.records] == [new]
     (new / "stale.txt").write_text("old code\n")

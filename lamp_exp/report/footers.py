@@ -64,10 +64,10 @@ def data_footers(records: Sequence[Record]) -> list[str]:
     if older := sum(result.schema_version < SCHEMA_VERSION for result in results):
         lines.append(f"recorded by an older version of lamp_exp: {older} of {len(records)} runs")
     for package in COMPARED_VERSIONS:
-        found = {result.versions.get(package) for result in results} - {None}
+        found = {r.versions[package] for r in results if package in r.versions}
         if len(found) > 1:
             lines.append(f"made with different versions of {package}: {', '.join(sorted(found))}")
-    limits = {result.settings.get("limit") for result in results} - {None}
+    limits = {r.settings["limit"] for r in results if r.settings.get("limit") is not None}
     if limits:
         named = ", ".join(map(str, sorted(limits)))
         lines.append(f"only the first questions of each part (limit={named}): no result of LaMP")

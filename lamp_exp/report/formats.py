@@ -201,7 +201,11 @@ def _rich(table: Table) -> RichTable:
     before: tuple[str, ...] = ()
     for row in table.rows:
         style = "" if row.kind == "value" else "dim"
-        rich_table.add_row(*map(Text, _without_repeats(row.words, before)), *map(_rich_cell, row.cells), style=style)
+        rich_table.add_row(
+            *map(Text, _without_repeats(row.words, before)),
+            *map(_rich_cell, row.cells),
+            style=style,
+        )
         before = row.head
     return rich_table
 

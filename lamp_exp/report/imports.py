@@ -1,4 +1,4 @@
-"""Predictions made elsewhere, in the official format, become runs as our own are."""
+"""The verb import: predictions made elsewhere, in the official format, become runs."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from lamp_exp.results.display import show
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """The file, and what it does not tell of itself."""
+    """The file, and what it does not say itself."""
     add = parser.add_argument
     add("file", type=Path, metavar="PREDICTIONS", help="an official file, or a zip of such files")
-    add("--name", required=True, help="what the system is called in tables")
+    add("--name", required=True, help="the system's name in tables")
     add("--task", help="lamp1 ... lamp7, lamp2_news; by default what the file says")
     add("--split", choices=SPLITS, default="user", help="default: user")
     add("--part", choices=PARTS, default="dev", help="default: dev")
@@ -36,11 +36,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--url", help="kept in the record: a paper, a repository")
 
 
-def run(options: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Checks all files before it writes the first run; prints the runs' folders."""
-    output_dir = options.output_dir.expanduser()
-    made = [record_import(one, output_dir) for one in _imports(options, output_dir / ".cache")]
-    for one in made:
+    output_dir = arguments.output_dir.expanduser()
+    imports = _imports(arguments, output_dir / ".cache")
+    for one in [record_import(each, output_dir) for each in imports]:
         if one.state == "there":
             print("these predictions are there already", file=sys.stderr)
         for name in one.replaced:
@@ -50,31 +50,31 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _imports(options: argparse.Namespace, cache_dir: Path) -> list[Import]:
-    name = " ".join(options.name.split())
+def _imports(arguments: argparse.Namespace, cache_dir: Path) -> list[Import]:
+    name = " ".join(arguments.name.split())
     if not name:
         raise InputError("--name is empty: it is what tables call the system")
-    if options.seed < 0:
-        raise InputError(f"--seed {options.seed} must be at least 0")
+    if arguments.seed < 0:
+        raise InputError(f"--seed {arguments.seed} must be at least 0")
     source = Source(
-        name, options.split, options.part, options.seed, options.description, options.url
+        name, arguments.split, arguments.part, arguments.seed, arguments.description, arguments.url
     )
-    given, others = read_outputs(options.file.expanduser())
+    given, others = read_outputs(arguments.file.expanduser())
     if others:
         print(f"left out, no predictions: {', '.join(others)}", file=sys.stderr)
-    golds = _golds(options)
+    golds = _golds(arguments)
     made = []
-    for option, outputs in choose(given, options.task):
+    for option, outputs in choose(given, arguments.task):
         if golds is not None and option not in golds:
-            raise InputError(f"{options.golds} holds no golds for {option}")
-        its = None if golds is None else golds[option]
-        made.append(joined(source, option, outputs, its, options.data_dir, cache_dir))
+            raise InputError(f"{arguments.golds} holds no golds for {option}")
+        its_golds = None if golds is None else golds[option]
+        made.append(joined(source, option, outputs, its_golds, arguments.data_dir, cache_dir))
     return made
 
 
-def _golds(options: argparse.Namespace) -> dict[str, Outputs] | None:
-    """By task, those that were given."""
-    if options.golds is None:
+def _golds(arguments: argparse.Namespace) -> dict[str, Outputs] | None:
+    """The golds that were given, by task; None without any."""
+    if arguments.golds is None:
         return None
-    given, _ = read_outputs(options.golds.expanduser())
-    return dict(choose(given, options.task))
+    given, _ = read_outputs(arguments.golds.expanduser())
+    return dict(choose(given, arguments.task))

@@ -1,18 +1,19 @@
-"""Predictions as the LaMP leaderboard takes them: checked against the questions, and zipped.
+"""The verb leaderboard: predictions as the LaMP leaderboard takes them, checked and zipped.
 
-The official scorer takes every JSON file of a zip for predictions, and tells tasks by their names
-alone. So each split and part has a zip of its own, and the manifest lies beside the zips.
+The official scorer takes every JSON file of a zip for predictions, and tells tasks apart by their
+names alone. So each split and part has a zip of its own, and the manifest lies beside the zips.
 """
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
-import os
+import sys
 import zipfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +23,16 @@ from lamp_exp.data import Part, load
 from lamp_exp.data.parse import is_id, some
 from lamp_exp.data.source import read_json
 from lamp_exp.errors import InputError
+from lamp_exp.report.cli_arguments import add_runs, answered
 from lamp_exp.report.loading import PREDICTIONS, Record
 from lamp_exp.report.selection import FACETS, facet, shown
-from lamp_exp.results.folder import write_json
 from lamp_exp.results.redaction import scrubbed
+from lamp_exp.storage.atomic import replacing, write_json
 from lamp_exp.tasks import all_tasks
 
 Id = str | int
-EPOCH = (1980, 1, 1, 0, 0, 0)  # as the date of all files: the same runs make the same zip
-TOLD = (
+EPOCH = (1980, 1, 1, 0, 0, 0)  # the date of all files, so that the same runs make the same zip
+IN_MANIFEST = (
     "mode", "model", "retriever", "k", "skip", "augmentation", "selection", "control", "max_items",
     "before", "own_items", "fixes",
 )  # fmt: skip
@@ -38,7 +40,7 @@ TOLD = (
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One run's predictions, in the order of the questions and fit to be sent."""
+    """One run's predictions in the order of the questions, fit to be submitted."""
 
     record: Record
     part: Part
@@ -47,25 +49,25 @@ class Entry:
 
     @property
     def archive(self) -> str:
-        """The zip that it belongs to."""
+        """The name of its zip."""
         return f"lamp_{facet(self.record, 'split')}_{facet(self.record, 'part')}.zip"
 
     @property
     def file(self) -> str:
-        """Its name in there."""
+        """Its name in the zip."""
         return f"{self.task.name}.json"
 
     @property
     def content(self) -> bytes:
-        """The official format, and nothing else."""
+        """The file in the official format."""
         golds = [{"id": id, "output": output} for id, output in self.outputs.items()]
         text = json.dumps({"task": self.task.name, "golds": golds}, ensure_ascii=False, indent=1)
         return text.encode()
 
     @property
     def counts(self) -> dict[str, int | None]:
-        """What a person should look at before sending it; None where the run does not tell."""
-        outputs, counts = list(self.outputs.values()), self.record.result["counts"]
+        """What to look at before submitting; None where the record does not say."""
+        outputs, counts = list(self.outputs.values()), self.record.result.counts
         return {
             "questions": len(outputs),
             "empty": sum(not output.strip() for output in outputs),
@@ -75,18 +77,58 @@ class Entry:
 
     @property
     def data_changed(self) -> bool:
-        """Whether the files (questions or golds) are no longer those that the run read."""
-        return self.part.fingerprint != self.record.ground[1]
+        """Whether the questions or golds are no longer those that the run read."""
+        return self.part.fingerprint != self.record.comparable_key[1]
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Which runs, and where to."""
+    add_runs(parser)
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="FOLDER_OR_ZIP",
+        help="a folder for a zip of each split and part, or one zip; a manifest lies beside",
+    )  # fmt: skip
+    parser.add_argument(
+        "--data-dir", metavar="DIR", help="the questions, if they lie elsewhere now"
+    )
+    parser.add_argument(
+        "--allow-sample", action="store_true", help="also the made-up sample, to try it out"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Checks everything, then writes; names each file with what to look at in it."""
+    made = entries(answered(arguments), arguments.data_dir, arguments.allow_sample)
+    paths = write(made, arguments.out.expanduser())
+    for entry in made:
+        print(_line(entry))
+        if entry.data_changed:
+            text = "its questions or golds have changed since it was run (the ids are the same)"
+            print(f"{entry.record.name}: {text}", file=sys.stderr)
+    print("\n".join(map(str, paths)))
+    return 0
+
+
+def _line(entry: Entry) -> str:
+    counts = entry.counts
+    unusual = [
+        f"{count} {name.replace('_', ' ')}"
+        for name, count in counts.items()
+        if count and name != "questions"
+    ]
+    words = [f"{counts['questions']} questions", *unusual]
+    sample = "MADE-UP SAMPLE, " if entry.record.result.made_up_data else ""
+    return f"{entry.archive}/{entry.file}: {sample}{', '.join(words)} ({entry.record.name})"
 
 
 def entries(records: Sequence[Record], data_dir: str | None, allow_sample: bool) -> list[Entry]:
     """Each run's predictions, checked. Raises InputError that names the run and its fault.
 
-    `data_dir` takes the place of the one that the runs were given.
+    `data_dir` replaces the data folder that the runs were given.
     """
     _refuse_rivals(records)
     for record in records:
-        if record.result["made_up_data"] and not allow_sample:
+        if record.result.made_up_data and not allow_sample:
             raise InputError(
                 f"{record.name} is of the made-up sample, not of LaMP: --allow-sample to try it out"
             )
@@ -98,7 +140,7 @@ def entries(records: Sequence[Record], data_dir: str | None, allow_sample: bool)
 def _refuse_rivals(records: Sequence[Record]) -> None:
     known: dict[tuple[str, ...], Record] = {}
     for record in records:
-        place = (record.result["task"], facet(record, "split"), facet(record, "part"))
+        place = (record.result.task, facet(record, "split"), facet(record, "part"))
         rival = known.setdefault(place, record)
         if rival is not record:
             raise InputError(
@@ -117,15 +159,15 @@ def _entry(record: Record, data_dir: str | None) -> Entry:
     task = all_tasks().get(record.task)
     if task is None:
         raise InputError(f"{record.name} is of task={record.task}, which is none of LaMP's")
-    where = record.result["settings"].get("data_dir") if data_dir is None else data_dir
-    where = None if record.result["made_up_data"] else where
+    where = record.result.settings.get("data_dir") if data_dir is None else data_dir
+    where = None if record.result.made_up_data else where
     split, part = facet(record, "split"), facet(record, "part")
     try:
         asked = load(where, task, split, part, cache_dir=record.folder.parent / ".cache")
     except InputError as error:
         hint = "--data-dir tells where they lie now"
         raise InputError(
-            f"{record.name}: its questions are not to be had ({hint}): {error}"
+            f"{record.name}: its questions cannot be read ({hint}): {error}"
         ) from error
     ids = [asked.original_id(id) for id in asked.examples.column("id")]
     outputs = _read(record, task)
@@ -135,21 +177,21 @@ def _entry(record: Record, data_dir: str | None) -> Entry:
 
 
 def _read(record: Record, task: Task) -> list[tuple[Id, str]]:
-    """The predictions with their ids as they are written: 5 is another id than "5"."""
+    """The predictions with their ids as written: 5 is another id than "5"."""
     where = record.folder / PREDICTIONS
     content = read_json(where)
     rows = content.get("golds") if isinstance(content, dict) else None
     if not isinstance(rows, list) or content.get("task") != task.name:
         raise InputError(f'{where} is no {{"task": "{task.name}", "golds": [...]}}')
     for number, row in enumerate(rows, 1):
-        good = isinstance(row, dict) and is_id(row.get("id")) and isinstance(row.get("output"), str)
-        if not good:
+        valid = isinstance(row, dict) and is_id(row.get("id"))
+        if not valid or not isinstance(row.get("output"), str):
             raise InputError(f"{where}: gold {number} must have an `id` and an `output` of text")
     return [(row["id"], row["output"]) for row in rows]
 
 
 def _refuse_other_ids(record: Record, asked: Sequence[Id], given: Sequence[Id]) -> None:
-    """The official scorer wants each question once, under the very id that it has."""
+    """Raises InputError unless each question is answered once, under exactly its id."""
     repeated = [id for id, count in Counter(given).items() if count > 1]
     missing, extra = _without(asked, given), _without(given, asked)
     faults = [f"ids that occur more than once: {some(repeated)}"] if repeated else []
@@ -169,7 +211,10 @@ def _without(ids: Sequence[Id], others: Sequence[Id]) -> list[Id]:
 
 
 def write(entries: Sequence[Entry], out: Path) -> list[Path]:
-    """The zips and their manifest: into a folder, or as one zip with the manifest beside it."""
+    """Writes zips and their manifest into a folder, or one zip with the manifest beside it.
+
+    Returns their paths. Raises InputError if one zip is asked for and several are needed.
+    """
     archives = sorted({entry.archive for entry in entries})
     if out.suffix.lower() != ".zip":
         if out.is_file():
@@ -186,40 +231,36 @@ def write(entries: Sequence[Entry], out: Path) -> list[Path]:
     manifest.parent.mkdir(parents=True, exist_ok=True)
     for name, place in places.items():
         _zip([entry for entry in entries if entry.archive == name], place)
-    told = [told_of(entry, places[entry.archive]) for entry in entries]
-    write_json(manifest, {"made_by": f"lamp-exp {__version__}", "files": told})
+    files = [manifest_of(entry, places[entry.archive]) for entry in entries]
+    write_json(manifest, {"made_by": f"lamp-exp {__version__}", "files": files})
     return [*places.values(), manifest]
 
 
 def _zip(entries: Sequence[Entry], place: Path) -> None:
-    """Whole or not at all."""
-    beside = place.with_name(f".{place.name}.{os.getpid()}")
-    with zipfile.ZipFile(beside, "w") as archive:
+    with replacing(place) as path, zipfile.ZipFile(path, "w") as archive:
         for entry in sorted(entries, key=lambda entry: entry.file):
             info = zipfile.ZipInfo(entry.file, EPOCH)
             archive.writestr(info, entry.content, zipfile.ZIP_DEFLATED)
-    beside.replace(place)
 
 
-def told_of(entry: Entry, place: Path) -> dict[str, Any]:
-    """What the manifest tells of one file, without paths and keys."""
+def manifest_of(entry: Entry, place: Path) -> dict[str, Any]:
+    """The manifest's facts about one file, without paths and keys."""
     record, result = entry.record, entry.record.result
-    settings = {key: shown(facet(record, key)) for key in TOLD}
-    name = (result["settings"].get("model") or {}).get("name")
-    told = {
+    settings = {key: shown(facet(record, key)) for key in IN_MANIFEST}
+    facts = {
         "zip": place.name,
         "file": entry.file,
         "sha256": hashlib.sha256(entry.content).hexdigest(),
         "task": record.task,
-        "split": result["split"],
-        "part": result["part"],
+        "split": result.split,
+        "part": result.part,
         "run": record.name,
         "seed": record.seed,
-        "settings": {**settings, "model.name": name},
+        "settings": {**settings, "model.name": facet(record, "weights")},
         "counts": entry.counts,
-        "made_up_data": result["made_up_data"],
+        "made_up_data": result.made_up_data,
         "data": {"fingerprint": entry.part.fingerprint, "changed_since": entry.data_changed},
-        "code": dict(result["code"]),
+        "code": {n: v for n, v in asdict(result.code).items() if v is not None},
     }
-    cleaned: dict[str, Any] = scrubbed(told)
+    cleaned: dict[str, Any] = scrubbed(facts)
     return cleaned

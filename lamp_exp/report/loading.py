@@ -178,14 +178,11 @@ def run_options(result: RunResult) -> dict[str, Any]:
     version have, so that old and new runs of one configuration have equal options. An option that
     is newer than the record has its default. A folder of weights stands for its content.
     """
+    if result.mode == IMPORTED:
+        return _imported_options(result)
     usage = Usage(result.mode, personal=bool(result.k) or result.mode == "rank")
     settings = flat(result.settings)
-    if result.mode == IMPORTED:
-        values = {name: settings[name] for name in ("split", "part", "limit", "fixes")}
-        values |= {"task": result.choices["task"], "model": result.choices["model"]}
-        values |= {n: v for n, v in flat(result.identity).items() if n == "golds"}
-        return {**values, "mode": IMPORTED, **_data_options(result)}
-    values = {
+    values: dict[str, Any] = {
         name: result.choices.get(name)
         for name, group in GROUPS.items()
         if group.changes_numbers and not group.by_values and group.applies(usage)
@@ -193,11 +190,25 @@ def run_options(result: RunResult) -> dict[str, Any]:
     known = {name: option.default for name, option in OPTIONS.items()} | settings
     values |= {n: v for n, v in known.items() if _decides(n) and changes_numbers(n, usage)}
     values |= {n: v for n, v in _folder_contents(result).items() if n in values}
-    values |= _data_options(result)
+    values |= {**_part_options(result), "k": result.k}
     values.pop("k_values", None)
     if result.tuned is not None:
         return {**values, "k": TUNE, "k_values": [point["k"] for point in result.tuned.curve]}
-    return {**values, "k": result.k}
+    return values
+
+
+def _imported_options(result: RunResult) -> dict[str, Any]:
+    choices = {name: result.choices[name] for name in ("task", "model")}
+    golds = {name: value for name, value in result.identity.items() if name == "golds"}
+    limit = {"limit": result.settings.get("limit")}
+    return {**choices, **_part_options(result), **limit, **golds}
+
+
+def _part_options(result: RunResult) -> dict[str, Any]:
+    """The mode, and the questions."""
+    named = {name: getattr(result, name) for name in ("split", "part", "mode", "fixes")}
+    data = {f"data.{name}": part.fingerprint for name, part in result.data.items()}
+    return named | data
 
 
 def _decides(name: str) -> bool:
@@ -213,10 +224,6 @@ def _folder_contents(result: RunResult) -> dict[str, Any]:
         for name, value in flat(result.identity).items()
         if isinstance(value, str) and value.startswith(CONTENT)
     }
-
-
-def _data_options(result: RunResult) -> dict[str, Any]:
-    return {f"data.{name}": part.fingerprint for name, part in result.data.items()}
 
 
 def configuration_key(options: Mapping[str, Any]) -> str:

@@ -459,9 +459,7 @@ def _value_cell(
     return Cell(text, entry.mean, best=is_best, parts=parts, note="best" if is_best else "")
 
 
-def _rows_below(
-    head: Place, entries: Sequence[Entry | None], options: TableOptions
-) -> list[Row]:
+def _rows_below(head: Place, entries: Sequence[Entry | None], options: TableOptions) -> list[Row]:
     """The rows below a row: intervals, published numbers, and the difference to them."""
     digits, rows = options.digits, []
     if options.intervals and any(entry and entry.interval for entry in entries):
@@ -499,5 +497,7 @@ def _difference_cell(entry: Entry | None, digits: int) -> Cell:
     if entry is None or entry.published is None or entry.caveats:
         return Cell()
     difference = entry.mean - entry.published.value
-    worth = "" if not difference else "good" if (difference > 0) == entry.higher_is_better else "bad"
+    worth = (
+        "" if not difference else "good" if (difference > 0) == entry.higher_is_better else "bad"
+    )
     return Cell(f"{difference:+.{digits}f}", difference, worth=worth)

@@ -1,36 +1,59 @@
-"""Every pair of runs on the same questions, tested, with corrections for their number."""
+"""The verb tests: every pair of runs on the same questions, with corrections for their number."""
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
 from lamp_exp.errors import InputError
-from lamp_exp.report.coldstart import bounds
+from lamp_exp.report.cli_arguments import add_format, add_runs, chosen, write
+from lamp_exp.report.footers import data_footers, difference_footers, remark_footers
 from lamp_exp.report.loading import Record
 from lamp_exp.report.paired_examples import pair
-from lamp_exp.report.personal import p_cell
-from lamp_exp.report.selection import Group, grouped, in_order, naming, same_answers, select
-from lamp_exp.report.table import Cell, Row, Table, number, worth_of
-from lamp_exp.report.wording import data_words, differences, remarks
+from lamp_exp.report.selection import Group, chosen_runs, grouped, in_order, naming, select
+from lamp_exp.report.table import Cell, Row, Table, interval_cell, number, p_cell, worth_of
 from lamp_exp.statistics import Comparison, benjamini_hochberg, compare, holm
+
+SAME_QUESTIONS = ("split", "part", "limit")
 
 
 @dataclass(frozen=True, slots=True)
-class Tested:
-    """The second against the first."""
+class ComparedPair:
+    """The second group compared with the first."""
 
     first: Group
     second: Group
     metric: str
     comparison: Comparison
 
+    @property
+    def p(self) -> float:
+        """The p-value of the test that decides, not corrected."""
+        return self.comparison.tests[0].p
 
-def pairs(records: Sequence[Record], against: Sequence[str] = ()) -> list[Tested]:
-    """All pairs of one ground, or each run against those that meet the conditions `against`.
 
-    By the main metric of the task.
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Which runs, against which, and the format."""
+    add_runs(parser)
+    add_format(parser)
+    parser.add_argument(
+        "--against", nargs="+", default=[], metavar="KEY=VALUE",
+        help="only pairs with one of these runs, as --against retriever=bm25 k=4",
+    )  # fmt: skip
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Writes the table."""
+    write([pairs_table(chosen(arguments), arguments.against)], arguments)
+    return 0
+
+
+def compared_pairs(records: Sequence[Record], against: Sequence[str] = ()) -> list[ComparedPair]:
+    """All comparable pairs, or only those with a run that meets the conditions `against`.
+
+    By the main metric of the task. Raises InputError if no run meets the conditions.
     """
     groups = in_order(grouped(records).values())
     bases = {record.configuration for record in select(records, against)} if against else set()
@@ -38,72 +61,78 @@ def pairs(records: Sequence[Record], against: Sequence[str] = ()) -> list[Tested
         raise InputError(f"no run is {' '.join(against)}: nothing to test against")
     found = []
     for one, other in combinations(groups, 2):
-        if one.first.ground != other.first.ground or _ground(one) != _ground(other):
-            continue
-        if same_answers(one) == same_answers(other):  # a tuned run and the one that it chose
+        if not _comparable(one, other):
             continue
         if against:
             if (one.configuration in bases) == (other.configuration in bases):
                 continue
             one, other = (one, other) if one.configuration in bases else (other, one)
-        tested = _tested(one, other)
-        found += [tested] if tested else []
+        compared = _compared(one, other)
+        found += [compared] if compared else []
     return found
 
 
-def _ground(group: Group) -> tuple[object, ...]:
-    return group.facet("split"), group.facet("part"), group.facet("limit")
+def _comparable(one: Group, other: Group) -> bool:
+    """Whether both answered the same questions, and not by the same run."""
+    if one.first.comparable_key != other.first.comparable_key:
+        return False
+    if any(one.facet(name) != other.facet(name) for name in SAME_QUESTIONS):
+        return False
+    return chosen_runs(one) != chosen_runs(other)
 
 
-def _tested(one: Group, other: Group) -> Tested | None:
-    metric = one.first.result["monitor"][0]
+def _compared(one: Group, other: Group) -> ComparedPair | None:
+    metric = one.first.main_metric
     samples = pair(one, other, metric)
     if samples is None:
         return None
-    return Tested(one, other, metric, compare(*samples, thorough=False))
+    return ComparedPair(one, other, metric, compare(*samples, thorough=False))
 
 
 def pairs_table(records: Sequence[Record], against: Sequence[str] = ()) -> Table:
-    """A row for each pair."""
-    found = pairs(records, against)
+    """A row per pair. Raises InputError if there is none."""
+    found = compared_pairs(records, against)
     if not found:
         raise InputError("no two runs answered the same questions of the same part")
     groups = {g.configuration: g for one in found for g in (one.first, one.second)}
     names, heads = naming(list(groups.values()))
-    labels = {key: " ".join(f"{n}={v}" for n, v in zip(names, head, strict=True) if n != "task")
-              for key, head in heads.items()}  # fmt: skip
-    ps = [one.comparison.tests[0].p for one in found]
+    labels = {
+        key: " ".join(f"{n}={v}" for n, v in zip(names, head, strict=True) if n != "task")
+        for key, head in heads.items()
+    }
+    ps = [one.p for one in found]
     corrected = zip(found, holm(ps), benjamini_hochberg(ps), strict=True)
-    rows = [_row(one, labels, float(strict), float(loose)) for one, strict, loose in corrected]
+    rows = [_row(one, labels, float(by_holm), float(by_bh)) for one, by_holm, by_bh in corrected]
     tests = sorted({one.comparison.tests[0].name for one in found})
-    told = [record for group in groups.values() for record in group.records]
+    records = [record for group in groups.values() for record in group.records]
     footers = (
-        *data_words(told),
-        "difference: the second minus the first, paired by question: of an error, less is better",
-        *differences(list(groups.values()), names),
+        *data_footers(records),
+        "second - first: the difference of the metric itself, paired by question; of an error, "
+        "less is better",
+        *difference_footers(list(groups.values()), names),
         f"p: {', '.join(tests)}; Holm (family-wise) and Benjamini-Hochberg (false discoveries), "
         f"over the {len(found)} pairs",
         "detectable: the smallest difference that would be found with 80% power at 5%",
         "verdict on the second by Holm at 5%: inconclusive is not equal",
-        *remarks(told),
+        *remark_footers(records),
     )
-    columns = ("difference", "95% interval", "p", "Holm", "BH", "detectable", "verdict")
+    columns = ("second - first", "95% interval", "p", "Holm", "BH", "detectable", "verdict")
     return Table("Pairs", ("task", "metric", "first", "second"), columns, tuple(rows), footers)
 
 
-def _row(one: Tested, labels: dict[str, str], strict: float, loose: float) -> Row:
+def _row(one: ComparedPair, labels: dict[str, str], by_holm: float, by_bh: float) -> Row:
     comparison = one.comparison
     verdict = comparison.verdict
-    if verdict in ("better", "worse") and not strict < 0.05:
+    if verdict in ("better", "worse") and not by_holm < 0.05:
         verdict = "inconclusive"
     worth = worth_of(verdict)
     first, second = labels[one.first.configuration], labels[one.second.configuration]
     cells = (
         replace(number(comparison.difference.value, sign=True), worth=worth),
-        bounds(comparison.difference),
-        p_cell(comparison.tests[0].p),
-        p_cell(strict),
-        p_cell(loose),
+        interval_cell(comparison.difference),
+        p_cell(one.p),
+        p_cell(by_holm),
+        p_cell(by_bh),
         number(comparison.detectable),
         Cell(verdict, worth=worth),
     )

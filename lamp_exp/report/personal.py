@@ -1,7 +1,11 @@
-"""Personalisation itself: what the profile gains, for whom, and how much was there to gain."""
+"""The verb personal: what the profile gains, for whom, and how much is left to gain.
+
+Gains are positive where a metric got better, whatever its direction.
+"""
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -9,92 +13,133 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lamp_exp.errors import InputError
+from lamp_exp.report.cli_arguments import add_format, add_runs, scored, write
+from lamp_exp.report.footers import data_footers, difference_footers, remark_footers
 from lamp_exp.report.loading import Record
 from lamp_exp.report.paired_examples import common_seeds, pair, pooled
 from lamp_exp.report.selection import Group, grouped, in_order, naming
-from lamp_exp.report.table import Cell, Row, Table, as_cell, number, worth_of
-from lamp_exp.report.wording import data_words, differences, remarks
-from lamp_exp.statistics import Comparison, Sample, compare
+from lamp_exp.report.table import (
+    Cell,
+    Row,
+    Table,
+    as_cell,
+    interval_cell,
+    number,
+    p_cell,
+    percent,
+    worth_of,
+)
+from lamp_exp.statistics import Comparison, Interval, Sample, compare
 
-ROUNDING = 12  # digits after the point: a gain that is smaller is none
+ROUNDING = 12  # digits after the point: a smaller gain is none
 OVER = {"skip": "single items (skip)", "retriever": "retrievers"}
-SHUFFLED = {"profile.control": "shuffled_user"}
+CONTROL = {"profile.control": "shuffled_user"}
 
 
 @dataclass(frozen=True, slots=True)
 class Gain:
-    """A run beside the same run without a profile; gains above zero are better, for any metric."""
+    """A run compared with its baseline.
+
+    `comparison` is from baseline to run, in the metric's own direction. `per_user` is each user's
+    mean gain. `control_gain` is the gain of the same run with the profiles of other users.
+    """
 
     group: Group
-    twin: Group
+    baseline: Group
     metric: str
-    comparison: Comparison  # twin to run, in the metric's own direction
-    per_user: NDArray[np.float64]  # each user's mean gain
-    control_gain: float | None  # of the same run with the profiles of other users
+    comparison: Comparison
+    per_user: NDArray[np.float64]
+    control_gain: float | None
 
     @property
-    def sign(self) -> int:
-        """By which differences become gains."""
-        return 1 if self.group.first.direction(self.metric) else -1
+    def interval(self) -> Interval:
+        """The gain with its interval."""
+        return as_gain(self.comparison.difference, self.group.first.higher_is_better(self.metric))
 
     @property
     def gain(self) -> float:
-        """What the profile brings."""
-        return self.sign * self.comparison.difference.value
+        """The gain of the profile."""
+        return self.interval.value
 
     def share(self, sign: int) -> float:
-        """Of users helped (1), unchanged (0) or hurt (-1)."""
+        """The share of users helped (1), unchanged (0) or hurt (-1)."""
         return float(np.mean(np.sign(self.per_user) == sign))
 
 
+def as_gain(difference: Interval, higher_is_better: bool) -> Interval:
+    """A difference as a gain: positive is better."""
+    if higher_is_better:
+        return difference
+    low, high = -difference.high, -difference.low
+    return replace(difference, value=-difference.value, low=low, high=high)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Which runs, and the format."""
+    add_runs(parser)
+    add_format(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Writes the tables."""
+    write(personal_tables(*scored(arguments)), arguments)
+    return 0
+
+
 def gains(records: Sequence[Record], pool: Sequence[Record] = ()) -> list[Gain]:
-    """Of all runs that have their twin, there or in `pool`, by each task's main metric."""
+    """The gains of all runs whose baseline is there or in `pool`, by each task's main metric."""
     others = grouped([*records, *pool])
     found = (gain_of(group, others) for group in in_order(grouped(records).values()))
     return [gain for gain in found if gain is not None]
 
 
 def gain_of(group: Group, groups: Mapping[str, Group], thorough: bool = False) -> Gain | None:
-    """Over the seeds that both have; None without a twin, or without scores of the examples."""
-    twin = groups.get(group.first.twin or "")
-    metric = group.first.result["monitor"][0]
-    samples = pair(twin, group, metric) if twin else None
-    if twin is None or samples is None:
+    """The gain over the seeds that both have; None without a baseline, or without scores."""
+    baseline = groups.get(group.first.baseline or "")
+    metric = group.first.main_metric
+    samples = pair(baseline, group, metric) if baseline else None
+    if baseline is None or samples is None:
         return None
-    twin, group = common_seeds(twin, group)
+    baseline, group = common_seeds(baseline, group)
     before, after = samples
-    sign = 1 if after.higher_is_better else -1
-    gains = sign * per_user(before, after)
-    control = _control(group, twin, groups, metric)
-    return Gain(group, twin, metric, compare(before, after, thorough=thorough), gains, control)
+    control = _control_gain(group, baseline, groups, metric)
+    comparison = compare(before, after, thorough=thorough)
+    return Gain(group, baseline, metric, comparison, user_gains(before, after), control)
 
 
-def _control(group: Group, twin: Group, groups: Mapping[str, Group], metric: str) -> float | None:
+def _control_gain(
+    group: Group, baseline: Group, groups: Mapping[str, Group], metric: str
+) -> float | None:
     """The gain of the same run with the profiles of other users, over the same seeds."""
-    control = groups.get(group.first.as_if(**SHUFFLED))
+    control = groups.get(group.first.configuration_with(**CONTROL))
     if control is None or control.configuration == group.configuration:
         return None
-    control, twin = common_seeds(control, twin)
-    samples = pair(twin, control, metric)
+    control, baseline = common_seeds(control, baseline)
+    samples = pair(baseline, control, metric)
     if samples is None:
         return None
     before, after = (sample.measured() for sample in samples)
     return after - before if samples[0].higher_is_better else before - after
 
 
-def per_user(before: Sample, after: Sample) -> NDArray[np.float64]:
-    """Each user's mean difference of the examples' scores, without the rounding of sums."""
+def user_gains(before: Sample, after: Sample) -> NDArray[np.float64]:
+    """Each user's mean gain of the examples' scores, without the rounding errors of sums."""
     differences = after.terms[:, 0] - before.terms[:, 0]
     sums = np.bincount(after.users, weights=differences)
-    return np.asarray(np.round(sums / np.bincount(after.users), ROUNDING), dtype=np.float64)
+    means = np.round(sums / np.bincount(after.users), ROUNDING)
+    return np.asarray(means if after.higher_is_better else -means, dtype=np.float64)
 
 
 def personal_tables(records: Sequence[Record], pool: Sequence[Record] = ()) -> list[Table]:
-    """Gains with users helped and hurt, and what is left to gain where it can be told."""
+    """Gains with the users helped and hurt, and what is left to gain where that can be told.
+
+    Raises InputError if no run has its baseline.
+    """
     found = gains(records, pool)
     if not found:
         raise InputError(
-            "no run has its twin without a profile: run the same with k=0, or give its folder, too"
+            "no run has its baseline, the same run without a profile: run it with k=0, or give its "
+            "folder, too"
         )
     left = headroom(records)
     by = [(over, [one for one in left if one.over == over]) for over in OVER]
@@ -109,31 +154,29 @@ def _gain_table(found: Sequence[Gain]) -> Table:
         "hurt", "by another's",
     )  # fmt: skip
     groups = [gain.group for gain in found]
-    records = [record for gain in found for g in (gain.group, gain.twin) for record in g.records]
+    records = [r for gain in found for g in (gain.group, gain.baseline) for r in g.records]
     tests = sorted({gain.comparison.tests[0].name for gain in found})
     footers = [
-        *data_words(records),
-        "gain: with the profile against the same run without, above zero is better, also for MAE",
+        *data_footers(records),
+        "gain: with the profile against the same run without; above zero is better, whatever the "
+        "metric's direction",
         f"p: {', '.join(tests)}, not corrected for the number of rows (see the verb tests)",
         "all over the seeds that both runs have; users: by the mean gain of their questions",
         "by another's: the gain of the same run with profile.control=shuffled_user: what a "
         "profile brings that is not the user's own",
-        *differences(groups, names),
-        *remarks(records),
+        *difference_footers(groups, names),
+        *remark_footers(records),
     ]
     return Table("Gain of the profile", (*names, "metric"), columns, tuple(rows), tuple(footers))
 
 
 def _gain_cells(one: Gain) -> tuple[Cell, ...]:
-    difference = one.comparison.difference
-    low, high = sorted((one.sign * difference.low, one.sign * difference.high))
-    bounds = {"low": low, "high": high} if low == low else {}
     worth = worth_of(one.comparison.verdict)
     return (
-        number(one.twin.mean(one.metric)),
+        number(one.baseline.mean(one.metric)),
         number(one.group.mean(one.metric)),
         replace(number(one.gain, sign=True), worth=worth),
-        Cell(f"[{low:+.4f}, {high:+.4f}]" if bounds else "–", parts=bounds),
+        interval_cell(one.interval, sign=True),
         p_cell(one.comparison.tests[0].p),
         Cell(one.comparison.verdict, worth=worth),
         as_cell(one.comparison.clusters),
@@ -142,45 +185,45 @@ def _gain_cells(one: Gain) -> tuple[Cell, ...]:
     )
 
 
-def p_cell(p: float) -> Cell:
-    """A p-value; very small ones by their bound."""
-    if p != p:
-        return Cell("–")
-    return Cell("< 0.0001" if p < 1e-4 else f"{p:.4f}", p)
-
-
-def percent(share: float) -> Cell:
-    """A share as a percentage."""
-    return Cell(f"{share:.1%}", share)
+# --- what is left to gain ----------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Headroom:
-    """The best that some runs reach together, each question answered by the run best at it."""
+    """The best that several runs reach together, each question answered by the best run at it.
 
-    over: str  # in what the runs differ: skip, retriever
+    The runs differ in the option `over`.
+    """
+
+    over: str
     groups: tuple[Group, ...]
     metric: str
     best_alone: float
     together: float
 
+    @property
+    def left(self) -> float:
+        """What is left to gain; positive is better."""
+        left = self.together - self.best_alone
+        return left if self.groups[0].first.higher_is_better(self.metric) else 0.0 - left
+
 
 def headroom(records: Sequence[Record]) -> list[Headroom]:
-    """Over single items (runs that differ in `skip`), and over retrievers."""
+    """The headroom over single items (runs that differ in `skip`), and over retrievers."""
     groups = in_order(grouped(records).values())
     found = []
-    for what in ("skip", "retriever"):
+    for over in OVER:
         alike: dict[str, list[Group]] = {}
         for group in groups:
-            if group.first.result["k"]:
-                alike.setdefault(group.first.as_if(**{what: None}), []).append(group)
-        found += [_headroom(what, members) for members in alike.values() if len(members) > 1]
+            if group.first.personal:
+                alike.setdefault(group.first.configuration_without(over), []).append(group)
+        found += [_headroom(over, members) for members in alike.values() if len(members) > 1]
     return [one for one in found if one is not None]
 
 
-def _headroom(what: str, groups: Sequence[Group]) -> Headroom | None:
+def _headroom(over: str, groups: Sequence[Group]) -> Headroom | None:
     base = groups[0].first
-    metric = base.result["monitor"][0]
+    metric = base.main_metric
     samples = [pooled(group, metric, base) for group in groups]
     known = [one for one in samples if one is not None]
     if len(known) < len(groups):
@@ -188,20 +231,22 @@ def _headroom(what: str, groups: Sequence[Group]) -> Headroom | None:
     best = np.max if known[0].higher_is_better else np.min
     scores = np.stack([one.terms[:, 0] for one in known])
     alone, together = best(scores.mean(axis=1)), best(scores, axis=0).mean()
-    return Headroom(what, tuple(groups), metric, float(alone), float(together))
+    return Headroom(over, tuple(groups), metric, float(alone), float(together))
 
 
 def _headroom_table(found: Sequence[Headroom], over: str) -> Table:
-    """The rows of what is over `over`, by all that the runs of a row share."""
+    """A row per set of runs that differ in `over`, named by all that they share."""
     names, heads = naming([one.groups[0] for one in found], without={over})
     rows = tuple(
         Row((*heads[one.groups[0].configuration], one.metric), _headroom_cells(one))
         for one in found
     )
     footers = (
-        *data_words([record for one in found for group in one.groups for record in group.records]),
+        *data_footers([r for one in found for group in one.groups for r in group.records]),
         "oracle: each question answered by whichever of the runs scores best on it, chosen with "
-        "the gold in hand: a bound from above, no result; more runs raise it by chance, too",
+        "the gold in hand: an upper bound, no result; more runs raise it by chance, too",
+        "left to gain: from the best run alone to the oracle; above zero is better, whatever the "
+        "metric's direction",
     )
     title = f"Headroom over {OVER[over]}"
     columns = ("runs", "best alone", "oracle", "left to gain")
@@ -209,5 +254,5 @@ def _headroom_table(found: Sequence[Headroom], over: str) -> Table:
 
 
 def _headroom_cells(one: Headroom) -> tuple[Cell, ...]:
-    left = number(one.together - one.best_alone, sign=True)
+    left = number(one.left, sign=True)
     return as_cell(len(one.groups)), number(one.best_alone), number(one.together), left

@@ -25,13 +25,13 @@ from lamp_exp.report.colours import LIGHT, ON_PAGE, SERIES, STEPS, Colours, to_v
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 WIDTH = 4.6  # inches, of 72 points: a phone shows it in about its own size
-LEFT, ABOVE, BELOW = 0.8, 0.1, 0.48  # room around axes, for their words
+LEFT, ABOVE, BELOW = 0.8, 0.1, 0.48  # room around axes, for their labels
 LINE, LETTER = 0.185, 0.078  # of a legend; the width of one in names
 KINDS = (".svg", ".png", ".pdf")
 RC: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "lamp_exp",
-    "text.parse_math": False,  # names are not ours: `$` is a letter
+    "text.parse_math": False,  # in names of components, `$` is a letter
     "font.family": "DejaVu Sans",
     "font.size": 9,
     "axes.spines.top": False,
@@ -54,7 +54,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """What belongs together; `style` chooses colour and marker, `dashed` the line."""
+    """Points of one label; `style` chooses colour and marker, `dashed` the line."""
 
     label: str
     points: tuple[Point, ...]
@@ -69,7 +69,7 @@ class Bin:
     label: str
     n: int
     with_profile: Point
-    without: Point | None = None
+    baseline: Point | None = None
     gain: Point | None = None
 
 
@@ -77,18 +77,18 @@ Draw = Callable[[Colours], Drawing]  # draws in colours that are chosen later
 
 
 def k_curves(
-    curves: Sequence[Series], metric: str, higher: bool, without: float | None = None
+    curves: Sequence[Series], metric: str, higher: bool, baseline: float | None = None
 ) -> Draw:
     """The metric over the number of items (each value of k has the same room), a line a series.
 
-    `without` is the same without a profile: a level line.
+    `baseline` is the same without a profile: a level line.
     """
     places = sorted({point.x for curve in curves for point in curve.points})
 
     def draw(colours: Colours) -> Drawing:
-        drawing, axes = _axes(colours, 2.0, legend=len(curves) + (without is not None))
-        if without is not None:
-            axes.axhline(without, color=colours["muted"], linestyle=":", label="no profile")
+        drawing, axes = _axes(colours, 2.0, legend=len(curves) + (baseline is not None))
+        if baseline is not None:
+            axes.axhline(baseline, color=colours["muted"], linestyle=":", label="no profile")
         for curve in curves:
             _line(axes, curve, colours, places.index)
         axes.set_xticks(range(len(places)), [f"{place:g}" for place in places])
@@ -152,7 +152,7 @@ def best(row: Sequence[float | None], higher: bool) -> list[bool]:
 def gain_distribution(gains: Sequence[float], metric: str, bins: int = 10) -> Draw:
     """For how many users the profile changes the metric by how much; positive is better.
 
-    So many `bins` on either side; those who gain and lose nothing have a thin bar of their own.
+    There are `bins` on either side; users without any change have a thin bar of their own.
     """
     reach = max((abs(gain) for gain in gains), default=0.0) or 1.0
     width = reach / bins
@@ -177,7 +177,7 @@ def gain_distribution(gains: Sequence[float], metric: str, bins: int = 10) -> Dr
 
 
 def _histogram(sizes: Sequence[float], reach: float, bins: int) -> list[int]:
-    """How many of `sizes`, of (0, reach], are in each of so many equal bins."""
+    """How many of `sizes`, in (0, reach], are in each of equal bins."""
     counts = [0] * bins
     for size in sizes:
         counts[min(int(size / reach * bins), bins - 1)] += 1
@@ -191,7 +191,7 @@ def cold_start(bins: Sequence[Bin], metric: str, higher: bool, by: str) -> Draw:
         drawing, axes = _axes(colours, 4.0, rows=2, legend=2, below=0.64)
         top, bottom = axes
         pairs = [("with profile", 0, False, [one.with_profile for one in bins])]
-        pairs.append(("no profile", 6, True, [p for one in bins if (p := one.without)]))
+        pairs.append(("no profile", 6, True, [p for one in bins if (p := one.baseline)]))
         for label, style, dashed, points in pairs:
             _line(top, Series(label, tuple(points), style, dashed), colours)
         gains = tuple(point for one in bins if (point := one.gain))
@@ -208,7 +208,7 @@ def cold_start(bins: Sequence[Bin], metric: str, higher: bool, by: str) -> Draw:
 
 
 def cost_quality(spots: Sequence[Series], cost: str, metric: str, higher: bool) -> Draw:
-    """Each run by what it costs and how good it is; a line joins those that none beats in both."""
+    """Each run by its cost and quality; a line joins those that none beats in both."""
     front = frontier([point for spot in spots for point in spot.points], higher)
 
     def draw(colours: Colours) -> Drawing:
@@ -233,7 +233,7 @@ def cost_quality(spots: Sequence[Series], cost: str, metric: str, higher: bool) 
 
 
 def frontier(points: Iterable[Point], higher: bool) -> list[Point]:
-    """Those that no other point equals or beats at the same or a lower cost, cheapest first."""
+    """The points that no other equals or beats at the same or a lower cost, cheapest first."""
     kept: list[Point] = []
     for point in sorted(points, key=lambda p: (p.x, -p.y if higher else p.y)):
         if not kept or (point.y > kept[-1].y if higher else point.y < kept[-1].y):
@@ -262,7 +262,7 @@ def inline(draw: Draw, name: str, title: str, description: str) -> str:
 
 
 def save(draw: Draw, path: Path) -> None:
-    """A file, in the light colours; raises InputError for a kind that is not known."""
+    """Writes a file in the light colours. Raises InputError for an unknown kind of file."""
     if path.suffix not in KINDS:
         raise InputError(f"{path}: plots are written as {', '.join(KINDS)}")
     dateless = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(path.suffix, {})
@@ -273,9 +273,9 @@ def save(draw: Draw, path: Path) -> None:
 def _axes(
     colours: Colours, height: float, rows: int = 1, legend: int = 0, below: float = BELOW
 ) -> tuple[Drawing, Any]:
-    """Axes of that height in inches, with room `below` for their words and for a legend.
+    """Axes of that height in inches, with room `below` for their labels and a legend.
 
-    The margins are fixed, since to find them by trial (a layout engine) takes longer than to draw.
+    The margins are fixed: a layout engine takes longer to find them than the drawing itself.
     """
     bottom = below + LINE * -(-legend // 2) + (0.1 if legend else 0)
     whole = height + bottom + ABOVE
@@ -362,7 +362,7 @@ def _legend(drawing: Drawing, axes: Axes, colours: Colours) -> None:
 
 
 def _without_defaults(inside: str) -> str:
-    """Without the rules that would hold for the whole page, and without fonts that it lacks."""
+    """The drawing without rules that would apply to the whole page, or fonts that it lacks."""
     inside = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", inside, flags=re.DOTALL)
     return re.sub(r"'DejaVu Sans'(, '?[\w -]+'?)*", "var(--font)", inside)
 

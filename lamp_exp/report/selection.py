@@ -29,7 +29,7 @@ ORDER = (
     "weights",
 )  # fmt: skip
 # Columns of a table wherever its runs differ in them; others only if these cannot tell runs apart.
-NAMING = ORDER[:10] + ("control", "max_items", "before", "skip")
+NAMING = (*ORDER[:10], "control", "max_items", "before", "skip")
 ALWAYS_NAMED = ("task", "retriever", "k")
 # Names of options as reports show them, where the table of options has no label of its own.
 LABELS = {"model.name": "weights"} | {option.name: option.label for option in OPTIONS.values()}

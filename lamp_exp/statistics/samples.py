@@ -77,9 +77,7 @@ def mean_sample(
     )
 
 
-def rmse_sample(
-    errors: ArrayLike, users: ArrayLike, higher_is_better: bool = False
-) -> Sample:
+def rmse_sample(errors: ArrayLike, users: ArrayLike, higher_is_better: bool = False) -> Sample:
     """The root of the mean squared error, of an error per example."""
     squares = _finite(errors) ** 2
     terms = np.stack([squares, np.ones_like(squares)], axis=-1)

@@ -1,4 +1,4 @@
-"""What a section of the page is made of."""
+"""The parts of a section of the page."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lamp_exp.report.table import Table
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """A drawing, what it shows in a sentence, and its numbers; `broad` ones have a row alone."""
+    """A drawing with a description and its numbers; a `broad` one has a row of its own."""
 
     draw: Draw
     title: str
@@ -23,16 +23,16 @@ class Plot:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What stands in a section, in this order."""
+    """What a section holds, in this order."""
 
-    words: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     plots: tuple[Plot, ...] = ()
     tables: tuple[Table, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """`make` takes all the runs of the page, and raises InputError if none of them fits."""
+    """A section; `make` is given all runs of the page, and raises InputError if none fits."""
 
     anchor: str
     name: str

@@ -80,7 +80,7 @@ function sortable(table, all) {
 function filterable(table, all, title) {
   const words = make("input", { type: "search", "aria-label": `Filter rows of: ${title}`,
     placeholder: "filter rows" });
-  const told = make("span", { className: "told", role: "status" });
+  const note = make("span", { className: "note", role: "status" });
   const choices = columnsToChoose(table, all);
   const apply = () => {
     const wanted = words.value.toLowerCase().split(/\s+/).filter(Boolean);
@@ -92,13 +92,13 @@ function filterable(table, all, title) {
       block.rows.forEach((row) => { row.hidden = !fits; });
       shown += fits;
     }
-    told.textContent = `${number.format(shown)} of ${number.format(all.length)} rows`;
+    note.textContent = `${number.format(shown)} of ${number.format(all.length)} rows`;
   };
   const controls = [words, ...choices.map(({ select }) => select)];
   controls.forEach((control) => control.addEventListener("input", apply));
   apply();
   return make("div", { className: "controls" }, words,
-    ...choices.map(({ select, name }) => make("label", {}, `${name} `, select)), told);
+    ...choices.map(({ select, name }) => make("label", {}, `${name} `, select)), note);
 }
 
 function columnsToChoose(table, all) {
@@ -148,7 +148,7 @@ class Examples {
     this.columns = columns;
     this.n = columns.id.length;
     this.main = columns.scores[this.metric] || null;
-    this.other = columns.twin && columns.twin.scores[this.metric] || null;
+    this.other = columns.baseline && columns.baseline.scores[this.metric] || null;
     this.texts = null;
   }
 
@@ -178,10 +178,10 @@ class Examples {
   }
 
   changed(row, how) {
-    const twin = this.columns.twin;
-    if (!twin) return false;
+    const baseline = this.columns.baseline;
+    if (!baseline) return false;
     if (how === "other" || how === "same") {
-      return (twin.prediction[row] !== this.columns.prediction[row]) === (how === "other");
+      return (baseline.prediction[row] !== this.columns.prediction[row]) === (how === "other");
     }
     const gain = this.gain(row);
     if (gain === null) return false;
@@ -265,11 +265,11 @@ function detail(run, row, words) {
     : marked(columns.target[row], words), "text"));
   list.append(...pair("prediction", marked(columns.prediction[row], words), "text"));
   list.append(...pair("scores", scores(columns, row) || "none"));
-  if (columns.twin) {
-    const there = columns.twin.prediction[row];
+  if (columns.baseline) {
+    const there = columns.baseline.prediction[row];
     const known = there !== null && there !== undefined;
     list.append(...pair("without profile", known ? marked(there, words) : "not answered", "text"));
-    if (known) list.append(...pair("its scores", scores(columns.twin, row) || "none"));
+    if (known) list.append(...pair("its scores", scores(columns.baseline, row) || "none"));
   }
   list.append(...pair("user", `${columns.user[row]}, ${number.format(columns.size[row])} profile items`));
   list.append(...pair("items shown", items(columns, row)));
@@ -295,7 +295,7 @@ function prompt(run, row, words) {
   const more = run.columns.cut[row];
   return [make("h4", {}, passages.length > 1 ? "Passages given to the model" : "Prompt"),
     make("ol", { className: "passages" }, ...made),
-    more ? make("p", { className: "told" }, `${number.format(more)} more characters are not on ` +
+    more ? make("p", { className: "note" }, `${number.format(more)} more characters are not on ` +
       "this page: see prompts.jsonl of the run") : null].filter(Boolean);
 }
 
@@ -327,8 +327,8 @@ class Browser {
     const groups = new Map();
     this.runs.forEach((run, place) => {
       if (task && run.task !== task) return;
-      if (!groups.has(run.ground)) groups.set(run.ground, []);
-      groups.get(run.ground).push(make("option", { value: place }, run.label));
+      if (!groups.has(run.set)) groups.set(run.set, []);
+      groups.get(run.set).push(make("option", { value: place }, run.label));
     });
     this.on("run").replaceChildren(...[...groups].map(([label, options]) =>
       make("optgroup", { label }, ...options)));
@@ -346,8 +346,8 @@ class Browser {
     this.root.querySelector(".about").textContent = this.run.about;
     this.root.querySelector(".metric").textContent = this.run.main ? this.run.metric : "score";
     this.on("low").disabled = this.on("high").disabled = !this.run.main;
-    this.on("how").disabled = !this.run.columns.twin;
-    if (!this.run.columns.twin) this.on("how").value = "";
+    this.on("how").disabled = !this.run.columns.baseline;
+    if (!this.run.columns.baseline) this.on("how").value = "";
     this.apply();
   }
 
