@@ -67,8 +67,8 @@ def make_run(
     """
     option = task if isinstance(task, str) else "own"
     known = all_tasks()[task] if isinstance(task, str) else task
-    targets, answers = _answers(known, option, split, part, data, questions, outputs, skill,
-                                f"{retriever}:{k}:{augmentation}:{seed}:{skill}:{profile}")  # fmt: skip
+    run = f"{retriever}:{k}:{augmentation}:{seed}:{skill}:{profile}"
+    targets, answers = _answers(known, option, split, part, data, questions, outputs, skill, run)
     mine = random.Random(f"{task}:{split}:{retriever}:{k}:{augmentation}:{seed}")
     choices = {"task": option, "retriever": retriever, "augmentation": augmentation, "model": model}
     choices |= changes.pop("choices", {})

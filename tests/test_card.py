@@ -11,8 +11,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
-from lamp_exp.overrides import _quoted, _text, command_of, overrides_of, settings_of
+from lamp_exp.overrides import _quoted, _text, command_of, overrides_of, requested_settings
 from lamp_exp.results.folder import RunFolder
 from tests.conftest import build, compose, name_of
 from tests.test_cli import QUICK, folder_of
@@ -59,9 +60,7 @@ def test_nothing_but_the_task_is_given_by_default():
 
 def test_what_follows_from_another_option_is_left_to_it():
     cfg, choices = compose("model=openai", "model.name=gpt", "mode=zeroshot", "logger=wandb")
-    from lamp_exp.config import plain
-
-    words = overrides_of(plain(cfg), choices)
+    words = overrides_of(OmegaConf.to_container(cfg, resolve=True), choices)
     assert words == ["task=lamp4", "model=openai", "model.name=gpt", "mode=zeroshot"]
 
 
@@ -108,15 +107,15 @@ def run(lamp_exp, data_dir):
 
 def test_the_card_tells_what_a_repeat_needs(report, run, monkeypatch):
     monkeypatch.setenv("HOME", str(Path("secret_user").resolve()))
-    result = RunFolder(run).result()
+    result = RunFolder(run).read()
     code, out, err = report("card", run)
     assert (code, err) == (0, "")
     assert out.startswith(f"# {run.name}\n")
     for told in (
-        "data_dir=LaMP", result["code"]["fingerprint"], result["data"]["asked"]["fingerprint"],
-        f"torch=={result['versions']['torch'].split('+')[0]}", "- device: cpu", "- threads: ",
+        "data_dir=LaMP", result.code.fingerprint, result.data["asked"].fingerprint,
+        f"torch=={result.versions['torch'].split('+')[0]}", "- device: cpu", "- threads: ",
         "python -m lamp_exp.data download --task lamp4 --split user --part dev --data-dir LaMP",
-        f"| rouge_1 | {result['metrics']['rouge_1']!r} | 2 |", "Seed 0.", "peak memory in MB",
+        f"| rouge_1 | {result.metrics['rouge_1']!r} | 2 |", "Seed 0.", "peak memory in MB",
         "2 questions with an empty profile", "| `predictions.json` |",
     ):  # fmt: skip
         assert told in out, told
@@ -153,7 +152,7 @@ def test_it_goes_into_a_file_and_takes_a_bare_name(report, run):
 
 
 def test_a_stale_run_and_changed_code_are_said(report, run):
-    RunFolder(run).mark("old code")
+    RunFolder(run).mark_stale("old code")
     path = run / "result.json"
     result = json.loads(path.read_text())
     code = {**result["code"], "commit": "abc", "changed": True}
@@ -189,12 +188,12 @@ def test_a_tuned_run_is_asked_for_as_such(report, lamp_exp):
     run = ["task=lamp4", "mode=zeroshot", "k=tune", "k_values=[1,2]", "limit=3", *QUICK]
     code, out, _ = lamp_exp(*run)
     assert code == 0
-    result = RunFolder(folder_of(out)).result()
-    words = overrides_of(settings_of(result), result["choices"])
+    result = RunFolder(folder_of(out)).read()
+    words = overrides_of(requested_settings(result), result.choices)
     assert "k=tune" in words
     assert "k_values=[1,2]" in words
     card = report("card", folder_of(out))[1]
-    assert f"k={result['k']} was the best on dev (k=1: " in card
+    assert f"k={result.k} was the best on dev (k=1: " in card
 
 
 def test_an_import_is_repeated_by_an_import(report, run):
@@ -238,9 +237,9 @@ def test_an_import_s_command_makes_the_same_run_with_the_same_metrics(report, ru
     again = folder_of(out)
     assert (code, again.name) == (0, made.name)
     kept = ("metrics", "imported", "identity")
-    first, second = (RunFolder(folder).result() for folder in (made, again))
+    first, second = (RunFolder(folder).read() for folder in (made, again))
     assert {key: first[key] for key in kept} == {key: second[key] for key in kept}
-    assert first["metrics"]["rouge_1"] is not None
+    assert first.metrics["rouge_1"] is not None
 
 
 def test_what_is_no_run_is_told(report, run):

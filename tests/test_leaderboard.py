@@ -188,7 +188,7 @@ def finished_without_predictions_are_left_out_and_told(report, lamp_exp, finishe
 
 
 def test_a_stale_run_is_left_out(report, finished):
-    RunFolder(finished["lamp4"]).mark("old")
+    RunFolder(finished["lamp4"]).mark_stale("old")
     code, out, err = report(*VERB)
     assert code == 0
     assert "left out, stale: old" in err

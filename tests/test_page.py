@@ -303,7 +303,7 @@ def test_runs_that_cannot_be_read_are_told_on_the_page(tmp_path: Path):
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "result.json").write_text("{")
     assert main(["html", "--runs", str(tmp_path)]) == 0
-    assert "left out, its result.json cannot be read" in Path("page.html").read_text("utf-8")
+    assert "left out, its result.json was damaged" in Path("page.html").read_text("utf-8")
 
 
 # ---- numbers ----

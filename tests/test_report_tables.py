@@ -220,7 +220,7 @@ def test_stale_broken_and_unscored_runs_are_left_out_and_told(tmp_path: Path, re
     assert code == 0
     assert "k=0" in out and "k=1" not in out
     assert f"left out, stale: other code: {stale.name}" in err
-    assert broken.name in err and "cannot be read" in err
+    assert f"left out, its result.json was damaged: {broken.name}" in err
     code, out, _ = report("table", "--runs", tmp_path, "--stale", "--format", "csv")
     assert "k=1" in out
     shutil.rmtree(good)
@@ -318,7 +318,8 @@ def test_latex_compiles(tmp_path: Path):
     for k in (0, 1):
         make_run(tmp_path, "lamp3", k=k)
     body = latex([NASTY.__class__(**{**_fields(NASTY), "rows": NASTY.rows[:1]}),
-                  *metric_tables(records(tmp_path), LAYOUTS["ablation"], TableOptions())])  # fmt: skip
+                  *metric_tables(records(tmp_path), LAYOUTS["ablation"], TableOptions()),
+                 ])  # fmt: skip
     page = (
         "\\documentclass{article}\\usepackage{booktabs}\\begin{document}\n"
         + body

@@ -37,7 +37,7 @@ def test_the_same_run_agrees_and_leaves_nothing(report, run, tmp_path, monkeypat
     before = sorted(path for path in Path("outputs").rglob("*"))
     code, out, err = report("rerun", run)
     assert code == 0, err
-    metrics = RunFolder(run).result()["metrics"]
+    metrics = RunFolder(run).read().metrics
     assert f"metrics are equal to the last digit: rouge_1 {metrics['rouge_1']}" in out
     assert "predictions are identical\n" in out
     assert "the same code, versions, data, threads and device\n" in out
@@ -73,7 +73,7 @@ def test_other_predictions_are_named_with_both_answers(report, run):
 
 
 def test_a_metric_that_differs_in_its_last_digit_is_told(report, run):
-    metrics = RunFolder(run).result()["metrics"]
+    metrics = RunFolder(run).read().metrics
     change(run, metrics={**metrics, "rouge_1": metrics["rouge_1"] + 1e-12})
     code, out, _ = report("rerun", run)
     assert code == 1
@@ -81,20 +81,20 @@ def test_a_metric_that_differs_in_its_last_digit_is_told(report, run):
 
 
 def test_what_may_explain_a_difference_is_told(report, run):
-    result = RunFolder(run).result()
+    result = RunFolder(run).read()
     code = {"commit": "0123456789abcdef", "changed": True, "fingerprint": "f00"}
-    versions = {**result["versions"], "torch": "1.0", "gone": "3"}
-    change(run, code=code, versions=versions, model={**result["model"], "threads": 64})
+    versions = {**result.versions, "torch": "1.0", "gone": "3"}
+    change(run, code=code, versions=versions, model={**result.model, "threads": 64})
     exit_code, out, _ = report("rerun", run)
     assert exit_code == 0
     assert "code: 0123456789ab with changes (f00) then, " in out
-    assert f"version of torch: 1.0 then, {result['versions']['torch']} now" in out
+    assert f"version of torch: 1.0 then, {result.versions['torch']} now" in out
     assert "version of gone: 3 then, none now" in out
     assert re.search(r"threads: 64 then, \d+ now", out)
 
 
 def test_as_many_threads_are_asked_for_as_the_run_had(report, run, monkeypatch):
-    change(run, model={**RunFolder(run).result()["model"], "threads": 3})
+    change(run, model={**RunFolder(run).read().model, "threads": 3})
     monkeypatch.delenv("OMP_NUM_THREADS")
     report("rerun", run)
     assert os.environ["OMP_NUM_THREADS"] == "3"
@@ -130,7 +130,7 @@ def test_a_fine_tuned_run_is_trained_again(report, lamp_exp):
 
 
 def test_a_record_from_before_an_option_can_be_repeated(report, run):
-    settings = RunFolder(run).result()["settings"]
+    settings = RunFolder(run).read().settings
     del settings["skip"]
     change(run, settings=settings)
     code, out, err = report("rerun", run)
@@ -138,7 +138,7 @@ def test_a_record_from_before_an_option_can_be_repeated(report, run):
 
 
 def test_a_repeat_is_told_to_no_logger(report, lamp_exp, run):
-    settings = RunFolder(run).result()["settings"]
+    settings = RunFolder(run).read().settings
     change(run, settings={**settings, "logger": {"_target_": "nowhere.to_be_found"}})
     assert report("rerun", run)[0] == 0
 
@@ -152,7 +152,7 @@ def test_data_that_have_changed_or_gone_are_told(report, lamp_exp, data_dir):
     assert report("rerun", run)[0] == 0
     data_dir("LaMP_4", "dev", [{**rows[0], "input": f"{rows[0]['input']} now"}], golds)
     code, out, _ = report("rerun", run)
-    print_then = RunFolder(run).result()["data"]["asked"]["fingerprint"]
+    print_then = RunFolder(run).read().data["asked"].fingerprint
     assert f"data of asked: {print_then} then, " in out
     assert "prompts differ for 1 questions: '1'" in out
     assert code in (0, 1)  # other prompts may be answered alike
@@ -163,7 +163,7 @@ def test_data_that_have_changed_or_gone_are_told(report, lamp_exp, data_dir):
 
 
 def test_weights_that_are_gone_are_told(report, run):
-    settings = RunFolder(run).result()["settings"]
+    settings = RunFolder(run).read().settings
     change(run, settings={**settings, "model": {**settings["model"], "name": "gone"}})
     code, _, err = report("rerun", run)
     assert code == 2
@@ -181,7 +181,7 @@ def test_an_import_cannot_be_repeated(report, run):
 
 
 def test_an_api_is_asked_only_if_that_is_said(report, run):
-    settings = RunFolder(run).result()["settings"]
+    settings = RunFolder(run).read().settings
     model = {"_target_": "lamp_exp.models.openai.OpenAI", "name": "x", "generation": {},
              "base_url": "http://127.0.0.1:9", "tokenizer": "gone"}  # fmt: skip
     change(run, settings={**settings, "model": model})

@@ -107,11 +107,11 @@ def test_reports_find_the_run_that_skips_otherwise_and_the_one_without_a_profile
     records = []
     for change in (["k=1"], ["k=1", "skip=3"], ["k=0"]):
         folder = folder_of(lamp_exp(*BASE, "mode=zeroshot", *change)[1])
-        records.append(Record(folder, RunFolder(folder).result()))
+        records.append(Record(folder, RunFolder(folder).read()))
     first, third, bare = records
-    assert first.as_if(skip=3) == third.configuration
-    assert third.as_if(skip=0) == first.configuration
-    assert first.twin == third.twin == bare.configuration
+    assert first.configuration_with(skip=3) == third.configuration
+    assert third.configuration_with(skip=0) == first.configuration
+    assert first.baseline == third.baseline == bare.configuration
     assert [facet(record, "skip") for record in records] == [0, 3, 0]
 
 

@@ -329,10 +329,7 @@ def flagged_questions(part: Any) -> dict[str, tuple[str, ...]]:
 
 def metric_facts(task: Any) -> dict[str, MetricFacts]:
     """What reports must know of the task's metrics."""
-    return {
-        m.name: MetricFacts(m.higher_is_better, m.aggregate, m.column, tuple(m.labels))
-        for m in task.metrics
-    }
+    return {metric.name: MetricFacts.of(metric) for metric in task.metrics}
 
 
 def part_facts(part: Any) -> PartFacts:

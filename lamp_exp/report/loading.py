@@ -327,7 +327,8 @@ def _open(folder: Path, stale: bool) -> tuple[Record | None, str]:
     run = RunFolder(folder)
     try:
         if not run.finished:
-            return None, "files of it are missing"
+            there = (folder / RESULT).is_file()
+            return None, "files of it are missing" if there else f"its {RESULT} was damaged"
         record = Record(folder, run.read())
         _ = record.configuration, record.questions, record.comparable_key
     except (SchemaError, ValueError, KeyError, TypeError, AttributeError) as error:
