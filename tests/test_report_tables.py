@@ -281,6 +281,51 @@ def test_conditions_pick_runs_by_any_option(tmp_path: Path):
         select(every, ["k"])
 
 
+@pytest.mark.parametrize(
+    ("condition", "found"),
+    [
+        ("training.weight_decay=1e-4", 2),
+        ("training.weight_decay=0.0001", 2),
+        ("training.lr=1.0", 1),
+        ("document_dates=false", 1),
+        ("document_dates=true", 1),
+        ("limit=null", 2),
+        ("profile.control=none", 2),
+        ("control=shuffled_user", 0),
+        ("max_items=4.0,7", 1),
+    ],
+)
+def test_conditions_compare_values_and_not_their_spelling(
+    tmp_path: Path, condition: str, found: int
+):
+    training = {"weight_decay": 0.0001, "lr": 1}
+    make_run(tmp_path, training=training, settings={"document_dates": True})
+    make_run(tmp_path, k=1, training={**training, "lr": 2e-5}, profile={"max_items": 4})
+    assert len(select(records(tmp_path), [condition])) == found
+
+
+@pytest.mark.parametrize("task", ["lamp1", "lamp3", "lamp4"])
+def test_runs_recorded_by_an_older_version_are_compared_and_marked(tmp_path: Path, task: str):
+    make_run(tmp_path / "a", task, k=0, schema=1)
+    make_run(tmp_path / "a", task, k=4, schema=1)
+    make_run(tmp_path / "b", task, k=4, seed=1)
+    make_run(tmp_path / "b", task, k=4, retriever="random")
+    every = find([tmp_path / "a", tmp_path / "b"]).records
+    groups = grouped(every)
+    assert sorted(len(group.records) for group in groups.values()) == [1, 1, 2]
+    assert all(r.baseline in groups for r in every if r.personal)
+    table = only_table(every)
+    assert "recorded by an older version of lamp_exp: 2 of 4 runs" in table.footers
+    assert {one.first.result.schema_version for one in groups.values()} == {1, 2}
+    for record in every:
+        assert record.facts(record.main_metric).column is not None
+
+
+def only_table(every: list[Record]) -> Table:
+    (table,) = metric_tables(every, LAYOUTS["ablation"], TableOptions())
+    return table
+
+
 NASTY = Table(
     "a|b_c & 50% <i>",
     ("head",),

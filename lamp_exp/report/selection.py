@@ -45,13 +45,14 @@ def _component_facet(group: ComponentGroup, record: Record) -> Any:
 
 
 def _option_facet(option: Option, record: Record) -> Any:
-    """The value of an option, or its default where profiles are not read."""
+    """The value of an option; its default where it is one of profiles, which are not read."""
     if option.name in record.options:
         return record.options[option.name]
-    personal, impersonal = (option.applies(Usage(record.result.mode, p)) for p in (True, False))
-    if record.imported and (impersonal or not personal):
-        return UNKNOWN
-    return option.default if personal else None
+    mode = record.result.mode
+    of_profiles = option.applies(Usage(mode, True)) and not option.applies(Usage(mode, False))
+    if of_profiles or option.applies(Usage("rank", personal=False)):
+        return option.default
+    return UNKNOWN if record.imported else None
 
 
 def _weights(record: Record) -> Any:
