@@ -1,4 +1,4 @@
-"""A metric of one's own, of which less is better, is right in every report without an edit there."""
+"""A metric of one's own, lower is better, is right in every report without an edit there."""
 
 from __future__ import annotations
 
