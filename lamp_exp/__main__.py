@@ -10,6 +10,7 @@ import warnings
 from typing import TYPE_CHECKING
 
 import hydra
+import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -100,12 +101,12 @@ def main() -> None:
         sys.exit(2)  # the digest has named them
     except InputError as error:
         _fail(str(error))
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
         _fail(hydra_messages.explain(error))
-    except ValueError as error:
-        if "Config group override" not in str(error):
+    except ValueError as error:  # Hydra has no type of its own for these
+        if not any(words in str(error) for words in ("Config group override", "--multirun, --cfg")):
             raise
-        _fail(hydra_messages.explain(error))  # Hydra has no type of its own for `group=null`
+        _fail(hydra_messages.explain(error))
     if _exit_codes:
         sys.exit(max(_exit_codes))
 

@@ -88,6 +88,12 @@ def conf_folder() -> str:
 
 def check(cfg: DictConfig) -> None:
     """Raises InputError for a value that an option does not allow."""
+    for group in ("experiment", "sweep"):
+        if OmegaConf.is_config(OmegaConf.select(cfg, group)):
+            raise InputError(
+                f"the YAML of {group}= lacks its first line `# @package _global_`, without which "
+                f"its values ({', '.join(map(str, cfg[group]))}) would not be used"
+            )
     for name in OPTIONS:
         options.check_value(name, OmegaConf.select(cfg, name))
     for option in options.COMPONENT_OPTIONS:

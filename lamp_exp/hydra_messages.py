@@ -1,50 +1,81 @@
-"""One clear line for each error that Hydra and OmegaConf explain in many."""
+"""One clear line for each error that Hydra, OmegaConf and YAML explain in many."""
 
 from __future__ import annotations
 
 import difflib
 import re
+import sys
+
+import yaml
 
 from lamp_exp.options import GROUPS, OPTIONS
 
 PLUGINS = {"joblib": "joblib", "submitit": "slurm", "ray": "ray"}  # launchers: our extra
-KNOWN = sorted({*GROUPS, *OPTIONS, *(name.partition(".")[0] for name in OPTIONS)})
+QUOTES = "a value with = , : or brackets needs quotes inside quotes: 'key=\"a=b\"'"
 
 
 def explain(error: Exception) -> str:
-    """One line for what Hydra says in many, with the option that was probably meant."""
+    """The first line of an error that says something, with the option that was probably meant."""
+    if isinstance(error, yaml.YAMLError):
+        return f"broken YAML: {' '.join(str(error).split())}"
     text = str(error)
     lines = [line.strip() for line in text.splitlines() if line.strip()] or [type(error).__name__]
-    if needed := _missing_plugin(lines[0]):
+    first = lines[0]
+    if "--hydra-help" in sys.argv[1:]:
+        return "--hydra-help takes no options: leave out all others"
+    if "Only one of --run, --multirun, --cfg" in first:
+        return "-m and --cfg exclude each other: leave out -m to see a job's configuration"
+    if needed := _missing_plugin(first):
         return needed
-    if found := re.search(r"Could not find '(.+?)'", lines[0]):
-        group, _, option = found[1].rpartition("/")
-        return f"{group}={option} does not exist: choose one of {', '.join(_listed(lines))}"
-    if found := re.search(
-        r"Could not (?:override|delete from config|load) '?([\w./@-]+)", lines[0]
-    ):
+    if found := re.search(r"Could not find '(.+?)'", first):
+        return _unknown_choice(found[1], lines)
+    if found := re.search(r"Multiple values for ([\w/]+)", first):
+        return f"{found[1]} has a default: set it without a plus, {found[1]}=…"
+    if found := re.search(r"In '(.+?)': ConfigKeyError", first):
+        key = re.search(r"Key '(\w+)' not in", text)
+        return f"{found[1]}.yaml: {_no_option(key[1] if key else lines[-1])}"
+    pattern = r"Could not (?:override|delete from config|load) '?([\w./@-]+)"
+    if found := re.search(pattern, first):
         if found[1] == "sweep":
             return "named sweeps are added with a plus: python -m lamp_exp -m +sweep=table2"
-        near = difflib.get_close_matches(found[1], KNOWN, n=1)
-        return f"{found[1]} is no option" + (
-            f": did you mean {near[0]}?" if near else "; see --help"
-        )
-    if lines[0].startswith("Error merging override"):
-        override = lines[0].removeprefix("Error merging override ")
+        return _no_option(found[1])
+    if first.startswith("Error merging override"):
+        override = first.removeprefix("Error merging override ")
         return f"{override}: {str(error.__cause__).splitlines()[0]}"
     if found := re.search(r"Ambiguous value for argument '(.+?)'", text):
         return f"{found[1]} is several values: add -m to run each of them"
     if "Config group override must be a string" in text:
         return "a group cannot be null: for the run without a profile, use retriever=none"
-    if lines[-1].startswith("See https"):  # the override grammar
+    return f"{first}: {QUOTES}" if lines[-1].startswith("See https") else first
+
+
+def _no_option(name: str) -> str:
+    """That there is no such option, and which one may be meant."""
+    group, _, inner = name.partition(".")
+    if inner and group in GROUPS:
         return (
-            f"{lines[0]}: a value with = , : or brackets needs quotes inside quotes: 'key=\"a=b\"'"
+            f"{name} is no option of the {group} that was chosen: options of a component are in "
+            f"conf/{group}/; in a sweep over several, every one of them must have it"
         )
-    return lines[0]
+    names = [*GROUPS, *OPTIONS, *(name.partition(".")[0] for name in OPTIONS)]
+    by_last_part = {option.rpartition(".")[2]: option for option in names}
+    near = difflib.get_close_matches(name, names, n=1)
+    meant = by_last_part.get(name) or (near[0] if near else None)
+    return f"{name} is no option" + (f": did you mean {meant}?" if meant else "; see --help")
+
+
+def _unknown_choice(path: str, lines: list[str]) -> str:
+    group, _, choice = path.rpartition("/")
+    start = next((n for n, line in enumerate(lines) if line.startswith("Available options")), 0)
+    names = lines[start + 1 :]
+    end = next((n for n, line in enumerate(names) if line.startswith("Config search")), len(names))
+    near = difflib.get_close_matches(choice, names[:end], n=1)
+    hint = f" (did you mean {near[0]}?)" if near else ""
+    return f"{group}={choice} does not exist: choose one of {', '.join(names[:end])}{hint}"
 
 
 def _missing_plugin(line: str) -> str | None:
-    """What to install for a launcher that a plugin of Hydra's would bring."""
+    """What to install for a launcher that one of Hydra's plugins would bring."""
     pattern = r"(?:In 'hydra/launcher/(\w+)': )?Could not (?:find|load) 'hydra/launcher/(\w+)'"
     found = re.search(pattern, line)
     plugin = found[2].split("_")[0] if found else ""
@@ -52,11 +83,3 @@ def _missing_plugin(line: str) -> str | None:
         return None
     needs = f"hydra-{plugin}-launcher: pip install 'lamp-exp[{PLUGINS[plugin]}]'"
     return f"hydra/launcher={found[1] or found[2]} needs {needs}"
-
-
-def _listed(lines: list[str]) -> list[str]:
-    """The options that follow Hydra's line `Available options in 'group':`."""
-    start = next((n for n, line in enumerate(lines) if line.startswith("Available options")), 0)
-    names = lines[start + 1 :]
-    end = next((n for n, line in enumerate(names) if line.startswith("Config search")), len(names))
-    return names[:end]

@@ -157,3 +157,40 @@ def test_an_interrupted_run_ends_in_one_line(tmp_path: Path):
     assert process.returncode == 130, err
     assert "lamp_exp: interrupted: the same command goes on from here" in err
     assert "Traceback" not in err
+
+
+EXPERIMENTS = {
+    "nopackage": "k: 2\nseed: 7\n",
+    "broken": "# @package _global_\nk: [2\nseed: 7\n",
+    "misspelt": "# @package _global_\nkk: 2\n",
+}
+LINES = {
+    "-m --cfg job": "-m and --cfg exclude each other",
+    "--hydra-help task=lamp4": "--hydra-help takes no options",
+    "+experiment=first": "experiment has a default: set it without a plus",
+    "lr=3": "lr is no option: did you mean training.lr?",
+    "own_items=remove": "own_items is no option: did you mean profile.own_items?",
+    "experiment=frist": "(did you mean first?)",
+    "-m +sweep=tabel2": "(did you mean table2?)",
+    "-m retriever=bm25,random retriever.k1=1.2,1.5": "in a sweep over several, every one of them",
+    "experiment=nopackage": "lacks its first line `# @package _global_`",
+    "experiment=broken": "broken YAML: while parsing a flow sequence",
+    "experiment=misspelt": "experiment/misspelt.yaml: kk is no option: did you mean k?",
+}
+
+
+@pytest.mark.parametrize("words", LINES)
+def test_a_command_that_hydra_refuses_ends_in_one_line(words, tmp_path):
+    folder = tmp_path / "conf" / "experiment"
+    folder.mkdir(parents=True)
+    for name, text in EXPERIMENTS.items():
+        (folder / f"{name}.yaml").write_text(text)
+    run = subprocess.run(
+        [*PYTHON, "--config-dir", "conf", *words.split()],
+        capture_output=True, text=True, cwd=tmp_path, check=False,
+    )  # fmt: skip
+    assert run.returncode == 2
+    lines = run.stderr.strip().splitlines()
+    assert len(lines) == 1, run.stderr
+    assert lines[0].startswith("lamp_exp: ")
+    assert LINES[words] in lines[0]

@@ -61,7 +61,8 @@ def load(
 
     Without a `data_dir` it is the made-up sample. `limit` reads so many of its questions, and
     `view` says which ones and what else is changed on reading. Golds are optional, but an
-    outputs file must hold one for every question. Raises InputError that names file and place of what is wrong.
+    outputs file must hold one for every question. Raises InputError that names
+    file and place of what is wrong.
     """
     source = find_source(data_dir, task, split, part)
     store = prepared(task, source, cache_dir)

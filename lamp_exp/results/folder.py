@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -154,10 +155,13 @@ class RunFolder:
             path.unlink(missing_ok=True)
 
     def copy_files(self, other: RunFolder) -> None:
-        """Copies another run's files, except its record and configuration."""
+        """Copies another run's files and checkpoint, except its record and configuration."""
         for name in set(MADE_FILES) - {"config.yaml"}:
             if (other.path / name).is_file():
                 shutil.copyfile(other.path / name, self.path / name)
+        if (other.path / CHECKPOINT).is_dir():
+            shutil.rmtree(self.path / CHECKPOINT, ignore_errors=True)
+            shutil.copytree(other.path / CHECKPOINT, self.path / CHECKPOINT, copy_function=_link)
 
     def write_training_settings(self, settings: Mapping[str, Any]) -> None:
         """Writes beside the weights how their prompts were made; see `training_settings`."""
@@ -230,6 +234,14 @@ def training_settings(checkpoint: str) -> dict[str, Any]:
     """How the prompts of a checkpoint of this project were made; empty for any other model."""
     content = atomic.read_json_or_none(Path(checkpoint) / TRAINING_SETTINGS)
     return content if isinstance(content, dict) else {}
+
+
+def _link(source: str, target: str) -> None:
+    """A second name for a file where the disk allows it, so that weights take no more room."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 def _items(hits: Iterable[Hit]) -> list[dict[str, Any]]:
