@@ -52,9 +52,9 @@ def run(cfg: DictConfig) -> None:
             return run_job(cfg)
         config.check_launcher(HydraConfig.get())
         if cfg.dry_run:
-            from lamp_exp.sweeps.jobs import look_ahead_alone
+            from lamp_exp.sweeps.dry_run import show_dry_run_alone
 
-            return look_ahead_alone(cfg)
+            return show_dry_run_alone(cfg)
         config.draw_seed(cfg)
         show(run_one(cfg))
     except InputError as error:
@@ -97,7 +97,7 @@ def main() -> None:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises, and we say it in one line
     try:
         run()
-    except sweeper.SomeFailed:
+    except sweeper.JobsFailed:
         sys.exit(2)  # the digest has named them
     except InputError as error:
         _fail(str(error))

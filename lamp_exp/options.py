@@ -224,8 +224,9 @@ _OPTIONS = (
            "up to one per core and 8", nullable=True, minimum=1, changes_numbers=False),
     Option("rerun", False, object, "true: repeat finished runs; stale: those of changed code",
            choices=(False, True, "stale"), changes_numbers=False),
-    Option("dry_run", False, bool, "only list what would be run, and estimate its time",
-           changes_numbers=False),
+    Option("dry_run", False, object, "only list what would be run, and estimate its time from "
+           "finished runs; measure: try a few questions where there are none",
+           choices=(False, True, "measure"), changes_numbers=False),
     Option("fail_fast", False, bool, "in a sweep, start no more jobs after one has failed",
            changes_numbers=False),
     Option("document_dates", False, bool, "retrievers also read each item's date",

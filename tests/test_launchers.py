@@ -34,8 +34,8 @@ fi
 "${@:3}"
 """
 WITHOUT_PLUGINS = """
-import sys, hydra_plugins
-hydra_plugins.__path__ = []
+import sys, hydra_plugins, lamp_exp
+hydra_plugins.__path__ = [f"{lamp_exp.__path__[0]}/sweeps/plugins/hydra_plugins"]
 from lamp_exp.__main__ import main
 for launcher in sys.argv[1:]:
     sys.argv = ["lamp_exp", "-m", f"hydra/launcher={launcher}"]

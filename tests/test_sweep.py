@@ -16,16 +16,9 @@ from pathlib import Path
 import pytest
 
 from lamp_exp.results.folder import RunFolder
-from lamp_exp.sweeps.forecast import duration
-from lamp_exp.sweeps.status import (
-    LOST,
-    Job,
-    Report,
-    Status,
-    Watcher,
-    read_status,
-    wait_for_the_living,
-)
+from lamp_exp.sweeps.dry_run import duration
+from lamp_exp.sweeps.status import Job, JobStatus, StatusWriter, read_status
+from lamp_exp.sweeps.watch import LOST, Watcher, wait_for_running
 from tests.test_cli import QUICK, folder_of, runs_of
 
 ZERO = ["task=lamp4", "mode=zeroshot", "limit=3", *QUICK]
@@ -53,6 +46,9 @@ def test_seeds_are_a_mean_and_a_spread_and_the_difference_to_no_profile(lamp_exp
     difference = read["metrics"]["mae"]["mean"] - bare["metrics"]["mae"]["mean"]
     assert read["metrics"]["mae"]["difference"] == pytest.approx(difference)
     assert bare["metrics"]["mae"]["difference"] is None
+    assert read["metrics"]["mae"]["gain"] == -read["metrics"]["mae"]["difference"]
+    assert f"{read['metrics']['mae']['gain']:+.4f}" in out
+    assert "positive where it is better (lower is better: mae, rmse)" in out
     assert f"{statistics.mean(values):.4f} ± {statistics.stdev(values):.4f}" in out
     assert "6 of 6 runs: made-up sample" in out
     for number in range(1, 7):
@@ -64,9 +60,9 @@ def test_one_seed_has_no_spread_and_tasks_have_tables_of_their_own(lamp_exp):
     assert "±" not in out
     heads = [line.split() for line in out.splitlines() if line.lstrip().startswith("task")]
     assert heads == [
-        ["task", "n", "accuracy", "f1"],
-        ["task", "n", "mae", "rmse"],
-        ["task", "n", "rouge_1", "rouge_l"],
+        ["task", "questions", "seeds", "accuracy", "f1"],
+        ["task", "questions", "seeds", "mae", "rmse"],
+        ["task", "questions", "seeds", "rouge_1", "rouge_l"],
     ]
 
 
@@ -167,11 +163,13 @@ def test_what_is_stale_is_listed_and_not_averaged(lamp_exp, monkeypatch):
     run = ["-m", *ZERO, "seed=0,1"]
     _, out, _ = lamp_exp(*run)
     first, second = runs_of(out)
-    monkeypatch.setattr("lamp_exp.experiment.run.is_up_to_date", lambda folder, *_: folder.finished)
-    (first / "stale.txt").write_text("the data has changed\n")
+    result = json.loads((first / "result.json").read_text())
+    result["code"]["fingerprint"] = "other"
+    (first / "result.json").write_text(json.dumps(result))
     _, out, _ = lamp_exp(*run)
     rows = summary_of(out)["rows"]
-    assert [(row["stale"], row["n"]) for row in rows] == [("the data has changed", 1), (None, 1)]
+    stale = "made by other code than today's: rerun=stale makes it anew"
+    assert [(row["stale"], row["n"]) for row in rows] == [(stale, 1), (None, 1)]
     assert rows[1]["seeds"][0]["run"] == str(second)
     assert "stale" in out
 
@@ -193,7 +191,7 @@ def test_a_dry_run_lists_states_estimates_and_writes_nothing(lamp_exp, tmp_path)
     begun = Path(runs_of(lamp_exp("-m", *ZERO, "k=2")[1])[0])
     (begun / "result.json").unlink()
     before = sorted(path for path in tmp_path.rglob("*") if ".cache" not in path.parts)
-    code, out, _ = lamp_exp("-m", *ZERO, "k=0,2,4", "task=lamp4,lamp3", "dry_run=true")
+    code, out, _ = lamp_exp("-m", *ZERO, "k=0,2,4", "task=lamp4,lamp3", "dry_run=measure")
     assert code == 0
     assert sorted(path for path in tmp_path.rglob("*") if ".cache" not in path.parts) == before
     told = [" ".join(line.split()) for line in out.splitlines()]
@@ -202,7 +200,7 @@ def test_a_dry_run_lists_states_estimates_and_writes_nothing(lamp_exp, tmp_path)
     assert "5 lamp3 4 to do" in told
     assert "(from 1 finished run of this kind)" in out
     assert "lamp3 zeroshot tiny: 3 jobs to do, about" in out
-    assert "(from probes with limit=12)" in out
+    assert "(from timed runs with limit=12)" in out
     assert told[-1].startswith("an estimate, one job after another: about")
 
 
@@ -220,11 +218,10 @@ def test_a_dry_run_names_jobs_that_cannot_run_and_probes_that_fail(lamp_exp, mon
     from lamp_exp.tasks.lamp4 import Lamp4
 
     monkeypatch.setattr(Lamp4, "score", None)
-    code, out, _ = lamp_exp("-m", *ZERO, "data_dir=null,nowhere", "dry_run=true")
+    code, out, _ = lamp_exp("-m", *ZERO, "data_dir=null,nowhere", "dry_run=measure")
     assert code == 0
     assert "data_dir=nowhere cannot run: no questions at nowhere" in out
-    assert "? (the probe failed: TypeError" in out
-    assert "1 kind of run that could not be estimated" in out
+    assert "no estimate (the timed run failed: TypeError" in out
 
 
 def test_durations_are_readable():
@@ -265,10 +262,10 @@ def test_batches_are_numbered_on(lamp_exp):
 
 
 def test_two_sweeps_in_the_same_instant_have_folders_of_their_own(tmp_path: Path):
-    from lamp_exp.sweeps.sweeper import made_folder
+    from lamp_exp.sweeps.sweeper import make_folder
 
     with ThreadPoolExecutor(8) as pool:
-        made = list(pool.map(lambda _: made_folder(tmp_path / "now", named=False), range(8)))
+        made = list(pool.map(lambda _: make_folder(tmp_path / "now", named=False), range(8)))
     assert {path.name for path in made} == {"now", *(f"now-{n}" for n in range(2, 9))}
 
 
@@ -290,15 +287,15 @@ JOBS = [Job(n, (f"seed={n}",), "lamp4") for n in range(3)]
 
 def test_a_job_without_a_last_word_has_failed(tmp_path: Path):
     told: list[str] = []
-    Report(tmp_path / "0", ["seed=0"]).say("stopped", error="x")
-    Report(tmp_path / "1", ["seed=1"]).say("running")
+    StatusWriter(tmp_path / "0", ["seed=0"]).update("stopped", error="x")
+    StatusWriter(tmp_path / "1", ["seed=1"]).update("running")
     with Watcher(tmp_path, JOBS, told.append) as watcher:
         pass
-    watcher.settle("TerminatedWorkerError: x", interrupted=False)
+    watcher.settle("TerminatedWorkerError: x")
     assert [watcher.ended[n].state for n in range(3)] == ["stopped", "failed", "failed"]
     assert watcher.ended[1].error == LOST
     assert watcher.ended[2].error == (
-        "did not begin before the launcher ended (TerminatedWorkerError: x)"
+        "did not start before the launcher ended (TerminatedWorkerError: x)"
     )
     assert [line[:5] for line in told] == ["[1/3]", "[2/3]", "[3/3]"]
 
@@ -306,19 +303,19 @@ def test_a_job_without_a_last_word_has_failed(tmp_path: Path):
 def test_after_an_interrupt_the_rest_is_stopped_and_not_failed(tmp_path: Path):
     with Watcher(tmp_path, JOBS, lambda line: None) as watcher:
         pass
-    watcher.settle(None, interrupted=True)
+    watcher.stop(remote=False)
     assert {status.state for status in watcher.ended.values()} == {"stopped"}
 
 
 def test_jobs_that_a_launcher_left_at_work_are_waited_for(tmp_path: Path):
     worker = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1)"])
-    status = Status("running", ("seed=0",), pid=worker.pid, host=os.uname().nodename)
-    report = Report(tmp_path / "0", ["seed=0"])
-    report.status = status
-    report.say("running")
+    status = JobStatus("running", ("seed=0",), pid=worker.pid, host=os.uname().nodename)
+    writer = StatusWriter(tmp_path / "0", ["seed=0"])
+    writer.status = status
+    writer.update("running")
     start = time.monotonic()
     threading.Thread(target=worker.wait).start()  # a child is there until it is waited for
-    wait_for_the_living(tmp_path, JOBS)
+    wait_for_running(tmp_path, JOBS)
     assert 0.3 < time.monotonic() - start < 20
     assert worker.wait() == 0
 

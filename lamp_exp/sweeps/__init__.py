@@ -1,1 +1,1 @@
-"""Sweeps: which jobs of a grid are run, how they fare, and what is told of them."""
+"""Sweeps: planning the jobs of a grid, running and watching them, and the digest of the results."""

@@ -1,4 +1,4 @@
-"""What came of a sweep: a row for each configuration, over its seeds; as data and on screen."""
+"""The result of a sweep: one row per configuration, averaged over its seeds."""
 
 from __future__ import annotations
 
@@ -15,233 +15,255 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
-from lamp_exp.results.display import warnings
-from lamp_exp.results.folder import RunFolder, write_json
+from lamp_exp.results.display import remark_kinds
+from lamp_exp.results.folder import RunFolder
 from lamp_exp.results.schema import RunResult
-from lamp_exp.sweeps.rules import LeftOut, counted, told
-from lamp_exp.sweeps.status import Job, Status, distinction, given, varying
+from lamp_exp.storage.atomic import write_json
+from lamp_exp.sweeps.plan import SweepPlan
+from lamp_exp.sweeps.rules import count_of, describe
+from lamp_exp.sweeps.slurm import cancel_command
+from lamp_exp.sweeps.status import Job, JobStatus, short_name, varying_keys
 
 STATES = ("done", "there", "failed", "stopped")
 TITLE = ("task", "split", "part", "mode", "retriever", "k", "augmentation", "model")
-KEY_WIDTH = 10  # characters of a key's values that a narrow screen shows in one line
-Result = Mapping[str, Any]
+MIN_KEY_WIDTH = 10  # characters of a key's values that stay on one line on a narrow screen
+Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
-    """A job and what came of it; the record of its run, and of the same run without a profile."""
+class EndedJob:
+    """A job, its final status, and the records of its run and of that run's baseline."""
 
     job: Job
-    status: Status
-    result: Result | None
-    baseline: Result | None
+    status: JobStatus
+    result: RunResult | None
+    baseline: RunResult | None
 
     @property
     def stale(self) -> str | None:
-        """Why the record no longer holds, if so."""
-        return self.result.get("stale") if self.result else None
+        """Why the run should not be compared with current ones, if so."""
+        return self.result.stale if self.result else None
 
 
-def ended(jobs: Sequence[Job], statuses: Mapping[int, Status]) -> list[Ended]:
-    """The jobs with what lies on disk of them."""
-    made = []
-    for job in jobs:
-        status = statuses[job.num]
-        finished = status.state in ("done", "there")
-        result = _result(status.run) if finished else None
-        made.append(Ended(job, status, result, _result(status.twin) if finished else None))
-    return made
+def _ended_job(job: Job, status: JobStatus) -> EndedJob:
+    if not status.has_result:
+        return EndedJob(job, status, None, None)
+    return EndedJob(job, status, _read(status.run), _read(status.baseline))
 
 
-def _result(folder: str | None) -> Result | None:
+def _read(folder: str | None) -> RunResult | None:
     run = RunFolder(Path(folder)) if folder else None
-    return run.result() if run and run.finished else None
+    return run.read() if run and run.finished else None
 
 
-def summarise(sweep: Path, jobs: Sequence[Ended], left: Sequence[LeftOut]) -> dict[str, Any]:
-    """The digest as data, which is also written to `summary.json`."""
-    all_jobs = [one.job for one in jobs]
-    states = Counter(one.status.state for one in jobs)
-    keys = varying(all_jobs)
+# --- the digest as data -------------------------------------------------------------------------
+
+
+def summarize(sweep: Path, plan: SweepPlan, statuses: Mapping[int, JobStatus]) -> dict[str, Any]:
+    """The digest as data; `statuses` has the final status of each job by its number."""
+    jobs = [_ended_job(job, statuses[job.number]) for job in plan.jobs]
+    states = Counter(job.status.state for job in jobs)
+    counts = {**{state: states[state] for state in STATES}, "left_out": len(plan.excluded)}
+    keys = varying_keys(plan.jobs)
     return {
         "sweep": str(sweep),
-        "counts": {**{state: states[state] for state in STATES}, "left_out": len(left)},
-        "left_out": told(left),
+        "counts": counts | ({"running": states["running"]} if states["running"] else {}),
+        "left_out": describe(plan.excluded),
         "keys": keys,
         "rows": [_row(group, keys) for group in _grouped(jobs, keys)],
-        "failures": [_failure(o, all_jobs) for o in jobs if o.status.state == "failed"],
-        "remarks": _remarks([one.result for one in jobs if one.result]),
+        "failures": [_failure(job, plan.jobs) for job in jobs if job.status.state == "failed"],
+        "remarks": _remarks([job.result for job in jobs if job.result]),
+        "next": _next_steps(sweep, states),
     }
 
 
-def _grouped(jobs: Sequence[Ended], keys: Sequence[str]) -> list[list[Ended]]:
-    """Jobs that differ in nothing but the seed; what is stale apart from what is fresh."""
-    groups: dict[tuple[object, ...], list[Ended]] = {}
-    for one in jobs:
-        values = given(one.job)
-        groups.setdefault((*(values.get(key) for key in keys), one.stale), []).append(one)
+def _grouped(jobs: Sequence[EndedJob], keys: Sequence[str]) -> list[list[EndedJob]]:
+    """Jobs that differ only in the seed; stale runs are apart from the others."""
+    groups: dict[tuple[object, ...], list[EndedJob]] = {}
+    for job in jobs:
+        values = job.job.values
+        groups.setdefault((*(values.get(key) for key in keys), job.stale), []).append(job)
     return list(groups.values())
 
 
-def _row(group: Sequence[Ended], keys: Sequence[str]) -> dict[str, Any]:
-    values = given(group[0].job)
-    finished = [one for one in group if one.result]
+def _row(group: Sequence[EndedJob], keys: Sequence[str]) -> dict[str, Any]:
+    values = group[0].job.values
+    finished = [(job, job.result) for job in group if job.result]
     return {
         "keys": {key: values.get(key) for key in keys},
         "task": group[0].job.task,
-        "common": _common(finished),
+        "common": _title_values(finished[0][1]) if finished else {},
         "stale": group[0].stale,
         "n": len(finished),
         "jobs": len(group),
-        "metrics": _metrics(finished),
-        "seeds": [_seed(one) for one in finished],
+        "questions": finished[0][1].counts["questions"] if finished else None,
+        "metrics": _metrics([job for job, _ in finished]),
+        "seeds": [
+            {"seed": result.seed, "run": job.status.run, "metrics": result.metrics}
+            for job, result in finished
+        ],
     }
 
 
-def _common(finished: Sequence[Ended]) -> dict[str, str]:
-    """What the finished runs have in common, for a table's title."""
-    if not finished or finished[0].result is None:
-        return {}
-    result = finished[0].result
-    known = {**result["choices"], **{key: result[key] for key in ("split", "part", "mode", "k")}}
-    used = TITLE[: TITLE.index("k")] if result["mode"] == "rank" else TITLE
-    return {key: str(known[key]) for key in used if key in known}
+def _title_values(result: RunResult) -> dict[str, str]:
+    """What a table's title says of a run."""
+    known = {**result.choices, "split": result.split, "part": result.part, "mode": result.mode}
+    known["k"] = str(result.k)
+    names = TITLE[: TITLE.index("k")] if result.mode == "rank" else TITLE
+    return {name: str(known[name]) for name in names if name in known}
 
 
-def _metrics(finished: Sequence[Ended]) -> dict[str, dict[str, float | None]]:
-    """Mean, sample standard deviation, and mean difference to the runs without a profile."""
-    scored = [one for one in finished if one.result and one.result["metrics"]]
-    found: dict[str, dict[str, float | None]] = {}
-    for name in scored[0].result["metrics"] if scored and scored[0].result else ():
-        values = [float(one.result["metrics"][name]) for one in scored if one.result]
-        bases = [float(one.baseline["metrics"][name]) for one in scored if one.baseline]
+def _metrics(jobs: Sequence[EndedJob]) -> dict[str, dict[str, Any]]:
+    """Per metric: the mean over seeds, its sample standard deviation, and the gain.
+
+    `difference` is the mean minus that of the baselines; `gain` is the same, positive where it is
+    better. Both are None unless every run has a finished baseline.
+    """
+    results = [job.result for job in jobs if job.result and job.result.metrics]
+    baselines = [b.metrics for job in jobs if (b := job.baseline) and b.metrics]
+    found = {}
+    for name in results[0].metrics or () if results else ():
+        facts = results[0].metric_facts[name]
+        values = [result.metrics[name] for result in results if result.metrics]
+        difference = None
+        if len(baselines) == len(values):
+            difference = mean(values) - mean(metrics[name] for metrics in baselines)
+        sign = 1 if facts.higher_is_better else -1
         found[name] = {
+            "higher_is_better": facts.higher_is_better,
             "mean": mean(values),
             "sd": stdev(values) if len(values) > 1 else None,
-            "difference": mean(values) - mean(bases) if len(bases) == len(values) else None,
+            "difference": difference,
+            "gain": None if difference is None else sign * difference,
         }
     return found
 
 
-def _seed(one: Ended) -> dict[str, Any]:
-    assert one.result, "only finished runs are listed"
-    metrics = one.result["metrics"]
-    return {"seed": one.result["seed"], "run": one.status.run, "metrics": metrics}
-
-
-def _failure(one: Ended, jobs: Sequence[Job]) -> dict[str, Any]:
-    words = " ".join(map(shlex.quote, one.status.overrides))
+def _failure(job: EndedJob, jobs: Sequence[Job]) -> dict[str, Any]:
+    words = " ".join(map(shlex.quote, job.status.repeatable_overrides))
     return {
-        "job": one.job.num,
-        "name": distinction(one.job, jobs),
-        "error": one.status.error,
-        "traceback": one.status.traceback,
+        "job": job.job.number,
+        "name": short_name(job.job, jobs),
+        "error": job.status.error,
+        "traceback": job.status.traceback,
         "redo": f"python -m lamp_exp {words}",
     }
 
 
-def _remarks(results: Sequence[Result]) -> list[str]:
-    """How many runs had what a reader must be wary of."""
-    counts = Counter(
-        line for result in results for line in set(warnings(RunResult.from_json(result)))
-    )
-    lines = [f"{number} of {counted(len(results), 'run')}: {line}" for line, number in
-             sorted(counts.items(), key=lambda item: -item[1])]  # fmt: skip
-    made_up = sum(bool(result["made_up_data"]) for result in results)
-    told_first = f"{made_up} of {counted(len(results), 'run')}: made-up sample, not LaMP"
-    return [told_first, *lines] if made_up else lines
+def _remarks(results: Sequence[RunResult]) -> list[str]:
+    """What a reader must be careful about, and in how many runs."""
+    counts = Counter(line for result in results for line in set(remark_kinds(result)))
+    runs = count_of(len(results), "run")
+    lines = [f"{number} of {runs}: {line}" for line, number in counts.most_common()]
+    made_up = sum(result.made_up_data for result in results)
+    return [f"{made_up} of {runs}: made-up sample, not LaMP", *lines] if made_up else lines
+
+
+def _next_steps(sweep: Path, states: Mapping[str, int]) -> list[str]:
+    """How to go on with a sweep that was stopped."""
+    lines = []
+    if states["running"]:
+        jobs = count_of(states["running"], "job")
+        lines.append(f"{jobs} go on without this command; to end them: {cancel_command(sweep)}")
+    if states["running"] or states["stopped"]:
+        lines.append("to go on, give the same command again: finished runs are not repeated")
+    return lines
 
 
 def write(sweep: Path, summary: Mapping[str, Any]) -> None:
-    """`summary.json` in the sweep's folder."""
+    """Writes `summary.json` in the sweep's folder."""
     write_json(sweep / "summary.json", summary)
 
 
+# --- the digest on screen -----------------------------------------------------------------------
+
+
 def show(summary: Mapping[str, Any]) -> None:
-    """On screen: the tables, the counts, the failures, the remarks; last, the sweep's folder."""
+    """Prints tables, counts, failures and remarks, and last the sweep's folder."""
     console = Console(soft_wrap=True, highlight=False)
-    for rows in _tables(summary["rows"]):
-        for table in _fitted(console, rows, summary["keys"]):
+    for rows in _same_metrics(summary["rows"]):
+        for table in _fitting_tables(console, rows, summary["keys"]):
             console.print(table)
             console.print()
-    console.print(_counts(summary["counts"]))
+    console.print(_count_table(summary["counts"]))
     console.print()
+    if line := _direction_line(summary["rows"]):
+        console.print(line)
     for line in summary["left_out"]:
         console.print(line)
     for failure in summary["failures"]:
-        for line in _told(failure):
+        for line in _failure_lines(failure):
             console.print(line, style="red", markup=False)
     for line in summary["remarks"]:
         console.print(line, style="yellow", markup=False)
+    for line in summary["next"]:
+        console.print(line, markup=False)
     print(summary["sweep"], flush=True)
 
 
-def _tables(rows: Iterable[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
-    """Rows with the same metrics together; where all seeds failed, with their task's others."""
+def _same_metrics(rows: Iterable[Row]) -> list[list[Row]]:
+    """Rows with the same metrics together; a row without any goes with its task's others."""
     rows = list(rows)
     metrics = {row["task"]: tuple(row["metrics"]) for row in rows if row["metrics"]}
-    groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    groups: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
         groups.setdefault(metrics.get(row["task"], ()), []).append(row)
     return list(groups.values())
 
 
-def _fitted(
-    console: Console, rows: Sequence[Mapping[str, Any]], keys: Sequence[str]
-) -> list[Table]:
-    """One table, or one for each metric where the screen is too narrow for all."""
+def _fitting_tables(console: Console, rows: Sequence[Row], keys: Sequence[str]) -> list[Table]:
+    """One table, or one for each metric where the screen is too narrow."""
     names = next((list(row["metrics"]) for row in rows if row["metrics"]), [])
-    whole = _table(rows, keys, names)
-    wanted = Measurement.get(console, console.options.update(width=10_000), whole).maximum
-    if len(names) < 2 or wanted <= console.width:
-        return [whole]
+    table = _table(rows, keys, names)
+    width = Measurement.get(console, console.options.update(width=10_000), table).maximum
+    if len(names) < 2 or width <= console.width:
+        return [table]
     return [_table(rows, keys, [name]) for name in names]
 
 
-def _table(rows: Sequence[Mapping[str, Any]], keys: Sequence[str], names: Sequence[str]) -> Table:
-    title = _title(rows, keys)
+def _table(rows: Sequence[Row], keys: Sequence[str], names: Sequence[str]) -> Table:
     table = Table(
-        title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, show_edge=False
-    )
+        title=_title(rows, keys), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD,
+        show_edge=False,
+    )  # fmt: skip
     for key in keys:
         longest = max(len(str(row["keys"][key] or "")) for row in rows)
-        table.add_column(key, overflow="fold", min_width=min(longest, KEY_WIDTH))
-    table.add_column("n", justify="right", no_wrap=True)
-    compared = any(m["difference"] is not None for row in rows for m in row["metrics"].values())
+        table.add_column(key, overflow="fold", min_width=min(longest, MIN_KEY_WIDTH))
+    table.add_column("questions", justify="right", no_wrap=True)
+    table.add_column("seeds", justify="right", no_wrap=True)
+    has_gains = any(m["gain"] is not None for row in rows for m in row["metrics"].values())
     for name in names:
         table.add_column(name, justify="right", no_wrap=True)
-        if compared:
-            table.add_column("vs k=0", justify="right", no_wrap=True)
+        if has_gains:
+            table.add_column("gain", justify="right", no_wrap=True)
     for row in rows:
-        table.add_row(*_cells(row, keys, names, compared))
+        table.add_row(*_cells(row, keys, names, has_gains))
     return table
 
 
-def _cells(
-    row: Mapping[str, Any], keys: Sequence[str], names: Sequence[str], compared: bool
-) -> list[str]:
-    missing = row["n"] < row["jobs"]
-    count = f"{row['n']} of {row['jobs']}" if missing else str(row["n"])
+def _cells(row: Row, keys: Sequence[str], names: Sequence[str], has_gains: bool) -> list[str]:
+    seeds = str(row["n"]) if row["n"] == row["jobs"] else f"{row['n']} of {row['jobs']}"
     cells = [str(row["keys"][key] or "") for key in keys]
-    cells.append(f"stale, {count}" if row["stale"] else count)
+    cells.append(str(row["questions"] or ""))
+    cells.append(f"stale, {seeds}" if row["stale"] else seeds)
     for name in names:
         metric = row["metrics"].get(name)
         cells.append(_value(metric))
-        if compared:
-            other = metric and metric["difference"]
-            cells.append("" if other is None else f"{other:+.4f}")
+        if has_gains:
+            gain = metric and metric["gain"]
+            cells.append("" if gain is None else f"{gain:+.4f}")
     return cells
 
 
-def _value(metric: Mapping[str, float | None] | None) -> str:
+def _value(metric: Mapping[str, Any] | None) -> str:
     if metric is None:
         return "–"
     spread = "" if metric["sd"] is None else f" ± {metric['sd']:.4f}"
     return f"{metric['mean']:.4f}{spread}"
 
 
-def _title(rows: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> str:
-    """What all rows of a table share."""
+def _title(rows: Sequence[Row], keys: Sequence[str]) -> str:
+    """What all rows of a table have in common."""
     known = [row["common"] for row in rows if row["common"]]
     words = []
     for key in TITLE:
@@ -252,7 +274,17 @@ def _title(rows: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> str:
     return " ".join(words)
 
 
-def _counts(counts: Mapping[str, int]) -> Table:
+def _direction_line(rows: Iterable[Row]) -> str:
+    """What `gain` means, if a table has it, and which metrics are errors."""
+    metrics = [item for row in rows for item in row["metrics"].items()]
+    if all(metric["gain"] is None for _, metric in metrics):
+        return ""
+    lower = dict.fromkeys(name for name, metric in metrics if not metric["higher_is_better"])
+    errors = f" (lower is better: {', '.join(lower)})" if lower else ""
+    return f"gain: over the run without a profile, positive where it is better{errors}"
+
+
+def _count_table(counts: Mapping[str, int]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False)
     for name, number in counts.items():
         bad = name in ("failed", "stopped") and number
@@ -261,7 +293,7 @@ def _counts(counts: Mapping[str, int]) -> Table:
     return table
 
 
-def _told(failure: Mapping[str, Any]) -> list[str]:
-    where = [f"  traceback: {failure['traceback']}"] if failure["traceback"] else []
+def _failure_lines(failure: Mapping[str, Any]) -> list[str]:
+    place = [f"  traceback: {failure['traceback']}"] if failure["traceback"] else []
     head = f"FAILED {failure['name']}: {failure['error']}"
-    return [head, *where, f"  redo: {failure['redo']}"]
+    return [head, *place, f"  redo: {failure['redo']}"]

@@ -1,4 +1,4 @@
-"""Which jobs of a sweep say nothing new, and why: small rules over plain facts of a job."""
+"""Which jobs of a sweep add nothing, and why: small rules over plain facts about a job."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ SAME = "the same run as another job"
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
-    """What the rules look at; `retriever`, `augmentation` and `model` are names to be told.
+class JobFacts:
+    """What the rules need to know about a job.
 
-    `same` is equal for jobs that are one and the same run; `k` may be `tune`.
+    `identity` is equal for jobs that are the same run; `k` may be `tune`; `retriever`,
+    `augmentation` and `model` are names.
     """
 
-    same: str
+    identity: str
     mode: str
     split: str
     k: int | str
@@ -24,49 +25,51 @@ class Facts:
     model: str
     uses_profile: bool
     needs_dates: bool
-    many_passages: bool
-    model_reads_passages: bool
+    multiple_passages: bool
+    model_takes_passages: bool
     fine_tuned: bool
 
     @property
     def shows_items(self) -> bool:
-        """Whether prompts are given items of the profile."""
+        """Whether prompts show items of the profile."""
         return self.uses_profile and self.k != 0
 
 
 @dataclass(frozen=True, slots=True)
-class LeftOut:
-    """A job that is not run: its place among all jobs, and why; `twin`: the job that it equals."""
+class Excluded:
+    """A job that is not run: its index among all jobs, why, and the number of the job it equals."""
 
-    place: int
+    index: int
     reason: str
-    twin: int | None = None
+    same_as: int | None = None
 
 
-Rule = Callable[[Facts], str | None]
+Rule = Callable[[JobFacts], str | None]
 
 
-def undated(job: Facts) -> str | None:
-    """A retriever by date has nothing to go by in the user split."""
+def needs_dates(job: JobFacts) -> str | None:
+    """A retriever by date cannot rank the user split, which has no dates."""
     if job.needs_dates and job.split == "user":
         return f"retriever={job.retriever} needs dates, which the user split does not have"
     return None
 
 
-def untrained_fusion(job: Facts) -> str | None:
+def untrained_fusion(job: JobFacts) -> str | None:
     """Only training teaches a model to fuse passages."""
-    if job.many_passages and job.mode == "zeroshot" and job.shows_items and not job.fine_tuned:
-        return (
-            f"augmentation={job.augmentation} needs a fine-tuned model, and mode=zeroshot asks "
-            f"model={job.model}, which is no checkpoint of this project"
-        )
-    return None
+    if not job.multiple_passages or job.mode != "zeroshot" or not job.shows_items:
+        return None
+    if job.fine_tuned:
+        return None
+    return (
+        f"augmentation={job.augmentation} needs a fine-tuned model, and mode=zeroshot asks "
+        f"model={job.model}, which is no checkpoint of this project"
+    )
 
 
-def unread_passages(job: Facts) -> str | None:
-    """Several passages apart are for encoder-decoder models."""
+def unsupported_passages(job: JobFacts) -> str | None:
+    """Only encoder-decoder models read several passages."""
     runs = job.mode in ("finetune", "zeroshot")
-    if runs and job.many_passages and not job.model_reads_passages:
+    if runs and job.multiple_passages and not job.model_takes_passages:
         return (
             f"augmentation={job.augmentation} reads several passages apart, which "
             f"model={job.model} cannot"
@@ -74,55 +77,55 @@ def unread_passages(job: Facts) -> str | None:
     return None
 
 
-RULES: tuple[Rule, ...] = (undated, untrained_fusion, unread_passages)
+RULES: tuple[Rule, ...] = (needs_dates, untrained_fusion, unsupported_passages)
 
 
-def sift(jobs: Sequence[Facts]) -> tuple[list[int], list[LeftOut]]:
-    """The places of the jobs to run, and the jobs left out; of jobs that are one run, the first
-    stays, so that a run without a profile is never lost.
+def select(jobs: Sequence[JobFacts]) -> tuple[list[int], list[Excluded]]:
+    """The indexes of the jobs to run, and the excluded jobs.
+
+    Of jobs that are the same run, the first one stays.
     """
     kept: list[int] = []
-    left: list[LeftOut] = []
-    known: dict[str, int] = {}  # what a job is: its number among those that are run
-    for place, job in enumerate(jobs):
+    excluded: list[Excluded] = []
+    numbers: dict[str, int] = {}  # of the kept jobs, by identity
+    for index, job in enumerate(jobs):
         reason = next(filter(None, (rule(job) for rule in RULES)), None)
         if reason:
-            left.append(LeftOut(place, reason))
-        elif job.same in known:
-            twin = known[job.same]
-            left.append(LeftOut(place, why_the_same(job, jobs[kept[twin]]), twin))
+            excluded.append(Excluded(index, reason))
+        elif job.identity in numbers:
+            number = numbers[job.identity]
+            reason = _why_the_same(job, jobs[kept[number]])
+            excluded.append(Excluded(index, reason, number))
         else:
-            known[job.same] = len(kept)
-            kept.append(place)
-    return kept, left
+            numbers[job.identity] = len(kept)
+            kept.append(index)
+    return kept, excluded
 
 
-def why_the_same(job: Facts, twin: Facts) -> str:
-    """Without a profile, neither retriever nor k nor augmentation matters."""
-    if not job.uses_profile and job.retriever == twin.retriever and job.k != twin.k:
-        return f"retriever={job.retriever} reads no profile: k={twin.k} says it all"
+def _why_the_same(job: JobFacts, other: JobFacts) -> str:
+    if not job.uses_profile and job.retriever == other.retriever and job.k != other.k:
+        return f"retriever={job.retriever} reads no profile: k={other.k} says it all"
     return SAME
 
 
-def told(left: Sequence[LeftOut]) -> list[str]:
+def describe(excluded: Sequence[Excluded]) -> list[str]:
     """One line for each reason, with the number of jobs."""
     lines = []
-    for reason in dict.fromkeys(job.reason for job in left):
-        jobs = [job for job in left if job.reason == reason]
-        twins = sorted({job.twin for job in jobs if job.twin is not None})
-        words = _the_same(twins) if reason == SAME else reason
-        lines.append(f"left out {counted(len(jobs), 'job')}: {words}")
+    for reason in dict.fromkeys(job.reason for job in excluded):
+        jobs = [job for job in excluded if job.reason == reason]
+        others = sorted({job.same_as for job in jobs if job.same_as is not None})
+        text = _same_as(others) if reason == SAME else reason
+        lines.append(f"left out {count_of(len(jobs), 'job')}: {text}")
     return lines
 
 
-def _the_same(twins: Sequence[int]) -> str:
-    """Names the first few of the jobs that are run instead."""
-    if len(twins) == 1:
-        return f"the same run as job {twins[0]}"
-    more = ", …" if len(twins) > 8 else ""
-    return f"the same runs as jobs {', '.join(map(str, twins[:8]))}{more}"
+def _same_as(numbers: Sequence[int]) -> str:
+    if len(numbers) == 1:
+        return f"the same run as job {numbers[0]}"
+    more = ", …" if len(numbers) > 8 else ""
+    return f"the same runs as jobs {', '.join(map(str, numbers[:8]))}{more}"
 
 
-def counted(number: int, word: str) -> str:
+def count_of(number: int, word: str) -> str:
     """`1 job`, `2 jobs`."""
     return f"{number} {word}" if number == 1 else f"{number} {word}s"

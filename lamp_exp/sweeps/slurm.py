@@ -1,20 +1,29 @@
-"""What Slurm still holds of a sweep whose launcher has given up."""
+"""What Slurm still holds of a sweep after its launcher has ended."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 
-def wait_for_the_queued(sweep: Path) -> None:
-    """Where submitit gave up at the first job that was cancelled or killed, waits for the others,
-    also for those that have not begun and so have said nothing of themselves.
+def slurm_jobs(sweep: Path) -> list[str]:
+    """The names, such as `12_3`, of the jobs that were submitted; none for other launchers."""
+    folder = sweep / ".submitit"  # has a folder for each job of an array
+    return sorted(path.name for path in folder.glob("*_*") if path.is_dir())
 
-    They are known by their folders in the sweep's; for other launchers there is nothing to do.
+
+def wait_for_slurm(sweep: Path) -> None:
+    """Waits for the submitted jobs, also those that have not started and so have no status.
+
+    The launcher gives up at the first job that was cancelled or killed.
     """
-    folder = sweep / ".submitit"
-    tasks = [path.name for path in folder.glob("*_*") if path.is_dir()]  # of an array, as 12_3
-    if tasks:
+    if names := slurm_jobs(sweep):
         from submitit import SlurmJob
 
-        for job in [SlurmJob[object](folder / "%j", task) for task in tasks]:
+        for job in [SlurmJob[object](sweep / ".submitit" / "%j", name) for name in names]:
             job.wait()
+
+
+def cancel_command(sweep: Path) -> str | None:
+    """The command that cancels what was submitted; None for other launchers."""
+    arrays = sorted({name.partition("_")[0] for name in slurm_jobs(sweep)})
+    return f"scancel {' '.join(arrays)}" if arrays else None

@@ -1,0 +1,226 @@
+"""`dry_run`: what would be run, what is finished, and about how long the rest takes."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from lamp_exp import config
+from lamp_exp.config import ExperimentBuilder
+from lamp_exp.errors import InputError
+from lamp_exp.experiment.experiment import Configuration, Experiment
+from lamp_exp.experiment.identity import run_name
+from lamp_exp.experiment.run import run, run_identity
+from lamp_exp.experiment.stages import load_parts
+from lamp_exp.experiment.tune import tuned_folder
+from lamp_exp.progress import progress
+from lamp_exp.results.folder import RunFolder
+from lamp_exp.sweeps.rules import count_of
+from lamp_exp.sweeps.status import Job, short_name, varying_keys
+
+MEASURE = "measure"  # as dry_run: time a few questions where no finished run tells the time
+SAMPLES = (4, 12)  # limits of the timed runs; the difference of their times has no fixed costs
+Kind = tuple[str, str, str]  # task, mode, model: such runs take about equally long per question
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedRun:
+    """A run to do, or one that was started; `questions` counts all parts and all values of k."""
+
+    experiment: Experiment
+    configuration: Configuration
+    questions: int
+
+    @property
+    def kind(self) -> Kind:
+        """What its time per question depends on."""
+        choices = self.configuration.choices
+        return choices["task"], self.experiment.mode, choices["model"]
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """A job as it is on disk: `there`, `begun`, `to do`, or `cannot run` and why."""
+
+    job: Job
+    state: str
+    run_name: str | None = None
+    planned: PlannedRun | None = None
+    error: str | None = None
+
+
+def show_dry_run(jobs: Sequence[Job], configs: Sequence[DictConfig]) -> None:
+    """Prints the states of a sweep's jobs, and an estimate."""
+    choices = [dict(cfg.hydra.runtime.choices) for cfg in configs]
+    _show(jobs, [ExperimentBuilder(*pair) for pair in zip(configs, choices, strict=True)])
+
+
+def show_dry_run_alone(cfg: DictConfig) -> None:
+    """Prints the state of one experiment, and an estimate."""
+    hydra = HydraConfig.get()
+    job = Job(0, tuple(hydra.overrides.task), hydra.runtime.choices["task"])
+    _show([job], [ExperimentBuilder(cfg, dict(hydra.runtime.choices))])
+
+
+def _show(jobs: Sequence[Job], builders: Sequence[ExperimentBuilder]) -> None:
+    forecasts = []
+    for job, builder in progress(zip(jobs, builders, strict=True), len(jobs), "look"):
+        config.draw_seed(builder.cfg)
+        forecasts.append(forecast(job, builder, _output_dir(builder)))
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(_table(forecasts))
+    for one in forecasts:
+        if one.error:
+            line = f"{short_name(one.job, jobs)} cannot run: {one.error}"
+            console.print(line, style="red", markup=False)
+    measure = builders[0].cfg.dry_run == MEASURE
+    for line in estimate(forecasts, _output_dir(builders[0]), measure):
+        print(line, flush=True)
+
+
+def _output_dir(builder: ExperimentBuilder) -> Path:
+    return Path(builder.cfg.output_dir).expanduser()
+
+
+def forecast(job: Job, builder: ExperimentBuilder, output_dir: Path) -> Forecast:
+    """The state of a job on disk; its configuration may be refused."""
+    try:
+        values = builder.tuned_values
+        experiment, configuration = builder.build(values[0] if values else None)
+        parts = load_parts(experiment)
+        if values:
+            folder, _ = tuned_folder(builder.build, experiment, configuration, parts, output_dir)
+        else:
+            identity = run_identity(experiment, configuration, parts)
+            name = run_name(identity, experiment.usage, configuration.choices)
+            folder = RunFolder(output_dir / name)
+    except InputError as error:
+        return Forecast(job, "cannot run", error=str(error))
+    if folder.finished:
+        return Forecast(job, "there", folder.name)
+    questions = sum(len(part.examples) for part in parts.by_name.values()) * max(len(values), 1)
+    planned = PlannedRun(experiment, configuration, questions)
+    return Forecast(job, "begun" if folder.path.is_dir() else "to do", folder.name, planned)
+
+
+def _table(forecasts: Sequence[Forecast]) -> Table:
+    """One row per job, with the keys in which jobs differ; of a single job, the run's name."""
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False)
+    jobs = [one.job for one in forecasts]
+    seeds = {job.values.get("seed") for job in jobs}
+    keys = [*varying_keys(jobs), *(["seed"] if len(seeds) > 1 else [])]
+    for name in ["job", *keys] if keys else ["run"]:
+        table.add_column(name, overflow="fold")
+    table.add_column("state", no_wrap=True)
+    for one in forecasts:
+        cells = [str(one.job.number), *(one.job.values.get(key, "") for key in keys)]
+        table.add_row(*(cells if keys else [one.run_name or "–"]), one.state)
+    return table
+
+
+def estimate(forecasts: Iterable[Forecast], output_dir: Path, measure: bool) -> list[str]:
+    """A line for each kind of run that is to do, with its source, and the sum.
+
+    The time comes from finished runs in `output_dir`; with `measure`, a few questions are run
+    where there are none.
+    """
+    kinds: dict[Kind, list[PlannedRun]] = {}
+    for one in forecasts:
+        if one.planned:
+            kinds.setdefault(one.planned.kind, []).append(one.planned)
+    if not kinds:
+        return ["nothing is to do"]
+    rates = finished_rates(output_dir)
+    lines, total, missing = [], 0.0, 0
+    for kind, runs in progress(kinds.items(), len(kinds), "estimate"):
+        seconds, source = _seconds(runs, rates.get(kind), measure)
+        time = "no estimate" if seconds is None else f"about {duration(seconds)}"
+        lines.append(f"{' '.join(kind)}: {count_of(len(runs), 'job')} to do, {time} ({source})")
+        total, missing = total + (seconds or 0), missing + (seconds is None)
+    if missing == len(kinds):
+        return lines
+    rest = f", and {count_of(missing, 'kind')} of run without an estimate" if missing else ""
+    return [*lines, f"an estimate, one job after another: about {duration(total)}{rest}"]
+
+
+def finished_rates(output_dir: Path) -> dict[Kind, tuple[int, float]]:
+    """Of each kind of finished run in `output_dir`: how many, and the seconds per question."""
+    found: dict[Kind, list[tuple[float, int]]] = {}
+    for folder in map(RunFolder, output_dir.glob("*")):
+        if folder.finished:
+            result = folder.read()
+            choices = result.choices
+            kind = (str(choices["task"]), result.mode, str(choices["model"]))
+            questions = sum(part.questions for part in result.data.values())
+            found.setdefault(kind, []).append((sum(result.seconds.values()), questions))
+    return {
+        kind: (len(runs), sum(s for s, _ in runs) / max(sum(q for _, q in runs), 1))
+        for kind, runs in found.items()
+    }
+
+
+def _seconds(
+    runs: Sequence[PlannedRun], known: tuple[int, float] | None, measure: bool
+) -> tuple[float | None, str]:
+    """The seconds of all runs of one kind, and where the number comes from."""
+    questions = sum(run.questions for run in runs)
+    if known:
+        number, rate = known
+        return rate * questions, f"from {count_of(number, 'finished run')} of this kind"
+    if not measure:
+        return None, "no finished run of this kind; dry_run=measure tries a few questions"
+    try:
+        fixed, rate = measured(runs[0])
+    except Exception as error:  # noqa: BLE001  (a real run, which may fail in any way)
+        return None, f"the timed run failed: {type(error).__name__}: {error}"
+    return fixed * len(runs) + rate * questions, f"from timed runs with limit={SAMPLES[-1]}"
+
+
+def measured(run: PlannedRun) -> tuple[float, float]:
+    """Runs a few questions in a temporary folder: fixed seconds, and seconds per question."""
+    with tempfile.TemporaryDirectory() as folder:
+        (few, first), (more, second) = (_timed(run, limit, Path(folder)) for limit in SAMPLES)
+    rate = max((second - first) / (more - few), 0.0) if more > few else 0.0
+    return max(second - rate * more, 0.0), rate
+
+
+def _timed(planned: PlannedRun, limit: int, output_dir: Path) -> tuple[int, float]:
+    """Questions and seconds of a run of the first questions."""
+    from lamp_exp.loggers.csv import csv_logger
+
+    experiment, configuration = planned.experiment, planned.configuration
+    trainer = experiment.trainer
+    if trainer is not None:
+        trainer = replace(trainer, build=partial(trainer.build, enable_progress_bar=False))
+    few = min(limit, experiment.data.limit or limit)
+    small = replace(
+        experiment,
+        data=replace(experiment.data, limit=few),
+        logger=csv_logger if experiment.logger else None,
+        trainer=trainer,
+    )
+    changed = replace(configuration, changed={**configuration.changed, "limit": few})
+    result = run(small, changed, output_dir).folder.read()
+    questions = sum(part.questions for part in result.data.values())
+    return questions, sum(result.seconds.values())
+
+
+def duration(seconds: float) -> str:
+    """`40 s`, `12 min`, `3 h 20 min`, `2 days 4 h`."""
+    minutes, hours = round(seconds / 60), round(seconds / 3600)
+    if seconds < 99.5:
+        return f"{seconds:.0f} s"
+    if minutes < 100:
+        return f"{minutes} min"
+    if hours < 48:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{hours // 24} days {hours % 24} h"

@@ -1,0 +1,163 @@
+"""From the command line of a sweep to its jobs: all combinations that add something."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf.errors import OmegaConfBaseException
+
+from lamp_exp import config
+from lamp_exp.errors import InputError
+from lamp_exp.experiment.identity import identity_options
+from lamp_exp.options import Usage
+from lamp_exp.progress import progress
+from lamp_exp.results.folder import training_settings
+from lamp_exp.sweeps.rules import Excluded, JobFacts, select
+from lamp_exp.sweeps.status import Job
+
+
+@dataclass(frozen=True, slots=True)
+class SweepPlan:
+    """The jobs to run, with the configuration of each, and the excluded jobs."""
+
+    jobs: list[Job]
+    configs: list[DictConfig]
+    excluded: list[Excluded]
+
+
+@dataclass(frozen=True)
+class Planner:
+    """Expands and composes the jobs of a sweep.
+
+    `master` is the configuration of the command; `params` and `rows` are options of the sweeper
+    (conf/hydra/sweeper/grid.yaml).
+    """
+
+    loader: ConfigLoader
+    master: DictConfig
+    params: Mapping[str, Any]
+    rows: Sequence[Mapping[str, Any]]
+    _composed: dict[tuple[str, ...], DictConfig] = field(default_factory=dict, init=False)
+
+    def plan(self, arguments: list[str]) -> SweepPlan:
+        """The jobs of the sweep. Raises InputError and Hydra's errors for what cannot be run."""
+        combinations = self.expand(arguments)
+        configs = [
+            self._compose(tuple(words))
+            for words in progress(combinations, len(combinations), "compose")
+        ]
+        kept, excluded = select([job_facts(cfg, index) for index, cfg in enumerate(configs)])
+        jobs = [
+            Job(number, tuple(combinations[index]), configs[index].hydra.runtime.choices.task)
+            for number, index in enumerate(kept)
+        ]
+        return SweepPlan(jobs, [configs[index] for index in kept], excluded)
+
+    def expand(self, arguments: list[str]) -> list[list[str]]:
+        """The overrides of each job: every combination of each row, with params and arguments."""
+        combinations: list[list[str]] = []
+        for row in self.rows:
+            words = [f"{key}={value}" for key, value in {**self.params, **row}.items()]
+            overrides = self._parse([*words, *arguments])
+            if any(o.key_or_group == "sweep" and o.is_sweep_override() for o in overrides):
+                raise InputError("one named sweep at a time: give +sweep one name")
+            values = {o.get_key_element(): list(_words(o)) for o in overrides}
+            combinations += [list(words) for words in itertools.product(*values.values())]
+        return combinations
+
+    def _parse(self, words: Sequence[str]) -> list[Override]:
+        parser = OverridesParser.create(config_loader=self.loader)
+        return parser.parse_overrides(list(words))
+
+    def _compose(self, words: tuple[str, ...]) -> DictConfig:
+        """The configuration of a job.
+
+        Hydra takes a tenth of a second to compose one, so jobs that differ only in plain values of
+        root keys (k, seed, split) share what Hydra composed.
+        """
+        plain = [word for word in words if word.partition("=")[0] in self._plain_keys]
+        rest = tuple(word for word in words if word not in plain)
+        if rest not in self._composed:
+            self._composed[rest] = self._load(rest)
+        cfg = copy.deepcopy(self._composed[rest])
+        try:
+            for override in self._parse(plain):
+                OmegaConf.update(cfg, override.key_or_group, override.value())
+        except OmegaConfBaseException:
+            return self._load(words)  # which raises Hydra's error
+        return cfg
+
+    def _load(self, words: Sequence[str]) -> DictConfig:
+        return self.loader.load_sweep_config(self.master, list(words))
+
+    @cached_property
+    def _plain_keys(self) -> set[str]:
+        """The root keys that are neither groups nor have inner keys."""
+        groups = set(self.master.hydra.runtime.choices)
+        keys = {str(key) for key in self.master} - groups
+        return {key for key in keys if not OmegaConf.is_config(self.master[key])}
+
+
+def _words(override: Override) -> Iterator[str]:
+    """An override of several values as one override for each value."""
+    key = override.get_key_element()
+    if not override.is_sweep_override():
+        yield f"{key}={override.get_value_element_as_str()}"
+    elif override.is_discrete_sweep():
+        yield from (f"{key}={value}" for value in override.sweep_string_iterator())
+    else:
+        raise InputError(f"{override.input_line}: an interval has no list of values; give a range")
+
+
+def job_facts(cfg: DictConfig, index: int) -> JobFacts:
+    """What the rules need; classes are imported only where a rule needs them."""
+    choices, mode = cfg.hydra.runtime.choices, cfg.mode
+    retriever = _class(cfg, "retriever")
+    passages = mode != "rank" and _class(cfg, "augmentation").multiple_passages
+    model = _class(cfg, "model") if passages and mode != "prompts" else None
+    return JobFacts(
+        identity=_identity(cfg, retriever.uses_profile, index),
+        mode=mode,
+        split=cfg.split,
+        k=cfg.k,
+        retriever=choices.retriever,
+        augmentation=choices.augmentation,
+        model=choices.model,
+        uses_profile=retriever.uses_profile,
+        needs_dates=retriever.needs_dates,
+        multiple_passages=passages,
+        model_takes_passages=model is None or model.multiple_passages,
+        fine_tuned=bool(training_settings(str(OmegaConf.select(cfg, "model.name")))),
+    )
+
+
+def _class(cfg: DictConfig, group: str) -> Any:
+    return config.recipe(cfg, group).func
+
+
+def _identity(cfg: DictConfig, uses_profile: bool, index: int) -> str:
+    """Equal for jobs that are the same run, as far as their options decide."""
+    personal = uses_profile and (cfg.mode == "rank" or cfg.k != 0)
+    configuration = config.configure(without_hydra(cfg), cfg.hydra.runtime.choices)
+    k = cfg.k if personal else 0
+    identity = identity_options(configuration, Usage(cfg.mode, personal), k)
+    drawn = index if cfg.seed is None else None  # each job draws its own seed
+    return json.dumps([identity, drawn, cfg.data_dir, cfg.output_dir], sort_keys=True, default=str)
+
+
+def without_hydra(cfg: DictConfig) -> DictConfig:
+    """A copy of a composed configuration without Hydra's own node."""
+    plain = cfg.copy()
+    with read_write(plain), open_dict(plain):
+        plain.pop("hydra", None)
+    return plain

@@ -1,0 +1,137 @@
+"""Follows the jobs of a running sweep by their states on disk."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from lamp_exp.results.folder import STATUS, RunFolder
+from lamp_exp.sweeps.status import Job, JobStatus, read_status, short_name
+
+LOST = "ended without a word (killed, or out of memory?)"
+DISK_FULL = "ended without a word: the disk is full"
+NEVER_STARTED = "did not start before the launcher ended"
+POLL_SECONDS = 0.2
+SILENCE_SECONDS = 60.0  # after which a job on another machine counts as dead
+FULL_BYTES = 1_000_000  # with less free space, a job cannot write its record
+
+
+class Watcher:
+    """Announces each job when it ends; `ended` has the final status of each by its number."""
+
+    def __init__(self, sweep: Path, jobs: Sequence[Job], announce: Callable[[str], None]) -> None:
+        self._sweep = sweep
+        self._jobs = jobs
+        self._announce_line = announce
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self.ended: dict[int, JobStatus] = {}
+
+    def __enter__(self) -> Watcher:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._poll()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(POLL_SECONDS):
+            self._poll()
+
+    def _poll(self) -> None:
+        for job in self._unended():
+            status = job_status(self._sweep, job)
+            if status is not None and status.ended:
+                self._announce(job, status)
+
+    def _unended(self) -> list[Job]:
+        return [job for job in self._jobs if job.number not in self.ended]
+
+    def settle(self, launcher_error: str | None) -> None:
+        """Decides how the jobs ended that did not write it themselves."""
+        for job in self._unended():
+            status = job_status(self._sweep, job)
+            if status is None:
+                status = JobStatus("running", job.overrides)
+                error = f"{NEVER_STARTED} ({launcher_error})" if launcher_error else LOST
+            else:
+                error = LOST
+            if error == LOST and shutil.disk_usage(self._sweep).free < FULL_BYTES:
+                error = DISK_FULL
+            self._announce(job, replace(status, state="failed", error=error))
+
+    def stop(self, remote: bool) -> None:
+        """Marks the jobs that have not ended as stopped, or as still running (`remote`)."""
+        for job in self._unended():
+            status = job_status(self._sweep, job)
+            state = "running" if remote else "stopped"
+            error = "interrupted" if status else "interrupted before it started"
+            error = "it goes on in Slurm" if remote else error
+            last = status or JobStatus("running", job.overrides)
+            self._announce(job, replace(last, state=state, error=error))
+
+    def _announce(self, job: Job, status: JobStatus) -> None:
+        self.ended[job.number] = status
+        line = describe(job, status, self._jobs)
+        self._announce_line(f"[{len(self.ended)}/{len(self._jobs)}] {line}")
+
+
+def job_status(sweep: Path, job: Job) -> JobStatus | None:
+    """The job's status; None if it has not started. The status of other overrides is ignored."""
+    status = read_status(sweep / str(job.number))
+    return status if status is not None and status.overrides == job.overrides else None
+
+
+def describe(job: Job, status: JobStatus, jobs: Sequence[Job]) -> str:
+    """One line: `done lamp4-…: rouge_1 0.4123 (12 s)`."""
+    name = Path(status.run).name if status.run else short_name(job, jobs)
+    if not status.has_result:
+        state = "FAILED" if status.state == "failed" else status.state
+        return f"{state} {name}: {status.error}"
+    result = RunFolder(Path(status.run or "")).read()
+    seconds = f" ({status.seconds:.0f} s)" if status.state == "done" else ""
+    if result.main_value is None:
+        return f"{status.state} {name}{seconds}"
+    return f"{status.state} {name}: {result.main_metric} {result.main_value:.4f}{seconds}"
+
+
+def wait_for_running(sweep: Path, jobs: Iterable[Job]) -> None:
+    """Waits for the jobs that are still running although their launcher gave up."""
+    beats: dict[int, tuple[float, float]] = {}
+    waiting = list(jobs)
+    while waiting := [job for job in waiting if _is_running(sweep, job, beats)]:
+        time.sleep(POLL_SECONDS)
+
+
+def _is_running(sweep: Path, job: Job, beats: dict[int, tuple[float, float]]) -> bool:
+    """Here: whether its process lives; on another machine: whether its status was touched lately.
+
+    `beats` has each job's last modification time, and when this process first saw it.
+    """
+    status = job_status(sweep, job)
+    if status is None or status.ended or status.pid == os.getpid():
+        return False
+    if status.host == socket.gethostname():
+        return _is_alive(status.pid)
+    beat, now = (sweep / str(job.number) / STATUS).stat().st_mtime, time.monotonic()
+    if beats.get(job.number, (0.0, 0.0))[0] != beat:
+        beats[job.number] = (beat, now)
+    return now - beats[job.number][1] < SILENCE_SECONDS
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's process
+        return True
+    return True
