@@ -30,6 +30,7 @@ config.register()
 sweeper.register()
 log = logging.getLogger("lamp_exp")
 INTERRUPTED = 130  # the exit code of a command that was ended by Ctrl-C
+GO_ON = "interrupted: the same command goes on from here"
 _exit_codes: list[int] = []  # of this command's failures
 
 
@@ -62,7 +63,7 @@ def run(cfg: DictConfig) -> None:
     except (KeyboardInterrupt, SystemExit) as error:
         if HydraConfig.get().mode is RunMode.MULTIRUN or not is_interrupt(error):
             raise
-        _fail("interrupted: the same command goes on from here", INTERRUPTED)
+        _fail(GO_ON, INTERRUPTED)
     except Exception as error:  # noqa: BLE001  (a fault of ours)
         traceback.print_exc()
         _fail(f"{type(error).__name__}: {error} (a run that had begun keeps this in its run.log)")
@@ -99,6 +100,8 @@ def main() -> None:
         run()
     except sweeper.JobsFailed:
         sys.exit(2)  # the digest has named them
+    except KeyboardInterrupt:  # of a sweep
+        _fail(GO_ON, INTERRUPTED)
     except InputError as error:
         _fail(str(error))
     except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:

@@ -6,7 +6,6 @@ import os
 import signal
 import sys
 import tempfile
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,22 +53,3 @@ def end_with_the_reader() -> None:
     """A command whose output nobody reads any more (`| head`) ends quietly, as others do."""
     if hasattr(signal, "SIGPIPE"):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-
-
-@contextmanager
-def keyboard_interrupts() -> Iterator[None]:
-    """Raises KeyboardInterrupt for Ctrl-C also where Lightning has turned it into SystemExit.
-
-    Lightning then ignores every further Ctrl-C, too; the handler from before is restored.
-    """
-    in_main_thread = threading.current_thread() is threading.main_thread()
-    handler = signal.getsignal(signal.SIGINT)
-    try:
-        yield
-    except SystemExit as error:
-        if not isinstance(error.__context__, KeyboardInterrupt):
-            raise
-        raise KeyboardInterrupt from error
-    finally:
-        if in_main_thread:
-            signal.signal(signal.SIGINT, handler)

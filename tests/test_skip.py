@@ -62,11 +62,11 @@ def test_without_items_in_a_prompt_skipping_says_nothing_new(bare):
         names.add(name_of(*BASE, *bare, skip))
         assert notes(experiment(*BASE, *bare, skip)) == []
     assert len(names) == 1
-    assert of(*bare, "skip=2").same == of(*bare).same
+    assert of(*bare, "skip=2").identity == of(*bare).identity
 
 
 def test_jobs_that_skip_otherwise_are_others():
-    assert of("k=1", "skip=2").same != of("k=1").same
+    assert of("k=1", "skip=2").identity != of("k=1").identity
 
 
 def test_skipping_below_zero_is_refused(lamp_exp):
@@ -86,8 +86,8 @@ def test_a_checkpoint_is_told_that_it_is_asked_for_other_items(lamp_exp, tmp_pat
 
 
 @pytest.mark.slow
-def test_the_oracle_sweep_runs_each_item_alone_and_none(lamp_exp):
-    run = ["-m", "+sweep=oracle", "task=lamp4", "model=tiny", "trainer=cpu", "limit=2",
+def test_the_sweep_of_best_items_runs_each_item_alone_and_none(lamp_exp):
+    run = ["-m", "+sweep=best_item", "task=lamp4", "model=tiny", "trainer=cpu", "limit=2",
            "max_new_tokens=2", "trainer.enable_progress_bar=false"]  # fmt: skip
     code, out, err = lamp_exp(*run)
     assert code == 0, err
@@ -97,10 +97,10 @@ def test_the_oracle_sweep_runs_each_item_alone_and_none(lamp_exp):
     assert sum(f"-k1-skip{n}-" in name for n in range(1, 16) for name in names) == 15
 
 
-def test_multirun_knows_the_oracle():
+def test_multirun_knows_the_best_item():
     script = CONF.parent / "multirun.sh"
     told = subprocess.run([script], capture_output=True, text=True, check=False)
-    assert "oracle" in told.stderr
+    assert "best_item" in told.stderr
 
 
 def test_reports_find_the_run_that_skips_otherwise_and_the_one_without_a_profile(lamp_exp):

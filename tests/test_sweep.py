@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import shutil
 import signal
 import statistics
 import subprocess
@@ -12,13 +14,14 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from lamp_exp.results.folder import RunFolder
 from lamp_exp.sweeps.dry_run import duration
 from lamp_exp.sweeps.status import Job, JobStatus, StatusWriter, read_status
-from lamp_exp.sweeps.watch import LOST, Watcher, wait_for_running
+from lamp_exp.sweeps.watch import DISK_FULL, LOST, Watcher, wait_for_running
 from tests.test_cli import QUICK, folder_of, runs_of
 
 ZERO = ["task=lamp4", "mode=zeroshot", "limit=3", *QUICK]
@@ -159,7 +162,7 @@ def test_fail_fast_begins_no_more_jobs(lamp_exp, monkeypatch):
     assert "stopped retriever=bm25_okapi: another job had failed (fail_fast=true)" in err
 
 
-def test_what_is_stale_is_listed_and_not_averaged(lamp_exp, monkeypatch):
+def test_what_is_stale_is_listed_and_not_averaged(lamp_exp):
     run = ["-m", *ZERO, "seed=0,1"]
     _, out, _ = lamp_exp(*run)
     first, second = runs_of(out)
@@ -378,27 +381,97 @@ def test_a_sweep_killed_in_the_middle_is_finished_by_the_same_command(lamp_exp):
     assert {path: path.stat().st_mtime_ns for path in finished} == finished
 
 
-def test_the_interrupt_passes_on_after_the_digest(lamp_exp, monkeypatch, capsys):
+def test_an_interrupt_stops_the_sweep_and_the_digest_says_how_to_go_on(lamp_exp, monkeypatch):
     from lamp_exp.retrievers.random import RandomOrder
 
     def rank(self: RandomOrder, query: object, documents: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(RandomOrder, "rank", rank)
-    with pytest.raises(KeyboardInterrupt):
-        lamp_exp("-m", *RANK, "retriever=bm25,random,bm25_okapi")
-    out = capsys.readouterr().out
+    code, out, err = lamp_exp("-m", *RANK, "retriever=bm25,random,bm25_okapi")
+    assert code == 130
     assert states(folder_of(out)) == ["done", "stopped"]
     assert summary_of(out)["counts"] == {
         "done": 1, "there": 0, "failed": 0, "stopped": 2, "left_out": 0,
     }  # fmt: skip
+    assert "to go on, give the same command again: finished runs are not repeated" in out
+    assert "Traceback" not in out + err
+
+
+@pytest.mark.parametrize("words", [["-m", "seed=0,1,2"], ["seed=0"]])
+def test_the_first_ctrl_c_ends_training_too(words, tmp_path: Path):
+    """Lightning turns Ctrl-C into SystemExit(1), and ignores the next one."""
+    process = launched(*words, "experiment=first", "k=0", "trainer.max_epochs=500")
+    for _ in range(1200):
+        curves = list(tmp_path.glob("outputs/lamp4*/training/metrics.csv"))
+        if curves and len(curves[0].read_text().splitlines()) > 1:
+            break
+        time.sleep(0.1)
+    os.kill(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert err.splitlines()[-1].startswith("lamp_exp: interrupted: the same command goes on")
+    assert "Traceback" not in err
+    if "-m" in words:
+        assert states(folder_of(out)) == ["stopped"]
+        assert summary_of(out)["counts"]["stopped"] == 3
+
+
+def test_two_sweeps_at_once_in_one_folder_are_refused(lamp_exp, tmp_path: Path):
+    from lamp_exp.storage.locks import exclusive
+
+    (tmp_path / "here").mkdir()
+    with exclusive(tmp_path / "here" / "sweep"):
+        code, _, err = lamp_exp("-m", *RANK, "seed=0,1", "hydra.sweep.dir=here")
+    assert code == 2
+    assert "another sweep is running in here: give another hydra.sweep.dir" in err
+    assert not list(tmp_path.glob("outputs/lamp4*"))
+
+
+def test_a_status_of_other_overrides_does_not_count(tmp_path: Path):
+    StatusWriter(tmp_path / "0", ["seed=7"]).update("stopped", error="x")
+    with Watcher(tmp_path, JOBS[:1], lambda line: None) as watcher:
+        pass
+    watcher.settle(None)
+    assert (watcher.ended[0].state, watcher.ended[0].error) == ("failed", LOST)
+
+
+def test_a_full_disk_is_the_reason_that_is_told(lamp_exp, monkeypatch):
+    from lamp_exp.storage import atomic
+
+    write_json = atomic.write_json
+
+    def full(path: Path, content: object) -> None:  # what is there can still be overwritten
+        if path.name != "status.json" or path.exists():
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        write_json(path, content)
+
+    def no_result(folder: RunFolder, result: object) -> None:
+        full(folder.path / "result.json", result)
+
+    monkeypatch.setattr("lamp_exp.sweeps.status.write_json", full)
+    monkeypatch.setattr(RunFolder, "write_result", no_result)
+    code, out, err = lamp_exp("-m", *RANK)
+    assert code == 2
+    (failure,) = summary_of(out)["failures"]
+    assert "No space left on device" in failure["error"]
+    assert "Traceback" not in err
+
+
+def test_jobs_that_ended_without_a_word_on_a_full_disk(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=0))
+    StatusWriter(tmp_path / "1", ["seed=1"]).update("running")
+    with Watcher(tmp_path, JOBS[:2], lambda line: None) as watcher:
+        pass
+    watcher.settle(None)
+    assert {status.error for status in watcher.ended.values()} == {DISK_FULL}
 
 
 def test_multirun_sh_lists_the_names_and_runs_one():
     script = Path(__file__).parent.parent / "multirun.sh"
     told = subprocess.run([script, "tabel2"], capture_output=True, text=True, check=False)
     assert told.returncode == 2
-    assert "ablation figure_k oracle table2 table3 table4" in told.stderr
+    assert "ablation best_item figure_k oracle table2 table3 table4" in told.stderr
     words = [script, "figure_k", *RANK, "retriever=bm25,none", "split=user", "k=1,2"]
     told = subprocess.run(
         words, capture_output=True, text=True, check=False,

@@ -62,6 +62,14 @@ def parts_read(mode: str, data: DataOptions) -> set[str]:
 
 def load_parts(experiment: Experiment) -> Parts:
     """Loads the data and validates data and components before any long work."""
+    parts = read_parts(experiment)
+    validate(experiment)
+    _refuse_lost_instruction(experiment, parts.asked)
+    return parts
+
+
+def read_parts(experiment: Experiment) -> Parts:
+    """Loads and validates the data only: no component is loaded, so no network is needed."""
     data, trains = experiment.data, experiment.mode == "finetune"
 
     def read(part: str, user_subset: str | None = None) -> Part:
@@ -74,8 +82,6 @@ def load_parts(experiment: Experiment) -> Parts:
         raise InputError(f"{asked.source} holds no questions")
     _refuse_undated(experiment, asked)
     if not trains:
-        validate(experiment)
-        _refuse_lost_instruction(experiment, asked)
         return Parts(asked)
     held_out = data.selection == "holdout"
     train = read("train", "rest" if held_out else None)
@@ -87,8 +93,6 @@ def load_parts(experiment: Experiment) -> Parts:
         _refuse_useless(name, part)
     if data.split == "user":
         _refuse_shared_users(train, selection, asked)
-    validate(experiment)
-    _refuse_lost_instruction(experiment, asked)
     return Parts(asked, train, selection)
 
 

@@ -26,7 +26,7 @@ from lamp_exp.experiment.run import (
     run,
     tuned_identity,
 )
-from lamp_exp.experiment.stages import Parts, load_parts
+from lamp_exp.experiment.stages import Parts, load_parts, read_parts
 from lamp_exp.options import TUNE, Usage
 from lamp_exp.results.folder import RunFolder
 from lamp_exp.results.schema import TunedK
@@ -79,7 +79,7 @@ def tuned_folder(
     if experiment.trainer is None:
         raise InputError("k=tune needs scores: use mode=finetune or mode=zeroshot, or a number")
     on_dev, _ = build(configuration.value("k"), "dev")
-    dev = load_parts(on_dev).asked
+    dev = read_parts(on_dev).asked
     if not dev.has_golds:
         raise InputError(f"k=tune needs golds for dev, but {dev.source} has none beside it")
     identity = tuned_identity(experiment, configuration, parts, dev.fingerprint)

@@ -20,7 +20,7 @@ from lamp_exp.errors import InputError
 from lamp_exp.experiment.experiment import Configuration, Experiment
 from lamp_exp.experiment.identity import run_name
 from lamp_exp.experiment.run import run, run_identity
-from lamp_exp.experiment.stages import load_parts
+from lamp_exp.experiment.stages import read_parts
 from lamp_exp.experiment.tune import tuned_folder
 from lamp_exp.progress import progress
 from lamp_exp.results.folder import RunFolder
@@ -96,7 +96,7 @@ def forecast(job: Job, builder: ExperimentBuilder, output_dir: Path) -> Forecast
     try:
         values = builder.tuned_values
         experiment, configuration = builder.build(values[0] if values else None)
-        parts = load_parts(experiment)
+        parts = read_parts(experiment)
         if values:
             folder, _ = tuned_folder(builder.build, experiment, configuration, parts, output_dir)
         else:

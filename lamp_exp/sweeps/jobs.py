@@ -9,7 +9,8 @@ from omegaconf import DictConfig
 
 from lamp_exp import config
 from lamp_exp.config import ExperimentBuilder
-from lamp_exp.environment import keyboard_interrupts
+from lamp_exp.environment import is_interrupt
+from lamp_exp.errors import InputError
 from lamp_exp.experiment import ddp
 from lamp_exp.experiment.launch import launch, make_output_dir
 from lamp_exp.results.folder import RunFolder
@@ -32,17 +33,19 @@ def run_job(cfg: DictConfig) -> None:
         baseline_path = baseline and str(baseline.path)
         status.update("running", run=str(run.path), baseline=baseline_path)
 
-    status.start()
     try:
-        with keyboard_interrupts():
-            output_dir = make_output_dir(cfg.output_dir)
-            builder = ExperimentBuilder.of(cfg, hydra, output_dir)
-            finished = launch(builder, output_dir, cfg.rerun, sweep.name, on_start)
-            status.update(finished.state)
-    except KeyboardInterrupt:
-        status.update("stopped", error="interrupted")
-        raise
-    except (Exception, SystemExit) as error:
+        status.start()
+    except OSError as error:  # the disk is full: the state cannot tell it
+        raise InputError(f"job {hydra.job.num} of {sweep} cannot start: {error}") from error
+    try:
+        output_dir = make_output_dir(cfg.output_dir)
+        builder = ExperimentBuilder.of(cfg, hydra, output_dir)
+        finished = launch(builder, output_dir, cfg.rerun, sweep.name, on_start)
+        status.update(finished.state)
+    except (Exception, KeyboardInterrupt, SystemExit) as error:
+        if is_interrupt(error):
+            status.update("stopped", error="interrupted")
+            raise KeyboardInterrupt from error
         if isinstance(error, SystemExit) and type(error) is not SystemExit:
             status.update("stopped", error="terminated")  # Lightning's exception for SIGTERM
             raise

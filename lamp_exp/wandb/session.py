@@ -203,7 +203,6 @@ def _start(info: RunInfo, project: str, entity: str | None, mode: Mode) -> Sessi
 
 
 def _init(info: RunInfo, project: str, entity: str | None, mode: Mode, id: str) -> Run:
-    import rouge_score.rouge_scorer  # noqa: F401  (later imports fail if W&B's service is lost)
     import wandb
 
     folder = info.folder.resolve()  # W&B's service keeps the working folder it started in
