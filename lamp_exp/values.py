@@ -6,14 +6,17 @@ from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequenc
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 if TYPE_CHECKING:
     from lamp_exp.contracts import Metric
 
 
-@dataclass(frozen=True, slots=True)
-class ProfileItem:
+# Profiles have many items, documents and hits: named tuples are made four times as fast as frozen
+# dataclasses.
+
+
+class ProfileItem(NamedTuple):
     """One document from a user's history; `fields` has LaMP's own names, which only tasks read."""
 
     id: str
@@ -60,8 +63,7 @@ class Query:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Document:
+class Document(NamedTuple):
     """What a retriever sees of a profile item."""
 
     id: str
@@ -69,8 +71,7 @@ class Document:
     date: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
+class Hit(NamedTuple):
     """A ranked document; within one ranking, higher scores are better."""
 
     id: str

@@ -8,6 +8,7 @@ from typing import Any, overload
 
 from lamp_exp.data.store import Store
 from lamp_exp.data.view import StoreView
+from lamp_exp.storage.arrow import strings
 from lamp_exp.values import Example, ProfileItem
 
 READ_TOGETHER = 20  # questions: reading them together is faster, and takes memory
@@ -55,7 +56,7 @@ class Examples(Sequence[Example]):
         """The ids of each profile's items, without their texts."""
         for start in range(0, len(self), 25 * READ_TOGETHER):
             profiles = self.view.profiles(self.rows[start : start + 25 * READ_TOGETHER])
-            yield from profiles.split(profiles.ids.to_numpy(zero_copy_only=False).tolist())
+            yield from profiles.split(strings(profiles.ids))
 
     def block(self, start: int, stop: int) -> Block:
         """What ranking needs of the questions from number `start` to `stop`."""
@@ -66,9 +67,8 @@ class Examples(Sequence[Example]):
 
     def _read(self, rows: Sequence[int]) -> list[Example]:
         profiles = self.view.profiles(rows)
-        ids, users, targets, dates = (
-            self.store.column(name, rows) for name in ("id", "user", "target", "date")
-        )
+        ids, users, targets = (self.store.column(name, rows) for name in ("id", "user", "target"))
+        dates = self.store.dates(rows).tolist()
         inputs = self.view.inputs(rows)
         items = map(tuple, profiles.split(self.store.profile_items(profiles)))
         return list(map(Example, ids, users, inputs, items, targets, dates))

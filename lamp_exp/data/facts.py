@@ -12,7 +12,6 @@ from lamp_exp.data.store import Profiles
 
 QUESTIONS_PER_BLOCK = 500
 _EARLIEST, _LATEST = np.iinfo(np.int64).min, np.iinfo(np.int64).max
-_NO_DATE = np.datetime64("NaT", "us")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +48,7 @@ class ProfileFacts:
 
     def _add(self, examples: Examples, rows: Sequence[int]) -> None:
         profiles = examples.view.profiles(rows)
-        dates = examples.store.column("date", rows)
-        asked = np.array([date or _NO_DATE for date in dates], "datetime64[us]")
+        asked = examples.store.dates(rows)
         later = profiles.dates > np.repeat(asked, profiles.lengths)
         own = examples.view.own_items(rows, profiles)
         self.profile_size.extend(profiles.lengths.tolist())

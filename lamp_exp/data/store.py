@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from lamp_exp.contracts import Task
 from lamp_exp.data.leaks import own_positions
-from lamp_exp.storage.arrow import number_array
+from lamp_exp.storage.arrow import lengths, number_array, numbers, strings, times
 from lamp_exp.values import Example, ProfileItem
 
 T = TypeVar("T")
@@ -227,7 +227,7 @@ class Store:
     @cached_property
     def users(self) -> list[str]:
         """The user of each question."""
-        return _values(self.questions.column("user"))
+        return self.column("user", range(len(self)))
 
     def __len__(self) -> int:
         return int(self.questions.num_rows)
@@ -249,8 +249,12 @@ class Store:
         return self
 
     def column(self, name: str, rows: Sequence[int]) -> list[Any]:
-        """A column of some questions: `id`, `user`, `input`, `target` or `date`."""
-        return _values(_select(self.questions.column(name), rows))
+        """`id`, `user`, `input` or `target` of some questions."""
+        return strings(_select(self.questions.column(name), rows))
+
+    def dates(self, rows: Sequence[int]) -> NDArray[np.datetime64]:
+        """The dates of some questions, in microseconds; NaT where there is none."""
+        return times(_select(self.questions.column("date"), rows))
 
     def profiles(self, rows: Sequence[int]) -> Profiles:
         """The profiles of some questions."""
@@ -258,29 +262,21 @@ class Store:
             _select(self.questions.column(name), rows)
             for name in ("items", "item_ids", "item_dates", "own_items")
         )
-        lengths = np.diff(items.offsets.to_numpy()).astype(np.int64)
-        is_own = np.zeros(int(lengths.sum()), np.bool_)
-        starts = np.repeat(np.cumsum(lengths) - lengths, np.diff(own.offsets.to_numpy()))
-        is_own[starts + own.flatten().to_numpy()] = True
-        times = dates.flatten().to_numpy(zero_copy_only=False)
-        return Profiles(lengths, items.flatten().to_numpy(), ids.flatten(), times, is_own)
+        sizes = lengths(items)
+        is_own = np.zeros(int(sizes.sum()), np.bool_)
+        starts = np.repeat(np.cumsum(sizes) - sizes, lengths(own))
+        is_own[starts + numbers(own.flatten(), np.int32)] = True
+        item_rows = numbers(items.flatten(), np.int32)
+        return Profiles(sizes, item_rows, ids.flatten(), times(dates.flatten()), is_own)
 
     def profile_items(self, profiles: Profiles) -> list[ProfileItem]:
         """All items of some profiles, one after the other."""
-        columns = [_values(_select(column, profiles.rows)) for column in self.items.columns]
-        names = self.items.column_names
-        ids, dates = _values(profiles.ids), profiles.dates.tolist()
-        if columns[-1].count(None) == len(ids):  # undated items have no field `date`
-            names, columns = names[:-1], columns[:-1]
-        fields = (dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True))
-        items = list(map(ProfileItem, ids, fields, dates))
-        if "date" in names:
-            return [item if item.fields["date"] is not None else _undated(item) for item in items]
-        return items
-
-
-def _undated(item: ProfileItem) -> ProfileItem:
-    return ProfileItem(item.id, {n: v for n, v in item.fields.items() if n != "date"}, item.date)
+        fields: list[dict[str, str]] = [{} for _ in profiles.rows]
+        for name, column in zip(self.items.column_names, self.items.columns, strict=True):
+            for row, value in zip(fields, strings(_select(column, profiles.rows)), strict=True):
+                if value is not None:  # an undated item has no field `date`
+                    row[name] = value
+        return list(map(ProfileItem, strings(profiles.ids), fields, profiles.dates.tolist()))
 
 
 def _open(path: Path) -> pa.Table:
@@ -298,9 +294,3 @@ def _select(column: pa.ChunkedArray, rows: Sequence[int] | NDArray[np.int32]) ->
     else:
         chunks = column.take(number_array(numbers)).chunks
     return chunks[0] if len(chunks) == 1 else pa.concat_arrays(chunks)
-
-
-def _values(column: pa.Array | pa.ChunkedArray) -> list[Any]:
-    """The values of a column as Python objects, None for null."""
-    values: list[Any] = column.to_numpy(zero_copy_only=False).tolist()
-    return values

@@ -245,7 +245,7 @@ def _link(source: str, target: str) -> None:
 
 
 def _items(hits: Iterable[Hit]) -> list[dict[str, Any]]:
-    return [{"id": hit.id, "score": hit.score} for hit in hits]
+    return [{"id": id, "score": score} for id, score in hits]
 
 
 def _json_line(row: Mapping[str, Any]) -> str:

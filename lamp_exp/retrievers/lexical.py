@@ -27,6 +27,7 @@ class Lexical(Retriever):
     """
 
     per_question = True
+    batch_size = 10  # texts that were just read are still in the processor's cache
 
     def __init__(self, k1: float = 1.5, b: float = 0.75) -> None:
         self.k1 = k1

@@ -1,9 +1,12 @@
-"""Arrow arrays from Python and numpy values, without `pa.array`, which imports pandas (0.3 s)."""
+"""Arrow arrays from Python and numpy values and back.
+
+The conversions of pyarrow itself import pandas, which takes longer than most of what is done here.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import chain
+from itertools import chain, pairwise
 from typing import Any
 
 import numpy as np
@@ -25,10 +28,52 @@ def string_array(texts: Sequence[str]) -> pa.StringArray:
 
 
 def list_array(lists: Sequence[Sequence[float]], dtype: DTypeLike) -> pa.ListArray:
-    """Lists of numbers."""
+    """Lists of numbers, none of them null."""
     offsets = _offsets(lists)
     values = np.fromiter(chain.from_iterable(lists), dtype, int(offsets[-1]))
     return pa.ListArray.from_arrays(number_array(offsets), number_array(values))
+
+
+def numbers(array: pa.Array, dtype: DTypeLike) -> NDArray[Any]:
+    """The values of an array of numbers that has no nulls, in its memory."""
+    if not len(array):
+        return np.zeros(0, dtype)
+    return np.frombuffer(array.buffers()[-1], dtype)[array.offset : array.offset + len(array)]
+
+
+def times(array: pa.TimestampArray) -> NDArray[np.datetime64]:
+    """Times in microseconds; NaT for null."""
+    if array.null_count == len(array):
+        return np.full(len(array), "NaT", "datetime64[us]")
+    values = numbers(array, "datetime64[us]")
+    if not array.null_count:
+        return values
+    valid = np.unpackbits(np.frombuffer(array.buffers()[0], np.uint8), bitorder="little")
+    valid = valid[array.offset : array.offset + len(array)]
+    return np.where(valid, values, np.datetime64("NaT", "us"))
+
+
+def lengths(lists: pa.ListArray) -> NDArray[np.int64]:
+    """The length of each list."""
+    return np.diff(numbers(lists.offsets, np.int32)).astype(np.int64)
+
+
+def strings(array: pa.StringArray) -> list[Any]:
+    """Texts, None for null."""
+    if array.null_count == len(array):
+        return [None] * len(array)
+    if array.null_count:
+        values: list[Any] = array.to_pylist()
+        return values
+    _, ends, content = array.buffers()
+    offsets = np.frombuffer(ends, np.int32)[array.offset : array.offset + len(array) + 1]
+    start = int(offsets[0])
+    raw = bytes(memoryview(content)[start : int(offsets[-1])]) if content else b""
+    places = pairwise((offsets - start).tolist())
+    if raw.isascii():
+        text = raw.decode("ascii")
+        return [text[first:last] for first, last in places]
+    return [raw[first:last].decode("utf-8") for first, last in places]
 
 
 def _offsets(values: Sequence[Sequence[Any]]) -> NDArray[np.int32]:

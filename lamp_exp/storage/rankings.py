@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, overload
 import numpy as np
 import pyarrow as pa
 
-from lamp_exp.storage.arrow import list_array, string_array
+from lamp_exp.storage.arrow import lengths, list_array, numbers, string_array
 from lamp_exp.storage.atomic import Damaged, Unwritable, remove_leftovers, report_damage, touch
 from lamp_exp.storage.checksummed import ChecksummedFile, write_checksummed
 from lamp_exp.storage.locks import exclusive
@@ -63,8 +63,10 @@ class Orders(Sequence[Order]):
         if isinstance(index, slice):
             return [self[row] for row in range(*index.indices(len(self)))]
         batch, row = divmod(range(len(self))[index], QUESTIONS_PER_BATCH)
-        columns = (self.batches[batch].column(name).slice(row, 1) for name in ("order", "scores"))
-        return Order(*(column.flatten().to_numpy().tolist() for column in columns))
+        positions, scores = (
+            self.batches[batch].column(name).slice(row, 1).flatten() for name in ("order", "scores")
+        )
+        return Order(numbers(positions, np.int32).tolist(), numbers(scores, np.float64).tolist())
 
     def __iter__(self) -> Iterator[Order]:
         return map(self.__getitem__, range(len(self)))
@@ -156,15 +158,14 @@ def read_key(file: ChecksummedFile) -> dict[str, Any]:
 
 def check_orders(file: ChecksummedFile) -> None:
     """Raises Damaged unless each row ranks each position of its profile exactly once."""
-    order, scores = file.table.column("order"), file.table.column("scores")
-    ranked = _lengths(order)
-    starts = np.cumsum(ranked) - ranked
-    positions = order.combine_chunks().flatten().to_numpy() if len(order) else np.zeros(0, int)
-    places = np.repeat(starts, ranked) + positions
-    inside = (positions >= 0) & (positions < np.repeat(ranked, ranked))
-    once = inside.all() and (np.bincount(places, minlength=len(places)) == 1).all()
-    if not once or (_lengths(scores) != ranked).any():
-        raise Damaged("it does not rank each item of each profile once")
+    for batch in file.table.to_batches():
+        order, sizes = batch.column("order"), lengths(batch.column("order"))
+        positions = numbers(order.flatten(), np.int32)
+        places = np.repeat(np.cumsum(sizes) - sizes, sizes) + positions
+        inside = (positions >= 0) & (positions < np.repeat(sizes, sizes))
+        once = inside.all() and (np.bincount(places, minlength=len(places)) == 1).all()
+        if not once or (lengths(batch.column("scores")) != sizes).any():
+            raise Damaged("it does not rank each item of each profile once")
 
 
 def _canonical(key: Mapping[str, Any]) -> bytes:
@@ -185,8 +186,3 @@ def _batches(ids: Sequence[str], orders: Iterable[Order]) -> Iterator[pa.RecordB
         scores = list_array([order.scores for _, order in batch], np.float64)
         columns = [string_array([id for id, _ in batch]), positions, scores]
         yield pa.record_batch(columns, schema=_COLUMNS)
-
-
-def _lengths(lists: pa.ChunkedArray) -> np.ndarray[Any, np.dtype[np.int64]]:
-    chunks = [np.diff(chunk.offsets.to_numpy()) for chunk in lists.chunks]
-    return np.concatenate(chunks).astype(np.int64) if chunks else np.zeros(0, np.int64)
