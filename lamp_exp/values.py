@@ -136,7 +136,11 @@ class Ranking(Sequence[Hit]):
         return Hit(self.ids[self.positions[index]], self.scores[index])
 
     def __iter__(self) -> Iterator[Hit]:
-        return iter(self[:])
+        return map(Hit, self.item_ids(), self.scores)
+
+    def item_ids(self) -> Iterator[str]:
+        """The ids of the hits, best first."""
+        return map(self.ids.__getitem__, self.positions)
 
 
 @dataclass(frozen=True, slots=True)

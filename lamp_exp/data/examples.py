@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
 
-from lamp_exp.data.store import Store
+from lamp_exp.data.store import Profiles, Store
 from lamp_exp.data.view import StoreView
 from lamp_exp.storage.arrow import strings
 from lamp_exp.values import Example, ProfileItem
@@ -16,11 +16,12 @@ READ_TOGETHER = 20  # questions: reading them together is faster, and takes memo
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Some questions with their inputs and profiles."""
+    """Some questions, and all items of their profiles one after the other."""
 
     ids: Sequence[str]
     inputs: Sequence[str]
-    profiles: Sequence[Sequence[ProfileItem]]
+    profiles: Profiles
+    items: Iterator[ProfileItem]
 
 
 class Examples(Sequence[Example]):
@@ -62,13 +63,13 @@ class Examples(Sequence[Example]):
         """What ranking needs of the questions from number `start` to `stop`."""
         rows = self.rows[start:stop]
         profiles = self.view.profiles(rows)
-        items = profiles.split(self.store.profile_items(profiles))
-        return Block(self.store.column("id", rows), self.view.inputs(rows), items)
+        items = self.store.profile_items(profiles)
+        return Block(self.store.column("id", rows), self.view.inputs(rows), profiles, items)
 
     def _read(self, rows: Sequence[int]) -> list[Example]:
         profiles = self.view.profiles(rows)
         ids, users, targets = (self.store.column(name, rows) for name in ("id", "user", "target"))
         dates = self.store.dates(rows).tolist()
         inputs = self.view.inputs(rows)
-        items = map(tuple, profiles.split(self.store.profile_items(profiles)))
+        items = profiles.split(tuple(self.store.profile_items(profiles)))
         return list(map(Example, ids, users, inputs, items, targets, dates))

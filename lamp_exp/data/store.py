@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from lamp_exp.contracts import Task
 from lamp_exp.data.leaks import own_positions
-from lamp_exp.storage.arrow import lengths, number_array, numbers, strings, times
+from lamp_exp.storage.arrow import flattened, lengths, number_array, numbers, strings, times
 from lamp_exp.values import Example, ProfileItem
 
 T = TypeVar("T")
@@ -265,18 +265,20 @@ class Store:
         sizes = lengths(items)
         is_own = np.zeros(int(sizes.sum()), np.bool_)
         starts = np.repeat(np.cumsum(sizes) - sizes, lengths(own))
-        is_own[starts + numbers(own.flatten(), np.int32)] = True
-        item_rows = numbers(items.flatten(), np.int32)
-        return Profiles(sizes, item_rows, ids.flatten(), times(dates.flatten()), is_own)
+        is_own[starts + numbers(flattened(own), np.int32)] = True
+        item_rows = numbers(flattened(items), np.int32)
+        return Profiles(sizes, item_rows, flattened(ids), times(flattened(dates)), is_own)
 
-    def profile_items(self, profiles: Profiles) -> list[ProfileItem]:
+    def profile_items(self, profiles: Profiles) -> Iterator[ProfileItem]:
         """All items of some profiles, one after the other."""
         fields: list[dict[str, str]] = [{} for _ in profiles.rows]
         for name, column in zip(self.items.column_names, self.items.columns, strict=True):
-            for row, value in zip(fields, strings(_select(column, profiles.rows)), strict=True):
-                if value is not None:  # an undated item has no field `date`
-                    row[name] = value
-        return list(map(ProfileItem, strings(profiles.ids), fields, profiles.dates.tolist()))
+            values = _select(column, profiles.rows)
+            if values.null_count < len(values):  # an undated item has no field `date`
+                for row, value in zip(fields, strings(values), strict=True):
+                    if value is not None:
+                        row[name] = value
+        return map(ProfileItem, strings(profiles.ids), fields, profiles.dates.tolist())
 
 
 def _open(path: Path) -> pa.Table:

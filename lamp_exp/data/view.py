@@ -79,7 +79,7 @@ class StoreView:
         if self.options.profile.control == "none" and not self.reworded:
             return profiles.own
         own = np.zeros(len(profiles.rows), np.bool_)
-        items = profiles.split(self.store.profile_items(profiles))
+        items = profiles.split(list(self.store.profile_items(profiles)))
         for input, start, profile in zip(self.inputs(rows), profiles.starts, items, strict=True):
             for position in own_positions(self.task, input, profile):
                 own[start + position] = True

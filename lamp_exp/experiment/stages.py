@@ -27,7 +27,7 @@ from lamp_exp.results.folder import RunFolder
 from lamp_exp.results.journal import AnswerJournal
 from lamp_exp.storage.contents import folder_fingerprint
 from lamp_exp.storage.rankings import RankingCache
-from lamp_exp.values import Example, Hit, Prediction, Prompt, Scores, TrainingSet
+from lamp_exp.values import Example, Hit, Prediction, Prompt, Ranking, Scores, TrainingSet
 
 Trainer = Callable[..., Any]
 Ranker = Callable[[Part], Rankings | None]
@@ -439,8 +439,8 @@ def answer_counts(predictions: Sequence[Prediction], scores: Scores | None) -> d
     return counts
 
 
-def _ranking_rows(part: Part, rankings: Rankings | None) -> Iterable[tuple[str, Sequence[Hit]]]:
+def _ranking_rows(part: Part, rankings: Rankings | None) -> Iterable[tuple[str, Ranking]]:
     ids = part.examples.column("id")
-    return (
-        ((id, []) for id in ids) if rankings is None else zip(ids, rankings.all_hits(), strict=True)
-    )
+    if rankings is None:
+        return ((id, Ranking((), (), ())) for id in ids)
+    return zip(ids, rankings.all_hits(), strict=True)

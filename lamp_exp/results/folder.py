@@ -28,7 +28,7 @@ from lamp_exp.errors import InputError
 from lamp_exp.results.journal import remove_answers
 from lamp_exp.results.schema import RunResult, SchemaError
 from lamp_exp.storage import atomic, locks
-from lamp_exp.values import Hit, Prediction, Prompt, Scores
+from lamp_exp.values import Hit, Prediction, Prompt, Ranking, Scores
 
 log = logging.getLogger("lamp_exp")
 write_json = atomic.write_json  # deprecated
@@ -167,11 +167,13 @@ class RunFolder:
         """Writes beside the weights how their prompts were made; see `training_settings`."""
         atomic.write_json(self.path / CHECKPOINT / TRAINING_SETTINGS, settings)
 
-    def write_rankings(self, rows: Iterable[tuple[str, Sequence[Hit]]]) -> None:
+    def write_rankings(self, rankings: Iterable[tuple[str, Ranking]]) -> None:
         """Writes `rankings.jsonl`: the id of each question with all hits, best first."""
         with (self.path / "rankings.jsonl").open("w", encoding="utf-8") as file:
-            for id, hits in rows:
-                file.write(_json_line({"id": id, "items": _items(hits)}))
+            for id, ranking in rankings:
+                hits = zip(ranking.item_ids(), ranking.scores, strict=True)
+                items = [{"id": item_id, "score": score} for item_id, score in hits]
+                file.write(_json_line({"id": id, "items": items}))
 
     @contextmanager
     def prompts_file(self) -> Iterator[Callable[[Prompt], None]]:
@@ -245,7 +247,7 @@ def _link(source: str, target: str) -> None:
 
 
 def _items(hits: Iterable[Hit]) -> list[dict[str, Any]]:
-    return [{"id": id, "score": score} for id, score in hits]
+    return [{"id": hit.id, "score": hit.score} for hit in hits]
 
 
 def _json_line(row: Mapping[str, Any]) -> str:

@@ -46,11 +46,11 @@ def fingerprints(texts: Sequence[str], separators: bytes) -> tuple[Fingerprints,
 def _hashes(content: bytes, starts: Numbers, lengths: Numbers) -> Fingerprints:
     """One number for each word of `content`, eight bytes at a time."""
     blocks = np.ndarray((len(content) - _BLOCK + 1,), "<u8", content, strides=(1,))
-    hashes = blocks[starts] & _FIRST_BYTES[np.minimum(lengths, _BLOCK)]
+    hashes = blocks[starts] & _FIRST_BYTES.take(lengths, mode="clip")
     longer, done = np.flatnonzero(lengths > _BLOCK), _BLOCK
     while len(longer):
-        left = np.minimum(lengths[longer] - done, _BLOCK)
-        block = blocks[starts[longer] + done] & _FIRST_BYTES[left]
+        mask = _FIRST_BYTES.take(lengths[longer] - done, mode="clip")
+        block = blocks[starts[longer] + done] & mask
         mixed = hashes[longer] * _MIX
         hashes[longer] = mixed ^ (mixed >> _HALF) ^ block
         done += _BLOCK

@@ -47,10 +47,10 @@ class InvertedIndex:
         occurrences = (words >> bits << bits) | document
         occurrences.sort()
         starts = _changes(occurrences)
-        postings = occurrences[starts[:-1]]
+        postings = occurrences.take(starts[:-1])
         distinct = postings >> bits
         firsts = _changes(distinct)
-        return cls(bits, postings, starts, distinct[firsts[:-1]], firsts)
+        return cls(bits, postings, starts, distinct.take(firsts[:-1]), firsts)
 
     @property
     def document_frequency(self) -> Numbers:

@@ -1,6 +1,6 @@
 """Arrow arrays from Python and numpy values and back.
 
-The conversions of pyarrow itself import pandas, which takes longer than most of what is done here.
+Those of pyarrow itself import pandas or pyarrow.compute, which takes longer than most work here.
 """
 
 from __future__ import annotations
@@ -58,6 +58,12 @@ def lengths(lists: pa.ListArray) -> NDArray[np.int64]:
     return np.diff(numbers(lists.offsets, np.int32)).astype(np.int64)
 
 
+def flattened(lists: pa.ListArray) -> pa.Array:
+    """The values of all lists, one after the other."""
+    offsets = numbers(lists.offsets, np.int32)
+    return lists.values.slice(int(offsets[0]), int(offsets[-1] - offsets[0]))
+
+
 def strings(array: pa.StringArray) -> list[Any]:
     """Texts, None for null."""
     if array.null_count == len(array):
@@ -67,13 +73,12 @@ def strings(array: pa.StringArray) -> list[Any]:
         return values
     _, ends, content = array.buffers()
     offsets = np.frombuffer(ends, np.int32)[array.offset : array.offset + len(array) + 1]
-    start = int(offsets[0])
-    raw = bytes(memoryview(content)[start : int(offsets[-1])]) if content else b""
-    places = pairwise((offsets - start).tolist())
-    if raw.isascii():
-        text = raw.decode("ascii")
+    raw = memoryview(content or b"")[offsets[0] : offsets[-1]]
+    places = pairwise((offsets - offsets[0]).tolist())
+    text = str(raw, "utf-8")
+    if text.isascii():  # so that places in bytes are places in the text
         return [text[first:last] for first, last in places]
-    return [raw[first:last].decode("utf-8") for first, last in places]
+    return [str(raw[first:last], "utf-8") for first, last in places]
 
 
 def _offsets(values: Sequence[Sequence[Any]]) -> NDArray[np.int32]:

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, overload
 import numpy as np
 import pyarrow as pa
 
-from lamp_exp.storage.arrow import lengths, list_array, numbers, string_array
+from lamp_exp.storage.arrow import flattened, lengths, list_array, numbers, string_array
 from lamp_exp.storage.atomic import Damaged, Unwritable, remove_leftovers, report_damage, touch
 from lamp_exp.storage.checksummed import ChecksummedFile, write_checksummed
 from lamp_exp.storage.locks import exclusive
@@ -64,7 +64,8 @@ class Orders(Sequence[Order]):
             return [self[row] for row in range(*index.indices(len(self)))]
         batch, row = divmod(range(len(self))[index], QUESTIONS_PER_BATCH)
         positions, scores = (
-            self.batches[batch].column(name).slice(row, 1).flatten() for name in ("order", "scores")
+            flattened(self.batches[batch].column(name).slice(row, 1))
+            for name in ("order", "scores")
         )
         return Order(numbers(positions, np.int32).tolist(), numbers(scores, np.float64).tolist())
 
@@ -160,7 +161,7 @@ def check_orders(file: ChecksummedFile) -> None:
     """Raises Damaged unless each row ranks each position of its profile exactly once."""
     for batch in file.table.to_batches():
         order, sizes = batch.column("order"), lengths(batch.column("order"))
-        positions = numbers(order.flatten(), np.int32)
+        positions = numbers(flattened(order), np.int32)
         places = np.repeat(np.cumsum(sizes) - sizes, sizes) + positions
         inside = (positions >= 0) & (positions < np.repeat(sizes, sizes))
         once = inside.all() and (np.bincount(places, minlength=len(places)) == 1).all()
