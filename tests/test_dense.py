@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
-from transformers import AutoTokenizer, BertConfig, BertModel
+from transformers import AutoTokenizer, BertConfig, BertModel, RobertaConfig, RobertaModel
 
 from lamp_exp.errors import InputError
 from lamp_exp.retrievers.dense import Dense, by_length, inner_products
@@ -142,6 +145,93 @@ def test_normalising_does_not_change_what_comes_after(encoder):
 def test_a_name_that_is_no_encoder_is_one_clear_error(tmp_path: Path):
     with pytest.raises(InputError, match=r"retriever\.name=.*nothing"):
         dense(str(tmp_path / "nothing")).validate()
+
+
+def changed(encoder: str, folder: Path, **config: int) -> Path:
+    """A copy of the encoder, with random weights of another configuration if that is given."""
+    shutil.copytree(encoder, folder)
+    if config:
+        whole = BertConfig.from_pretrained(encoder, **config)
+        BertModel(whole).save_pretrained(folder)
+    return folder
+
+
+def test_more_tokens_than_the_encoder_has_positions_for_are_refused(encoder, tmp_path: Path):
+    folder = changed(encoder, tmp_path / "short", max_position_embeddings=16)
+    with pytest.raises(
+        InputError, match=r"retriever\.max_length=512: .*short reads at most 16 tok"
+    ):
+        dense(str(folder)).validate()
+    retriever = dense(str(folder), max_length=16)
+    retriever.rank(Query("q", "the " * 40), documents("the " * 20, "the"))
+    assert retriever.facts()["texts_cut"] == 2
+
+
+def test_positions_that_are_counted_from_the_paddings_on_are_fewer(tmp_path: Path):
+    tokenizer = AutoTokenizer.from_pretrained(TINY)
+    tokenizer.save_pretrained(tmp_path)
+    sizes = {"hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64}
+    RobertaModel(
+        RobertaConfig(
+            vocab_size=len(tokenizer), num_hidden_layers=1, max_position_embeddings=18,
+            pad_token_id=1, **sizes,
+        )
+    ).save_pretrained(tmp_path)  # fmt: skip
+    with pytest.raises(InputError, match="at most 16 tokens"):
+        dense(str(tmp_path), max_length=17).validate()
+    dense(str(tmp_path), max_length=16).rank(Query("q", "the " * 40), documents("a"))
+
+
+def test_an_encoder_without_its_tokenizer_or_with_anothers_is_refused(encoder, tmp_path: Path):
+    folder = changed(encoder, tmp_path / "other", vocab_size=100)
+    with pytest.raises(InputError, match="its tokenizer has 507 tokens, but its weights only 100"):
+        dense(str(folder)).validate()
+    for path in folder.glob("tokenizer*"):
+        path.unlink()
+    with pytest.raises(InputError, match="it has weights, but no tokenizer's files"):
+        dense(str(folder)).validate()
+
+
+@pytest.mark.parametrize("keep", [0, 3, 3000])
+def test_weights_that_were_cut_off_are_one_clear_error(encoder, tmp_path: Path, keep):
+    folder = changed(encoder, tmp_path / "cut")
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:keep])
+    with pytest.raises(InputError, match=r"retriever\.name=.*cut: its weights cannot be loaded"):
+        dense(str(folder)).validate()
+
+
+OFFLINE = """
+import sys, time
+from lamp_exp.errors import InputError
+from lamp_exp.retrievers.encoder import load_encoder
+start = time.monotonic()
+try:
+    load_encoder("facebook/contriever", 512, "cpu")
+except InputError as error:
+    print(error)
+print(time.monotonic() - start)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("server", ["silent", "none"])
+def test_without_a_network_one_line_comes_within_seconds(tmp_path: Path, server):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        if server == "none":
+            silent.close()
+        words = {"HF_ENDPOINT": f"http://127.0.0.1:{port}", "HF_HOME": str(tmp_path)}
+        environment = {n: v for n, v in os.environ.items() if n != "HF_HUB_OFFLINE"} | words
+        ended = subprocess.run(
+            [sys.executable, "-c", OFFLINE], capture_output=True, text=True, env=environment
+        )
+    assert ended.returncode == 0, ended.stderr
+    line, seconds = ended.stdout.splitlines()[-2:]  # imports may print something
+    assert line.startswith("retriever.name=facebook/contriever: no sentence encoder: it is not on")
+    assert line.endswith("give a local folder")
+    assert float(seconds) < 5
+    assert "retry" not in ended.stderr.lower()
 
 
 def test_a_sentence_transformers_folder_brings_its_own_pooling(encoder, tmp_path: Path):

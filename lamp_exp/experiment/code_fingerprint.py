@@ -23,9 +23,9 @@ INSTALLED = {"site-packages", "dist-packages"}
 # The parts of this package that decide no number; a name stands for all below it, too.
 WITHOUT_NUMBERS = tuple(f"{PACKAGE}.{name}" for name in (
     "__main__", "cache", "config", "environment", "errors", "experiment.code_fingerprint",
-    "experiment.ddp", "experiment.ddp_worker", "experiment.identity", "laws", "loggers", "options",
-    "overrides", "progress", "report", "reproduction", "results", "statistics", "storage",
-    "sweeps", "wandb",
+    "experiment.ddp", "experiment.ddp_worker", "experiment.identity", "hub", "laws", "loggers",
+    "options", "overrides", "progress", "report", "reproduction", "results", "statistics",
+    "storage", "sweeps", "wandb",
 ))  # fmt: skip
 PROGRESS = {"progress", "tqdm"}  # functions that return their first argument and show a bar
 LEVELS = {"critical", "debug", "error", "exception", "info", "log", "warning"}

@@ -1,15 +1,14 @@
 """Dense retrieval: texts as vectors of a sentence encoder, compared by inner product.
 
-Contriever (Izacard et al., arXiv 2112.09118) is the mean over the last states of the real
-tokens, not normalised; that is what sentence-transformers makes of a plain BERT folder. An
-encoder that comes as a sentence-transformers folder brings its own pooling.
+Contriever (Izacard et al., arXiv 2112.09118) is the mean over the last states of the real tokens,
+not normalised, which is what sentence-transformers makes of a plain BERT folder. A folder that
+sentence-transformers saved has its own pooling.
 
-Each distinct text is encoded once and kept, in 16 bits a value (a relative error of 2^-11, which
-seldom swaps neighbours in a ranking). Texts of about one length are encoded together, so many that
-they fill a budget of tokens; on GPUs, matrices are multiplied in bfloat16. Padding makes the last
-bits of a vector depend on which others were in its batch; what is kept is what the first run made.
-So a text's vector is the same in all runs that share a cache, and equal but for this rounding in
-those that do not.
+Each distinct text is encoded once and stored in 16 bits a value (a relative error of 2^-11, which
+seldom swaps neighbours in a ranking). Texts of similar length are encoded together, in batches that
+fill a budget of tokens; on GPUs, matrices are multiplied in bfloat16. Because of padding, the last
+bits of a vector depend on the other texts of its batch. All runs that share a cache use the vectors
+that the first run stored; vectors of different caches are equal but for this rounding.
 """
 
 from __future__ import annotations
@@ -25,22 +24,21 @@ import torch
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 from tqdm import tqdm
-from transformers.utils import logging as transformers_logging
 
 from lamp_exp.contracts import Retriever, TextVectors, VectorStore, sort_by_score
-from lamp_exp.errors import InputError, first_line
+from lamp_exp.retrievers.encoder import load_encoder
 from lamp_exp.storage.vectors import EncoderVectors
 from lamp_exp.values import Document, Query, Ranking
 
 Vectors = NDArray[np.float32]
 GPU_TOKENS, CPU_TOKENS = 65_536, 4_096  # of a batch
-AT_ONCE = 16_384  # texts encoded before they are kept: memory, and what a kill loses at most
+TEXTS_PER_WRITE = 16_384  # memory, and what an interrupted run loses at most
 
 
 class Dense(Retriever):
     """Encodes each distinct text once, and scores a query against the whole profile."""
 
-    batch_size = 500  # so that many texts of about one length wait together
+    batch_size = 500  # so that there are many texts of similar length
 
     def __init__(
         self,
@@ -50,9 +48,9 @@ class Dense(Retriever):
         batch_tokens: int | None = None,
         device: str | None = None,
     ) -> None:
-        """`name` is a hub id or a folder; texts are cut (and counted) at `max_length` tokens.
+        """`name` is a hub id or a folder; texts are truncated (and counted) at `max_length` tokens.
 
-        A batch holds up to `batch_tokens`, padding included.
+        A batch holds up to `batch_tokens` tokens, padding included; None: what suits the device.
         """
         self.name = name
         self.normalize = normalize
@@ -63,10 +61,8 @@ class Dense(Retriever):
 
     @cached_property
     def encoder(self) -> SentenceTransformer:
-        """Loaded when it is needed: data are checked before, and k = 0 needs none."""
-        encoder = load_encoder(self.name, self.device)
-        encoder.max_seq_length = self.max_length
-        return encoder
+        """Loaded when it is first needed: k = 0 needs none."""
+        return load_encoder(self.name, self.max_length, self.device)
 
     def validate(self) -> None:
         """Loads the encoder, or raises InputError."""
@@ -74,25 +70,22 @@ class Dense(Retriever):
 
     @property
     def on_gpu(self) -> bool:
-        """Whether the encoder is."""
         return bool(self.encoder.device.type == "cuda")
 
     @property
     def batch_tokens(self) -> int:
-        """As given, or what suits the device."""
         return self.given_tokens or (GPU_TOKENS if self.on_gpu else CPU_TOKENS)
 
     def use_vector_store(self, store: VectorStore) -> None:
-        """Vectors are then read from `store`, and kept there."""
         self.store = store
 
     @cached_property
     def vectors(self) -> TextVectors:
-        """Opened when they are needed, so that what other jobs kept meanwhile is found."""
+        """Opened when first needed, so that vectors of jobs that have ended by then are found."""
         return EncoderVectors() if self.store is None else self.store.open(self._encoder_key())
 
     def dependencies(self) -> dict[str, Any]:
-        """Weights, precision and libraries; batches change last bits only, and do not count."""
+        """Weights, precision and libraries, but not batches, which change the last bits only."""
         model = getattr(self.encoder[0], "auto_model", None)
         packages = ("torch", "transformers", "sentence-transformers")
         return {
@@ -103,55 +96,57 @@ class Dense(Retriever):
         }
 
     def _encoder_key(self) -> dict[str, Any]:
-        """All that decides a vector."""
-        options = {"normalize": self.normalize, "max_length": self.encoder.max_seq_length}
+        """All that decides a vector, as JSON."""
+        options = {"normalize": self.normalize, "max_length": self.max_length}
         return {"name": self.name, **options, **self.dependencies()}
 
     def rank(self, query: Query, documents: Sequence[Document]) -> Ranking:
-        """By inner product; equal scores keep the profile's order, NaN scores come last."""
+        """Ranks by inner product; equal scores keep the profile's order, NaN comes last."""
         return next(self.rank_batch([(query, documents)]))
 
     def rank_batch(
         self, questions: Sequence[tuple[Query, Sequence[Document]]]
     ) -> Iterator[Ranking]:
-        """Encodes all distinct texts that have no vector yet, then ranks question by question."""
+        """Encodes all distinct texts that have no vector yet, then ranks each question."""
         self._encode_missing(_texts(*question) for question in questions)
         for query, documents in questions:
             rows = self.vectors.rows(_texts(query, documents))
             yield sort_by_score(documents, inner_products(rows[0], rows[1:]))
 
     def _encode_missing(self, groups: Iterator[list[str]]) -> None:
-        """Texts wait until there are many, so that those of one length are encoded together."""
+        """Collects many texts first, so that those of similar length are encoded together."""
         waiting: dict[str, None] = {}
         for texts in groups:
             waiting.update(dict.fromkeys(self.vectors.missing(texts)))
-            if len(waiting) >= AT_ONCE:
-                self._keep(list(waiting))
+            if len(waiting) >= TEXTS_PER_WRITE:
+                self._encode_and_store(list(waiting))
                 waiting = {}
-        self._keep(list(waiting))
+        self._encode_and_store(list(waiting))
 
-    def _keep(self, texts: Sequence[str]) -> None:
-        for start in range(0, len(texts), AT_ONCE):
-            some = texts[start : start + AT_ONCE]
-            lengths = self._lengths(some)
-            most = self.encoder.max_seq_length
-            cut = [bool(most) and length > most for length in lengths]
-            self.vectors.add(some, self._encode(some, lengths), cut)
+    def _encode_and_store(self, texts: Sequence[str]) -> None:
+        for start in range(0, len(texts), TEXTS_PER_WRITE):
+            part = texts[start : start + TEXTS_PER_WRITE]
+            lengths = self._lengths(part)
+            cut = [length > self.max_length for length in lengths]
+            self.vectors.add(part, self._encode(part, lengths), cut)
 
     def _encode(self, texts: Sequence[str], lengths: Sequence[int]) -> Vectors:
-        """Vectors of texts that have `lengths` tokens, in batches of texts of about one length."""
-        parts, places = [], by_length(lengths, self.encoder.max_seq_length, self.batch_tokens)
-        bar = tqdm(places, "encode", disable=None, leave=False)
+        """The vectors (texts, dimensions) of texts that have `lengths` tokens."""
+        batches = by_length(lengths, self.max_length, self.batch_tokens)
+        if not batches:
+            return np.zeros((0, 0), np.float32)
         with torch.autocast(self.encoder.device.type, torch.bfloat16, enabled=self.on_gpu):
-            for batch in bar:
-                parts.append(self._together([texts[place] for place in batch]))
-        back = np.argsort(np.concatenate([[], *places]))
-        made: Vectors = np.concatenate(parts)[back] if parts else np.zeros((0, 0), np.float32)
-        return made
+            parts = [
+                self._encode_batch([texts[position] for position in batch])
+                for batch in tqdm(batches, "encode", disable=None, leave=False)
+            ]
+        order = np.argsort(np.concatenate(batches))
+        vectors: Vectors = np.concatenate(parts)[order]
+        return vectors
 
-    def _together(self, texts: Sequence[str]) -> Vectors:
+    def _encode_batch(self, texts: Sequence[str]) -> Vectors:
         vectors: Vectors = self.encoder.encode(
-            [_whole(text) for text in texts],
+            [_without_surrogates(text) for text in texts],
             batch_size=len(texts),
             normalize_embeddings=self.normalize,
             show_progress_bar=False,
@@ -160,44 +155,32 @@ class Dense(Retriever):
         return vectors
 
     def _lengths(self, texts: Sequence[str]) -> list[int]:
-        """How many tokens each text has before it is cut."""
-        rows = self.encoder.tokenizer([_whole(text) for text in texts], verbose=False)["input_ids"]
-        return list(map(len, rows))
+        """The number of tokens of each text before it is truncated."""
+        valid = [_without_surrogates(text) for text in texts]
+        return list(map(len, self.encoder.tokenizer(valid, verbose=False)["input_ids"]))
 
     def facts(self) -> Mapping[str, Any]:
-        """How many distinct texts were encoded or there already, how many cut; the device."""
+        """Counts of distinct texts: encoded, read from the cache, truncated; the device."""
         return {
             "encoder": self.name,
             **self.vectors.counts(),
-            "cut_at_tokens": self.encoder.max_seq_length,
+            "cut_at_tokens": self.max_length,
             "device": str(self.encoder.device),
         }
 
 
-def load_encoder(name: str, device: str | None) -> SentenceTransformer:
-    """The encoder from a hub id or a folder."""
-    transformers_logging.disable_progress_bar()  # of loading; encoding has one
-    try:
-        return SentenceTransformer(name, device=device)
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"retriever.name={name}: no sentence encoder could be loaded from it "
-            f"({first_line(error)}): give a hub id (and a network) or a local folder"
-        ) from error
+def by_length(lengths: Sequence[int], max_length: int, budget: int) -> list[list[int]]:
+    """Positions of texts in batches that fill a budget of (padded) tokens, the longest first.
 
-
-def by_length(lengths: Sequence[int], most: int | None, budget: int) -> list[list[int]]:
-    """Places of texts in batches, the longest first, that fill a budget of (padded) tokens.
-
-    Texts are cut at `most` tokens; a batch holds at least one.
+    Texts are truncated at `max_length` tokens; a batch holds at least one text.
     """
     batches: list[list[int]] = []
     room = 0
-    for place in sorted(range(len(lengths)), key=lambda place: -lengths[place]):
+    for position in sorted(range(len(lengths)), key=lambda position: -lengths[position]):
         if not room:
             batches.append([])
-            room = max(budget // max(min(lengths[place], most or budget), 1), 1)
-        batches[-1].append(place)
+            room = max(budget // max(min(lengths[position], max_length), 1), 1)
+        batches[-1].append(position)
         room -= 1
     return batches
 
@@ -205,8 +188,8 @@ def by_length(lengths: Sequence[int], most: int | None, budget: int) -> list[lis
 def inner_products(query: Vectors, documents: Vectors) -> list[float]:
     """The inner product of one vector with each row, in their order; NaN becomes -inf.
 
-    faiss drops rows that hold NaN from its answer, and returns equal scores last row first; so
-    its answer is only read as a table of scores.
+    faiss leaves out rows that hold NaN, and returns equal scores last row first; so its result is
+    only read as a table of scores.
     """
     scores = np.full(len(documents), -np.inf, dtype=np.float32)
     if len(documents):
@@ -225,6 +208,6 @@ def _texts(query: Query, documents: Sequence[Document]) -> list[str]:
     return [query.text, *(document.text for document in documents)]
 
 
-def _whole(text: str) -> str:
-    """Without halves of surrogate pairs, which tokenizers refuse."""
+def _without_surrogates(text: str) -> str:
+    """The text with lone surrogates replaced, as tokenizers refuse them."""
     return text.encode("utf-8", "replace").decode("utf-8")
