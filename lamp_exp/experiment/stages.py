@@ -367,7 +367,7 @@ def run_stages(
     watch, part, mode = Stopwatch(), parts.asked, experiment.mode
     cache = RankingCache(experiment.data.cache_dir / "rankings")
     ranker = partial(rank, experiment, configuration, cache)
-    counts: Counter[str] = Counter(part.facts.counts())
+    counts: Counter[str] = Counter({**part.facts.counts(), "output_tokens": 0})
     with watch.measure("rank"):
         rankings = ranker(part)
         if mode == "rank":
