@@ -38,7 +38,8 @@ from lamp_exp.values import Example, Hit, ModelSettings, ProfileItem, TrainingOp
 
 CONF = Path(config.conf_folder())
 DATA = Path(__file__).parent / "data"
-SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = ROOT.parent / "shared"
 TINY = Path(config.__file__).parent / "models" / "tiny"
 config.register()
 

@@ -21,7 +21,11 @@ COMMANDS = [
     for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
     for line in block.strip().splitlines()
 ]
-RUNS = [line for line in COMMANDS if line.startswith("python -m lamp_exp ")]
+RUNS = [  # those with a component of one's own are in tests/test_own_component.py
+    line
+    for line in COMMANDS
+    if line.startswith("python -m lamp_exp ") and "--config-dir" not in line
+]
 INSTALLS = [line for line in COMMANDS if line.startswith("python3 -m venv")]
 
 

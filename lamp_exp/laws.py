@@ -1,0 +1,349 @@
+"""`python -m lamp_exp.laws retriever=NAME --config-dir my/conf`: checks a component of one's own.
+
+A law is what every component of a kind must keep, such as: a ranking holds each document once. The
+laws work on made-up data, without a network. The project's tests apply them to all of `conf/`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache, partial
+from itertools import pairwise
+from pathlib import Path
+
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from lamp_exp import hydra_messages
+from lamp_exp.config import build_experiment, compose_today
+from lamp_exp.contracts import Augmentation, Model, Retriever, Task, TokenCounter
+from lamp_exp.data import load
+from lamp_exp.errors import InputError
+from lamp_exp.experiment.experiment import Experiment
+from lamp_exp.tasks import all_tasks
+from lamp_exp.values import Document, Example, Hit, Prompt, Query
+
+PROFILES: tuple[tuple[str, ...], ...] = (  # texts of the documents that retrievers must rank
+    (),
+    ("only one",),
+    ("", "  "),
+    ("alpha beta", "beta gamma", "gamma", "", "alpha beta", "delta"),
+    ("same",) * 20,
+)
+QUERIES = ("alpha beta", "", "nothing alike")
+QUESTIONS = 12  # of the made-up sample, from which prompts are made
+LENGTHS = (24, 100, 300)
+TEXTS = ("", "one", "the nurse meets the oven, near 3.5% of the lakes", "naïve words")
+
+
+class BrokenLaw(AssertionError):
+    """A component does not keep a law; the message says in which case."""
+
+
+@dataclass(frozen=True, slots=True)
+class Law:
+    """A law, and the component that it is checked on; `check` raises if it is broken."""
+
+    component: object
+    title: str
+    check: Callable[[], None]
+
+
+def laws_of(experiment: Experiment, group: str) -> list[Law]:
+    """The laws for the experiment's component of a group: task, retriever, augmentation, model.
+
+    For a model, the experiment needs a mode that answers.
+    """
+    task, retriever = experiment.task, experiment.retrieval.retriever
+    augmentation, model, trainer = experiment.augmentation, experiment.model, experiment.trainer
+    if group == "task":
+        return _laws(TASK_LAWS, task)
+    if group == "retriever":
+        return _laws(RETRIEVER_LAWS, retriever)
+    if group == "augmentation":
+        assert augmentation, "the mode makes prompts"
+        return _laws(AUGMENTATION_LAWS, augmentation, task)
+    assert model and trainer, "the mode answers"
+    return _laws(MODEL_LAWS, model, partial(trainer.build, logger=False))
+
+
+def _laws(checks: Sequence[Callable[..., None]], component: object, *given: object) -> list[Law]:
+    named = partial(has_a_docstring, component)
+    laws = [Law(component, _title(has_a_docstring), named)]
+    laws += [Law(component, _title(check), partial(check, component, *given)) for check in checks]
+    return laws
+
+
+def _title(check: Callable[..., None]) -> str:
+    return (check.__doc__ or "").rstrip(".")
+
+
+def _require(condition: bool, case: str) -> None:
+    if not condition:
+        raise BrokenLaw(case)
+
+
+def has_a_docstring(component: object) -> None:
+    """The class has a docstring, which says what the component does."""
+    _require(bool(inspect.getdoc(type(component))), f"{type(component).__qualname__} has none")
+
+
+# --- retrievers --------------------------------------------------------------------------------
+
+
+def ranks_each_document_once(retriever: Retriever) -> None:
+    """A ranking holds each document once, or none if `uses_profile` is False."""
+    for query, documents in _questions():
+        ids = sorted(hit.id for hit in retriever.rank(query, documents))
+        expected = sorted(d.id for d in documents) if retriever.uses_profile else []
+        _require(ids == expected, f"{_case(query, documents)} gave the ids {ids}")
+
+
+def ranks_best_first(retriever: Retriever) -> None:
+    """Scores do not rise along a ranking, except from a document to a blank one."""
+    for query, documents in _questions():
+        blank = {document.id for document in documents if not document.text.strip()}
+        scores = [hit.score for hit in retriever.rank(query, documents) if hit.id not in blank]
+        falling = all(first >= second for first, second in pairwise(scores))
+        _require(falling, f"{_case(query, documents)} gave {scores}")
+
+
+def ranks_alike_again(retriever: Retriever) -> None:
+    """The same question has the same ranking when it is ranked again."""
+    for query, documents in _questions():
+        again = list(retriever.rank(query, documents)) == list(retriever.rank(query, documents))
+        _require(again, f"{_case(query, documents)} gave two rankings")
+
+
+def ranks_batches_as_single_questions(retriever: Retriever) -> None:
+    """`rank_batch` ranks as `rank` does, whatever the order of the questions."""
+    questions = _questions()
+    single = [[hit.id for hit in retriever.rank(*question)] for question in questions]
+    for step in (1, -1):
+        batch = [[hit.id for hit in hits] for hits in retriever.rank_batch(questions[::step])]
+        _require(batch == single[::step], f"rank_batch gave {batch}, rank {single[::step]}")
+
+
+def _questions() -> list[tuple[Query, list[Document]]]:
+    profiles = [
+        [Document(str(n), text, datetime(2020, 1, 1 + n % 3)) for n, text in enumerate(texts)]
+        for texts in PROFILES
+    ]
+    pairs = [(text, documents) for documents in profiles for text in QUERIES]
+    return [(Query(f"q{n}", text), documents) for n, (text, documents) in enumerate(pairs)]
+
+
+def _case(query: Query, documents: Sequence[Document]) -> str:
+    return f"the query {query.text!r} with the documents {[d.text for d in documents]}"
+
+
+RETRIEVER_LAWS = (
+    ranks_each_document_once,
+    ranks_best_first,
+    ranks_alike_again,
+    ranks_batches_as_single_questions,
+)
+
+
+# --- tasks -------------------------------------------------------------------------------------
+
+
+def follows_its_template(task: Task) -> None:
+    """The questions of the made-up sample follow the task's template and have a query."""
+    for example in _sample(task):
+        follows = task.follows_template(example.input) and bool(task.query(example.input).strip())
+        _require(follows, f"the input {example.input!r}")
+
+
+def scores_targets_as_perfect(task: Task) -> None:
+    """Targets are valid outputs, and score best against themselves, in all metrics."""
+    targets = [example.target or "" for example in _sample(task)]
+    scores = task.score(targets, targets)
+    names = [metric.name for metric in task.metrics]
+    _require(list(scores.metrics) == names, f"score gave {list(scores.metrics)}, not {names}")
+    best = float(task.main_metric.higher_is_better)
+    value = scores.metrics[task.main_metric.name]
+    _require(value == best, f"the main metric is {value}, not {best}")
+    _require(not scores.invalid_outputs, f"{scores.invalid_outputs} targets count as invalid")
+    lengths = {name: len(values) for name, values in scores.per_example.items()}
+    _require(set(lengths.values()) == {len(targets)}, f"scores per example: {lengths}")
+
+
+def shows_the_body_in_the_entry(task: Task) -> None:
+    """An item's entry holds its body, and the prompt of the entries ends in no lost text."""
+    for example in _sample(task):
+        entries = [task.entry(item, task.body(item)) for item in example.profile]
+        for item, entry in zip(example.profile, entries, strict=True):
+            _require(task.body(item) in entry, f"the entry {entry!r}")
+        prompt = task.join(example.input, entries)
+        _require(all(entry in prompt for entry in entries), f"the prompt {prompt!r}")
+        _require(task.join(example.input, []) == example.input, "a prompt without entries")
+
+
+TASK_LAWS = (follows_its_template, scores_targets_as_perfect, shows_the_body_in_the_entry)
+
+
+@lru_cache
+def _sample(task: Task) -> list[Example]:
+    """Questions of the made-up sample."""
+    with tempfile.TemporaryDirectory() as folder:
+        return list(load(None, task, "user", "dev", QUESTIONS, Path(folder)).examples)
+
+
+# --- augmentations -----------------------------------------------------------------------------
+
+
+def shows_the_input_alone_without_items(augmentation: Augmentation, task: Task) -> None:
+    """Without hits, the input is the only passage."""
+    for example in _sample(task):
+        passages = augmentation(task, example, [], _counter(), max(LENGTHS)).passages
+        _require(passages == (example.input,), f"{passages} for the input {example.input!r}")
+
+
+def accounts_for_every_item(augmentation: Augmentation, task: Task) -> None:
+    """Each hit is in `items`, in the order of the ranking, or counted in `lost_items`."""
+    for example, hits, length in _prompt_cases(task):
+        prompt = augmentation(task, example, hits, _counter(), length)
+        case = f"{len(hits)} hits within {length} tokens: {prompt}"
+        _require(prompt.id == example.id, case)
+        _require(len(prompt.items) + prompt.lost_items == len(hits), case)
+        _require(prompt.items == tuple(hit for hit in hits if hit in prompt.items), case)
+
+
+def keeps_within_the_length(augmentation: Augmentation, task: Task) -> None:
+    """A passage fits, or is counted in `cut_passages` and keeps its instruction when it is cut."""
+    counter = _counter()
+    for example, hits, length in _prompt_cases(task):
+        prompt = augmentation(task, example, hits, counter, length)
+        for text in prompt.passages:
+            if counter.count(text) > length:
+                start = text[: task.instruction_end(text, example.input)]
+                case = f"{len(hits)} hits within {length} tokens: {text!r}"
+                _require(prompt.cut_passages > 0, case)
+                _require(text == example.input or counter.count(start) <= length, case)
+
+
+def _prompt_cases(task: Task) -> Iterator[tuple[Example, list[Hit], int]]:
+    for example in _sample(task):
+        ranking = [Hit(item.id, -float(n)) for n, item in enumerate(example.profile)]
+        for k in (1, 4, 16):
+            for length in LENGTHS:
+                yield example, ranking[:k], length
+
+
+@lru_cache
+def _counter() -> TokenCounter:
+    from lamp_exp.models import tiny
+    from lamp_exp.models.token_counter import TransformersTokenCounter, load_tokenizer
+
+    return TransformersTokenCounter(load_tokenizer(str(Path(tiny.__file__).parent)))
+
+
+AUGMENTATION_LAWS = (
+    shows_the_input_alone_without_items,
+    accounts_for_every_item,
+    keeps_within_the_length,
+)
+
+
+# --- models ------------------------------------------------------------------------------------
+
+
+def cuts_text_within_the_limit(model: Model, trainer: Callable[..., object]) -> None:
+    """The token counter cuts a text to the limit, and leaves one that fits uncut."""
+    counter = model.token_counter
+    for text in TEXTS:
+        length = counter.count(text)
+        for limit in range(2, length + 2):
+            _, tokens = counter.truncate(text, limit)
+            case = f"{text!r}, {length} tokens, cut to {limit}, has {tokens}"
+            _require(tokens == min(limit, length), case)
+
+
+def answers_each_prompt_once(model: Model, trainer: Callable[..., object]) -> None:
+    """Each prompt has one prediction, in the order of the prompts."""
+    prompts = [Prompt(f"q{n}", (text,)) for n, text in enumerate(TEXTS) if text]
+    if model.multiple_passages:
+        prompts.append(Prompt("several", TEXTS[1:]))
+    ids = [prediction.id for prediction in model.predict(prompts, trainer)]
+    _require(ids == [prompt.id for prompt in prompts], f"predictions of {ids}")
+
+
+MODEL_LAWS = (cuts_text_within_the_limit, answers_each_prompt_once)
+
+
+# --- the command -------------------------------------------------------------------------------
+
+MODES = {"task": "rank", "retriever": "rank", "augmentation": "prompts", "model": "zeroshot"}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command: exit code 1 if a law is broken, 2 for a mistake of the user's."""
+    parser = argparse.ArgumentParser(prog="python -m lamp_exp.laws", description=__doc__)
+    parser.add_argument("--config-dir", type=Path, help="a folder with YAMLs of one's own")
+    parser.add_argument("words", nargs="+", metavar="retriever=NAME or option=VALUE")
+    options = parser.parse_args(arguments)
+    broken = 0
+    try:
+        for group, experiment in _experiments(options.words, options.config_dir):
+            broken += _check(group, experiment)
+    except InputError as error:
+        print(f"lamp_exp.laws: {error}", file=sys.stderr)
+        return 2
+    return 1 if broken else 0
+
+
+def _experiments(words: Sequence[str], config_dir: Path | None) -> Iterator[tuple[str, Experiment]]:
+    """Each component group that is named, with an experiment that uses it."""
+    names = [word.partition("=")[0] for word in words]
+    groups = [name for name in names if name in MODES]
+    if not groups:
+        raise InputError("name a component, such as retriever=bm25")
+    for group in groups:
+        given = [*words, f"mode={MODES[group]}"]
+        given += [] if "model" in names else ["model=tiny"]
+        if group == "augmentation" and "task" not in names:
+            for task in all_tasks():
+                yield group, _experiment([*given, f"task={task}"], config_dir)
+        else:
+            yield group, _experiment(given, config_dir)
+
+
+def _experiment(words: Sequence[str], config_dir: Path | None) -> Experiment:
+    if config_dir is not None and not config_dir.is_dir():
+        raise InputError(f"--config-dir {config_dir} is no folder")
+    path = [] if config_dir is None else [f"hydra.searchpath=['file://{config_dir.absolute()}']"]
+    try:
+        return build_experiment(compose_today([*words, *path]))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise InputError(hydra_messages.explain(error)) from error
+
+
+def _check(group: str, experiment: Experiment) -> int:
+    """Prints whether each law holds; returns the number of those that do not."""
+    laws, broken = list(laws_of(experiment, group)), 0
+    print(f"{group} {type(laws[0].component).__qualname__}, task {experiment.task.name}:")
+    for law in laws:
+        result = "holds "
+        try:
+            law.check()
+        except BrokenLaw as error:
+            result = "BROKEN"
+            print(f"  {error}")
+        except Exception:  # noqa: BLE001  (of the component that is checked)
+            result = "BROKEN"
+            traceback.print_exc()
+        broken += result == "BROKEN"
+        print(f"  {result}  {law.title}")
+    return broken
+
+
+if __name__ == "__main__":
+    sys.exit(main())
