@@ -62,10 +62,17 @@ def schema() -> type:
     inner = [
         (name, made, field(default_factory=made))
         for name, fields in nested.items()
-        for made in [make_dataclass(name.title(), fields)]
+        for made in [_importable_dataclass(f"{name.title()}Schema", fields)]
     ]
     fields = [*groups, ("experiment", Any, None), *plain, *inner]
-    return make_dataclass("ExperimentSchema", fields)
+    return _importable_dataclass("ExperimentSchema", fields)
+
+
+def _importable_dataclass(name: str, fields: list[tuple[str, Any, Any]]) -> type:
+    """A dataclass that is pickled by its name: by value, joblib's processes would damage it."""
+    made = make_dataclass(name, fields, namespace={"__module__": __name__})
+    globals()[name] = made
+    return made
 
 
 def _typed(option: Option) -> tuple[Any, Any]:
@@ -74,6 +81,9 @@ def _typed(option: Option) -> tuple[Any, Any]:
         return list[int], field(default_factory=lambda: list(option.default))
     kind = Any if option.kind is object else option.kind
     return (Optional[kind] if option.nullable else kind), option.default  # noqa: UP045
+
+
+schema()  # an imported module has the classes that pickles name
 
 
 def conf_folder() -> str:

@@ -109,6 +109,8 @@ class Task(Component, ABC):
     profile item besides `id`. `metrics` are the official ones; the first selects models and k.
     `labels` are all valid outputs, empty for free text. `training_epochs` is the paper's number.
     A prompt's budget sets aside `separator_tokens` tokens and those of `fixed_text` once.
+    `download` says whether the benchmark's server has the task's files: `required` (they must be
+    there), `optional` (they may be gone) or `none`.
     """
 
     name: str
@@ -119,6 +121,7 @@ class Task(Component, ABC):
     training_epochs: int
     separator_tokens: int = 1
     fixed_text: str = ""
+    download: str = "none"
 
     @property
     def main_metric(self) -> Metric:

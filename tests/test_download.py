@@ -33,7 +33,8 @@ FOLDERS = {  # where the server has the files of each task
 
 
 def test_the_folders_are_those_of_the_tasks():
-    assert {name: task.folders[0] for name, task in TASKS.items()} == FOLDERS
+    offered = {name: task for name, task in TASKS.items() if task.download != "none"}
+    assert {name: task.folders[0] for name, task in offered.items()} == FOLDERS
 
 
 def test_everything_lands_where_the_loader_finds_it(
@@ -55,7 +56,7 @@ def test_everything_lands_where_the_loader_finds_it(
     told = capsys.readouterr().out
     assert "Avocado" in told
     assert told.splitlines()[-1] == "80 downloaded"
-    for name in set(TASKS) - {"lamp2_news"}:
+    for name in set(FOLDERS) - {"lamp2_news"}:
         for split, part in (("user", "train"), ("time", "dev")):
             read = load(str(tmp_path), TASKS[name], split, part)
             assert read.has_golds and len(read.examples) == 2

@@ -52,7 +52,7 @@ MAY_IMPORT = {
     "report": BASE
     | {"options", "storage", "environment", "metrics", "statistics", "tasks", "data", "results"},
     "cache": {"errors", "environment", "storage"},
-    "laws": BASE | {"storage", "options", "data", "experiment", "config"} | COMPONENTS,
+    "laws": BASE | {"data", "experiment", "config", "hydra_messages"} | COMPONENTS,
     "__init__": BASE | {"options", "results", "experiment", "config", "sweeps", "report"},
     "__main__": BASE
     | {

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from lamp_exp import laws
+from lamp_exp import config, laws
 from lamp_exp.results.folder import RunFolder
 from tests.conftest import ROOT
 from tests.test_cli import folder_of, rows
@@ -91,11 +91,14 @@ def test_its_options_name_the_run(package, lamp_exp):
     assert "my" not in json.dumps(identity)
 
 
-def test_mistakes_in_it_are_explained_as_in_any_other(package, lamp_exp):
+def test_a_misspelt_option_of_it_is_explained(package, lamp_exp):
     code, _, err = lamp_exp(*RUN, "retriever=tfidf", "+retriever.lowr=true")
     assert code == 2
     assert err == "lamp_exp: retriever.lowr is no option of TfIdf: did you mean lower?\n"
-    (package / "tfidf.py").write_text(CODE.replace("math.log(", "math.log(0 * "))
+
+
+def test_its_exceptions_name_it(package, lamp_exp):
+    (package / "tfidf.py").write_text(CODE.replace("math.log(1 + ", "math.log(0 * "))
     code, _, err = lamp_exp(*RUN, "retriever=tfidf")
     assert code == 2
     assert "TfIdf.rank, question '200000': ValueError: " in err.splitlines()[-1]
@@ -105,6 +108,7 @@ def test_a_sweep_with_it(package, lamp_exp):
     code, out, err = lamp_exp("-m", *RUN, "retriever=bm25,tfidf", "hydra/launcher=joblib")
     assert code == 0, err
     assert "tfidf" in out
+    config.register()  # the schema is intact after joblib has returned configurations
 
 
 def test_a_change_of_its_code_makes_runs_stale(package, lamp_exp):
@@ -158,13 +162,13 @@ def test_the_readmes_commands_with_an_installed_wheel(package, checkout, tmp_pat
         changed = [word.replace("my/conf", str(package / "conf")) for word in words(command)]
         out = run([sys.executable, "-m", module, *changed], elsewhere, *paths)
         assert "BROKEN" not in out
-    assert (Path(out.splitlines()[-1]) / "result.json").is_file()
+    assert (elsewhere / out.splitlines()[-1] / "result.json").is_file()
 
 
 @pytest.mark.slow
 def test_in_the_project_one_file_and_one_yaml_are_enough(checkout):
     files = {
-        "lamp_exp/retrievers/tfidf.py": '"""TF-IDF."""\n\n' + CODE,
+        "lamp_exp/retrievers/tfidf.py": CODE,
         "conf/retriever/tfidf.yaml": OPTIONS.replace("my.", "lamp_exp.retrievers."),
         "lamp_exp/tasks/lamp8.py": TASK,
         "conf/task/lamp8.yaml": "_target_: lamp_exp.tasks.lamp8.Lamp8\n",

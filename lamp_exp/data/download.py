@@ -59,10 +59,11 @@ def wanted_files(options: argparse.Namespace, tasks: Mapping[str, Task]) -> list
     The server has them where the loader looks first.
     """
     named = options.task or ()
+    tasks = {name: task for name, task in tasks.items() if task.download != "none"}
     return [
         Wanted(
             path=f"{'time/' * (split == 'time')}{tasks[task].folders[0]}/{part}/{part}_{kind}.json",
-            optional=task == "lamp2_news" and task not in named,  # deprecated
+            optional=tasks[task].download == "optional" and task not in named,
             changes=task == "lamp6",
         )
         for task in chosen("task", named, tasks)

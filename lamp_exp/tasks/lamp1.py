@@ -23,6 +23,7 @@ class Lamp1(ClassificationTask):
 
     name = "LaMP_1"
     folders = ("LaMP_1",)
+    download = "required"
     fields = ("title", "abstract")
     labels = ("[1]", "[2]")
     metrics = classification_metrics(labels)

@@ -9,6 +9,7 @@ class Lamp2(ClassificationTask):
 
     name = "LaMP_2"
     folders = ("LaMP_2/new", "LaMP_2")  # the download has the movies in `new`
+    download = "required"
     fields = ("description", "tag")
     instruction = (
         "Which tag does this movie relate to among the following tags? Just answer with the tag "

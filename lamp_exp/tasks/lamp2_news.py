@@ -9,6 +9,7 @@ class Lamp2News(ClassificationTask):
 
     name = "LaMP_2"
     folders = ("LaMP_2",)
+    download = "optional"
     fields = ("text", "title", "category")
     instruction = (
         "Which category does this article relate to among the following categories? Just answer "

@@ -14,6 +14,7 @@ class Lamp3(LampTask):
 
     name = "LaMP_3"
     folders = ("LaMP_3",)
+    download = "required"
     fields = ("text", "score")
     metrics = (metrics.MeanAbsoluteError(), metrics.RootMeanSquareError())
     labels = ("1", "2", "3", "4", "5")

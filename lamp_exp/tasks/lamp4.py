@@ -8,5 +8,6 @@ class Lamp4(TitleTask):
 
     name = "LaMP_4"
     folders = ("LaMP_4",)
+    download = "required"
     instruction = "Generate a headline for the following article:"
     document_fields = ("title", "text")

@@ -9,6 +9,7 @@ class Lamp5(GenerationTask):
 
     name = "LaMP_5"
     folders = ("LaMP_5",)
+    download = "required"
     fields = ("title", "abstract")
     instruction = "Generate a title for the following abstract of a paper:"
     fixed_text = "Following the given patterns"

@@ -8,5 +8,6 @@ class Lamp6(TitleTask):
 
     name = "LaMP_6"
     folders = ("LaMP_6",)
+    download = "required"
     instruction = "Generate a subject for the following email:"
     document_fields = ("text",)

@@ -9,6 +9,7 @@ class Lamp7(GenerationTask):
 
     name = "LaMP_7"
     folders = ("LaMP_7",)
+    download = "required"
     fields = ("text",)
     instruction = "Paraphrase the following tweet without any explanation before or after it:"
     # The official code reserves room for these words, but writes others into the prompt.
