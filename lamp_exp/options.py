@@ -173,7 +173,9 @@ GROUPS: Mapping[str, Group] = {
         ),
         Group(
             "model", "flan_t5_base", "the language model that answers", applies=when_prompting,
-            runtime=frozenset({"base_url", "key_variable", "concurrency", "retries", "timeout"}),
+            runtime=frozenset({
+                "base_url", "key_variable", "concurrency", "retries", "timeout", "speed",
+            }),
         ),
         Group(
             "trainer", "default",

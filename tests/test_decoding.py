@@ -1,4 +1,4 @@
-"""Faster ways to the same answers: shared keys, a shared beginning, labels alone."""
+"""Decoding: passages encoded by length, labels as answers, the order of batches."""
 
 from __future__ import annotations
 
@@ -6,122 +6,21 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import (
-    BartConfig,
-    BartForConditionalGeneration,
-    T5Config,
-    T5ForConditionalGeneration,
-)
 from transformers.modeling_outputs import BaseModelOutput
 
 from lamp_exp.errors import InputError
-from lamp_exp.models.batches import ShuffledBatches, shuffled_batches, workers_for
+from lamp_exp.models.batches import ShuffledBatches, loader_workers, shuffled_batches
 from lamp_exp.models.causal import Causal
 from lamp_exp.models.labels import Labels
-from lamp_exp.models.speed import attention, shared_keys
-from lamp_exp.models.speed import shared_prefix as prefix
-from lamp_exp.models.tiny import Tiny
+from lamp_exp.models.seq2seq import Seq2Seq
 from lamp_exp.tasks.lamp2 import Lamp2
-from lamp_exp.tasks.lamp4 import Lamp4
-from lamp_exp.values import Prompt, TrainingOptions, TrainingSet
+from lamp_exp.values import Prompt, TrainingSet
 from tests.conftest import experiment, options, settings, trainer
 from tests.test_causal import folder  # noqa: F401  (a fixture: small decoder-only models)
 
 SIZES = {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4}
-T5S = {
-    "relu, tied": {},
-    "gated-gelu, untied": {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False},
-}
 LABELS = ("the rose", "the rose near", "sailor", "the old oven near the lake")
 TEXTS = ["the old rose near lake", "the sailor meets the nurse", "the oven", "a lake near the oven"]
-
-
-def t5(**changes) -> T5ForConditionalGeneration:
-    torch.manual_seed(2)
-    network = T5ForConditionalGeneration(
-        T5Config(**SIZES, vocab_size=300, decoder_start_token_id=0, **changes)
-    )
-    for weights in network.parameters():
-        weights.data *= 3  # so that each token read changes what is written
-    return network.eval()
-
-
-def encodings(examples: int, tokens: int, width: int = 32) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of unequal lengths, the first of them full."""
-    torch.manual_seed(examples)
-    there = (
-        torch.arange(tokens)[None]
-        < torch.tensor([tokens - 5 * n for n in range(examples)])[:, None]
-    )
-    return torch.randn(examples, tokens, width), there.long()
-
-
-def plain(network, states, mask, **wanted) -> list[list[int]]:
-    given = BaseModelOutput(last_hidden_state=states)
-    return network.generate(encoder_outputs=given, attention_mask=mask, **wanted).tolist()
-
-
-def shared(network, states, mask, **wanted) -> list[list[int]]:
-    assert attention.use(network)
-    return network.generate(
-        encoder_outputs=shared_keys.stand_in(states),
-        attention_mask=mask,
-        cache=shared_keys.shared_cache(network, states, mask),
-        **wanted,
-    ).tolist()
-
-
-@pytest.mark.parametrize("kind", T5S)
-@pytest.mark.parametrize(("examples", "tokens"), [(1, 1), (1, 40), (3, 17), (4, 96)])
-@pytest.mark.parametrize("beams", [2, 4, 7])
-def test_shared_keys_give_the_beams_of_copied_ones(kind, examples, tokens, beams):
-    network, (states, mask) = t5(**T5S[kind]), encodings(examples, tokens)
-    wanted = {"num_beams": beams, "max_new_tokens": 12, "no_repeat_ngram_size": 2}
-    expected = plain(network, states, mask, **wanted)
-    assert shared(network, states, mask, **wanted) == expected
-    assert len({token for row in expected for token in row}) > 1  # they say something
-
-
-@pytest.mark.parametrize(
-    "more", [{"length_penalty": 0.2}, {"early_stopping": True}, {"repetition_penalty": 1.3}]
-)
-def test_shared_keys_go_with_other_options_of_beam_search(more):
-    network, (states, mask) = t5(), encodings(3, 30)
-    wanted = {"num_beams": 3, "max_new_tokens": 12, **more}
-    assert shared(network, states, mask, **wanted) == plain(network, states, mask, **wanted)
-
-
-def test_shared_keys_are_not_for_t5_alone():
-    torch.manual_seed(0)
-    sizes = {"encoder_layers": 1, "decoder_layers": 2, "d_model": 32, "vocab_size": 90}
-    heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "init_std": 0.5}
-    ffn = {"encoder_ffn_dim": 64, "decoder_ffn_dim": 64, "forced_eos_token_id": None}
-    network = BartForConditionalGeneration(BartConfig(**sizes, **heads, **ffn)).eval()
-    states, mask = encodings(3, 20)
-    wanted = {"num_beams": 4, "max_new_tokens": 10}
-    assert shared(network, states, mask, **wanted) == plain(network, states, mask, **wanted)
-
-
-def test_the_keys_of_an_example_are_there_once():
-    network, (states, mask) = t5(), encodings(2, 30)
-    assert attention.use(network)
-    cache = shared_keys.shared_cache(network, states, mask)
-    network.generate(
-        encoder_outputs=shared_keys.stand_in(states), attention_mask=mask, cache=cache,
-        num_beams=4, max_new_tokens=5,
-    )  # fmt: skip
-    kept = cache.cross_attention_cache.layers
-    assert [tuple(layer.keys.shape) for layer in kept] == [(2, 4, 30, 8)] * 2
-    assert len(cache.self_attention_cache.layers[0].keys) == 8
-
-
-def test_attention_that_cannot_be_exchanged_is_left_as_it_is():
-    fid = model({"num_beams": 4})
-    expected = [a.output for a in fid.predict(PROMPTS, trainer)]
-    other = model({"num_beams": 4})
-    other.net.set_attn_implementation("eager")
-    assert not attention.use(other.net)
-    assert [a.output for a in other.predict(PROMPTS, trainer)] == expected
 
 
 @pytest.mark.parametrize("own", [{"use_cache": False}, {"cache_implementation": "static"}])
@@ -133,11 +32,11 @@ def test_options_that_say_how_keys_are_kept_are_heeded(own):
 # --- fid -------------------------------------------------------------------------------------
 
 
-def model(generation=None, decoding="free", labels=(), scale=3, **changes) -> Tiny:
+def model(generation=None, decoding="free", labels=(), scale=3, **changes) -> Seq2Seq:
     torch.manual_seed(0)
     sizes = {**SIZES, "dropout_rate": 0.0}
     given = settings(labels=labels, **changes)
-    made = Tiny(None, given, generation or {"num_beams": 1}, fresh=sizes, decoding=decoding)
+    made = Seq2Seq(None, given, generation or {"num_beams": 1}, fresh=sizes, decoding=decoding)
     made.configure_model()
     for weights in made.net.parameters():
         weights.data *= scale
@@ -182,7 +81,7 @@ def test_the_step_of_grouped_passages_is_that_of_padded_ones(monkeypatch):
 def test_longest_prompts_are_answered_first_and_told_in_their_order():
     seen = []
 
-    class Watched(Tiny):
+    class Watched(Seq2Seq):
         def generate(self, batch, **options):
             seen.extend(batch["ids"])
             return super().generate(batch, **options)
@@ -192,15 +91,6 @@ def test_longest_prompts_are_answered_first_and_told_in_their_order():
     assert [answer.id for answer in told] == [prompt.id for prompt in PROMPTS]
     tokens = {prompt.id: prompt.tokens for prompt in PROMPTS}
     assert [tokens[id] for id in seen] == sorted(tokens.values(), reverse=True)
-
-
-def test_beams_share_keys_while_adapters_are_learned(tmp_path: Path):
-    training = TrainingOptions(lora_rank=2, batch_size=4)
-    fid = Tiny(None, settings(training=training), {"num_beams": 3}, fresh=SIZES)
-    pairs = [(prompt, "the rose") for prompt in PROMPTS]
-    fid.fit(TrainingSet(pairs, pairs, Lamp4().score, Lamp4().main_metric, 1, tmp_path), trainer)
-    assert fid.network.config._attn_implementation == attention.NAME
-    assert attention.NAME not in (tmp_path / "checkpoint" / "config.json").read_text()
 
 
 # --- labels ----------------------------------------------------------------------------------
@@ -240,7 +130,7 @@ def test_constrained_greedy_answers_are_the_best_token_of_a_label_each():
 def test_the_likeliest_label_is_that_of_the_least_loss_and_of_an_exhaustive_search():
     fid = model(decoding="likelihood", labels=LABELS, max_new_tokens=16)
     batch = fid.collate(PROMPTS)
-    scores = fid.likelihoods(batch, fid.labels.rows)
+    scores = fid.likelihoods(batch, fid.labels.token_ids)
     for column, text in zip(scores.T, LABELS, strict=True):
         for score, prompt in zip(column, PROMPTS, strict=True):
             loss, _ = fid.loss(fid.collate([prompt], [text]))
@@ -261,7 +151,7 @@ def test_labels_also_choose_while_learning(tmp_path: Path, decoding):
         return task.score(outputs, targets)
 
     given = settings(labels=task.labels, max_new_tokens=16)
-    fid = Tiny(None, given, {"num_beams": 1}, fresh=SIZES, decoding=decoding)
+    fid = Seq2Seq(None, given, {"num_beams": 1}, fresh=SIZES, decoding=decoding)
     pairs = [(prompt, task.labels[n % 2]) for n, prompt in enumerate(PROMPTS)]
     fid.fit(TrainingSet(pairs, pairs, score, task.main_metric, 2, tmp_path), trainer)
     assert len(heard) == 2 * len(pairs)
@@ -290,10 +180,10 @@ def test_decoder_only_models_choose_labels_too(folder, kind, decoding):  # noqa:
 
 def test_what_is_written_of_a_label_tells_what_may_follow():
     labels = Labels(("a", "ab", "c"), ((1, 9), (1, 2, 9), (3, 9)))
-    assert labels.following([]) == [1, 3]
-    assert labels.following([1]) == [2, 9]
-    assert labels.following([1, 9]) == labels.following([7]) == [9]
-    assert [labels.spelt(row) for row in ([1, 9, 0], [1, 2, 9], [3, 9, 0])] == [0, 1, 2]
+    assert labels.next_tokens([]) == [1, 3]
+    assert labels.next_tokens([1]) == [2, 9]
+    assert labels.next_tokens([1, 9]) == labels.next_tokens([7]) == [9]
+    assert [labels.index(row) for row in ([1, 9, 0], [1, 2, 9], [3, 9, 0])] == [0, 1, 2]
 
 
 @pytest.mark.parametrize("decoding", ["labels", "likelihood"])
@@ -336,55 +226,6 @@ def test_the_command_decodes_labels(lamp_exp):
     assert "is for tasks with labels" in err
 
 
-# --- a shared beginning ----------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("beams", [1, 3])
-@pytest.mark.parametrize("kind", ["gpt2", "llama"])
-def test_prompts_that_begin_alike_answer_as_each_alone(folder, kind, beams, monkeypatch):  # noqa: F811
-    begin = " ".join(["the singer meets the judge"] * 4)
-    prompts = [Prompt(str(n), (f"{begin} {' '.join(TEXTS[: n + 1])}",)) for n in range(4)]
-    answers = []
-    for worth in (1000, 16):
-        monkeypatch.setattr(prefix, "WORTH_IT", worth)
-        causal = Causal(folder(kind), settings(), {"do_sample": False, "num_beams": beams})
-        assert causal.collate(prompts)["common"] == 25
-        answers.append([answer.output for answer in causal.predict(prompts, trainer)])
-        answers.append([causal.predict([prompt], trainer)[0].output for prompt in prompts])
-    assert answers[0] == answers[1] == answers[2] == answers[3]
-    assert len(set(answers[0])) > 1
-
-
-def test_the_beginning_is_read_once(folder):  # noqa: F811
-    read = []
-    causal = Causal(folder("llama"), settings(), {"do_sample": False})
-    causal.configure_model()
-    causal.net.get_input_embeddings().register_forward_hook(
-        lambda module, given, made: read.append(tuple(given[0].shape))
-    )
-    begin = " ".join(["the singer meets the judge"] * 4)
-    causal.predict([Prompt(str(n), (f"{begin} {TEXTS[n]}",)) for n in range(4)], trainer)
-    assert read[:2] == [(1, 21), (4, 5)]
-
-
-def test_how_much_prompts_share():
-    assert prefix.length([[1, 2, 3], [1, 2, 4, 5]]) == 2
-    assert prefix.length([[1, 2], [1, 2, 4, 5]]) == 1  # each keeps a token of its own
-    assert prefix.length([[1, 2, 3]]) == 2
-    assert prefix.length([[1], [2]]) == 0
-
-
-def test_a_window_of_attention_shares_no_beginning(folder):  # noqa: F811
-    causal = Causal(folder("llama"), settings(), {})
-    causal.configure_model()
-    ids = torch.tensor([[5] * 20 + [6], [5] * 20 + [7]])
-    asked = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-    assert "cache" in prefix.read_once(causal.net, asked, 20, 1)
-    causal.net.config.sliding_window = 8
-    causal.net.config.layer_types = ["sliding_attention", "full_attention"]
-    assert prefix.read_once(causal.net, asked, 20, 1) is asked
-
-
 # --- batches ---------------------------------------------------------------------------------
 
 
@@ -398,6 +239,6 @@ def test_workers_make_the_batches_that_the_process_itself_makes():
         for workers in (0, 2)
     ]
     assert batches[0] == batches[1]
-    assert workers_for("cpu", 1) == 0
-    assert workers_for("cuda", 1) >= 1
-    assert workers_for("cuda", 1000) == 0
+    assert loader_workers("cpu", 1) == 0
+    assert loader_workers("cuda", 1) >= 1
+    assert loader_workers("cuda", 1000) == 0

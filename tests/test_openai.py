@@ -441,6 +441,6 @@ def test_training_is_refused_and_so_is_openai_itself_without_a_key(kept, monkeyp
 def test_wrong_settings_are_refused_before_any_work(kept, tmp_path: Path):
     with pytest.raises(InputError, match=r"model\.concurrency=0 must be at least 1"):
         model("http://127.0.0.1:1/v1", kept, concurrency=0).validate(False, "32-true")
+    without = model("http://127.0.0.1:1/v1", kept, tokenizer=str(tmp_path / "nothing"))
     with pytest.raises(InputError, match=r"model\.tokenizer=.*nothing"):
-        unreadable = model("http://127.0.0.1:1/v1", kept, tokenizer=str(tmp_path / "nothing"))
-        unreadable.validate(False, "")
+        without.validate(False, "")

@@ -207,7 +207,7 @@ def test_each_word_is_tokenised_once(monkeypatch):
 
 
 def test_the_words_that_are_remembered_are_bounded(monkeypatch):
-    monkeypatch.setattr("lamp_exp.models.token_counter.WORDS", 10)
+    monkeypatch.setattr("lamp_exp.models.token_counter.MAX_WORDS", 10)
     tokens = TransformersTokenCounter(load_tokenizer(str(TINY)))
     texts = [" ".join(f"oven{n + m}" for m in range(7)) for n in range(30)]
     assert [tokens.count(text) for text in texts] == [

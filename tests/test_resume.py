@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from lamp_exp.models.batches import ShuffledBatches, even_share
+from lamp_exp.models.batches import ShuffledBatches, padded_share
 from lamp_exp.models.checkpoints import BEST, LAST, WEIGHTS
-from lamp_exp.models.tiny import Tiny
+from lamp_exp.models.seq2seq import Seq2Seq
 from lamp_exp.results.folder import RunFolder
 from lamp_exp.results.journal import AnswerJournal
 from lamp_exp.tasks.lamp4 import Lamp4
@@ -27,7 +27,7 @@ class Power(Exception):
     """Fails."""
 
 
-class Breaking(Tiny):
+class Breaking(Seq2Seq):
     """Breaks off at a step, or after so many answered batches."""
 
     at_step = at_batch = -1
@@ -58,7 +58,7 @@ def lesson(folder: Path, epochs: int = 4) -> TrainingSet:
     return TrainingSet(pairs, pairs[:5], Lamp4().score, Lamp4().main_metric, epochs, folder)
 
 
-def weights(made: Tiny) -> list[torch.Tensor]:
+def weights(made: Seq2Seq) -> list[torch.Tensor]:
     return list(made.net.state_dict().values())
 
 
@@ -87,7 +87,7 @@ def test_an_epoch_that_was_broken_off_is_done_again_and_this_is_told(tmp_path, c
         model(4).fit(lesson(tmp_path), trainer)
     with caplog.at_level(logging.INFO, "lamp_exp"):
         model().fit(lesson(tmp_path), trainer)
-    assert "training goes on after epoch 1" in caplog.text
+    assert "training continues after epoch 1" in caplog.text
 
 
 def test_the_last_checkpoint_holds_plain_values_only(tmp_path):
@@ -223,7 +223,7 @@ def test_processes_share_every_batch_and_no_row_counts_twice(rows, world):
     for share in shares:
         assert len(list(share)) == len(share) == len(whole)
     for index, batch in enumerate(whole):
-        own = [list(share)[index] for share in shares if not share.is_stand_in(index)]
+        own = [list(share)[index] for share in shares if not share.is_padding(index)]
         assert sorted(row for part in own for row in part) == sorted(batch)
     assert sorted(row for batch in whole for row in batch) == list(range(rows))
 
@@ -240,9 +240,9 @@ def test_each_epoch_has_an_order_of_its_own_that_depends_on_nothing_else():
     assert list(other) != list(first)
 
 
-def test_even_shares_hold_every_row():
+def test_padded_shares_hold_every_row():
     for rows in range(1, 8):
-        shares = [even_share(list(range(rows)), rank, 3) for rank in range(3)]
+        shares = [padded_share(list(range(rows)), rank, 3) for rank in range(3)]
         assert len({len(share) for share in shares}) == 1
         assert {row for share in shares for row in share} == set(range(rows))
 

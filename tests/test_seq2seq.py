@@ -15,7 +15,7 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from lamp_exp.errors import InputError
 from lamp_exp.models.checkpoints import best_checkpoint, best_epoch
-from lamp_exp.models.tiny import Tiny
+from lamp_exp.models.seq2seq import Seq2Seq
 from lamp_exp.models.training import IGNORED
 from lamp_exp.tasks.lamp4 import Lamp4
 from lamp_exp.values import Prompt, TrainingOptions, TrainingSet
@@ -25,8 +25,10 @@ SIZES = {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4, 
 TEXTS = ["the old rose near lake", "the sailor meets the nurse", "the oven"]
 
 
-def model(generation: dict[str, object] | None = None, name: str | None = None, **changes) -> Tiny:
-    made = Tiny(name, settings(**changes), generation or {"num_beams": 1}, fresh=SIZES)
+def model(
+    generation: dict[str, object] | None = None, name: str | None = None, **changes
+) -> Seq2Seq:
+    made = Seq2Seq(name, settings(**changes), generation or {"num_beams": 1}, fresh=SIZES)
     made.configure_model()
     return made.eval()
 
@@ -134,7 +136,7 @@ def test_a_misspelt_generation_option_is_refused_with_the_right_name():
     with pytest.raises(
         InputError, match="num_beans is no generation option: did you mean num_beams"
     ):
-        Tiny(None, settings(), {"num_beans": 4}, fresh=SIZES)
+        Seq2Seq(None, settings(), {"num_beans": 4}, fresh=SIZES)
 
 
 def test_labels_are_padded_with_what_the_loss_ignores(tmp_path: Path):
@@ -157,7 +159,7 @@ def test_fp16_is_refused_before_it_overflows():
 def test_training_is_in_train_mode_and_prediction_in_eval_mode(tmp_path: Path):
     modes = []
 
-    class Watched(Tiny):
+    class Watched(Seq2Seq):
         def loss(self, batch):
             modes.append(("loss", self.net.training))
             return super().loss(batch)
@@ -175,7 +177,7 @@ def test_training_is_in_train_mode_and_prediction_in_eval_mode(tmp_path: Path):
 def test_the_same_seed_gives_the_same_training(tmp_path: Path):
     losses = []
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        fid = Tiny(None, settings(seed=seed), {"num_beams": 1}, fresh=SIZES)
+        fid = Seq2Seq(None, settings(seed=seed), {"num_beams": 1}, fresh=SIZES)
         report = fid.fit(lesson(tmp_path / name, epochs=2), trainer)
         losses.append([epoch["train_loss"] for epoch in report["epochs"]])
     assert losses[0] == losses[1] != losses[2]
@@ -183,7 +185,7 @@ def test_the_same_seed_gives_the_same_training(tmp_path: Path):
 
 def test_the_loss_falls_and_steps_are_recorded(tmp_path: Path):
     training = TrainingOptions(lr=1e-2, batch_size=4)
-    fid = Tiny(None, settings(training=training), {"num_beams": 1}, fresh=SIZES)
+    fid = Seq2Seq(None, settings(training=training), {"num_beams": 1}, fresh=SIZES)
     report = fid.fit(
         lesson(tmp_path, epochs=8), functools.partial(trainer, accumulate_grad_batches=2)
     )
@@ -200,10 +202,10 @@ def test_targets_longer_than_the_answer_may_be_are_counted(tmp_path: Path):
 
 
 def test_the_checkpoint_loads_back_with_the_same_answers_and_tied_embeddings(tmp_path: Path):
-    fid = Tiny(None, settings(), {"num_beams": 1}, fresh=SIZES)
+    fid = Seq2Seq(None, settings(), {"num_beams": 1}, fresh=SIZES)
     fid.fit(lesson(tmp_path), trainer)
     folder = tmp_path / "checkpoint"
-    again = Tiny(str(folder), settings(), {"num_beams": 1}, fresh=SIZES)
+    again = Seq2Seq(str(folder), settings(), {"num_beams": 1}, fresh=SIZES)
     again.configure_model()
     again.eval()
     assert again.facts()["weights"] == str(folder)
@@ -223,9 +225,9 @@ def test_the_checkpoint_loads_back_with_the_same_answers_and_tied_embeddings(tmp
 def test_the_best_epoch_is_kept_even_after_a_score_that_is_no_number(tmp_path: Path):
     values = iter([math.nan, 0.3, 0.5, math.nan, 0.1])
 
-    class Scored(Tiny):
+    class Scored(Seq2Seq):
         def on_validation_epoch_end(self) -> None:
-            self._heard.clear()
+            self._outputs.clear()
             value = next(values)
             self.log("rouge_1", value)
             self.history.append({"train_loss": 0.0, "rouge_1": value})
@@ -243,13 +245,13 @@ def test_the_best_epoch_is_kept_even_after_a_score_that_is_no_number(tmp_path: P
 def test_the_first_of_the_best_epochs_counts(mode, best):
     scores = [math.nan, 0.3, 0.5, 0.5]
     history = [{"x": score} for score in scores]
-    metric = SimpleNamespace(name="x", direction=mode)
+    metric = SimpleNamespace(name="x", higher_is_better=mode == "max")
     assert best_epoch(history, metric) == best
     assert best_epoch(history[:1], metric) is None
 
 
 def test_a_loss_that_is_no_number_ends_the_run_with_its_step(tmp_path: Path):
-    class Broken(Tiny):
+    class Broken(Seq2Seq):
         def loss(self, batch):
             loss, tokens = super().loss(batch)
             return (loss * math.nan if self.trainer.global_step == 1 else loss), tokens
@@ -262,7 +264,7 @@ def test_a_loss_that_is_no_number_ends_the_run_with_its_step(tmp_path: Path):
 
 
 def test_memory_that_will_not_suffice_shows_before_the_first_step(tmp_path: Path):
-    class Large(Tiny):
+    class Large(Seq2Seq):
         def loss(self, batch):
             raise torch.OutOfMemoryError("out of memory")
 
@@ -277,7 +279,7 @@ def test_memory_that_will_not_suffice_shows_before_the_first_step(tmp_path: Path
 def test_the_rehearsal_is_the_worst_batch_in_the_precision_of_the_steps(tmp_path):
     seen = []
 
-    class Watched(Tiny):
+    class Watched(Seq2Seq):
         def loss(self, batch):
             shape = batch["input_ids"].shape[1], batch["labels"].shape[1]
             seen.append((*shape, torch.is_autocast_enabled("cpu")))
@@ -297,7 +299,7 @@ def test_the_rehearsal_is_the_worst_batch_in_the_precision_of_the_steps(tmp_path
 
 @pytest.mark.filterwarnings("ignore:.*could not find the monitored key")
 def test_training_without_validation_keeps_its_last_weights(tmp_path: Path):
-    fid = Tiny(None, settings(), {"num_beams": 1}, fresh=SIZES)
+    fid = Seq2Seq(None, settings(), {"num_beams": 1}, fresh=SIZES)
     report = fid.fit(lesson(tmp_path), functools.partial(trainer, limit_val_batches=0))
     assert report["best_epoch"] is None
     assert (tmp_path / "checkpoint" / "model.safetensors").is_file()
@@ -312,7 +314,7 @@ def test_the_record_tells_the_generation_options_that_the_weights_bring(tmp_path
 
 def test_patience_stops_training(tmp_path: Path):
     training = TrainingOptions(lr=1e-9, patience=2)
-    fid = Tiny(None, settings(training=training), {"num_beams": 1}, fresh=SIZES)
+    fid = Seq2Seq(None, settings(training=training), {"num_beams": 1}, fresh=SIZES)
     report = fid.fit(lesson(tmp_path, epochs=20), trainer)
     assert len(report["epochs"]) == 3
 
@@ -322,7 +324,7 @@ def test_gradient_checkpointing_changes_no_loss(tmp_path: Path):
     for on in (False, True):
         training = TrainingOptions(gradient_checkpointing=on)
         sizes = {**SIZES, "dropout_rate": 0.0}
-        fid = Tiny(None, settings(training=training), {"num_beams": 1}, fresh=sizes)
+        fid = Seq2Seq(None, settings(training=training), {"num_beams": 1}, fresh=sizes)
         report = fid.fit(lesson(tmp_path / str(on)), trainer)
         losses.append(report["epochs"][0]["train_loss"])
     assert losses[0] == pytest.approx(losses[1], abs=1e-6)
@@ -330,9 +332,9 @@ def test_gradient_checkpointing_changes_no_loss(tmp_path: Path):
 
 def test_lora_trains_few_weights_and_saves_a_plain_model(tmp_path: Path):
     training = TrainingOptions(lr=1e-2, lora_rank=4, lora_alpha=8, lora_dropout=0.0)
-    fid = Tiny(None, settings(training=training), {"num_beams": 1}, fresh=SIZES)
+    fid = Seq2Seq(None, settings(training=training), {"num_beams": 1}, fresh=SIZES)
     fid.fit(lesson(tmp_path, epochs=2), trainer)
-    again = Tiny(str(tmp_path / "checkpoint"), settings(), {"num_beams": 1})
+    again = Seq2Seq(str(tmp_path / "checkpoint"), settings(), {"num_beams": 1})
     batch = fid.collate([prompt("a", *TEXTS)], ["the rose"])
     again.configure_model()
     fid.eval(), again.eval()
@@ -350,10 +352,10 @@ def test_bf16_trains(tmp_path: Path):
 
 def test_weights_and_tokenizers_that_are_not_there_are_one_clear_line(tmp_path: Path):
     with pytest.raises(InputError, match=r"model\.name=.*nothing"):
-        Tiny(str(tmp_path / "nothing"), settings(), {}).validate(True, "32-true")
+        Seq2Seq(str(tmp_path / "nothing"), settings(), {}).validate(True, "32-true")
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "t5"}))
     with pytest.raises(InputError, match="no weights could be loaded"):
-        Tiny(str(tmp_path), settings(), {}, fresh=SIZES).configure_model()
+        Seq2Seq(str(tmp_path), settings(), {}, fresh=SIZES).configure_model()
 
 
 def test_checkpoint_names_hold_no_equals_sign(tmp_path: Path):

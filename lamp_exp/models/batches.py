@@ -1,7 +1,7 @@
-"""How examples come in batches: in an order that depends on (seed, epoch) alone.
+"""How examples are batched: in an order that depends on nothing but (seed, epoch).
 
-So training that was broken off and goes on, or that several processes share, sees the same batches
-as training that did not and does not.
+Training that is resumed, or that several processes share, therefore sees the same batches as
+training in one go by one process.
 """
 
 from __future__ import annotations
@@ -18,28 +18,29 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from lamp_exp.values import Prompt
 
 Batch = dict[str, Any]
-Pair = tuple[Prompt, str]
+Pair = tuple[Prompt, str]  # a prompt and its target
 T = TypeVar("T")
-MOST_WORKERS = 4  # of one device; more wait for each other
+MAX_WORKERS = 4  # per device; more wait for each other
 
 
 class ShuffledBatches(Sampler[list[int]]):
-    """One process's share of each batch of row numbers; another order in each epoch.
+    """The row numbers of one process's share of each batch, in another order each epoch.
 
-    A process that has no row of a small last batch is given a stand-in, which must not count.
+    A process that gets no row of a small last batch gets a repeated row (`is_padding`), which must
+    not count: all processes make equally many steps.
     """
 
     def __init__(
-        self, rows: int, batch_size: int, seed: int, rank: int = 0, world: int = 1
+        self, rows: int, batch_size: int, seed: int, process: int = 0, processes: int = 1
     ) -> None:
-        """`batch_size` rows over all `world` processes, of which this is number `rank`."""
+        """`batch_size` is over all processes; `process` is the number of this one."""
         self.rows, self.batch_size, self.seed = rows, batch_size, seed
-        self.rank, self.world = rank, world
+        self.process, self.processes = process, processes
         self.epoch = 0
-        self.sampler = self  # Lightning looks here for whom to tell the epoch
+        self.sampler = self  # where Lightning looks for `set_epoch`
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning before each epoch, also before one that it goes on with."""
+        """Called by Lightning before each epoch, also the first one after resuming."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -49,13 +50,13 @@ class ShuffledBatches(Sampler[list[int]]):
         order = list(range(self.rows))
         Random(f"{self.seed}:{self.epoch}").shuffle(order)
         for start in range(0, self.rows, self.batch_size):
-            share = order[start : start + self.batch_size][self.rank :: self.world]
+            share = order[start : start + self.batch_size][self.process :: self.processes]
             yield share or [order[start]]
 
-    def is_stand_in(self, index: int) -> bool:
-        """Whether the batch of that number holds no row that is this process's own."""
+    def is_padding(self, index: int) -> bool:
+        """Whether this process has no row of its own in the batch of that number."""
         size = min(self.batch_size, self.rows - index * self.batch_size)
-        return size <= self.rank
+        return size <= self.process
 
 
 def batches_in_order(
@@ -63,7 +64,7 @@ def batches_in_order(
 ) -> DataLoader[Any]:
     """Batches of rows in their order, made ahead by `workers` processes."""
     data = cast("Dataset[Any]", rows)  # a sequence is all that a loader needs
-    return DataLoader(data, batch_size=batch_size, collate_fn=collate, **_ahead(workers))
+    return DataLoader(data, batch_size=batch_size, collate_fn=collate, **_loader_options(workers))
 
 
 def shuffled_batches(
@@ -71,73 +72,72 @@ def shuffled_batches(
 ) -> DataLoader[Any]:
     """Batches of the rows that `batches` names, made ahead by `workers` processes."""
     data = cast("Dataset[Any]", rows)
-    return DataLoader(data, batch_sampler=batches, collate_fn=collate, **_ahead(workers))
+    return DataLoader(data, batch_sampler=batches, collate_fn=collate, **_loader_options(workers))
 
 
-def workers_for(device: str, processes: int) -> int:
-    """How many workers keep a device of that type fed, where `processes` share this machine.
+def loader_workers(device: str, processes: int) -> int:
+    """How many workers keep a device of that type busy, if `processes` share this machine.
 
     None on a CPU, which the model itself keeps busy.
     """
-    return 0 if device == "cpu" else min(MOST_WORKERS, (os.cpu_count() or 1) // processes)
+    return 0 if device == "cpu" else min(MAX_WORKERS, (os.cpu_count() or 1) // processes)
 
 
-def _ahead(workers: int) -> dict[str, Any]:
+def _loader_options(workers: int) -> dict[str, Any]:
     if not workers:
         return {}
     return {
         "num_workers": workers,
         "persistent_workers": True,
         "pin_memory": torch.cuda.is_available(),
-        "multiprocessing_context": "fork",  # prompts and tokenizer are there, and not sent
-        "worker_init_fn": _one_thread_each,
+        "multiprocessing_context": "fork",  # prompts and tokenizer need not be sent
+        "worker_init_fn": _set_up_worker,
     }
 
 
-def _one_thread_each(worker: int) -> None:
+def _set_up_worker(worker: int) -> None:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # else the tokenizer warns of the fork
 
 
-def by_length(
+def longest_first(
     rows: Sequence[T], prompt_of: Callable[[Any], Prompt] = lambda prompt: prompt
 ) -> list[T]:
-    """Longest prompts first, so that batches hold little padding and memory that lacks shows soon.
+    """Rows by falling prompt length: batches hold little padding, and lack of memory shows soon.
 
-    Rows of one length stay in their order, and so do the others when some are taken out.
+    Rows of equal length keep their order, so that removing rows does not reorder the others.
     """
     return sorted(rows, key=lambda row: -prompt_of(row).tokens)
 
 
-def length_groups(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
-    """The numbers of texts of about one length together, longest first.
+def length_groups(lengths: Sequence[int], max_tokens: int) -> Iterator[list[int]]:
+    """The numbers of texts, grouped by length, longest first; texts of length 0 are left out.
 
-    A group has up to so many `tokens`, padding included, and at least one text. Texts of length 0
-    are not there, and so in none.
+    A group has at most `max_tokens` tokens, padding included, or a single text.
     """
-    waiting = sorted((n for n, length in enumerate(lengths) if length), key=lambda n: -lengths[n])
-    while waiting:
-        size = max(1, tokens // lengths[waiting[0]])
-        yield waiting[:size]
-        waiting = waiting[size:]
+    remaining = sorted((n for n, length in enumerate(lengths) if length), key=lambda n: -lengths[n])
+    while remaining:
+        size = max(1, max_tokens // lengths[remaining[0]])
+        yield remaining[:size]
+        remaining = remaining[size:]
 
 
-def even_share(rows: Sequence[T], rank: int, world: int) -> list[T]:
-    """Every `world`-th row; all shares are of one length, so the last may repeat a row.
+def padded_share(rows: Sequence[T], process: int, processes: int) -> list[T]:
+    """Every n-th row for each of n processes; shares are equally long, so some repeat a row.
 
-    Processes that validate within training must make equally many steps.
+    Processes that validate while training must make equally many steps.
     """
-    count = -(-len(rows) // world)
-    return [rows[(rank + world * n) % len(rows)] for n in range(count)]
+    count = -(-len(rows) // processes)
+    return [rows[(process + processes * n) % len(rows)] for n in range(count)]
 
 
-def worst_batch(pairs: Sequence[Pair], size: int) -> list[Pair]:
-    """The prompts of most passages and tokens, each with one of the longest targets."""
+def largest_batch(pairs: Sequence[Pair], size: int) -> list[Pair]:
+    """The prompts with the most passages and tokens, each with one of the longest targets."""
     prompts = sorted((p for p, _ in pairs), key=lambda p: (-len(p.passages), -p.tokens))
     targets = sorted((target for _, target in pairs), key=len, reverse=True)
     return list(zip(prompts[:size], targets[:size], strict=True))
 
 
-def seed_of(*words: object) -> int:
-    """A seed for torch from anything that has a text."""
-    text = ":".join(map(str, words))
+def derived_seed(*parts: object) -> int:
+    """A seed for torch that depends on the text of all `parts`."""
+    text = ":".join(map(str, parts))
     return int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:4])

@@ -1,4 +1,4 @@
-"""The labels of a task as the tokens that spell them."""
+"""The labels of a task as tokens, for models that must answer with a label."""
 
 from __future__ import annotations
 
@@ -11,55 +11,54 @@ from lamp_exp.errors import InputError
 
 @dataclass(frozen=True)
 class Labels:
-    """Each label and the tokens that spell it; the last token of each ends an answer."""
+    """The labels and the token ids of each; the last token of each is the end token."""
 
     texts: tuple[str, ...]
-    rows: tuple[tuple[int, ...], ...]
+    token_ids: tuple[tuple[int, ...], ...]
 
-    def check(self, most: int, decoding: str) -> None:
-        """Raises InputError where there are none, or `most` tokens cannot tell them apart."""
+    def validate(self, max_new_tokens: int, decoding: str) -> None:
+        """Raises InputError if there are no labels, or if they cannot be told apart in time."""
         if not self.texts:
             raise InputError(
                 f"model.decoding={decoding} is for tasks with labels (lamp1, lamp2, lamp2_news, "
                 "lamp3): use model.decoding=free"
             )
-        if self.longest > most:
+        if self.max_tokens > max_new_tokens:
             raise InputError(
-                f"model.decoding={decoding} needs max_new_tokens={self.longest} or more: a label "
-                "has so many tokens"
+                f"model.decoding={decoding} needs max_new_tokens={self.max_tokens} or more: a "
+                "label has so many tokens"
             )
-        if len(set(self.rows)) < len(self.rows):
+        if len(set(self.token_ids)) < len(self.token_ids):
             raise InputError(
                 f"model.decoding={decoding}: to this model's tokenizer two labels are the same "
                 "tokens: use model.decoding=free"
             )
 
     @property
-    def longest(self) -> int:
-        """The most tokens of a label."""
-        return max(map(len, self.rows))
+    def max_tokens(self) -> int:
+        """The number of tokens of the longest label."""
+        return max(map(len, self.token_ids))
 
     @cached_property
-    def _next(self) -> dict[tuple[int, ...], list[int]]:
-        """Which tokens may follow what has been written of a label."""
+    def _next_tokens(self) -> dict[tuple[int, ...], list[int]]:
         tree: dict[tuple[int, ...], set[int]] = {}
-        for row in self.rows:
+        for row in self.token_ids:
             for n, token in enumerate(row):
                 tree.setdefault(row[:n], set()).add(token)
-        return {written: sorted(tokens) for written, tokens in tree.items()}
+        return {prefix: sorted(tokens) for prefix, tokens in tree.items()}
 
-    def following(self, written: Sequence[int]) -> list[int]:
-        """The tokens that may come next; the end after what is whole, or no label's beginning."""
-        return self._next.get(tuple(written), [self.rows[0][-1]])
+    def next_tokens(self, prefix: Sequence[int]) -> list[int]:
+        """The tokens that may follow `prefix`; the end token after a whole label or any other."""
+        return self._next_tokens.get(tuple(prefix), [self.token_ids[0][-1]])
 
-    def spelt(self, written: Sequence[int]) -> int:
-        """The number of the label that a row of tokens spells; what follows its end is padding.
+    def index(self, tokens: Sequence[int]) -> int:
+        """The number of the label that `tokens` begin with; padding may follow its end token.
 
-        Raises InputError where options of generation have kept it from being whole.
+        Raises InputError if there is none, because generation options forbade tokens of a label.
         """
-        numbers = {row: n for n, row in enumerate(self.rows)}
-        for length in range(1, len(written) + 1):
-            if (row := tuple(written[:length])) in numbers:
+        numbers = {row: n for n, row in enumerate(self.token_ids)}
+        for length in range(1, len(tokens) + 1):
+            if (row := tuple(tokens[:length])) in numbers:
                 return numbers[row]
         raise InputError(
             "model.decoding=labels: an option of model.generation (such as suppress_tokens or "

@@ -1,7 +1,7 @@
-"""Encoder-decoder models: one class serves In-Prompt Augmentation and Fusion-in-Decoder.
+"""Encoder-decoder models, for In-Prompt Augmentation and for Fusion-in-Decoder.
 
-Each passage is encoded apart, the encodings are laid end to end, and the decoder attends to all
-of them (Izacard and Grave, arXiv 2007.01282). With one passage that is the plain model.
+Each passage is encoded separately, the encodings are concatenated, and the decoder attends to all
+of them (Izacard and Grave, arXiv 2007.01282). With one passage this is the plain model.
 """
 
 from __future__ import annotations
@@ -23,39 +23,42 @@ from transformers.utils import CONFIG_NAME
 
 from lamp_exp.errors import InputError
 from lamp_exp.models.batches import Batch, length_groups
-from lamp_exp.models.prediction import FREE, load_network
-from lamp_exp.models.speed import attention, shared_keys
-from lamp_exp.models.token_counter import load_tokenizer
-from lamp_exp.models.training import IGNORED, TrainableModel, log_likelihoods, only_logits_of
+from lamp_exp.models.prediction import CACHE_OPTIONS, FREE
+from lamp_exp.models.speed import shared_keys
+from lamp_exp.models.training import IGNORED, TrainableModel, log_likelihoods
 from lamp_exp.values import ModelSettings, Prompt
 
-# TokenCounter that are encoded at once, padding included: what keeps a GPU busy, and what a CPU's
-# caches hold.
+# Tokens that are encoded at once, padding included: enough to keep a GPU busy, and what the caches
+# of a CPU hold.
 TOKENS_AT_ONCE, TOKENS_AT_ONCE_ON_CPU = 1 << 15, 1 << 11
+SAMPLE_TOKENIZER = Path(__file__).parent / "tiny"  # knows the words of the made-up sample
 
 
 class Seq2Seq(TrainableModel):
     """Any encoder-decoder of transformers."""
 
     multiple_passages = True
-    loader = staticmethod(AutoModelForSeq2SeqLM.from_pretrained)
+    auto_class = AutoModelForSeq2SeqLM
 
     def __init__(
         self,
-        name: str,
+        name: str | None,
         settings: ModelSettings,
         generation: Mapping[str, Any],
         dtype: str = "float32",
         fresh: Mapping[str, Any] | None = None,
         decoding: str = FREE,
+        speed: bool = True,
     ) -> None:
-        """`name` is a hub id or a folder.
+        """`name` is a hub id or a folder; None means the tokenizer of the made-up sample.
 
-        `fresh` describes a T5 with random weights (T5Config's fields), used where the folder
-        `name` holds a tokenizer and no weights.
+        `fresh` describes a T5 with random weights (fields of T5Config), used if the folder holds
+        a tokenizer only.
         """
-        super().__init__(name, settings, generation, dtype, decoding)
-        self.fresh = fresh if fresh is not None and _only_a_tokenizer(name) else None
+        name = name or str(SAMPLE_TOKENIZER)
+        super().__init__(name, settings, generation, dtype, decoding, speed, {})
+        self.fresh = fresh if fresh is not None and _has_no_model(Path(name)) else None
+        self.shares_keys = False
 
     def validate(
         self, trains: bool, precision: str, trainer: Callable[..., Any] | None = None
@@ -68,50 +71,47 @@ class Seq2Seq(TrainableModel):
             )
         super().validate(trains, precision, trainer)
 
-    def load_tokenizer(self) -> Any:
-        """That of the hub id or folder."""
-        return load_tokenizer(self.name)
+    def validate_weights(self) -> None:
+        """Random weights need no file."""
+        if self.fresh is None:
+            super().validate_weights()
 
-    def load(self) -> PreTrainedModel:
+    def load(self, name: str) -> PreTrainedModel:
         """Pretrained weights, or random ones of the described size."""
-        if self.fresh is not None:
+        if self.fresh is not None and name == self.name:
             network = fresh_t5(self.tokenizer, self.fresh)
         else:
-            network = load_network(self.loader, self.name, dtype=self.weights_dtype)
-        attention.use(network)
+            network = super().load(name)
+        self.shares_keys = self.speed and shared_keys.enable(network)
         return network
 
-    def refuse_without_weights(self) -> None:
-        """Fresh weights need no file."""
-        if self.fresh is None:
-            super().refuse_without_weights()
-
     def facts(self) -> Mapping[str, Any]:
-        """Whether the weights were learned before."""
-        weights = "random" if self.fresh is not None else self.name
-        return {**super().facts(), "weights": weights}
+        """Where the weights come from, besides what all models report."""
+        return {**super().facts(), "weights": "random" if self.fresh is not None else self.name}
+
+    # --- batches -------------------------------------------------------------------------------
 
     def collate(self, prompts: Sequence[Prompt], targets: Sequence[str] | None = None) -> Batch:
         """`input_ids` and `attention_mask` of shape (batch, passages, length).
 
         The mask of a passage that an example lacks is all zeros; `lengths` are the passages' own.
         """
-        most = max(len(prompt.passages) for prompt in prompts)
+        passages = max(len(prompt.passages) for prompt in prompts)
         texts = [text for prompt in prompts for text in prompt.passages]
-        read = self._tokenize(texts, self.settings.max_length)
-        shape = (len(prompts), most, read["input_ids"].shape[1])
+        tokens = self._tokenize(texts, self.settings.max_length)
+        shape = (len(prompts), passages, tokens["input_ids"].shape[1])
         ids = torch.full(shape, self.tokenizer.pad_token_id)
         mask = torch.zeros(shape, dtype=torch.long)
-        present = torch.tensor([[n < len(p.passages) for n in range(most)] for p in prompts])
-        ids[present], mask[present] = read["input_ids"], read["attention_mask"]
+        present = torch.tensor([[n < len(p.passages) for n in range(passages)] for p in prompts])
+        ids[present], mask[present] = tokens["input_ids"], tokens["attention_mask"]
         batch = {"ids": [p.id for p in prompts], "input_ids": ids, "attention_mask": mask}
         batch["lengths"] = mask.sum(dim=-1).tolist()
         return batch if targets is None else batch | self._labels(targets)
 
-    def _tokenize(self, texts: Sequence[str], limit: int) -> Any:
+    def _tokenize(self, texts: Sequence[str], max_length: int) -> Any:
         return self.tokenizer(
             list(texts),
-            max_length=limit,
+            max_length=max_length,
             truncation=True,
             padding=True,
             padding_side="right",
@@ -119,55 +119,50 @@ class Seq2Seq(TrainableModel):
         )
 
     def _labels(self, targets: Sequence[str]) -> Batch:
-        read = self._tokenize(targets, self.settings.max_new_tokens)
-        labels = read["input_ids"].masked_fill(read["attention_mask"] == 0, IGNORED)
+        tokens = self._tokenize(targets, self.settings.max_new_tokens)
+        labels = tokens["input_ids"].masked_fill(tokens["attention_mask"] == 0, IGNORED)
         return {"labels": labels, "targets": list(targets)}
 
     def target_ids(self, target: str) -> list[int]:
-        """The gold's tokens, special ones included."""
+        """The tokens of a target, special ones included."""
         ids: list[int] = self.tokenizer(target, verbose=False)["input_ids"]
         return ids
 
-    def encode(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """States (batch, tokens, d) and their mask (batch, tokens): passages laid end to end.
+    # --- the network ---------------------------------------------------------------------------
 
-        Passages of about one length are encoded together, so that hardly any padding is; what is
-        padding or absent is not in the states, but at the end of the shorter examples.
+    def encode(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """States (batch, tokens, d) and their mask (batch, tokens): passages concatenated.
+
+        Passages of similar length are encoded together, so that there is little padding; the
+        states hold none but at the end of the shorter examples.
         """
         ids, mask = batch["input_ids"].flatten(0, 1), batch["attention_mask"].flatten(0, 1)
         lengths = [length for passages in batch["lengths"] for length in passages]
+        on_cpu = self.device.type == "cpu"
+        at_once = TOKENS_AT_ONCE_ON_CPU if on_cpu else TOKENS_AT_ONCE
         encoder, encoded, start, places = self.net.get_encoder(), [], 0, {}
-        for group in length_groups(lengths, self._tokens_at_once):
+        for group in length_groups(lengths, at_once):
             longest = lengths[group[0]]
             states = encoder(input_ids=ids[group, :longest], attention_mask=mask[group, :longest])
             encoded.append(states.last_hidden_state.flatten(0, 1))
             for passage in group:
                 places[passage] = torch.arange(start, start + lengths[passage])
                 start += longest
-        where, read = _end_to_end(places, len(batch["input_ids"]), batch["input_ids"].shape[1])
+        where, real = _concatenated(places, *batch["input_ids"].shape[:2])
         states = torch.cat(encoded).index_select(0, where.flatten().to(ids.device))
-        return states.view(*where.shape, -1), read.to(mask)
-
-    @property
-    def _tokens_at_once(self) -> int:
-        return TOKENS_AT_ONCE_ON_CPU if self.device.type == "cpu" else TOKENS_AT_ONCE
+        return states.view(*where.shape, -1), real.to(mask)
 
     def logits(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """Logits of the targets' tokens, and these."""
+        """Logits of the target tokens, and these."""
         states, mask = self.encode(batch)
         labels, wanted = batch["labels"], batch["labels"] != IGNORED
-        read = self._read(states, mask, rows=1)
-        shift = getattr(self.net, "prepare_decoder_input_ids_from_labels", None)
-        if shift is None or not hasattr(self.net, "lm_head"):  # it has its own way with labels
-            return self.net(**read, labels=labels).logits[wanted], labels[wanted]
-        with only_logits_of(self.net, wanted):
-            logits = self.net(**read, decoder_input_ids=shift(labels)).logits
-        return (logits if logits.dim() == 2 else logits[wanted]), labels[wanted]
+        logits = self.net(**self._decoder_inputs(states, mask, rows=1), labels=labels).logits
+        return logits[wanted], labels[wanted]
 
     def generate(self, batch: Batch, **options: Any) -> torch.Tensor:
         """The new tokens of each answer, without the decoder's start token."""
-        read = self._read(*self.encode(batch), self.rows_per_example)
-        rows = self.net.generate(**read, **{**self.generation, **options})
+        inputs = self._decoder_inputs(*self.encode(batch), self.rows_per_example)
+        rows = self.net.generate(**inputs, **{**self.generation, **options})
         new: torch.Tensor = rows[:, self.answer_start(batch) :]
         return new
 
@@ -180,48 +175,50 @@ class Seq2Seq(TrainableModel):
         examples = len(batch["ids"])
         targets = pad_sequence([torch.tensor(row) for row in rows], True, IGNORED)
         targets = targets.to(self.device).repeat(examples, 1)
-        read = self._read(*self.encode(batch), len(rows))
-        read = {name: _repeated(value, len(rows)) for name, value in read.items()}
+        inputs = self._decoder_inputs(*self.encode(batch), len(rows))
+        inputs = {name: _repeated(value, len(rows)) for name, value in inputs.items()}
         shifted = self.net.prepare_decoder_input_ids_from_labels(targets)
-        logits = self.net(**read, decoder_input_ids=shifted).logits
+        logits = self.net(**inputs, decoder_input_ids=shifted).logits
         return log_likelihoods(logits, targets).view(examples, -1)
 
-    def _read(self, states: torch.Tensor, mask: torch.Tensor, rows: int) -> dict[str, Any]:
-        """What the decoder is given of encodings which `rows` answers of each example read."""
-        if rows == 1 or not self.may_share or not attention.use(self.net):
+    def _decoder_inputs(
+        self, states: torch.Tensor, mask: torch.Tensor, rows: int
+    ) -> dict[str, Any]:
+        """The network's inputs for `rows` answers to each example's encodings."""
+        if rows == 1 or not self.shares_keys or CACHE_OPTIONS & self.generation.keys():
             encodings = BaseModelOutput(last_hidden_state=states)
             return {"encoder_outputs": encodings, "attention_mask": mask}
         return {
-            "encoder_outputs": shared_keys.stand_in(states),
+            "encoder_outputs": shared_keys.placeholder(states),
             "attention_mask": mask,
             "cache": shared_keys.shared_cache(self.net, states, mask),
         }
 
 
-def _end_to_end(
-    places: Mapping[int, torch.Tensor], examples: int, most: int
+def _concatenated(
+    places: Mapping[int, torch.Tensor], examples: int, passages: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Where each token of an example is found, (examples, tokens), and which of them there are.
+    """The place of each token of an example, (examples, tokens), and which of these are real.
 
-    `places` are those of each passage's tokens; an example has up to `most` passages.
+    `places` are those of each passage's tokens; an example has up to `passages` of them.
     """
     rows = [
-        torch.cat([places[n] for n in range(row * most, (row + 1) * most) if n in places])
+        torch.cat([places[n] for n in range(row * passages, (row + 1) * passages) if n in places])
         for row in range(examples)
     ]
-    there = [torch.ones_like(row) for row in rows]
-    return pad_sequence(rows, batch_first=True), pad_sequence(there, batch_first=True)
+    real = [torch.ones_like(row) for row in rows]
+    return pad_sequence(rows, batch_first=True), pad_sequence(real, batch_first=True)
 
 
 def _repeated(value: Any, times: int) -> Any:
-    """Tensors with each row so many times; a cache that is shared stays one."""
+    """Repeats each row of tensors; a shared cache stays as it is."""
     if isinstance(value, BaseModelOutput):
         return BaseModelOutput(last_hidden_state=_repeated(value.last_hidden_state, times))
     return value.repeat_interleave(times, dim=0) if isinstance(value, torch.Tensor) else value
 
 
 def fresh_t5(tokenizer: Any, sizes: Mapping[str, Any]) -> T5ForConditionalGeneration:
-    """A T5 with random weights and the tokenizer's own vocabulary and special tokens."""
+    """A T5 with random weights and the tokenizer's vocabulary and special tokens."""
     config = T5Config(
         **{
             "vocab_size": len(tokenizer),
@@ -234,6 +231,5 @@ def fresh_t5(tokenizer: Any, sizes: Mapping[str, Any]) -> T5ForConditionalGenera
     return T5ForConditionalGeneration(config)
 
 
-def _only_a_tokenizer(name: str) -> bool:
-    """Whether `name` is a folder without a model in it."""
-    return Path(name).is_dir() and not (Path(name) / CONFIG_NAME).exists()
+def _has_no_model(folder: Path) -> bool:
+    return folder.is_dir() and not (folder / CONFIG_NAME).exists()

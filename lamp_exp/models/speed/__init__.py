@@ -1,1 +1,1 @@
-"""Faster ways to compute what the library computes: one file each, each with a switch."""
+"""Faster ways to the same numbers, one file each; `model.speed=false` leaves them out."""

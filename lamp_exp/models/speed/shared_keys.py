@@ -1,30 +1,87 @@
-"""One copy of an example's passages for all its decoder rows (beams, labels).
+"""One copy of an example's keys and values for all its decoder rows (beams, labels).
 
 transformers copies an example's encodings, keys and values for each of its rows. Here they are
-made and kept once an example, and read by `attention.attention`.
+computed and stored once per example, and the queries of an example's rows are read as one matrix.
+With 4 beams, whole answers take two thirds of the time (`tests/benchmarks`).
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from transformers import DynamicCache, EncoderDecoderCache, PreTrainedModel
+from transformers import (
+    AttentionInterface,
+    AttentionMaskInterface,
+    DynamicCache,
+    EncoderDecoderCache,
+    PreTrainedModel,
+)
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
 from transformers.modeling_outputs import BaseModelOutput
 
+NAME = "lamp_exp_shared_keys"
+ARCHITECTURES = ("t5", "mt5")  # whose attention and cache are known to work with this
 
-class SharedKeys(DynamicCache):  # type: ignore[misc]  # the library is not typed
-    """Keys and values that all rows of an example read: whichever beams go on, they stay."""
+
+def shared_keys_attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    **options: Any,
+) -> tuple[torch.Tensor, None]:
+    """The output of transformers' `sdpa` attention, (rows, length, heads, width).
+
+    `query` is (rows, heads, length, width), `key` and `value` (examples, heads, tokens, width).
+    If there are more rows than examples, the rows of an example follow each other.
+    """
+    (rows, heads, length, width), examples = query.shape, len(key)
+    if rows == examples:
+        own: tuple[torch.Tensor, None] = sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **options
+        )
+        return own
+    if attention_mask is not None:  # which tokens an example has: the same for its rows
+        attention_mask = attention_mask[:: rows // examples, :, :1]
+    grouped = query.view(examples, -1, heads, length, width).transpose(1, 2).flatten(2, 3)
+    output = torch.nn.functional.scaled_dot_product_attention(
+        grouped, key, value, attn_mask=attention_mask, scale=scaling
+    )
+    output = output.view(examples, heads, -1, length, width).permute(0, 2, 3, 1, 4)
+    return output.reshape(rows, length, heads, width), None
+
+
+AttentionInterface.register(NAME, shared_keys_attention)
+AttentionMaskInterface.register(NAME, sdpa_mask)
+
+
+def enable(network: PreTrainedModel) -> bool:
+    """Gives a network this attention; False, without effect, for other architectures."""
+    known = network.config.model_type in ARCHITECTURES
+    if known:
+        network.set_attn_implementation(NAME)
+    return known
+
+
+class SharedKeys(DynamicCache):  # type: ignore[misc]  # transformers is not typed
+    """Keys and values that all rows of an example read, whichever beams survive."""
 
     def reorder_cache(self, beam_idx: torch.Tensor) -> None:
-        """Nothing to do."""
+        """Nothing to reorder."""
 
 
 @torch.no_grad()
 def shared_cache(
     network: PreTrainedModel, states: torch.Tensor, mask: torch.Tensor
 ) -> EncoderDecoderCache:
-    """The keys and values of encodings (examples, tokens, d), for any number of rows an example.
+    """The keys and values of encodings (examples, tokens, d), for any number of rows per example.
 
-    Made by decoding the start token once, as every architecture makes its own.
+    They are computed by decoding the start token once.
     """
     cache = EncoderDecoderCache(DynamicCache(), SharedKeys())
     start = torch.full((len(states), 1), network.config.decoder_start_token_id)
@@ -38,6 +95,6 @@ def shared_cache(
     return EncoderDecoderCache(DynamicCache(), cache.cross_attention_cache)
 
 
-def stand_in(states: torch.Tensor) -> BaseModelOutput:
-    """Encodings without content, where only their shape is looked at: copies of it cost nothing."""
+def placeholder(states: torch.Tensor) -> BaseModelOutput:
+    """Encodings of width 0, for code that only reads their shape: copies of them cost nothing."""
     return BaseModelOutput(last_hidden_state=states[..., :0])

@@ -1,0 +1,185 @@
+"""Faster ways to the same numbers: shared keys, logits of targets only, and the switch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import (
+    BartConfig,
+    BartForConditionalGeneration,
+    T5Config,
+    T5ForConditionalGeneration,
+)
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.modeling_outputs import BaseModelOutput
+
+from lamp_exp.models.causal import Causal
+from lamp_exp.models.seq2seq import Seq2Seq
+from lamp_exp.models.speed import shared_keys
+from lamp_exp.tasks.lamp4 import Lamp4
+from lamp_exp.values import Prompt, TrainingOptions, TrainingSet
+from tests.conftest import experiment, options, settings, trainer
+from tests.test_causal import folder  # noqa: F401  (a fixture: small decoder-only models)
+
+SIZES = {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4}
+T5S = {
+    "relu, tied": {},
+    "gated-gelu, untied": {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False},
+}
+TEXTS = ["the old rose near lake", "the sailor meets the nurse", "the oven", "a lake near the oven"]
+PROMPTS = [
+    Prompt(str(n), (*TEXTS[: n % 4 + 1], TEXTS[0] * (n + 1)), tokens=(n * 5) % 7) for n in range(7)
+]
+
+
+def t5(**changes) -> T5ForConditionalGeneration:
+    torch.manual_seed(2)
+    network = T5ForConditionalGeneration(
+        T5Config(**SIZES, vocab_size=300, decoder_start_token_id=0, **changes)
+    )
+    for weights in network.parameters():
+        weights.data *= 3  # so that each token read changes what is generated
+    return network.eval()
+
+
+def encodings(examples: int, tokens: int, width: int = 32) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of unequal lengths, the first of them full."""
+    torch.manual_seed(examples)
+    lengths = torch.tensor([tokens - 5 * n for n in range(examples)])
+    mask = torch.arange(tokens)[None] < lengths[:, None]
+    return torch.randn(examples, tokens, width), mask.long()
+
+
+def plain(network, states, mask, **wanted) -> list[list[int]]:
+    given = BaseModelOutput(last_hidden_state=states)
+    return network.generate(encoder_outputs=given, attention_mask=mask, **wanted).tolist()
+
+
+def shared(network, states, mask, **wanted) -> list[list[int]]:
+    network.set_attn_implementation(shared_keys.NAME)
+    return network.generate(
+        encoder_outputs=shared_keys.placeholder(states),
+        attention_mask=mask,
+        cache=shared_keys.shared_cache(network, states, mask),
+        **wanted,
+    ).tolist()
+
+
+@pytest.mark.parametrize("kind", T5S)
+@pytest.mark.parametrize(("examples", "tokens"), [(1, 1), (1, 40), (3, 17), (4, 96)])
+@pytest.mark.parametrize("beams", [2, 4, 7])
+def test_shared_keys_give_the_beams_of_copied_ones(kind, examples, tokens, beams):
+    network, (states, mask) = t5(**T5S[kind]), encodings(examples, tokens)
+    wanted = {"num_beams": beams, "max_new_tokens": 12, "no_repeat_ngram_size": 2}
+    expected = plain(network, states, mask, **wanted)
+    assert shared(network, states, mask, **wanted) == expected
+    assert len({token for row in expected for token in row}) > 1  # they say something
+
+
+@pytest.mark.parametrize(
+    "more", [{"length_penalty": 0.2}, {"early_stopping": True}, {"repetition_penalty": 1.3}]
+)
+def test_shared_keys_go_with_other_options_of_beam_search(more):
+    network, (states, mask) = t5(), encodings(3, 30)
+    wanted = {"num_beams": 3, "max_new_tokens": 12, **more}
+    assert shared(network, states, mask, **wanted) == plain(network, states, mask, **wanted)
+
+
+def test_the_attention_of_shared_keys_is_not_for_t5_alone():
+    torch.manual_seed(0)
+    sizes = {"encoder_layers": 1, "decoder_layers": 2, "d_model": 32, "vocab_size": 90}
+    heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "init_std": 0.5}
+    ffn = {"encoder_ffn_dim": 64, "decoder_ffn_dim": 64, "forced_eos_token_id": None}
+    network = BartForConditionalGeneration(BartConfig(**sizes, **heads, **ffn)).eval()
+    states, mask = encodings(3, 20)
+    wanted = {"num_beams": 4, "max_new_tokens": 10}
+    assert shared(network, states, mask, **wanted) == plain(network, states, mask, **wanted)
+    assert not shared_keys.enable(network)  # but it is enabled for what has been measured only
+
+
+def test_the_keys_of_an_example_are_stored_once():
+    network, (states, mask) = t5(), encodings(2, 30)
+    assert shared_keys.enable(network)
+    cache = shared_keys.shared_cache(network, states, mask)
+    network.generate(
+        encoder_outputs=shared_keys.placeholder(states), attention_mask=mask, cache=cache,
+        num_beams=4, max_new_tokens=5,
+    )  # fmt: skip
+    stored = cache.cross_attention_cache.layers
+    assert [tuple(layer.keys.shape) for layer in stored] == [(2, 4, 30, 8)] * 2
+    assert len(cache.self_attention_cache.layers[0].keys) == 8
+
+
+def test_one_row_per_example_is_the_attention_of_the_library():
+    torch.manual_seed(0)
+    query, key, value = torch.randn(3, 2, 5, 4), *torch.randn(2, 3, 2, 9, 4)
+    module = torch.nn.Module()
+    module.is_causal = False
+    given = {"dropout": 0.5, "scaling": 1.0, "position_bias": torch.randn(1, 2, 5, 9)}
+    outputs = []
+    for attention in (shared_keys.shared_keys_attention, sdpa_attention_forward):
+        torch.manual_seed(1)
+        outputs.append(attention(module, query, key, value, None, **given)[0])
+    assert torch.equal(*outputs)
+
+
+def model(generation=None, **changes) -> Seq2Seq:
+    torch.manual_seed(0)
+    given = settings(max_new_tokens=12)
+    made = Seq2Seq(None, given, generation or {"num_beams": 4}, fresh=SIZES, **changes)
+    made.configure_model()
+    for weights in made.net.parameters():
+        weights.data *= 3
+    return made.eval()
+
+
+def test_without_the_switch_only_the_library_s_code_runs(monkeypatch, tmp_path):
+    expected = model().predict(PROMPTS, trainer)
+
+    def refuse(*words):
+        raise AssertionError("models/speed was used")
+
+    for name in ("shared_keys_attention", "shared_cache", "enable", "placeholder"):
+        monkeypatch.setattr(shared_keys, name, refuse)
+    assert model(speed=False).predict(PROMPTS, trainer) == expected
+
+
+@pytest.mark.parametrize("name", [n for n in options("model") if n != "openai"])
+def test_every_local_model_has_the_switch(name):
+    words = [f"model={name}", "mode=prompts", "model.speed=false"]
+    named = ["model.name=x"] if name == "causal" else []
+    assert experiment(*words, *named).model.speed is False
+    assert experiment(*words[:2], *named).model.speed is True
+
+
+def test_beams_share_keys_while_adapters_are_trained(tmp_path: Path, monkeypatch):
+    calls = []
+    cache = shared_keys.shared_cache
+    monkeypatch.setattr(
+        shared_keys, "shared_cache", lambda *words: calls.append(1) or cache(*words)
+    )
+    training = TrainingOptions(lora_rank=2, batch_size=4)
+    fid = Seq2Seq(None, settings(training=training), {"num_beams": 3}, fresh=SIZES)
+    pairs = [(prompt, "the rose") for prompt in PROMPTS]
+    fid.fit(TrainingSet(pairs, pairs, Lamp4().score, Lamp4().main_metric, 1, tmp_path), trainer)
+    assert calls
+    assert shared_keys.NAME not in (tmp_path / "checkpoint" / "config.json").read_text()
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+def test_logits_of_targets_only_give_the_same_loss_and_gradients(folder, kind):  # noqa: F811
+    results = []
+    for speed in (True, False):
+        causal = Causal(folder(kind), settings(), {}, speed=speed)
+        causal.configure_model()
+        pairs = [Prompt(str(n), (text,)) for n, text in enumerate(TEXTS)]
+        loss, tokens = causal.eval().loss(causal.collate(pairs, TEXTS[::-1]))
+        loss.backward()
+        gradients = torch.cat([w.grad.flatten() for w in causal.net.parameters()])
+        results.append((loss, gradients, tokens))
+    (fast, fast_gradients, count), (slow, slow_gradients, same_count) = results
+    assert count == same_count
+    assert torch.allclose(fast, slow)
+    assert (fast_gradients - slow_gradients).norm() < 1e-5 * slow_gradients.norm()
