@@ -43,7 +43,7 @@ def run(cfg: DictConfig) -> None:
     set_up_logging()
     os.chdir(HydraConfig.get().runtime.cwd)  # paths are relative to where the command was given
     try:
-        if ddp.rank():
+        if ddp.process_index():
             from lamp_exp.experiment.ddp_worker import work_for_leader
 
             return work_for_leader(cfg.output_dir)
@@ -78,7 +78,7 @@ def run_one(cfg: DictConfig) -> FinishedRun:
     try:
         return launch(builder, output_dir, cfg.rerun)
     finally:
-        ddp.tell(output_dir, ddp.END)
+        ddp.dismiss(output_dir)
 
 
 def show(finished: FinishedRun) -> None:

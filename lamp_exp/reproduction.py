@@ -39,7 +39,7 @@ def run_again(result: RunResult, output_dir: Path, allow_api: bool = False) -> R
             warnings.filterwarnings("ignore", "The `srun` command is available")
             return launch(_builder(result, output_dir), output_dir, rerun=True).folder
     finally:
-        ddp.tell(output_dir, ddp.END)
+        ddp.dismiss(output_dir)
 
 
 def _asks_an_api(result: RunResult) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -13,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from lamp_exp.errors import InputError
-from lamp_exp.experiment import ddp as processes
+from lamp_exp.experiment import ddp
 from lamp_exp.results.folder import RunFolder
+from tests.conftest import trainer
 
 QUICK = [
     "task=lamp4", "augmentation=fid", "model=tiny", "trainer.accelerator=cpu", "limit=25",
@@ -72,36 +74,46 @@ def test_two_processes_train_as_one_does_also_in_a_sweep(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("after", [6, 10, 14])
-def test_followers_end_with_their_leader_and_the_run_goes_on(tmp_path, after):
+def test_workers_end_with_their_leader_and_the_run_is_resumed(tmp_path, after):
     (whole,) = ran(tmp_path / "whole", *TRAIN, *TWO)
     started = subprocess.Popen(command(tmp_path / "broken", *TRAIN, *TWO))
     time.sleep(after)
     started.kill()
     started.wait()
     time.sleep(2)
-    assert not followers_of(tmp_path / "broken")
+    assert not workers_of(tmp_path / "broken")
     (broken,) = ran(tmp_path / "broken", *TRAIN, *TWO)
     same(whole, broken)
     assert whole.result()["training"] == broken.result()["training"]
 
 
 @pytest.mark.slow
-def test_a_follower_that_dies_ends_the_run_with_a_word_about_it(tmp_path):
+def test_a_worker_that_dies_ends_the_run_with_a_word_about_it(tmp_path):
     words = command(tmp_path, *TRAIN, *TWO, "trainer.max_epochs=500")
     started = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
     for _ in range(300):
         if list(tmp_path.glob("*/weights/last.ckpt")):
             break
         time.sleep(0.2)
-    (follower,) = followers_of(tmp_path)
-    os.kill(follower, signal.SIGKILL)
+    (worker,) = workers_of(tmp_path)
+    os.kill(worker, signal.SIGKILL)
     _, told = started.communicate(timeout=120)
     assert started.returncode == 2
     assert "process 1 of the run failed" in told
 
 
-def followers_of(place: Path) -> list[int]:
-    """The processes that write a log of a follower below `place`."""
+@pytest.mark.launcher
+def test_a_worker_that_dies_before_the_model_s_work_is_not_waited_for(tmp_path):
+    two = functools.partial(trainer, strategy="ddp", devices=2)
+    with (
+        pytest.raises(RuntimeError, match="process 1 of the run failed: KeyError: 'settings'"),
+        ddp.workers(two, {}, tmp_path) as build,
+    ):
+        build()
+
+
+def workers_of(place: Path) -> list[int]:
+    """The processes that write a log of a worker below `place`."""
     found = []
     for entry in Path("/proc").glob("[0-9]*/fd/1"):
         try:
@@ -113,24 +125,25 @@ def followers_of(place: Path) -> list[int]:
     return found
 
 
-def test_what_is_told_to_the_processes_of_a_slurm_job_comes_in_order(tmp_path, monkeypatch):
+def test_the_work_of_a_slurm_job_is_assigned_in_order(tmp_path, monkeypatch):
     for name, value in {"JOB_ID": "7", "RESTART_COUNT": "1", "NTASKS": "2"}.items():
         monkeypatch.setenv(f"SLURM_{name}", value)
-    for task in ({"folder": "a"}, {"folder": "b"}, processes.END):
-        processes.tell(tmp_path, task)
-    assert [task["folder"] for task in processes.tasks(tmp_path)] == ["a", "b"]
+    for folder in ("a", "b"):
+        ddp.assign(tmp_path, {"folder": folder})
+    ddp.dismiss(tmp_path)
+    assert [work["folder"] for work in ddp.assigned_work(tmp_path)] == ["a", "b"]
     monkeypatch.setenv("SLURM_RESTART_COUNT", "2")
-    processes.tell(tmp_path, processes.END)
-    assert list(processes.tasks(tmp_path)) == []
+    ddp.dismiss(tmp_path)
+    assert list(ddp.assigned_work(tmp_path)) == []
 
 
-def test_a_job_of_one_process_tells_nobody(tmp_path, monkeypatch):
+def test_a_job_of_one_process_assigns_nothing(tmp_path, monkeypatch):
     monkeypatch.setenv("SLURM_NTASKS", "1")
-    processes.tell(tmp_path, processes.END)
+    ddp.dismiss(tmp_path)
     assert not list(tmp_path.iterdir())
 
 
 def test_torchrun_is_not_needed(monkeypatch):
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
     with pytest.raises(InputError, match="without torchrun"):
-        processes.rank()
+        ddp.process_index()

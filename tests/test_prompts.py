@@ -190,12 +190,12 @@ def test_counts_and_cuts_are_the_tokenizers_own(kind, request):
             assert tokens.truncate(text, limit) == (shown, len(cut))
 
 
-def test_each_word_is_tokenised_once(monkeypatch):
+def test_each_word_is_tokenize_once(monkeypatch):
     asked = []
     tokens = TransformersTokenCounter(load_tokenizer(str(TINY)))
-    tokenised = tokens._tokenised
+    tokenised = tokens._tokenize
     monkeypatch.setattr(
-        tokens, "_tokenised", lambda texts: (asked.extend(texts), tokenised(texts))[1]
+        tokens, "_tokenize", lambda texts: (asked.extend(texts), tokenised(texts))[1]
     )
     items = [titled(f"the title {n}", "the nurse meets the oven " * n) for n in range(1, 9)]
     question = example("q", ARTICLE, *items)
@@ -213,7 +213,7 @@ def test_the_words_that_are_remembered_are_bounded(monkeypatch):
     assert [tokens.count(text) for text in texts] == [
         len(tokens.tokenizer(text)["input_ids"]) for text in texts
     ]
-    assert len(tokens._words) <= 10
+    assert len(tokens._word_ids) <= 10
 
 
 def test_the_tiny_tokenizer_gives_back_what_it_reads():

@@ -1,9 +1,9 @@
-"""Several processes that share one run's model work: one leads, the others follow.
+"""Several processes of one run: a leader and its workers (PyTorch's distributed data parallel).
 
-The leader retrieves, records and shows as ever. A follower makes the same prompts, and the same
-calls of the model, whose Lightning trainers meet (PyTorch's distributed data parallel): nothing
-else. On one machine the leader starts its followers and tells them on their standard input what
-to follow. Where Slurm has started all processes, they are told by files of the output folder.
+The leader retrieves, records and displays. A worker makes the same prompts and calls the model in
+the same way, and the Lightning trainers of all processes share the model's work. On one machine
+the leader starts the workers and sends them the work on standard input. Where Slurm has started
+all processes of a job, the leader leaves the work in files of the output folder.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,75 +25,87 @@ from lamp_exp.environment import environment
 from lamp_exp.errors import InputError
 from lamp_exp.storage.atomic import write_json
 
-RANK = "SLURM_PROCID"  # the number of this process among those of its job
-END: dict[str, Any] = {}  # told when there is nothing more to follow
+PROCESS_INDEX = "SLURM_PROCID"
+Trainer = Callable[..., Any]
+NO_MORE_WORK: dict[str, Any] = {}
 
 
-def rank() -> int:
-    """The number of this process among those that Slurm has started for one job; 0 leads.
+def process_index() -> int:
+    """The number of this process among those that Slurm has started for one job; 0 is the leader.
 
-    Raises InputError under torchrun, which is not needed.
+    Raises InputError under torchrun, which would start the leader several times.
     """
     if "TORCHELASTIC_RUN_ID" in os.environ:
         raise InputError("start lamp_exp without torchrun: trainer=ddp starts its own processes")
-    return int(os.environ.get(RANK, 0))
+    return int(os.environ.get(PROCESS_INDEX, 0))
 
 
-def tell(output_dir: Path, task: Mapping[str, Any]) -> None:
-    """The leader's word to the other processes of its Slurm job, if there are any."""
+# --- processes that Slurm has started ----------------------------------------------------------
+
+
+def assign(output_dir: Path, work: Mapping[str, Any]) -> None:
+    """Gives the other processes of this Slurm job, if there are any, their next run."""
     if int(os.environ.get("SLURM_NTASKS", 1)) > 1:
-        board = _noticeboard(output_dir)
-        board.mkdir(parents=True, exist_ok=True)
-        number = len(list(board.glob("*.json")))
-        write_json(board / f"{number}.json", task)
+        folder = _work_folder(output_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / f"{len(list(folder.glob('*.json')))}.json", work)
 
 
-def tasks(output_dir: Path) -> Iterator[dict[str, Any]]:
-    """What the leader of this Slurm job tells the others to follow, run after run."""
+def dismiss(output_dir: Path) -> None:
+    """Ends the other processes of this Slurm job, if there are any."""
+    assign(output_dir, NO_MORE_WORK)
+
+
+def assigned_work(output_dir: Path) -> Iterator[dict[str, Any]]:
+    """The runs that the leader of this Slurm job assigns, until it dismisses its workers."""
     for number in itertools.count():
-        path = _noticeboard(output_dir) / f"{number}.json"
+        path = _work_folder(output_dir) / f"{number}.json"
         while not path.is_file():
             time.sleep(0.2)
-        task: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if task == END:
+        work: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if work == NO_MORE_WORK:
             return
-        yield task
+        yield work
 
 
-def _noticeboard(output_dir: Path) -> Path:
-    """A folder of this Slurm job (and of its try, if it was requeued) alone."""
-    words = [os.environ.get(name, "0") for name in ("SLURM_JOB_ID", "SLURM_RESTART_COUNT")]
-    return output_dir / ".locks" / f"slurm-{'-'.join(words)}"
+def _work_folder(output_dir: Path) -> Path:
+    """A folder for this Slurm job (and this attempt, if it was requeued) only."""
+    names = [os.environ.get(name, "0") for name in ("SLURM_JOB_ID", "SLURM_RESTART_COUNT")]
+    return output_dir / ".locks" / f"slurm-{'-'.join(names)}"
+
+
+# --- the leader's side -------------------------------------------------------------------------
 
 
 @contextmanager
-def followed(trainer: Callable[..., Any], task: Mapping[str, Any], folder: Path) -> Iterator[None]:
-    """Within it, as many processes as `trainer` wants work on `task`, which says what to follow.
+def workers(trainer: Trainer, work: Mapping[str, Any], folder: Path) -> Iterator[Trainer]:
+    """While the block runs, as many processes as `trainer` wants share `work`.
 
-    Words of processes that were started here go to `process-<n>.log` in `folder`. Raises what
-    the leader raised, or that a follower failed.
+    Yields the trainer for the block: when it is first built, it waits for the workers. The output
+    of those that are started here goes to `process-<n>.log` in `folder`. Raises RuntimeError with
+    the reason of a worker that failed.
     """
     built = trainer(logger=False, enable_checkpointing=False)
     cluster = getattr(built.strategy, "cluster_environment", None)
     if built.world_size == 1 or cluster is None:
-        yield
+        yield trainer
     elif cluster.creates_processes_externally:
-        tell(folder.parent, task)
-        with _parting():
-            yield
+        assign(folder.parent, work)
+        with _process_group_closed():
+            yield trainer
     elif built.num_nodes > 1:
         raise InputError(
             f"trainer.num_nodes={built.num_nodes} needs a launcher that starts processes on all "
             "nodes: hydra/launcher=slurm"
         )
     else:
-        with _parting(), _started(built.world_size, task, folder):
-            yield
+        with _process_group_closed(), _local_workers(built.world_size, work, folder) as started:
+            yield _waiting_for(started, trainer)
 
 
 @contextmanager
-def _parting() -> Iterator[None]:
-    """The next job of a sweep meets other processes, elsewhere."""
+def _process_group_closed() -> Iterator[None]:
+    """Leaves the process group at the end: the next job of a sweep has other processes."""
     try:
         yield
     finally:
@@ -102,62 +115,99 @@ def _parting() -> Iterator[None]:
             torch.distributed.destroy_process_group()
 
 
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """A process on this machine; `ready` is a pipe on which it reports that it is ready."""
+
+    number: int
+    process: subprocess.Popen[str]
+    ready: int
+    log: Path
+
+    def wait_until_ready(self) -> None:
+        """Raises RuntimeError if the worker ends before it is ready."""
+        if not os.read(self.ready, 1):  # closed, because the process has ended
+            self.process.wait()
+            raise self.failure()
+
+    def end(self) -> None:
+        """Kills the process, whose work is done or in vain."""
+        self.process.kill()
+        self.process.wait()
+        assert self.process.stdin
+        self.process.stdin.close()
+        os.close(self.ready)
+
+    def failure(self) -> RuntimeError:
+        """What a worker that has ended wrote last."""
+        lines = self.log.read_text(encoding="utf-8").strip().splitlines()
+        reason = lines[-1] if lines else f"it ended with {self.process.returncode}"
+        return RuntimeError(f"process {self.number} of the run failed: {reason}")
+
+
+def _waiting_for(started: Sequence[Worker], trainer: Trainer) -> Trainer:
+    """`trainer`, which waits for all workers before it is built for the first time.
+
+    The process group waits for a worker that has ended for ever, and ignores Ctrl-C.
+    """
+    waiting = list(started)
+
+    def build(*args: Any, **options: Any) -> Any:
+        while waiting:
+            waiting.pop(0).wait_until_ready()
+        return trainer(*args, **options)
+
+    return build
+
+
 @contextmanager
-def _started(count: int, task: Mapping[str, Any], folder: Path) -> Iterator[None]:
-    meeting = _meeting(count)
-    followers = [_start(number, meeting, task, folder) for number in range(1, count)]
+def _local_workers(
+    processes: int, work: Mapping[str, Any], folder: Path
+) -> Iterator[Sequence[Worker]]:
+    group = _process_group(processes)
+    started = [_start(number, group, work, folder) for number in range(1, processes)]
     try:
-        with environment({**meeting, "LOCAL_RANK": "0"}):
-            yield
+        with environment({**group, "LOCAL_RANK": "0"}):
+            yield started
     except Exception as error:
-        _blame(followers, folder, error)
+        for worker in started:
+            if worker.process.poll():  # then the leader's error only says that it is gone
+                raise worker.failure() from error
         raise
     finally:
-        for follower in followers:
-            follower.kill()  # all is done, or all is lost
-            follower.wait()
+        for worker in started:
+            worker.end()
 
 
-def _meeting(count: int) -> dict[str, str]:
-    """Where the processes find each other."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+def _process_group(processes: int) -> dict[str, str]:
+    """The environment by which the processes find each other."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
     return {
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
-        "WORLD_SIZE": str(count),
+        "WORLD_SIZE": str(processes),
         "NODE_RANK": "0",
     }
 
 
-def _start(
-    number: int, meeting: Mapping[str, str], task: Mapping[str, Any], folder: Path
-) -> subprocess.Popen[str]:
-    with _log(folder, number).open("w", encoding="utf-8") as log:
-        follower = subprocess.Popen(
-            [sys.executable, "-m", "lamp_exp.experiment.ddp_worker"],
+def _start(number: int, group: Mapping[str, str], work: Mapping[str, Any], folder: Path) -> Worker:
+    ready, report = os.pipe()
+    log = folder / f"process-{number}.log"
+    with log.open("w", encoding="utf-8") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "lamp_exp.experiment.ddp_worker", str(report)],
             stdin=subprocess.PIPE,
-            stdout=log,
-            stderr=log,
+            stdout=file,
+            stderr=file,
+            pass_fds=[report],
             text=True,
-            env={**os.environ, **meeting, "LOCAL_RANK": str(number)},
+            env={**os.environ, **group, "LOCAL_RANK": str(number)},
         )
-    assert follower.stdin
-    # Left open: it closes when this process ends, however it ends, and the follower ends with it.
-    follower.stdin.write(json.dumps(task) + "\n")
-    follower.stdin.flush()
-    return follower
-
-
-def _log(folder: Path, number: int) -> Path:
-    return folder / f"process-{number}.log"
-
-
-def _blame(followers: list[subprocess.Popen[str]], folder: Path, error: Exception) -> None:
-    """Where a follower failed, the leader's own error only says that it is gone."""
-    for number, follower in enumerate(followers, start=1):
-        if follower.poll():
-            words = _log(folder, number).read_text(encoding="utf-8").strip().splitlines()
-            last = words[-1] if words else f"it ended with {follower.returncode}"
-            raise RuntimeError(f"process {number} of the run failed: {last}") from error
+    os.close(report)
+    assert process.stdin
+    # Left open: it closes when the leader ends, however that happens, and the worker ends with it.
+    process.stdin.write(json.dumps(work) + "\n")
+    process.stdin.flush()
+    return Worker(number, process, ready, log)

@@ -1,7 +1,7 @@
-"""`python -m lamp_exp.experiment.ddp_worker`: a process that shares a run's model work.
+"""`python -m lamp_exp.experiment.ddp_worker PIPE`: a worker of a run, which `ddp` starts.
 
-`ddp` starts it. It reads from its standard input, in one line of JSON, the settings of the run,
-the names of its choices, and its folder.
+It reads from its standard input, in one line of JSON, the settings of the run, the names of its
+choices, and its folder. On the inherited pipe it reports that it is ready.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,27 +23,37 @@ from lamp_exp.experiment.stages import load_parts, work_along
 
 
 def main() -> None:
-    """Works along until the leader is done, or gone."""
+    """Works along until the leader ends."""
+    pipe = int(sys.argv[1])
     work: dict[str, Any] = json.loads(sys.stdin.readline())
-    threading.Thread(target=_end_with_the_leader, daemon=True).start()
-    share_work(work)
+    threading.Thread(target=_end_with_leader, daemon=True).start()
+    share_work(work, lambda: os.write(pipe, b"r"))
     threading.Event().wait()  # the leader ends this process when it needs no other
 
 
 def work_for_leader(output_dir: str) -> None:
-    """All runs of a Slurm job that another process leads."""
-    for work in ddp.tasks(make_output_dir(output_dir)):
+    """All runs that the leader of a Slurm job assigns."""
+    for work in ddp.assigned_work(make_output_dir(output_dir)):
         share_work(work)
 
 
-def share_work(work: Mapping[str, Any]) -> None:
-    """Takes part in the run that `work` describes."""
+def share_work(work: Mapping[str, Any], report: Callable[[], object] = lambda: None) -> None:
+    """Takes part in the run that `work` describes; calls `report` when the model's work begins."""
     experiment = config.experiment_from_settings(work["settings"])
     configuration = Configuration(work["choices"], work["settings"], {}, {})
-    work_along(experiment, configuration, load_parts(experiment), Path(work["folder"]))
+    parts = load_parts(experiment)
+    assert experiment.trainer, "only the work of a model is shared"
+    trainer = experiment.trainer
+
+    def build(**options: Any) -> Any:
+        report()
+        return trainer.build(**options)
+
+    experiment = replace(experiment, trainer=replace(trainer, build=build))
+    work_along(experiment, configuration, parts, Path(work["folder"]))
 
 
-def _end_with_the_leader() -> None:
+def _end_with_leader() -> None:
     sys.stdin.read()  # returns when the leader's end is closed
     os._exit(1)
 

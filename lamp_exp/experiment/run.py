@@ -220,11 +220,11 @@ def _execute(
     with (
         _logging_to(folder),
         _logger(experiment, configuration, folder, sweep) as logger,
-        _workers(experiment, configuration, folder),
+        _workers(experiment, configuration, folder) as build_trainer,
     ):
         trainer = None
-        if experiment.trainer is not None and logger is not None:
-            trainer = partial(experiment.trainer.build, logger=logger.lightning_loggers)
+        if build_trainer is not None and logger is not None:
+            trainer = partial(build_trainer, logger=logger.lightning_loggers)
         results = stages.run_stages(experiment, configuration, parts, folder, trainer)
         if experiment.mode == "finetune":
             folder.write_training_settings(_reading_options(experiment, configuration))
@@ -239,16 +239,18 @@ def _execute(
 
 def _workers(
     experiment: Experiment, configuration: Configuration, folder: RunFolder
-) -> AbstractContextManager[None]:
-    """The other processes of the run, if its trainer wants several."""
-    if experiment.trainer is None or experiment.model is None or not experiment.model.distributed:
+) -> AbstractContextManager[Callable[..., Any] | None]:
+    """Starts the other processes of the run, if its trainer wants several; yields the trainer."""
+    if experiment.trainer is None:
         return nullcontext()
+    if experiment.model is None or not experiment.model.distributed:
+        return nullcontext(experiment.trainer.build)
     work = {
         "settings": configuration.settings,
         "choices": configuration.choices,
         "folder": str(folder.path),
     }
-    return ddp.followed(experiment.trainer.build, work, folder.path)
+    return ddp.workers(experiment.trainer.build, work, folder.path)
 
 
 def _logger(

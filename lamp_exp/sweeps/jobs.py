@@ -51,4 +51,4 @@ def run_job(cfg: DictConfig) -> None:
             raise
         status.fail(error)
     finally:
-        ddp.tell(Path(cfg.output_dir).expanduser(), ddp.END)
+        ddp.dismiss(Path(cfg.output_dir).expanduser())

@@ -137,7 +137,6 @@ def test_generation(benchmark, case: Case):
     batch = model.transfer_batch_to_device(batch, model.device, 0)
 
     def straightforward() -> torch.Tensor:
-        model.net.set_attn_implementation("sdpa")
         mask = batch["attention_mask"]
         encoder = model.net.get_encoder()
         given = encoder(
