@@ -16,7 +16,7 @@ from tests.benchmarks.models import (
     step,
 )
 
-# What can be saved is padding. With k=4 an ipa prompt fills its 512 tokens and there is none; without
+# What can be saved is padding. With k=4 an ipa prompt fills its 512 tokens and has none; without
 # a profile, 56% of a padded batch are real tokens.
 CASES = [("fid", 8, 8, 1.3), ("ipa", 0, 16, 1.3)]
 
