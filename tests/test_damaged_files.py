@@ -45,6 +45,35 @@ def test_a_run_with_a_damaged_record_is_run_again(lamp_exp, report, caplog, how)
     assert lamp_exp(*RUN, "rerun=true")[0] == 0
 
 
+@pytest.mark.parametrize("name", ["predictions.json", "examples.parquet", "prompts.jsonl"])
+def test_a_run_with_an_empty_file_is_run_again(lamp_exp, name):
+    folder = folder_of(lamp_exp(*RUN)[1])
+    content = (folder / name).read_bytes()
+    (folder / name).write_bytes(b"")
+    code, out, _ = lamp_exp(*RUN)
+    assert code == 0
+    assert "there already" not in out
+    assert (folder / name).read_bytes() == content
+
+
+@EVERY
+@pytest.mark.parametrize("name", ["predictions.json", "examples.parquet", "prompts.jsonl"])
+def test_a_damaged_file_of_a_run_is_one_line_of_a_report(lamp_exp, report, name, how):
+    words = {
+        "predictions.json": ["rerun"],
+        "examples.parquet": ["personal", "--runs", "outputs"],
+        "prompts.jsonl": ["html", "--out", "page.html"],
+    }
+    folder = folder_of(lamp_exp(*RUN)[1])
+    lamp_exp(*RUN, "k=0")
+    damage(folder / name, how)
+    named = [str(folder)] if name == "predictions.json" else []
+    _, out, err = report(*words[name], *named)
+    reason = "files of it are missing" if how == "empty" else f"{folder / name} is damaged"
+    assert reason in out + err
+    assert "Traceback" not in err
+
+
 @EVERY
 def test_a_damaged_record_of_another_run_stops_nothing(lamp_exp, report, caplog, how):
     first = folder_of(lamp_exp(*RUN)[1])

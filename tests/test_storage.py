@@ -102,7 +102,7 @@ DAMAGE = {
     "NUL": (b"\0" * 64, "NUL bytes"),
     "NUL at the end": (b'{"k": 1}\n' + b"\0" * 64, "NUL bytes"),
     "no UTF-8": (b'{"k": "\xff"}', "decode"),
-    "another kind": (b"[1]", "a JSON dict was expected"),
+    "another kind": (b"[1]", "it holds a list, not an object"),
 }
 
 

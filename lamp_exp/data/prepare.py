@@ -18,9 +18,9 @@ from lamp_exp.data import leaks
 from lamp_exp.data.arguments import PARTS, SPLITS, chosen
 from lamp_exp.data.parse import Reader
 from lamp_exp.data.source import Source, code_stamp, find_source
-from lamp_exp.data.store import FORMAT, META, Damaged, Store, Writer
+from lamp_exp.data.store import FORMAT, META, Store, Writer
 from lamp_exp.errors import InputError
-from lamp_exp.storage.atomic import remove_leftovers, replace_folder, temporary, touch
+from lamp_exp.storage.atomic import Damaged, remove_leftovers, replace_folder, temporary, touch
 from lamp_exp.storage.locks import exclusive
 from lamp_exp.values import Example
 
@@ -114,7 +114,7 @@ def _current(place: Path, stamp: Any) -> Store | None:
         known = (store.meta.get("format"), store.meta.get("stamp"))
         return store.opened() if known == (FORMAT, stamp) else None
     except Damaged as error:
-        log.warning("%s; it is not used, but made again", error)
+        log.warning("%s is damaged (%s): it is not used, but made again", place, error)
         return None
 
 

@@ -9,7 +9,6 @@ store.json        the source, the fingerprint, counts and the sizes of both; wri
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,6 +24,7 @@ from numpy.typing import NDArray
 from lamp_exp.contracts import Task
 from lamp_exp.data.leaks import own_positions
 from lamp_exp.storage.arrow import flattened, lengths, number_array, numbers, strings, times
+from lamp_exp.storage.atomic import Damaged, read_json, write_json
 from lamp_exp.values import Example, ProfileItem
 
 T = TypeVar("T")
@@ -47,10 +47,6 @@ _QUESTIONS = pa.schema(
         ("own_items", pa.list_(pa.int32())),
     ]
 )
-
-
-class Damaged(Exception):
-    """A store is not what its writer wrote."""
 
 
 # --- writing -----------------------------------------------------------------------------------
@@ -103,7 +99,7 @@ class Writer:
         self.questions.close()
         sizes = {name: (self.folder / name).stat().st_size for name in (ITEMS, QUESTIONS)}
         content = {"format": FORMAT, "items": self.items.rows, "sizes": sizes, **meta}
-        (self.folder / META).write_text(json.dumps(content), encoding="utf-8")
+        write_json(self.folder / META, content)
 
 
 class _Recent:
@@ -207,12 +203,7 @@ class Store:
     @cached_property
     def meta(self) -> dict[str, Any]:
         """The content of `store.json`. Raises Damaged if it cannot be read."""
-        path = self.folder / META
-        try:
-            content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise Damaged(f"{path} cannot be read ({error})") from error
-        return content
+        return read_json(self.folder / META)
 
     @cached_property
     def questions(self) -> pa.Table:
@@ -240,12 +231,12 @@ class Store:
         for name, size in self.meta["sizes"].items():
             path = self.folder / name
             if not path.is_file() or path.stat().st_size != size:
-                raise Damaged(f"{path} is missing or was cut off")
+                raise Damaged(f"its {name} is missing or was cut off")
         try:
             for table in (self.questions, self.items):
                 table.validate()
         except (pa.ArrowException, OSError) as error:
-            raise Damaged(f"a table of {self.folder} cannot be read ({error})") from error
+            raise Damaged(f"a table cannot be read: {error}") from error
         return self
 
     def column(self, name: str, rows: Sequence[int]) -> list[Any]:

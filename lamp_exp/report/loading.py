@@ -148,7 +148,7 @@ class Record:
         try:
             return pyarrow.parquet.ParquetFile(self.folder / EXAMPLES)
         except pa.ArrowException as error:
-            raise InputError(f"{self.folder / EXAMPLES} is damaged: run it again") from error
+            raise InputError(f"{self.folder / EXAMPLES} is damaged: rerun=true makes it") from error
 
     def _read_column(self, name: str) -> list[Any]:
         if not self.has_column(name):
@@ -163,9 +163,11 @@ class Record:
         path = self.folder / "prompts.jsonl"
         if not path.is_file():  # imported predictions
             return {}
-        with path.open(encoding="utf-8") as lines:
-            rows = map(json.loads, lines)
-            return {row["id"]: row["passages"] for row in rows}
+        try:
+            with path.open(encoding="utf-8") as lines:
+                return {row["id"]: row["passages"] for row in map(json.loads, lines)}
+        except ValueError as error:
+            raise InputError(f"{path} is damaged: rerun=true makes it") from error
 
 
 # --- options -----------------------------------------------------------------------------------

@@ -161,11 +161,14 @@ def _rows(path: Path) -> dict[str, Any] | None:
     """The content of a run's file by question; None if the run has no such file."""
     if not path.is_file():
         return None
-    with path.open(encoding="utf-8") as file:
-        if path.suffix == ".json":
-            return {str(row["id"]): row["output"] for row in json.load(file)["golds"]}
-        # Lines end with \n only: texts may hold U+2028, at which str.splitlines splits.
-        return {str(row["id"]): row for row in map(json.loads, file)}
+    try:
+        with path.open(encoding="utf-8") as file:
+            if path.suffix == ".json":
+                return {str(row["id"]): row["output"] for row in json.load(file)["golds"]}
+            # Lines end with \n only: texts may hold U+2028, at which str.splitlines splits.
+            return {str(row["id"]): row for row in map(json.loads, file)}
+    except ValueError as error:
+        raise InputError(f"{path} is damaged: rerun=true makes it") from error
 
 
 def _code(result: RunResult) -> str:

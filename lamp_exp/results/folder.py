@@ -81,10 +81,14 @@ class RunFolder:
     def finished(self) -> bool:
         """Whether a complete run is here: its record, and all files that the record names.
 
-        A record that is empty or damaged is set aside and counts as missing.
+        A record that is empty or damaged is set aside and counts as missing; so do empty files.
         """
         result = self._read()
-        return result is not None and all((self.path / name).is_file() for name in result.files)
+        return result is not None and all(map(self._holds, result.files))
+
+    def _holds(self, name: str) -> bool:
+        path = self.path / name
+        return path.is_file() and path.stat().st_size > 0
 
     def read(self) -> RunResult:
         """The record, marked as stale if it should not be compared with current runs.

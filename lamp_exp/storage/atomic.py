@@ -16,13 +16,14 @@ import logging
 import os
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from io import BufferedRandom
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 log = logging.getLogger("lamp_exp.storage")
+T = TypeVar("T")
 TEMPORARY, DAMAGED = ".making-", ".damaged"  # parts of the names of files that must not be read
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -154,7 +155,7 @@ def set_aside(path: Path) -> None:
         path.replace(place)
 
 
-def report_damage(path: Path, reason: object, log: logging.Logger = log) -> None:
+def report_damage(path: Path, reason: object) -> None:
     """Warns that a file is damaged, and sets it aside where its folder is not read-only."""
     log.warning("%s is damaged (%s): it is set aside, and made again when needed", path, reason)
     try:
@@ -163,32 +164,43 @@ def report_damage(path: Path, reason: object, log: logging.Logger = log) -> None
         log.warning("%s cannot be set aside (%s)", path, error.strerror or error)
 
 
-def read_text_or_none(path: Path, log: logging.Logger = log) -> str | None:
-    """The content of a text file; None if it is missing or damaged."""
+def read_text(path: Path) -> str:
+    """The content of a text file. Raises Damaged, or FileNotFoundError."""
     try:
         text = path.read_bytes().decode()
+    except UnicodeDecodeError as error:
+        raise Damaged(str(error)) from error
+    if not text or "\0" in text:
+        raise Damaged("it holds NUL bytes" if text else "it is empty")
+    return text
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The content of a JSON file that holds an object. Raises Damaged, or FileNotFoundError."""
+    try:
+        content = json.loads(read_text(path))
+    except ValueError as error:
+        raise Damaged(str(error)) from error
+    if not isinstance(content, dict):
+        raise Damaged(f"it holds a {type(content).__name__}, not an object")
+    return content
+
+
+def read_text_or_none(path: Path) -> str | None:
+    """The content of a text file; None if it is missing or damaged."""
+    return _undamaged(read_text, path)
+
+
+def read_json_or_none(path: Path) -> dict[str, Any] | None:
+    """The content of a JSON file that holds an object; None if it is missing or damaged."""
+    return _undamaged(read_json, path)
+
+
+def _undamaged(read: Callable[[Path], T], path: Path) -> T | None:
+    try:
+        return read(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except UnicodeDecodeError as error:
-        report_damage(path, error, log)
+    except Damaged as error:
+        report_damage(path, error)
         return None
-    if text and "\0" not in text:
-        return text
-    report_damage(path, "it holds NUL bytes" if text else "it is empty", log)
-    return None
-
-
-def read_json_or_none(path: Path, log: logging.Logger = log, kind: type = dict) -> Any | None:
-    """The content of a JSON file of `kind`; None if it is missing or damaged."""
-    text = read_text_or_none(path, log)
-    if text is None:
-        return None
-    try:
-        content = json.loads(text)
-    except ValueError as error:
-        report_damage(path, error, log)
-        return None
-    if not isinstance(content, kind):
-        report_damage(path, f"a JSON {kind.__name__} was expected", log)
-        return None
-    return content

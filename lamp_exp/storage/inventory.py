@@ -6,7 +6,6 @@ uses something holds its lock; what is locked is not removed.
 
 from __future__ import annotations
 
-import json
 import shutil
 import sqlite3
 import time
@@ -19,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.ipc
 
-from lamp_exp.storage.atomic import DAMAGED, TEMPORARY, Damaged
+from lamp_exp.storage.atomic import DAMAGED, TEMPORARY, Damaged, read_json
 from lamp_exp.storage.checksummed import ChecksummedFile
 from lamp_exp.storage.locks import Locked, exclusive
 from lamp_exp.storage.rankings import check_orders, read_key
@@ -138,7 +137,7 @@ def _check_ranking(path: Path) -> None:
 
 
 def _describe_vectors(folder: Path) -> str:
-    encoder = _read_json(folder / ENCODER)
+    encoder = read_json(folder / ENCODER)
     names = ("name", "max_length", "normalize", "dtype", "torch")
     shards = [ChecksummedFile.open(path, check=False) for path in _shards(folder)]
     count = sum(shard.table.num_rows for shard in shards)
@@ -147,7 +146,7 @@ def _describe_vectors(folder: Path) -> str:
 
 
 def _check_vectors(folder: Path) -> None:
-    _read_json(folder / ENCODER)
+    read_json(folder / ENCODER)
     faults = [f"{path}: {fault}" for path, fault in damaged_shards(folder).items()]
     if faults:
         raise Damaged("; ".join(faults))
@@ -168,16 +167,8 @@ def _shards(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.arrow"))
 
 
-def _read_json(path: Path) -> Any:
-    """Raises Damaged; nothing is set aside, as this file is only looked at."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise Damaged(f"{path}: {error}") from error
-
-
 def _describe_part(folder: Path) -> str:
-    meta = _read_json(folder / STORE)
+    meta = read_json(folder / STORE)
     return f"a prepared part: {meta['items']} items, fingerprint {meta['fingerprint']}"
 
 

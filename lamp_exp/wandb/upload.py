@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from lamp_exp.environment import environment
-from lamp_exp.results.folder import RESULT, write_json
+from lamp_exp.results.folder import RESULT
 from lamp_exp.results.redaction import scrubbed
 from lamp_exp.results.schema import RunResult
+from lamp_exp.storage.atomic import write_json, write_text
 from lamp_exp.wandb.session import Session
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def _artifact(
         content = json.loads((folder / RESULT).read_text(encoding="utf-8"))
         write_json(store / "result.json", scrubbed(content))
         text = yaml.safe_dump(scrubbed(result.settings), sort_keys=False, allow_unicode=True)
-        (store / "config.yaml").write_text(text, encoding="utf-8")
+        write_text(store / "config.yaml", [text])
         artifact.add_file(str(store / "result.json"), policy="immutable")
         artifact.add_file(str(store / "config.yaml"), policy="immutable")
         artifact.add_file(str(folder / "predictions.json"))
