@@ -173,7 +173,7 @@ def _flat(cfg: DictConfig) -> dict[str, Any]:
     return dict(flatten(kept))
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=1024)  # of a sweep's combinations
 def _flat_defaults(choices: tuple[tuple[str, str], ...]) -> Mapping[str, Any]:
     """The values of the chosen components' YAMLs and of all other options, unresolved.
 

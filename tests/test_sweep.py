@@ -258,6 +258,31 @@ def test_the_jobs_of_several_output_folders_have_one_sweep_folder(lamp_exp):
     assert {run.parts[0] for run in runs_of(out)} == {"one", "two"}
 
 
+def test_an_output_folder_may_depend_on_the_job(lamp_exp):
+    place = "output_dir=out_${hydra:runtime.choices.task}"
+    code, out, _ = lamp_exp("-m", *RANK[1:], "task=lamp5,lamp4", place)
+    assert code == 0
+    assert {(run.parts[0], run.name[:5]) for run in runs_of(out)} == {
+        ("out_lamp4", "lamp4"), ("out_lamp5", "lamp5"),
+    }  # fmt: skip
+    _, out, _ = lamp_exp("-m", *RANK[1:], "task=lamp5,lamp4", place, "dry_run=true")
+    assert "nothing is to do" in out
+
+
+def test_a_launcher_that_a_list_of_experiments_would_lose_is_refused(lamp_exp, tmp_path: Path):
+    (tmp_path / "my" / "experiment").mkdir(parents=True)
+    text = "# @package _global_\ndefaults:\n  - override /hydra/launcher: joblib\nlimit: 3\n"
+    for name, seed in (("one", 1), ("two", 2)):
+        (tmp_path / "my" / "experiment" / f"{name}.yaml").write_text(f"{text}seed: {seed}\n")
+    words = ["--config-dir", "my", "-m", "mode=rank", "retriever=random"]
+    code, _, err = lamp_exp(*words, "experiment=one,two")
+    assert code == 2
+    assert err.splitlines()[-1] == (
+        "lamp_exp: experiment=one chooses hydra.launcher, which would be lost among several: give "
+        "hydra/launcher and its options on the command line"
+    )
+
+
 def test_batches_are_numbered_on(lamp_exp):
     code, out, _ = lamp_exp("-m", *RANK, "seed=0,1,2", "hydra.sweeper.max_batch_size=2")
     assert code == 0

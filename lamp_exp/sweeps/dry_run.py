@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,7 @@ from lamp_exp.experiment.stages import read_parts
 from lamp_exp.experiment.tune import tuned_folder
 from lamp_exp.progress import progress
 from lamp_exp.results.folder import RunFolder
+from lamp_exp.sweeps.plan import SweepPlan
 from lamp_exp.sweeps.rules import count_of
 from lamp_exp.sweeps.status import Job, short_name, varying_keys
 
@@ -58,41 +59,37 @@ class Forecast:
     error: str | None = None
 
 
-def show_dry_run(jobs: Sequence[Job], configs: Sequence[DictConfig]) -> None:
+def show_dry_run(plan: SweepPlan) -> None:
     """Prints the states of a sweep's jobs, and an estimate."""
-    choices = [dict(cfg.hydra.runtime.choices) for cfg in configs]
-    _show(jobs, [ExperimentBuilder(*pair) for pair in zip(configs, choices, strict=True)])
+    forecasts = []
+    for job, one in progress(zip(plan.jobs, plan.configs, strict=True), len(plan.jobs), "look"):
+        one.activate()
+        forecasts.append(forecast(job, one.cfg, one.choices))
+    _show(forecasts, plan.configs[0].cfg)
 
 
 def show_dry_run_alone(cfg: DictConfig) -> None:
     """Prints the state of one experiment, and an estimate."""
     hydra = HydraConfig.get()
     job = Job(0, tuple(hydra.overrides.task), hydra.runtime.choices["task"])
-    _show([job], [ExperimentBuilder(cfg, dict(hydra.runtime.choices))])
+    _show([forecast(job, cfg, dict(hydra.runtime.choices))], cfg)
 
 
-def _show(jobs: Sequence[Job], builders: Sequence[ExperimentBuilder]) -> None:
-    forecasts = []
-    for job, builder in progress(zip(jobs, builders, strict=True), len(jobs), "look"):
-        config.draw_seed(builder.cfg)
-        forecasts.append(forecast(job, builder, _output_dir(builder)))
+def _show(forecasts: Sequence[Forecast], cfg: DictConfig) -> None:
     console = Console(soft_wrap=True, highlight=False)
     console.print(_table(forecasts))
     for one in forecasts:
         if one.error:
-            line = f"{short_name(one.job, jobs)} cannot run: {one.error}"
-            console.print(line, style="red", markup=False)
-    measure = builders[0].cfg.dry_run == MEASURE
-    for line in estimate(forecasts, _output_dir(builders[0]), measure):
+            name = short_name(one.job, [other.job for other in forecasts])
+            console.print(f"{name} cannot run: {one.error}", style="red", markup=False)
+    for line in estimate(forecasts, Path(cfg.output_dir).expanduser(), cfg.dry_run == MEASURE):
         print(line, flush=True)
 
 
-def _output_dir(builder: ExperimentBuilder) -> Path:
-    return Path(builder.cfg.output_dir).expanduser()
-
-
-def forecast(job: Job, builder: ExperimentBuilder, output_dir: Path) -> Forecast:
+def forecast(job: Job, cfg: DictConfig, choices: Mapping[str, str]) -> Forecast:
     """The state of a job on disk; its configuration may be refused."""
+    config.draw_seed(cfg)
+    builder, output_dir = ExperimentBuilder(cfg, choices), Path(cfg.output_dir).expanduser()
     try:
         values = builder.tuned_values
         experiment, configuration = builder.build(values[0] if values else None)

@@ -11,13 +11,16 @@ from functools import cached_property
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from hydra.utils import get_class
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lamp_exp import config
 from lamp_exp.errors import InputError
+from lamp_exp.experiment.experiment import Configuration
 from lamp_exp.experiment.identity import identity_options
 from lamp_exp.options import Usage
 from lamp_exp.progress import progress
@@ -27,11 +30,46 @@ from lamp_exp.sweeps.status import Job
 
 
 @dataclass(frozen=True, slots=True)
+class JobConfig:
+    """A composed configuration: `cfg` without Hydra's own node, and `hydra_only` with only that."""
+
+    cfg: DictConfig
+    hydra_only: DictConfig
+
+    @classmethod
+    def split(cls, composed: DictConfig) -> JobConfig:
+        """The two parts of what Hydra composed."""
+        keys = [str(key) for key in composed if key != "hydra"]
+        masked = OmegaConf.masked_copy
+        return cls(masked(composed, keys), masked(composed, "hydra"))
+
+    @property
+    def hydra(self) -> DictConfig:
+        """Hydra's own node."""
+        node: DictConfig = self.hydra_only.hydra
+        return node
+
+    @property
+    def choices(self) -> dict[str, str]:
+        """The names of the chosen options, by group."""
+        return dict(self.hydra.runtime.choices)
+
+    def activate(self) -> None:
+        """Makes `${hydra:...}` in configurations refer to this job."""
+        HydraConfig.instance().set_config(self.hydra_only)
+
+    def configure(self) -> Configuration:
+        """The configuration as plain values."""
+        self.activate()
+        return config.configure(self.cfg, self.choices)
+
+
+@dataclass(frozen=True, slots=True)
 class SweepPlan:
     """The jobs to run, with the configuration of each, and the excluded jobs."""
 
     jobs: list[Job]
-    configs: list[DictConfig]
+    configs: list[JobConfig]
     excluded: list[Excluded]
 
 
@@ -47,7 +85,7 @@ class Planner:
     master: DictConfig
     params: Mapping[str, Any]
     rows: Sequence[Mapping[str, Any]]
-    _composed: dict[tuple[str, ...], DictConfig] = field(default_factory=dict, init=False)
+    _composed: dict[tuple[str, ...], JobConfig] = field(default_factory=dict, init=False)
 
     def plan(self, arguments: list[str]) -> SweepPlan:
         """The jobs of the sweep. Raises InputError and Hydra's errors for what cannot be run."""
@@ -56,9 +94,10 @@ class Planner:
             self._compose(tuple(words))
             for words in progress(combinations, len(combinations), "compose")
         ]
-        kept, excluded = select([job_facts(cfg, index) for index, cfg in enumerate(configs)])
+        facts = [job_facts(composed, index) for index, composed in enumerate(configs)]
+        kept, excluded = select(facts)
         jobs = [
-            Job(number, tuple(combinations[index]), configs[index].hydra.runtime.choices.task)
+            Job(number, tuple(combinations[index]), configs[index].choices["task"])
             for number, index in enumerate(kept)
         ]
         return SweepPlan(jobs, [configs[index] for index in kept], excluded)
@@ -79,7 +118,7 @@ class Planner:
         parser = OverridesParser.create(config_loader=self.loader)
         return parser.parse_overrides(list(words))
 
-    def _compose(self, words: tuple[str, ...]) -> DictConfig:
+    def _compose(self, words: tuple[str, ...]) -> JobConfig:
         """The configuration of a job.
 
         Hydra takes a tenth of a second to compose one, so jobs that differ only in plain values of
@@ -89,16 +128,17 @@ class Planner:
         rest = tuple(word for word in words if word not in plain)
         if rest not in self._composed:
             self._composed[rest] = self._load(rest)
-        cfg = copy.deepcopy(self._composed[rest])
+        shared = self._composed[rest]
+        cfg = copy.deepcopy(shared.cfg)
         try:
             for override in self._parse(plain):
                 OmegaConf.update(cfg, override.key_or_group, override.value())
         except OmegaConfBaseException:
             return self._load(words)  # which raises Hydra's error
-        return cfg
+        return JobConfig(cfg, shared.hydra_only)
 
-    def _load(self, words: Sequence[str]) -> DictConfig:
-        return self.loader.load_sweep_config(self.master, list(words))
+    def _load(self, words: Sequence[str]) -> JobConfig:
+        return JobConfig.split(self.loader.load_sweep_config(self.master, list(words)))
 
     @cached_property
     def _plain_keys(self) -> set[str]:
@@ -119,20 +159,20 @@ def _words(override: Override) -> Iterator[str]:
         raise InputError(f"{override.input_line}: an interval has no list of values; give a range")
 
 
-def job_facts(cfg: DictConfig, index: int) -> JobFacts:
+def job_facts(composed: JobConfig, index: int) -> JobFacts:
     """What the rules need; classes are imported only where a rule needs them."""
-    choices, mode = cfg.hydra.runtime.choices, cfg.mode
+    cfg, choices = composed.cfg, composed.choices
     retriever = _class(cfg, "retriever")
-    passages = mode != "rank" and _class(cfg, "augmentation").multiple_passages
-    model = _class(cfg, "model") if passages and mode != "prompts" else None
+    passages = cfg.mode != "rank" and _class(cfg, "augmentation").multiple_passages
+    model = _class(cfg, "model") if passages and cfg.mode != "prompts" else None
     return JobFacts(
-        identity=_identity(cfg, retriever.uses_profile, index),
-        mode=mode,
+        identity=_identity(composed, retriever.uses_profile, index),
+        mode=cfg.mode,
         split=cfg.split,
         k=cfg.k,
-        retriever=choices.retriever,
-        augmentation=choices.augmentation,
-        model=choices.model,
+        retriever=choices["retriever"],
+        augmentation=choices["augmentation"],
+        model=choices["model"],
         uses_profile=retriever.uses_profile,
         needs_dates=retriever.needs_dates,
         multiple_passages=passages,
@@ -142,22 +182,14 @@ def job_facts(cfg: DictConfig, index: int) -> JobFacts:
 
 
 def _class(cfg: DictConfig, group: str) -> Any:
-    return config.recipe(cfg, group).func
+    return get_class(cfg[group]._target_)
 
 
-def _identity(cfg: DictConfig, uses_profile: bool, index: int) -> str:
+def _identity(composed: JobConfig, uses_profile: bool, index: int) -> str:
     """Equal for jobs that are the same run, as far as their options decide."""
+    cfg, configuration = composed.cfg, composed.configure()
     personal = uses_profile and (cfg.mode == "rank" or cfg.k != 0)
-    configuration = config.configure(without_hydra(cfg), cfg.hydra.runtime.choices)
-    k = cfg.k if personal else 0
-    identity = identity_options(configuration, Usage(cfg.mode, personal), k)
+    identity = identity_options(configuration, Usage(cfg.mode, personal), cfg.k if personal else 0)
     drawn = index if cfg.seed is None else None  # each job draws its own seed
-    return json.dumps([identity, drawn, cfg.data_dir, cfg.output_dir], sort_keys=True, default=str)
-
-
-def without_hydra(cfg: DictConfig) -> DictConfig:
-    """A copy of a composed configuration without Hydra's own node."""
-    plain = cfg.copy()
-    with read_write(plain), open_dict(plain):
-        plain.pop("hydra", None)
-    return plain
+    places = [configuration.value(name) for name in ("data_dir", "output_dir")]
+    return json.dumps([identity, drawn, *places], sort_keys=True, default=str)

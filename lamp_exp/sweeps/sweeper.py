@@ -20,10 +20,10 @@ from lamp_exp.errors import InputError
 from lamp_exp.results.folder import STATUS
 from lamp_exp.storage.locks import Locked, exclusive
 from lamp_exp.sweeps import digest
-from lamp_exp.sweeps.plan import Planner, SweepPlan
+from lamp_exp.sweeps.plan import JobConfig, Planner, SweepPlan
 from lamp_exp.sweeps.rules import count_of, describe
 from lamp_exp.sweeps.slurm import cancel_command, wait_for_slurm
-from lamp_exp.sweeps.status import Job, one_line
+from lamp_exp.sweeps.status import Job, one_line, short_name
 from lamp_exp.sweeps.watch import Watcher, wait_for_running
 
 
@@ -48,6 +48,7 @@ class GridSweeper(Sweeper):
         self.params = dict(params or {})
         self.rows = list(rows or [{}])
         self.config: DictConfig
+        self.master: JobConfig
         self.planner: Planner
         self.launcher: Launcher
 
@@ -55,6 +56,8 @@ class GridSweeper(Sweeper):
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
         self.config = config
+        self.master = JobConfig.split(config)
+        self.master.activate()
         self.planner = Planner(hydra_context.config_loader, config, self.params, self.rows)
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
@@ -63,16 +66,22 @@ class GridSweeper(Sweeper):
     def sweep(self, arguments: list[str]) -> None:
         """Runs the jobs. Raises JobsFailed at the end if any failed."""
         plan = self.planner.plan(arguments)
+        self.master.activate()
         for line in describe(plan.excluded):
             announce(line)
         if not plan.jobs:
             raise InputError("no job of this sweep is left to run")
-        for cfg in plan.configs:
-            check_nodes(cfg)
+        for job, composed in zip(plan.jobs, plan.configs, strict=True):
+            check_nodes(composed)
+            if composed.hydra.launcher != self.master.hydra.launcher:
+                raise InputError(
+                    f"{short_name(job, plan.jobs)} chooses hydra.launcher, which would be lost "
+                    "among several: give hydra/launcher and its options on the command line"
+                )
         if self.config.dry_run:
             from lamp_exp.sweeps.dry_run import show_dry_run
 
-            return show_dry_run(plan.jobs, plan.configs)
+            return show_dry_run(plan)
         with self._folder(plan.jobs) as folder:
             announce(f"{count_of(len(plan.jobs), 'job')}: {folder}")
             self._run(folder, plan)
@@ -136,10 +145,10 @@ class GridSweeper(Sweeper):
             ) from error
 
 
-def check_nodes(cfg: DictConfig) -> None:
+def check_nodes(composed: JobConfig) -> None:
     """Raises InputError for nodes that a job would hold unused, or wait for in vain."""
-    held = OmegaConf.select(cfg, "hydra.launcher.nodes")
-    used = OmegaConf.select(cfg, "trainer.num_nodes") or 1
+    held = OmegaConf.select(composed.hydra, "launcher.nodes")
+    used = OmegaConf.select(composed.cfg, "trainer.num_nodes") or 1
     if held not in (None, used):
         raise InputError(
             f"hydra.launcher.nodes={held} and trainer.num_nodes={used} must be the same: "
