@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +13,6 @@ import pytest
 from scipy import stats
 from statsmodels.regression.linear_model import OLS
 from statsmodels.stats.power import TTestPower
-from statsmodels.stats.proportion import proportion_confint
 
 from lamp_exp import metrics, statistics
 from lamp_exp.errors import InputError
@@ -19,6 +20,7 @@ from lamp_exp.statistics import (
     compare,
     f1_sample,
     interval,
+    mean_over_seeds,
     mean_sample,
     resampling,
     rmse_sample,
@@ -159,22 +161,27 @@ def test_clustered_accuracy_counts_effective_examples():
     doubled = mean_sample(scores * 2, np.tile(users, 2), True, binary=True)
     once, twice = interval(shares(60, 100)), interval(doubled)
     assert twice.high - twice.low == pytest.approx(once.high - once.low, rel=0.03)
-    assert twice.method == "Wilson interval, clustered by user"
+    assert twice.method == "t interval of the logit, clustered by user"
     perfect = interval(mean_sample([1.0] * 200, np.tile(users, 2), True, binary=True))
     assert ends(perfect) == pytest.approx(ends(interval(shares(100, 100))))
+    assert perfect.method == "Wilson interval of the users, clustered by user"
     evened = interval(mean_sample([1.0, 0.0] * 50, np.repeat(range(50), 2), True, binary=True))
-    assert evened.low == pytest.approx(interval(shares(50, 100)).low, abs=0.005)
+    assert evened.low > interval(shares(50, 100)).low + 0.05  # users do not differ at all
 
 
-def test_few_users_widen_clustered_accuracy_as_students_t_does():
-    """Korn and Graubard, "Confidence intervals for proportions with small expected number of
-    positive counts estimated from survey data", Survey Methodology 24 (1998), by hand."""
+def test_a_share_of_few_users_has_the_t_interval_of_its_logit_by_hand():
+    """Six users of two examples each, the last half right and half wrong: 7 of 12 are right."""
     scores, users = [1, 1, 1, 1, 1, 1, 0, 0, 0, 0], [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
-    variance = 5 / 4 * (3 * 0.8**2 + 2 * 1.2**2) / 10**2
-    examples = 0.6 * 0.4 / variance * (stats.norm.ppf(0.975) / stats.t.ppf(0.975, 4)) ** 2
+    share, keep = 7 / 12, 1 - 2 / 12
+    squares = 3 * (2 - 2 * share) ** 2 + 2 * (2 * share) ** 2  # of the five
+    squares += 0.5 * 2**2 * (share**2 + (1 - share) ** 2)  # and of the two halves
+    error = math.sqrt(5 / 6 * squares) / keep / 12 / (share * (1 - share))
+    half = stats.t.ppf(0.975, 5) * error
+    centre = math.log(share / (1 - share))
+    by_hand = [1 / (1 + math.exp(-end)) for end in (centre - half, centre + half)]
     found = interval(mean_sample(scores, users, True, binary=True))
-    wilson = proportion_confint(0.6 * examples, examples, method="wilson")
-    assert ends(found) == pytest.approx(wilson)
+    assert ends(found) == pytest.approx(tuple(by_hand))
+    assert found.value == 0.6
 
 
 def test_the_jackknife_takes_the_bias_off_the_variance():
@@ -247,7 +254,7 @@ def test_mcnemar_on_the_approval_of_a_prime_minister():
     assert test.p == pytest.approx(stats.chi2.sf(17.36, 1), abs=1e-5)
     assert found.difference.value == pytest.approx(-0.04)
     assert ends(found.difference) == pytest.approx((-0.059, -0.021), abs=5e-4)
-    assert found.difference.method == "Agresti-Min interval"
+    assert found.difference.method.startswith("Agresti-Min interval")
     assert (found.verdict, found.n, found.clusters) == ("worse", 1600, 1600)
     assert compare(*reversed(approval())).verdict == "better"
 
@@ -339,29 +346,109 @@ def test_macro_f1_is_permuted_and_bootstrapped_as_by_the_metric_itself():
         assert value == pytest.approx(f1(np.repeat(np.arange(1, 9), counts)))
 
 
-def test_clustered_accuracy_is_decided_by_swapping_users():
+def test_clustered_accuracy_is_decided_by_the_clustered_t_test():
     chance = np.random.default_rng(10)
     users = np.repeat(np.arange(60), 3)
     a, b = (chance.random((2, 180)) < [[0.5], [0.7]]).astype(float)
     ours, theirs = (mean_sample(scores, users, True, binary=True) for scores in (a, b))
     found = compare(ours, theirs)
-    assert list(by_name(found)) == ["sign-flip permutation, by user", "paired t, clustered by user"]
+    names = list(by_name(found))
+    assert names[:2] == ["paired t, clustered by user", "sign-flip permutation, by user"]
     quick = compare(ours, theirs, thorough=False)
-    assert [test.name for test in quick.tests] == ["paired t, clustered by user"]
+    assert quick.tests == found.tests[:1] == (found.decisive,)
     fit = OLS(b - a, np.ones(180)).fit(cov_type="cluster", cov_kwds={"groups": users}, use_t=True)
     assert quick.tests[0].p == pytest.approx(fit.pvalues[0])
-    assert quick.tests[0].p == pytest.approx(found.tests[0].p, abs=0.01)
+    assert quick.tests[0].p == pytest.approx(found.tests[1].p, abs=0.01)
     assert quick.difference == found.difference and quick.detectable == found.detectable
 
 
-def test_the_quick_test_of_macro_f1_and_rmse_is_analytic_and_near_the_thorough_one():
+def test_macro_f1_and_rmse_are_decided_by_permutation_however_many_tests_are_made():
     chance = np.random.default_rng(11)
     a, b = chance.integers(0, 4, (2, 300)).astype(float)
     ours, theirs = rmse_sample(a, range(300)), rmse_sample(b, range(300))
     quick, found = compare(ours, theirs, thorough=False), compare(ours, theirs)
-    assert [test.name for test in quick.tests] == ["paired jackknife t"]
-    assert quick.tests[0].p == pytest.approx(found.tests[0].p, abs=0.03)
-    assert by_name(found)["paired bootstrap"] == pytest.approx(found.tests[0].p, abs=0.03)
+    assert quick.tests == found.tests[:1] and quick.difference == found.difference
+    names = by_name(found)
+    assert list(names) == ["permutation", "paired jackknife t", "paired bootstrap"]
+    for name in ("paired jackknife t", "paired bootstrap"):
+        assert names[name] == pytest.approx(names["permutation"], abs=0.03)
+
+
+def all_kinds(chance: np.random.Generator, n: int, users: Any) -> Iterator[tuple[Sample, Sample]]:
+    """Pairs of runs whose differences are near the edge of significance."""
+    shift = chance.normal(0, 2 / math.sqrt(n))
+    a, b = np.clip(chance.normal([[0.5], [0.5 + shift]], 0.2, (2, n)), 0, 1)
+    yield mean_sample(a, users, True), mean_sample(b, users, True)
+    yield rmse_sample(4 * a, users), rmse_sample(4 * b, users)
+    right = (mean_sample(x > 0.5, users, True, binary=True) for x in (a, b))
+    yield next(right), next(right)
+    labels = ["a", "b", "c"]
+    golds = [labels[place] for place in chance.integers(0, 3, n)]
+    given = [[g if x > 0.5 else "a" for g, x in zip(golds, s, strict=True)] for s in (a, b)]
+    yield f1_sample(given[0], golds, labels, users), f1_sample(given[1], golds, labels, users)
+
+
+@pytest.mark.parametrize("clustered", [False, True])
+def test_the_interval_holds_zero_exactly_where_the_deciding_test_does_not_reject(clustered: bool):
+    chance, decided = np.random.default_rng(21), Counter()
+    for _ in range(60):
+        users = chance.integers(0, 25, 60) if clustered else np.arange(60)
+        for number, samples in enumerate(all_kinds(chance, 60, users)):
+            found = compare(*samples, thorough=False)
+            rejects = found.decisive.p < 0.05
+            assert (found.difference.low <= 0 <= found.difference.high) == (not rejects)
+            assert (found.verdict == "inconclusive") == (not rejects)
+            decided[number, rejects] += 1
+    assert len(decided) == 8 and min(decided.values()) > 3  # all kinds, both ways
+
+
+@pytest.mark.parametrize("family", [1, 30, 400])
+def test_a_star_is_possible_in_a_family_of_any_size(family: int):
+    errors = np.random.default_rng(22).integers(0, 4, 200).astype(float)
+    found = compare(
+        rmse_sample(errors + 1, range(200)), rmse_sample(errors, range(200)),
+        thorough=False, family=family,
+    )  # fmt: skip
+    assert found.decisive.name == "permutation"
+    assert family * found.decisive.p <= 0.05 / 20
+
+
+def test_what_is_detectable_is_by_the_level_that_decides():
+    for a, b in all_kinds(np.random.default_rng(23), 200, np.arange(200)):
+        alone, among_many = (compare(a, b, thorough=False, family=n) for n in (1, 50))
+        assert among_many.detectable > 1.3 * alone.detectable
+
+
+def test_what_mcnemar_can_detect_is_by_its_own_power():
+    """Of 40 pairs that differ, 27 must be won; at a share of 0.7427, 80% of samples have them."""
+    a, b = [1.0] * 20 + [0.0] * 80, [0.0] * 20 + [1.0] * 20 + [0.0] * 60
+    found = compare(*(mean_sample(s, range(100), True, binary=True) for s in (a, b)))
+    assert stats.binomtest(27, 40).pvalue < 0.05 < stats.binomtest(26, 40).pvalue
+    share = (found.detectable * 100 / 40 + 1) / 2
+    assert stats.binom.sf(26, 40, share) == pytest.approx(0.8)
+    few = compare(shares(3, 10), shares(5, 10))
+    assert math.isnan(few.detectable)  # not even two of two pairs would be significant
+
+
+@pytest.mark.parametrize("clustered", [False, True])
+def test_no_interval_leaves_the_range_of_its_metric(clustered: bool):
+    for n in (4, 7, 20, 60):
+        users = np.arange(n) // 2 if clustered else np.arange(n)
+        for wrong in (0, 1, 2):
+            right = np.ones(n)
+            right[:wrong] = 0
+            seeds = [mean_sample(np.roll(right, by), users, True, binary=True) for by in (0, 1, 2)]
+            golds = ["a", "b"] * n
+            given = ["b" if not x else g for x, g in zip(right, golds, strict=False)]
+            rouge = mean_sample(1 - 0.3 * (right == 0), users, True).within(0, 1)
+            error = mean_sample(4.0 * (right == 0), users, False).within(0, None)
+            f1 = f1_sample(given, golds[:n], ["a", "b"], users)
+            for sample in (*seeds, mean_over_seeds(seeds), rouge, error, f1):
+                for found in (interval(sample), interval(sample, resamples=50)):
+                    assert not found.low < 0
+                    assert not found.high > (sample.highest or math.inf)
+            apart = compare(f1, f1_sample(["?"] * n, golds[:n], ["a", "b"], users)).difference
+            assert not apart.low < -1 and not apart.high > 1
 
 
 def test_the_detectable_effect_is_statsmodels():
@@ -486,12 +573,11 @@ def test_perfect_and_useless_answers_have_a_macro_f1():
 
 
 def test_chance_is_seeded_and_no_business_of_numpys_global_state():
-    a, b = samples_of(6, list(range(6)))["rmse"], others_of(6, list(range(6)))["rmse"]
+    a, b = (rmse_sample(np.random.default_rng(n).random(40), range(40)) for n in (1, 2))
     np.random.seed(1)
     before = np.random.get_state()[1].tolist()
     first = compare(a, b, resamples=40)
     resampling.draws.cache_clear()
-    resampling.swaps.cache_clear()
     assert np.random.get_state()[1].tolist() == before
     np.random.seed(2)
     assert compare(a, b, resamples=40) == first
@@ -505,12 +591,12 @@ def test_which_run_comes_first_and_the_order_of_examples_change_only_the_sign(
 ):
     a, b = samples_of(6, users)[kind], others_of(6, users)[kind]
     found, mirrored = compare(a, b), compare(b, a)
-    assert mirrored.difference.low == pytest.approx(-found.difference.high)
+    assert mirrored.difference.low == pytest.approx(-found.difference.high, nan_ok=True)
     assert [test.p for test in mirrored.tests] == pytest.approx([test.p for test in found.tests])
     backwards = [replace(one, terms=one.terms[::-1], users=one.users[::-1]) for one in (a, b)]
     turned = compare(*backwards)
     assert [test.p for test in turned.tests] == pytest.approx([test.p for test in found.tests])
-    assert ends(turned.difference) == pytest.approx(ends(found.difference))
+    assert ends(turned.difference) == pytest.approx(ends(found.difference), nan_ok=True)
 
 
 @pytest.mark.parametrize("users", [list(range(6)), [0, 0, 1, 2, 2, 3]])
@@ -541,7 +627,7 @@ def test_plans_are_drawn_once():
     assert resampling.draws(50, 20, 0) is resampling.draws(50, 20, 0)
     assert (resampling.draws(50, 20, 0).sum(axis=1) == 50).all()
     assert not resampling.draws(50, 20, 0).flags.writeable
-    every = resampling.swaps(4, 100, 0).tolist()
+    every = resampling.every_swap(4).tolist()
     assert len(every) == len({tuple(row) for row in every}) == 16 and not any(every[0])
 
 

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from lamp_exp.errors import InputError
 from lamp_exp.report.loading import Record
 from lamp_exp.report.selection import Group
-from lamp_exp.statistics import Sample, f1_sample, mean_sample, rmse_sample
-from lamp_exp.statistics.samples import Floats
+from lamp_exp.statistics import Sample, f1_sample, mean_over_seeds, mean_sample, rmse_sample
 
 
 @lru_cache(maxsize=256)  # a sample of many labels may take a megabyte
@@ -31,8 +30,10 @@ def sample(record: Record, metric: str) -> Sample | None:
         return None
     scores = np.asarray(record.column(column), dtype=np.float64)
     if facts.aggregate == "root_mean_square":
-        return rmse_sample(scores, users, facts.higher_is_better)
-    return mean_sample(scores, users, facts.higher_is_better, binary=facts.binary)
+        made = rmse_sample(scores, users, facts.higher_is_better)
+    else:
+        made = mean_sample(scores, users, facts.higher_is_better, binary=facts.binary)
+    return made.within(facts.lowest, facts.highest)
 
 
 def numbered(users: Sequence[str]) -> NDArray[np.intp]:
@@ -49,29 +50,7 @@ def pooled(group: Group, metric: str, base: Record | None = None) -> Sample | No
     known = [one for one in samples if one is not None]
     if len(known) < len(samples):
         return None
-    if len(known) == 1:
-        return known[0]
-    if known[0].kind == "other":
-        return _side_by_side(known)
-    terms = np.mean([one.terms for one in known], axis=0)
-    return replace(known[0], terms=terms, kind=_averaged(known[0].kind))
-
-
-def _side_by_side(samples: Sequence[Sample]) -> Sample:
-    """The mean of metrics that are no means of examples (macro F1, RMSE): each keeps its terms."""
-    width = samples[0].terms.shape[1]
-
-    def value(sums: Floats) -> Floats:
-        parts = [sums[..., n * width : (n + 1) * width] for n in range(len(samples))]
-        made = [one.value(part) for one, part in zip(samples, parts, strict=True)]
-        return np.asarray(np.mean(made, axis=0), dtype=np.float64)
-
-    return replace(samples[0], terms=np.hstack([one.terms for one in samples]), value=value)
-
-
-def _averaged(kind: str) -> str:
-    """The mean over seeds of scores that are 0 or 1 is a share."""
-    return "mean" if kind == "binary" else kind
+    return mean_over_seeds(known)
 
 
 def aligned(base: Record, other: Record, metric: str) -> Sample | None:
@@ -101,9 +80,7 @@ def pair(a: Group, b: Group, metric: str) -> tuple[Sample, Sample] | None:
     one, other = pooled(a, metric), pooled(b, metric, a.first)
     if one is None or other is None:
         return None
-    if one.kind == other.kind:
-        return one, other
-    return replace(one, kind=_averaged(one.kind)), replace(other, kind=_averaged(other.kind))
+    return one, other
 
 
 def subset(whole: Sample, keep: NDArray[np.bool_]) -> Sample:

@@ -1,14 +1,20 @@
-"""The statistics of reports, in one place to import from.
+"""Statistics of runs, in one place to import from.
 
-A `Sample` is one run under one metric; `interval` says how far to trust its number, `compare`
-whether another run on the same examples differs. Everything counts users, not examples, as
-independent, and the same input gives the same numbers whatever numpy's global state.
+A `Sample` is one run under one metric. `interval` gives its number with a confidence interval,
+`compare` tests whether another run on the same examples differs. Users, not examples, count as
+independent. The same input gives the same numbers, whatever numpy's global state.
 """
 
 from lamp_exp.statistics.corrections import benjamini_hochberg, holm
 from lamp_exp.statistics.intervals import Interval, interval
 from lamp_exp.statistics.paired import Comparison, Test, compare
-from lamp_exp.statistics.samples import Sample, f1_sample, mean_sample, rmse_sample
+from lamp_exp.statistics.samples import (
+    Sample,
+    f1_sample,
+    mean_over_seeds,
+    mean_sample,
+    rmse_sample,
+)
 
 __all__ = [
     "Comparison",
@@ -20,6 +26,7 @@ __all__ = [
     "f1_sample",
     "holm",
     "interval",
+    "mean_over_seeds",
     "mean_sample",
     "rmse_sample",
 ]

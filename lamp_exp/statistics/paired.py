@@ -1,21 +1,34 @@
-"""Two runs on the same examples: how far apart, how surely, and what could have been seen."""
+"""Two runs on the same examples: how far apart they are, how surely, and what could be detected.
+
+One test decides in each case, and the interval is the one that inverts it:
+
+- accuracy without repeated users: McNemar's exact test; Agresti and Min's interval, with ends of
+  Clopper and Pearson's where these decide
+- accuracy with repeated users or over seeds, and other means: the paired t-test, clustered by user
+  where users repeat; its t interval
+- macro F1 and RMSE: the permutation test, by user where users repeat; shifted to all differences
+  that it does not reject
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.proportion import proportion_confint
 
 from lamp_exp.statistics.intervals import Estimate, Interval, estimate, interval_of
-from lamp_exp.statistics.resampling import bootstrap_p, permutation_p
-from lamp_exp.statistics.samples import Sample, difference
+from lamp_exp.statistics.resampling import Permutations, bootstrap_p, permutations
+from lamp_exp.statistics.samples import BINARY, OTHER, Sample, difference
 
 SIGNIFICANT = 0.05  # two-sided
 POWER = 0.8
+RESAMPLES = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +44,9 @@ class Comparison:
     """Run b against run a.
 
     `difference` is b - a. The first of `tests` decides `verdict`: "better" or "worse" (b than a,
-    in the metric's direction, p < 0.05), "inconclusive", or "equal" where every example scores
-    the same in both. `detectable` is the difference, in the metric's unit, that a two-sided 5%
-    test would find with 80% power; `clusters` counts the users.
+    in the metric's direction, p < 0.05), "inconclusive", or "equal" where every example scores the
+    same in both. `detectable` is the difference, in the metric's unit, that this test would find
+    with 80% power at the level that it has in its family. `clusters` is the number of users.
     """
 
     difference: Interval
@@ -43,129 +56,210 @@ class Comparison:
     clusters: int
     verdict: str
 
-
-@dataclass(frozen=True, slots=True)
-class _Pair:
-    a: Sample
-    b: Sample
-    apart: Sample
-    found: Estimate
-    resamples: int
-    seed: int
-
     @property
-    def equal(self) -> bool:
-        return np.array_equal(self.a.terms, self.b.terms)
+    def decisive(self) -> Test:
+        """The test that decides."""
+        return self.tests[0]
+
+
+def permutations_for(family: int) -> int:
+    """The number of permutations with which a test may be significant after correction."""
+    return max(RESAMPLES, math.ceil(20 * family / SIGNIFICANT))
 
 
 def compare(
     a: Sample,
     b: Sample,
     level: float = 0.95,
-    resamples: int = 2000,
+    resamples: int = RESAMPLES,
     seed: int = 0,
     thorough: bool = True,
+    family: int = 1,
 ) -> Comparison:
-    """Tests b against a, example by example, users being what is independent.
+    """Compares b with a, example by example, users being what is independent.
 
-    Accuracy: McNemar's exact test, or swapping per user where users repeat. Means: the paired
-    t-test. Macro F1, RMSE: swapping per user. `thorough` adds tests by other means; without, the
-    one test is analytic where it can be (milliseconds, for a grid of hundreds).
+    `family` is the number of tests for which the p-value will be corrected. `thorough` adds tests
+    by other means, with `resamples` each; they decide nothing.
     """
     assert a.kind == b.kind and a.terms.shape == b.terms.shape, "not the same metric or examples"
     assert np.array_equal(a.users, b.users), "not the same users"
-    apart = difference(a, b)
-    pair = _Pair(a, b, apart, estimate(apart), resamples, seed)
-    tests = tuple(_tests(pair)) if thorough else (next(_quick_tests(pair)),)
+    pair = _Pair(a, b, max(resamples, permutations_for(family)), seed)
+    others = tuple(_further_tests(pair, resamples)) if thorough and len(a) else ()
+    decisive = _decisive_test(pair)
     return Comparison(
         difference=_interval(pair, level),
-        tests=tests,
-        detectable=_detectable(pair.found),
+        tests=(decisive, *others),
+        detectable=_detectable(pair, SIGNIFICANT / family),
         n=len(a),
         clusters=a.clusters,
-        verdict=_verdict(pair, tests[0].p),
+        verdict=_verdict(pair, decisive.p),
     )
 
 
-def _tests(pair: _Pair) -> Iterator[Test]:
-    """The test that decides, then the others."""
+@dataclass(frozen=True)
+class _Pair:
+    a: Sample
+    b: Sample
+    resamples: int
+    seed: int
+
+    @cached_property
+    def apart(self) -> Sample:
+        return difference(self.a, self.b)
+
+    @cached_property
+    def found(self) -> Estimate:
+        return estimate(self.apart)
+
+    @cached_property
+    def permuted(self) -> Permutations:
+        return permutations(self.a, self.b, self.resamples, self.seed)
+
+    @cached_property
+    def equal(self) -> bool:
+        return np.array_equal(self.a.terms, self.b.terms)
+
+    @cached_property
+    def discordant(self) -> tuple[int, int]:
+        """The examples that only a, and only b has right."""
+        right_a, right_b = self.a.terms[:, 0] == 1, self.b.terms[:, 0] == 1
+        return int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
+
+    @property
+    def by_mcnemar(self) -> bool:
+        return self.a.kind == BINARY and not self.a.clustered
+
+    @property
+    def by_permutation(self) -> bool:
+        """Also for means whose differences have no spread: only permutations can tell then."""
+        return self.a.kind == OTHER or (bool(self.found.missing) and not self.equal)
+
+
+def _decisive_test(pair: _Pair) -> Test:
     if not len(pair.a):
-        yield Test("none: no examples", math.nan)
-    elif pair.a.kind == "mean":
-        yield from _t_test(pair)
-        yield _permutation(pair)
-        yield _bootstrap(pair)
-    elif pair.a.kind == "other":
-        yield _permutation(pair)
-        yield _bootstrap(pair)
-    elif pair.a.clustered:
-        yield _permutation(pair)
-        yield from _t_test(pair)
-    else:
-        yield _mcnemar(pair)
+        return Test("none: no examples", math.nan)
+    if pair.by_mcnemar:
+        lost, won = pair.discordant
+        return Test("McNemar exact", float(mcnemar([[0, lost], [won, 0]], exact=True).pvalue))
+    return _permutation(pair) if pair.by_permutation else _t_test(pair)
 
 
-def _quick_tests(pair: _Pair) -> Iterator[Test]:
-    if len(pair.a) and (pair.a.kind != "binary" or pair.a.clustered):
-        yield from _t_test(pair)
-    yield from _tests(pair)
+def _further_tests(pair: _Pair, resamples: int) -> Iterator[Test]:
+    if pair.by_mcnemar:
+        return
+    if not pair.by_permutation:
+        few = _Pair(pair.a, pair.b, resamples, pair.seed)
+        yield _permutation(few)
+    if pair.a.kind == OTHER and not pair.found.missing:
+        yield _t_test(pair)
+    yield _bootstrap(pair, resamples)
 
 
-def _mcnemar(pair: _Pair) -> Test:
-    right_a, right_b = pair.a.terms[:, 0] == 1, pair.b.terms[:, 0] == 1
-    lost, won = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
-    return Test("McNemar exact", float(mcnemar([[0, lost], [won, 0]], exact=True).pvalue))
-
-
-def _t_test(pair: _Pair) -> Iterator[Test]:
-    """No t-test where the differences have no spread: then only resampling can tell."""
-    found, kind = pair.found, "paired jackknife t" if pair.a.kind == "other" else "paired t"
+def _t_test(pair: _Pair) -> Test:
+    found, kind = pair.found, "paired jackknife t" if pair.a.kind == OTHER else "paired t"
     name = f"{kind}, clustered by user" if pair.a.clustered else kind
     if pair.equal:
-        yield Test(name, 1.0)
-    elif not found.missing:
-        yield Test(name, 2 * float(stats.t.sf(abs(found.centre) / found.error, found.freedom)))
+        return Test(name, 1.0)
+    return Test(name, 2 * float(stats.t.sf(abs(found.centre) / found.error, found.freedom)))
 
 
 def _permutation(pair: _Pair) -> Test:
-    name = "permutation" if pair.a.kind == "other" else "sign-flip permutation"
-    p = permutation_p(pair.a, pair.b, pair.resamples, pair.seed)
-    return Test(f"{name}, by user" if pair.a.clustered else name, p)
+    name = "permutation" if pair.a.kind == OTHER else "sign-flip permutation"
+    return Test(f"{name}, by user" if pair.a.clustered else name, pair.permuted.p)
 
 
-def _bootstrap(pair: _Pair) -> Test:
+def _bootstrap(pair: _Pair, resamples: int) -> Test:
     name = "paired bootstrap, by user" if pair.a.clustered else "paired bootstrap"
     if pair.equal:
         return Test(name, 1.0)
     if pair.found.missing:  # every resample would be the same
         return Test(name, math.nan)
-    return Test(name, bootstrap_p(pair.apart, pair.resamples, pair.seed))
+    return Test(name, bootstrap_p(pair.apart, resamples, pair.seed))
+
+
+# --- intervals ---------------------------------------------------------------------------------
 
 
 def _interval(pair: _Pair, level: float) -> Interval:
-    if pair.a.kind == "binary" and len(pair.a) and not pair.a.clustered:
-        return _agresti_min(pair.apart, level)
+    if pair.by_mcnemar and len(pair.a):
+        return _exact_interval(pair, level)
+    if pair.a.kind == OTHER and len(pair.a):
+        return _inverted_permutation(pair, level)
     return interval_of(pair.apart, pair.found, level)
 
 
-def _agresti_min(apart: Sample, level: float) -> Interval:
+def _exact_interval(pair: _Pair, level: float) -> Interval:
+    """Agresti and Min's interval; an end that contradicts the exact test is Clopper and Pearson's.
+
+    The latter, of the share that b wins of the pairs that differ, inverts the test. It takes their
+    number as given, and so covers the difference where that is near zero, but as little as 17%
+    where one run wins nearly all pairs; Agresti and Min's covers there.
+    """
+    lost, won = pair.discordant
+    low, high = _agresti_min_ends(pair, level)
+    if lost + won:
+        shares = proportion_confint(won, lost + won, 1 - level, method="beta")
+        exact = [(2 * float(share) - 1) * (lost + won) / len(pair.a) for share in shares]
+        low = low if (low > 0) == (exact[0] > 0) else exact[0]
+        high = high if (high < 0) == (exact[1] < 0) else exact[1]
+    ends = pair.apart.clipped(low, high)
+    method = "Agresti-Min interval (Clopper-Pearson's where it contradicts the exact test)"
+    return Interval(pair.apart.measured(), *ends, level, method)
+
+
+def _agresti_min_ends(pair: _Pair, level: float) -> tuple[float, float]:
     """Wald's interval after half a pair more in each cell of the 2 x 2 table.
 
     Agresti and Min, "Simple improved confidence intervals for comparing matched proportions",
     Statistics in Medicine 24 (2005), 729-740.
     """
-    scores, pairs = apart.terms[:, 0], len(apart) + 2
-    centre = float(scores.sum()) / pairs
-    error = math.sqrt(((float(np.abs(scores).sum()) + 1) / pairs - centre**2) / pairs)
+    (lost, won), pairs = pair.discordant, len(pair.a) + 2
+    centre = (won - lost) / pairs
+    error = math.sqrt(((won + lost + 1) / pairs - centre**2) / pairs)
     low, high = stats.norm.interval(level, centre, error)
-    return Interval(apart.measured(), float(low), float(high), level, "Agresti-Min interval")
+    return float(low), float(high)
 
 
-def _detectable(found: Estimate) -> float:
+def _inverted_permutation(pair: _Pair, level: float) -> Interval:
+    value = pair.apart.measured()
+    if pair.equal:
+        same = "all users score the same" if pair.a.clustered else "all examples score the same"
+        return Interval(value, math.nan, math.nan, level, f"none: {same}")
+    reach = pair.permuted.critical(1 - level)
+    if math.isinf(reach):
+        few = "too few users differ" if pair.a.clustered else "too few examples differ"
+        return Interval(value, math.nan, math.nan, level, f"none: {few}")
+    ends = pair.apart.clipped(value - reach, value + reach)
+    method = "permutation test inverted"
+    return Interval(value, *ends, level, f"{method}, by user" if pair.a.clustered else method)
+
+
+# --- what could be detected --------------------------------------------------------------------
+
+
+def _detectable(pair: _Pair, alpha: float) -> float:
     """By the multiplier of Bloom, "Minimum detectable effects", Evaluation Review 19 (1995)."""
-    if found.missing:
+    if not len(pair.a) or pair.equal:
         return math.nan
-    return float(stats.t.ppf([1 - SIGNIFICANT / 2, POWER], found.freedom).sum()) * found.error
+    if pair.by_mcnemar:
+        return _detectable_by_mcnemar(pair, alpha)
+    if pair.found.missing:
+        return math.nan
+    found = pair.found
+    error = float(pair.permuted.differences.std()) if pair.a.kind == OTHER else found.error
+    return float(stats.t.ppf([1 - alpha / 2, POWER], found.freedom).sum()) * error
+
+
+def _detectable_by_mcnemar(pair: _Pair, alpha: float) -> float:
+    """Given as many pairs that differ; NaN where even all of them would not be enough."""
+    differ = sum(pair.discordant)
+    needed = int(stats.binom.isf(alpha / 2, differ, 0.5)) + 1  # wins that are significant
+    while needed <= differ and 2 * stats.binom.sf(needed - 1, differ, 0.5) >= alpha:
+        needed += 1
+    if needed > differ:
+        return math.nan
+    share = float(stats.beta.ppf(POWER, needed, differ - needed + 1))
+    return (2 * share - 1) * differ / len(pair.a)
 
 
 def _verdict(pair: _Pair, p: float) -> str:

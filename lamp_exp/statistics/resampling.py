@@ -1,12 +1,12 @@
-"""Bootstrap and permutation over users, many metrics on one plan of resamples.
+"""Bootstrap, jackknife and permutation over users.
 
-Own code because scipy.stats resamples one statistic at a time, with a plan drawn anew for each:
-here a plan (which users are drawn, which are swapped) is made once per number of users, and each
-metric is then one matrix product. The tests hold it against scipy's on small data.
+Own code because scipy.stats resamples one statistic at a time and draws anew for each: here the
+metric of many resamples is one matrix product. The tests compare it with scipy's on small data.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -17,6 +17,8 @@ from lamp_exp.statistics.samples import Floats, Sample
 
 Plan = NDArray[np.uint8]
 ROUNDING = 1e-10  # differences that rounding alone may make, relative to the largest
+CHUNK = 2000  # permutations that are drawn together
+ENOUGH = 100  # permutations as extreme as the data: more of them would tell nothing new
 
 
 @lru_cache(maxsize=4)
@@ -31,27 +33,6 @@ def draws(clusters: int, resamples: int, seed: int) -> Plan:
         row[:] = np.bincount(chance.integers(0, clusters, clusters), minlength=clusters)
     counts.setflags(write=False)
     return counts
-
-
-@lru_cache(maxsize=4)
-def swaps(clusters: int, resamples: int, seed: int) -> Plan:
-    """Whose two results each permutation swaps (permutations x clusters), as 0 and 1.
-
-    All 2 ** clusters ways where these are no more than `resamples`, the first swapping none.
-    """
-    if all_ways(clusters, resamples):
-        numbers = np.arange(2**clusters)
-        plan = (numbers[:, None] >> np.arange(clusters) & 1).astype(np.uint8)
-    else:
-        chance = np.random.default_rng([seed, 1])
-        plan = chance.integers(0, 2, (resamples, clusters), dtype=np.uint8)
-    plan.setflags(write=False)
-    return plan
-
-
-def all_ways(clusters: int, resamples: int) -> bool:
-    """Whether so few users can be swapped in every way."""
-    return clusters < 30 and 2**clusters <= resamples
 
 
 def bootstrapped(sample: Sample, resamples: int, seed: int) -> Floats:
@@ -89,21 +70,99 @@ def bootstrap_p(apart: Sample, resamples: int, seed: int) -> float:
     return (_as_extreme(found, value) + 1) / (resamples + 1)
 
 
-def permutation_p(a: Sample, b: Sample, resamples: int, seed: int) -> float:
-    """Two-sided p of no difference: the two runs' results swapped for random users.
+@dataclass(frozen=True, slots=True)
+class Permutations:
+    """The differences of two runs after their results were swapped for random users.
 
-    For a mean this is the sign-flip test. Where every way of swapping is tried the p is exact;
-    else the measured difference counts as one more permutation.
+    `exact` says that every way of swapping was tried once; else the measured difference counts as
+    one more permutation. `measured` is the difference itself.
+    """
+
+    differences: Floats
+    measured: float
+    exact: bool
+
+    @property
+    def p(self) -> float:
+        """The two-sided p-value of no difference."""
+        extreme, more = _as_extreme(self.differences, self.measured), 0 if self.exact else 1
+        return (extreme + more) / (len(self.differences) + more)
+
+    def critical(self, alpha: float) -> float:
+        """The largest absolute difference that the test at `alpha` does not reject.
+
+        Infinite where the test can reject nothing, since too few users differ.
+        """
+        sizes, more = np.abs(self.differences), 0 if self.exact else 1
+        place = int(np.ceil(alpha * (len(sizes) + more))) - more
+        if place < (3 if self.exact else 1):  # the data and their mirror image always count
+            return float("inf")
+        return float(np.partition(sizes, -place)[-place] + _tolerance(sizes, self.measured))
+
+
+def permutations(a: Sample, b: Sample, resamples: int, seed: int) -> Permutations:
+    """Permutes which of the two runs each user's results belong to; for a mean, sign flips.
+
+    Tries all ways if there are at most `resamples`. Otherwise draws `resamples` permutations, or
+    fewer if ENOUGH of the first are as extreme as the data: a sequential Monte Carlo test (Besag
+    and Clifford 1991).
     """
     ours, theirs = a.sums, b.sums
-    moved = swaps(len(ours), resamples, seed).astype(np.float64) @ (theirs - ours)
-    found = b.value(theirs.sum(axis=0) - moved) - a.value(ours.sum(axis=0) + moved)
-    extreme = _as_extreme(found, b.measured() - a.measured())
-    if all_ways(len(ours), resamples):
-        return extreme / len(found)
-    return (extreme + 1) / (len(found) + 1)
+    rows = theirs - ours
+    kinds, counts = np.unique(rows[(rows != 0).any(axis=1)], axis=0, return_counts=True)
+    total_a, total_b = ours.sum(axis=0), theirs.sum(axis=0)
+
+    def swapped(plan: Floats) -> Floats:
+        moved = plan @ kinds
+        return b.value(total_b - moved) - a.value(total_a + moved)
+
+    measured = float(b.value(total_b) - a.value(total_a))
+    if all_ways(int(counts.sum()), resamples):
+        single = np.repeat(np.arange(len(kinds)), counts)
+        each = every_swap(len(single))
+        return Permutations(swapped(_by_kind(each, single, len(kinds))), measured, exact=True)
+    chance = np.random.default_rng([seed, 1])
+    found: list[Floats] = []
+    extreme = drawn = 0
+    while not found or (drawn < resamples and extreme < ENOUGH):
+        size = min(CHUNK, resamples - drawn)
+        found.append(swapped(_swap_counts(counts, size, chance)))
+        extreme += _as_extreme(found[-1], measured)
+        drawn += size
+    return Permutations(np.concatenate(found), measured, exact=False)
+
+
+def all_ways(users: int, resamples: int) -> bool:
+    """Whether so few users can be swapped in every way."""
+    return users < 30 and 2**users <= resamples
+
+
+def every_swap(users: int) -> Floats:
+    """All ways to swap users (ways x users), as 0 and 1; the first swaps none."""
+    numbers = np.arange(2**users)
+    return (numbers[:, None] >> np.arange(users) & 1).astype(np.float64)
+
+
+def _by_kind(each: Floats, kind: NDArray[np.intp], kinds: int) -> Floats:
+    """How many users of each kind are swapped."""
+    counts: Floats = each @ (kind[:, None] == np.arange(kinds)).astype(np.float64)
+    return counts
+
+
+def _swap_counts(counts: NDArray[np.intp], size: int, chance: np.random.Generator) -> Floats:
+    """How many users of each kind are swapped, of those that there are (permutations x kinds)."""
+    plan = np.empty((size, len(counts)))
+    single = counts == 1
+    plan[:, single] = chance.integers(0, 2, (size, int(single.sum())), dtype=np.uint8)
+    plan[:, ~single] = chance.binomial(counts[~single], 0.5, (size, int((~single).sum())))
+    return plan
 
 
 def _as_extreme(found: Floats, value: float) -> int:
-    tolerance = ROUNDING * max(abs(value), float(np.abs(found).max()))
-    return int((np.abs(found) >= abs(value) - tolerance).sum())
+    """How many differences are as far from zero as `value`."""
+    sizes = np.abs(found)
+    return int((sizes >= abs(value) - _tolerance(sizes, value)).sum())
+
+
+def _tolerance(sizes: Floats, value: float) -> float:
+    return ROUNDING * max(abs(value), float(sizes.max(initial=0.0)))

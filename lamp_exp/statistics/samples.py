@@ -1,7 +1,7 @@
-"""A metric on one run's examples, as a function of sums over them.
+"""A metric on the examples of one run, as a function of sums over them.
 
-A mean, an RMSE and a macro F1 all follow from a few sums, which is what makes resampling
-quick: a resample of users is a weighting of their sums, so thousands are one matrix product.
+A mean, an RMSE and a macro F1 all follow from a few sums. That makes resampling quick: a resample
+of users is a weighting of their sums, so thousands of resamples are one matrix product.
 """
 
 from __future__ import annotations
@@ -15,17 +15,23 @@ from numpy.typing import ArrayLike, NDArray
 from lamp_exp.errors import InputError
 
 Floats = NDArray[np.float64]
+FEW_USERS = 10
+FEW_EXAMPLES = 5  # of a label, without which macro F1 moves by more than chance shows
+BINARY, SHARE, MEAN, OTHER = "binary", "share", "mean", "other"  # kinds of samples
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One run's examples under one metric.
+    """The examples of one run under one metric.
 
-    `terms` (examples x terms) are what is summed; `value` makes the metric of sums, (..., terms)
-    to (...). `users` (examples) numbers the user of each example: users are what was drawn from
-    the world, so they, not examples, are independent. `kind` is "binary" (a mean of zeros and
-    ones), "mean" or "other"; the terms of the first two are the score and a 1. `log_scale`: its
-    interval is made of its logarithm, as chance moves it by a factor.
+    `terms` (examples x terms) are summed; `value` maps sums, (..., terms) to (...), to the metric.
+    `users` (examples) numbers the user of each example: users are what was sampled, so users and
+    not examples are independent.
+
+    `kind` is `binary` (the mean of zeros and ones), `share` (the mean of such scores over seeds),
+    `mean`, or `other`; the terms of the first three are the score and 1. The metric lies between
+    `lowest` and `highest`; None is no bound. With `log_scale`, chance changes the metric by a
+    factor, and intervals are made of its logarithm. `caution` says why intervals may be too short.
     """
 
     terms: Floats
@@ -34,6 +40,9 @@ class Sample:
     higher_is_better: bool
     kind: str
     log_scale: bool = False
+    lowest: float | None = None
+    highest: float | None = None
+    caution: str = ""
 
     def __len__(self) -> int:
         return len(self.terms)
@@ -45,7 +54,7 @@ class Sample:
 
     @property
     def clusters(self) -> int:
-        """How many users have an example here."""
+        """The number of users."""
         return len(np.unique(self.users))
 
     @property
@@ -60,50 +69,106 @@ class Sample:
         return np.stack([np.bincount(members, weights=term) for term in self.terms.T], axis=-1)
 
     def measured(self) -> float:
-        """The metric over all examples; NaN of none, since nothing was measured."""
+        """The metric over all examples; NaN without any."""
         return float(self.value(self.terms.sum(axis=0))) if len(self) else float("nan")
+
+    def within(self, lowest: float | None, highest: float | None) -> Sample:
+        """The same sample of a metric that lies between these bounds."""
+        return replace(self, lowest=lowest, highest=highest)
+
+    def clipped(self, low: float, high: float) -> tuple[float, float]:
+        """The ends of an interval, moved into the range of the metric."""
+        low = low if self.lowest is None else max(low, self.lowest)
+        high = high if self.highest is None else min(high, self.highest)
+        return low, high
 
 
 def mean_sample(
     scores: ArrayLike, users: ArrayLike, higher_is_better: bool, binary: bool = False
 ) -> Sample:
-    """The plain mean of a score per example: accuracy (`binary`), MAE, ROUGE."""
+    """The mean of a score per example: accuracy (`binary`), MAE, ROUGE.
+
+    Raises InputError for scores that are not finite.
+    """
     values = _finite(scores)
     if binary and not np.isin(values, (0, 1)).all():
         raise ValueError("a binary score is 0 or 1")
-    kind = "binary" if binary else "mean"
-    return _sample(
-        np.stack([values, np.ones_like(values)], -1), _mean, users, kind, higher_is_better
-    )
+    terms = np.stack([values, np.ones_like(values)], axis=-1)
+    sample = _sample(terms, _mean, users, BINARY if binary else MEAN, higher_is_better)
+    return sample.within(0.0, 1.0) if binary else sample
 
 
 def rmse_sample(errors: ArrayLike, users: ArrayLike, higher_is_better: bool = False) -> Sample:
-    """The root of the mean squared error, of an error per example."""
+    """The root of the mean squared error, of an error per example.
+
+    Raises InputError for errors that are not finite.
+    """
     squares = _finite(errors) ** 2
     terms = np.stack([squares, np.ones_like(squares)], axis=-1)
-    return replace(_sample(terms, _root_mean, users, "other", higher_is_better), log_scale=True)
+    sample = _sample(terms, _root_mean, users, OTHER, higher_is_better)
+    few = 0 < _equal_users(sample.sums[:, 0]) < FEW_USERS
+    caution = f"fewer than {FEW_USERS} users make up the errors: may cover less" if few else ""
+    return replace(sample, log_scale=True, lowest=0.0, caution=caution)
 
 
 def f1_sample(
     outputs: Sequence[str], targets: Sequence[str], labels: Sequence[str], users: ArrayLike
 ) -> Sample:
-    """Macro F1 over the fixed `labels`, by the rule of `lamp_exp.metrics.classification`."""
-    named, wanted = _one_hot(outputs, labels), _one_hot(targets, labels)
-    terms = np.stack([2 * named * wanted, named + wanted], axis=-1)
-    return _sample(terms.reshape(len(outputs), 2 * len(labels)), _macro_f1, users, "other", True)
+    """Macro F1 over fixed `labels`, as `lamp_exp.metrics.MacroF1` computes it."""
+    predicted, expected = _one_hot(outputs, labels), _one_hot(targets, labels)
+    terms = np.stack([2 * predicted * expected, predicted + expected], axis=-1)
+    flat = terms.reshape(len(outputs), 2 * len(labels))
+    rare = bool(len(targets)) and float(expected.sum(axis=0).min()) < FEW_EXAMPLES
+    caution = f"labels with fewer than {FEW_EXAMPLES} examples: may cover less" if rare else ""
+    sample = _sample(flat, _macro_f1, users, OTHER, True)
+    return replace(sample, lowest=0.0, highest=1.0, caution=caution)
+
+
+def mean_over_seeds(samples: Sequence[Sample]) -> Sample:
+    """One sample of the metric's mean over the runs of several seeds, on the same examples."""
+    first = samples[0]
+    if len(samples) == 1:
+        return first
+    if first.kind == OTHER:
+        return _side_by_side(samples)
+    terms = np.mean([one.terms for one in samples], axis=0)
+    return replace(first, terms=terms, kind=SHARE if first.kind == BINARY else first.kind)
+
+
+def _side_by_side(samples: Sequence[Sample]) -> Sample:
+    """The mean of metrics that are no means of examples: each run keeps its terms."""
+    width = samples[0].terms.shape[1]
+
+    def value(sums: Floats) -> Floats:
+        parts = [sums[..., n * width : (n + 1) * width] for n in range(len(samples))]
+        values = [one.value(part) for one, part in zip(samples, parts, strict=True)]
+        return np.asarray(np.mean(values, axis=0), dtype=np.float64)
+
+    return replace(samples[0], terms=np.hstack([one.terms for one in samples]), value=value)
 
 
 def difference(a: Sample, b: Sample) -> Sample:
-    """What `b` is above `a`, as one metric over the examples that both hold."""
+    """`b` minus `a` as one metric of the examples that both hold."""
     width = a.terms.shape[1]
-    if a.kind != "other":
-        return mean_sample(b.terms[:, 0] - a.terms[:, 0], a.users, a.higher_is_better)
+    if a.kind != OTHER:
+        apart = mean_sample(b.terms[:, 0] - a.terms[:, 0], a.users, a.higher_is_better)
+    else:
 
-    def value(sums: Floats) -> Floats:
-        return b.value(sums[..., width:]) - a.value(sums[..., :width])
+        def value(sums: Floats) -> Floats:
+            return b.value(sums[..., width:]) - a.value(sums[..., :width])
 
-    terms = np.hstack([a.terms, b.terms])
-    return _sample(terms, value, a.users, "other", a.higher_is_better)
+        terms = np.hstack([a.terms, b.terms])
+        apart = _sample(terms, value, a.users, OTHER, a.higher_is_better)
+    if a.lowest is None or a.highest is None:
+        return apart
+    reach = a.highest - a.lowest
+    return apart.within(-reach, reach)
+
+
+def _equal_users(sums: Floats) -> float:
+    """The number of equal users that would make up a sum as these do; 0 if it is 0."""
+    squares = float((sums**2).sum())
+    return float(sums.sum()) ** 2 / squares if squares else 0.0
 
 
 def _sample(
