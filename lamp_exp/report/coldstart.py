@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from lamp_exp.errors import InputError
 from lamp_exp.report.cli_arguments import add_format, add_runs, check_range, scored, write
-from lamp_exp.report.footers import data_footers, difference_footers
+from lamp_exp.report.footers import caution_footers, data_footers, difference_footers
 from lamp_exp.report.loading import Record
-from lamp_exp.report.paired_examples import pair, subset
+from lamp_exp.report.paired_examples import common_seeds, pair, subset
 from lamp_exp.report.personal import as_gain
 from lamp_exp.report.selection import Group, grouped, in_order, naming
 from lamp_exp.report.table import Cell, Row, Table, as_cell, interval_cell, number, worth_of
@@ -143,6 +143,8 @@ def curve_of(
     """A run's curve; None without scores, or if the property is known of no question."""
     metric = group.first.main_metric
     baseline = groups.get(group.first.baseline or "")
+    if baseline and not common_seeds([group, baseline]):
+        baseline = None
     samples = pair(group, baseline or group, metric)
     values = PROPERTIES[by][1](group.first)
     known = ~np.isnan(values)
@@ -212,7 +214,8 @@ def _bins_table(found: Sequence[Curve], by: str) -> Table:
         f"bins of the {words}: lowest to highest value in it; equal values are in one bin",
         "gain: against the same run without a profile; above zero is better, whatever the metric's "
         "direction",
-        "all over the seeds that both runs have",
+        "all over the seeds that both runs have; no gain where they have none",
+        *caution_footers(one.value for curve in found for one in curve.bins),
         "verdict at 5%, by the test of the verb personal, not corrected for the number of bins",
         *difference_footers([curve.group for curve in found], names),
         *([f"{unknown} questions of these runs have none and are left out"] if unknown else []),
@@ -227,7 +230,7 @@ def _cells(one: Bin) -> tuple[Cell, ...]:
     return (
         as_cell(one.n),
         number(one.value.value),
-        interval_cell(replace(one.value, low=max(one.value.low, 0.0))),  # no metric is below zero
+        interval_cell(one.value),
         replace(number(one.gain.value if one.gain else None, sign=True), worth=worth),
         interval_cell(one.gain) if one.gain else Cell("–"),
         Cell(one.verdict or "–", worth=worth),

@@ -14,8 +14,8 @@ from lamp_exp.errors import InputError
 from lamp_exp.report.cli_arguments import add_format, add_named_runs, check_range, write
 from lamp_exp.report.footers import data_footers, remark_footers
 from lamp_exp.report.loading import Record, one_run
-from lamp_exp.report.paired_examples import pair
-from lamp_exp.report.selection import Group, differing, option_of, shown
+from lamp_exp.report.paired_examples import pair_of_runs
+from lamp_exp.report.selection import Group, choices_apart, differing, option_of, shown
 from lamp_exp.report.table import (
     Cell,
     Row,
@@ -62,7 +62,7 @@ def comparison_tables(a: Record, b: Record, examples: int, users: int) -> list[T
     one, other = Group((a,)), Group((b,))
     compared = {}
     for metric in a.metrics:
-        samples = pair(one, other, metric) if metric in b.metrics else None
+        samples = pair_of_runs(a, b, metric) if metric in b.metrics else None
         if samples is not None:
             compared[metric] = compare(*samples)
     if not compared:
@@ -99,6 +99,12 @@ def _differences_table(one: Group, other: Group) -> Table:
     if codes[0] != codes[1]:
         rows.append(("code", *codes))
     footers = data_footers([one.first, other.first])
+    apart = choices_apart(one, other)
+    if len(apart) > 1:
+        footers.append(
+            f"confounded: they differ in {', '.join(apart)}, and none is known as the cause of a "
+            "difference"
+        )
     return Table("What differs", ("",), (A, B), plain(rows), tuple(footers))
 
 
@@ -109,8 +115,9 @@ def _metrics_table(a: Record, b: Record, compared: Mapping[str, Comparison]) -> 
         f"{first.n} questions of {first.clusters} users, paired by question",
         f"{DIFFERENCE}: the difference of the metric itself; of an error, less is better",
         *(f"interval of {metric}: {one.difference.method}" for metric, one in compared.items()),
-        "verdict on B by the first test, at 5%; inconclusive is not equal",
-        "detectable: the smallest difference that would be found with 80% power",
+        "verdict on B by the first test, at 5%; inconclusive is not equal; the others decide "
+        "nothing",
+        "detectable: the smallest difference that the first test would find with 80% power",
         *(f"A: {line}" for line in remark_footers([a])),
         *(f"B: {line}" for line in remark_footers([b])),
     )
@@ -137,7 +144,7 @@ def _metric_rows(a: Record, b: Record, metric: str, one: Comparison) -> Iterator
 
 def _main_scores(a: Record, b: Record) -> tuple[list[float], list[float]]:
     """The examples' scores of the main metric, in the order of `a`."""
-    samples = pair(Group((a,)), Group((b,)), a.main_metric)
+    samples = pair_of_runs(a, b, a.main_metric)
     if samples is None:
         raise InputError(f"{a.name} and {b.name} have no scores of {a.main_metric} in common")
     before, after = samples

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from lamp_exp.report.loading import Record
 from lamp_exp.report.published import BM25, rivals, vague
-from lamp_exp.report.selection import Group, hidden_differences
+from lamp_exp.report.selection import Group, facet, hidden_differences, shown
 from lamp_exp.results.display import remark_kinds
 from lamp_exp.results.schema import SCHEMA_VERSION
+from lamp_exp.statistics import Interval
 
 if TYPE_CHECKING:
     from lamp_exp.report.metric_tables import Entry
 
+LISTED = 5  # runs that a footer names
 COMPARED_VERSIONS = ("python", "torch", "transformers")
 
 
@@ -67,11 +69,53 @@ def data_footers(records: Sequence[Record]) -> list[str]:
         found = {r.versions[package] for r in results if package in r.versions}
         if len(found) > 1:
             lines.append(f"made with different versions of {package}: {', '.join(sorted(found))}")
-    limits = {r.settings["limit"] for r in results if r.settings.get("limit") is not None}
-    if limits:
-        named = ", ".join(map(str, sorted(limits)))
-        lines.append(f"only the first questions of each part (limit={named}): no result of LaMP")
+    return [*lines, *_limit_footers(records)]
+
+
+def _limit_footers(records: Sequence[Record]) -> list[str]:
+    """What part of the questions was answered, and how it was chosen."""
+    limits: dict[str, set[int]] = {}
+    for record in records:
+        if (limit := facet(record, "limit")) is not None:
+            limits.setdefault(shown(facet(record, "limit_sample")), set()).add(limit)
+    lines = []
+    for chosen, numbers in limits.items():
+        named = ", ".join(map(str, sorted(numbers)))
+        if chosen == "random":
+            which = f"questions drawn by seed (limit={named} limit_sample=random)"
+        else:
+            which = (
+                f"the first questions of each part (limit={named}), which may be alike, such as in "
+                "profile size"
+            )
+        lines.append(f"only {which}: no result of LaMP")
     return lines
+
+
+def seed_footers(groups: Sequence[Group], reduced: Mapping[str, Group]) -> list[str]:
+    """Which seeds of which runs are left out, so that all numbers are of the same seeds."""
+    left_out = []
+    for group in groups:
+        seeds = [seed for seed in group.seeds if seed not in reduced[group.configuration].seeds]
+        if seeds:
+            left_out.append(f"{system_words(group)}: {', '.join(map(str, seeds))}")
+    own = [reduced[group.configuration] for group in groups if not group.first.imported]
+    task = groups[0].first.task
+    if left_out:
+        named = "; ".join(left_out[:LISTED])
+        more = f"; and of {len(left_out) - LISTED} more" if len(left_out) > LISTED else ""
+        return [f"{task}: seeds left out, as not all runs compared here have them ({named}{more})"]
+    if len({group.seeds for group in own}) > 1:
+        return [f"{task}: the runs have no seed in common: each number is of its own seeds"]
+    return []
+
+
+def system_words(group: Group) -> str:
+    """A run in few words."""
+    if not group.first.personal:
+        return "no profile"
+    retriever, augmentation, k = (group.facet(n) for n in ("retriever", "augmentation", "k"))
+    return f"{retriever} {augmentation} k={k}"
 
 
 def _counts(groups: Sequence[Group]) -> list[str]:
@@ -87,30 +131,35 @@ def _range(values: Sequence[int]) -> str:
     return str(low) if low == high else f"{low} to {high}"
 
 
-def _intervals(entries: Iterable[Entry], level: float) -> list[str]:
+def _intervals(entries: Sequence[Entry], level: float) -> list[str]:
     by_method: dict[str, set[str]] = {}
     for entry in entries:
         if entry.interval:
             by_method.setdefault(entry.interval.method, set()).add(entry.metric)
-    return [
+    lines = [
         f"{level:.0%} interval over questions ({', '.join(sorted(metrics))}): {method}"
         for method, metrics in sorted(by_method.items())
     ]
+    return [*lines, *caution_footers(entry.interval for entry in entries if entry.interval)]
+
+
+def caution_footers(intervals: Iterable[Interval]) -> list[str]:
+    """Why intervals marked with ° may cover less than their level."""
+    return [f"°: {caution}" for caution in sorted({one.caution for one in intervals} - {""})]
 
 
 def _tests(entries: Sequence[Entry], alpha: float) -> str:
     used = {e.comparison.tests[0].name for e in entries if e.comparison and e.comparison.tests}
     alone = sum(e.comparison is None and e.group.first.personal for e in entries)
-    lines = [f"{alone} without that run, or of other seeds: not tested"] if alone else []
-    partly = sum(e.tested_seeds not in (None, len(e.group.records)) for e in entries)
-    lines += [f"{partly} tested on the seeds that both runs have"] if partly else []
-    return "; ".join(
-        [
-            f"*: differs from the same run without a profile, p < {alpha:g} after Holm over the "
-            f"table ({', '.join(sorted(used))})",
-            *lines,
-        ]
-    )
+    users = [e.comparison.clusters for e in entries if e.comparison]
+    repeated = any(e.comparison and e.comparison.clusters < e.comparison.n for e in entries)
+    lines = [
+        f"*: differs from the same run without a profile, p < {alpha:g} after Holm over the table "
+        f"({', '.join(sorted(used))})",
+        *([f"{_range(users)} users, who count as independent"] if repeated else []),
+        *([f"{alone} without that run, or of other seeds: not tested"] if alone else []),
+    ]
+    return "; ".join(lines)
 
 
 def _published(entries: Iterable[Entry]) -> list[str]:

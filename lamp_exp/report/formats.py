@@ -23,7 +23,7 @@ LATEX = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#",
     "%": r"\%", "_": r"\_", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}",
     "±": r"$\pm$", "×": r"$\times$", "−": r"$-$", "–": "--", "≥": r"$\geq$", "≤": r"$\leq$",
-    "†": r"$\dagger$", "*": r"$^{*}$", "…": r"\ldots{}", "<": r"\textless{}",
+    "†": r"$\dagger$", "°": r"$^{\circ}$", "*": r"$^{*}$", "…": r"\ldots{}", "<": r"\textless{}",
     ">": r"\textgreater{}", "|": r"\textbar{}", "Δ": r"$\Delta$", "·": r"$\cdot$", "→": r"$\to$",
     "\n": " ", "\t": " ", "[": "{[}",  # after \\ a bare bracket would begin an option
 }  # fmt: skip

@@ -14,24 +14,24 @@ from dataclasses import dataclass, field, replace
 from lamp_exp.errors import InputError
 from lamp_exp.options import OPTIONS
 from lamp_exp.report.cli_arguments import add_format, add_runs, check_range, scored, write
-from lamp_exp.report.footers import metric_footers
+from lamp_exp.report.footers import metric_footers, seed_footers
 from lamp_exp.report.layouts import LAYOUTS, METRIC, Layout
 from lamp_exp.report.loading import Record
-from lamp_exp.report.paired_examples import common_seeds, pair, pooled
+from lamp_exp.report.paired_examples import on_common_seeds, pair, pooled
 from lamp_exp.report.published import Published, caveats, closest_published, vague
 from lamp_exp.report.selection import (
     FACETS,
     UNKNOWN,
     Group,
     chosen_runs,
-    differing,
     grouped,
     option_of,
     order,
     select,
     shown,
+    telling,
 )
-from lamp_exp.report.table import Cell, Row, Table
+from lamp_exp.report.table import Cell, Row, Table, interval_cell
 from lamp_exp.statistics import Comparison, Interval, compare, holm, interval
 
 # Properties in which runs of one table may differ: methods and their settings. Runs that differ in
@@ -75,7 +75,7 @@ class TableOptions:
 class Entry:
     """One number of a table: a metric of runs that differ only in their seeds.
 
-    `comparison` is with the baseline, over `tested_seeds` seeds.
+    `comparison` is with the baseline, over the same seeds.
     """
 
     group: Group
@@ -83,7 +83,6 @@ class Entry:
     interval: Interval | None
     comparison: Comparison | None = None
     published: Published | None = None
-    tested_seeds: int | None = None
 
     @property
     def mean(self) -> float:
@@ -106,7 +105,7 @@ class TableEntries:
     """The entries of one table, by row and column.
 
     `shared` are the properties that all runs of the table share, `p_values` the adjusted p-values
-    by the identity (`id`) of their entry.
+    by the identity (`id`) of their entry. `seed_notes` name the seeds that are left out.
     """
 
     shared: Mapping[str, str]
@@ -114,6 +113,7 @@ class TableEntries:
     columns: list[str] = field(default_factory=list)
     heads: tuple[str, ...] = ()
     p_values: dict[int, float] = field(default_factory=dict)
+    seed_notes: tuple[str, ...] = ()
 
     @property
     def entries(self) -> list[Entry]:
@@ -275,11 +275,13 @@ def _table_entries(
     options: TableOptions,
     baselines: Mapping[str, Group],
 ) -> TableEntries:
+    groups, baselines, seed_notes = _on_same_seeds(groups, baselines)
+    family = sum(len(g.first.metrics) for g in groups if g.first.baseline in baselines)
     extra = _further_heads(groups, layout)
-    table = TableEntries(shared, heads=(*layout.rows, *extra))
+    table = TableEntries(shared, heads=(*layout.rows, *extra), seed_notes=seed_notes)
     for group in sorted(groups, key=lambda group: _sorting_key(group, layout)):
         for metric in group.first.metrics:
-            entry = _entry(group, metric, options, baselines)
+            entry = _entry(group, metric, options, baselines, family)
             column = _label(group, metric, layout)
             for head in _heads(group, metric, groups, layout):
                 row = table.rows.setdefault((*head, *_option_values(group, extra)), {})
@@ -293,6 +295,30 @@ def _table_entries(
     table.rows = dict(sorted(table.rows.items(), key=lambda row: _row_order(row[0], metrics)))
     table.p_values = _adjusted_p_values(table.entries)
     return table
+
+
+def _on_same_seeds(
+    groups: Sequence[Group], baselines: Mapping[str, Group]
+) -> tuple[list[Group], dict[str, Group], tuple[str, ...]]:
+    """Groups and baselines on the seeds that all of the same questions have; what is left out."""
+    families: dict[Place, list[Group]] = {}
+    for group in groups:
+        families.setdefault(_questions(group), []).append(group)
+    reduced: dict[str, Group] = {}
+    notes: list[str] = []
+    for members in families.values():
+        needed = {g.configuration: g for g in members}
+        its = [baselines.get(g.first.baseline or "") for g in members]
+        needed |= {g.configuration: g for g in its if g is not None}
+        same = on_common_seeds(list(needed.values()))
+        notes += seed_footers(list(needed.values()), same)
+        reduced |= same
+    return [reduced[g.configuration] for g in groups], reduced, tuple(notes)
+
+
+def _questions(group: Group) -> Place:
+    """Equal for groups that answered the same questions."""
+    return (*group.first.comparable_key, *_place(group, SAME_QUESTIONS))
 
 
 def _adjusted_p_values(entries: Sequence[Entry]) -> dict[int, float]:
@@ -365,7 +391,7 @@ def _further_heads(groups: Sequence[Group], layout: Layout) -> list[str]:
         places.setdefault(place, []).append(group)
     chosen: list[str] = []
     for members in places.values():
-        for name in differing(members):
+        for name in telling(members):
             if len({_option_values(group, chosen) for group in members}) == len(members):
                 break
             chosen += [] if name in chosen else [name]
@@ -377,19 +403,25 @@ def _option_values(group: Group, names: Iterable[str]) -> Place:
 
 
 def _entry(
-    group: Group, metric: str, options: TableOptions, baselines: Mapping[str, Group]
+    group: Group,
+    metric: str,
+    options: TableOptions,
+    baselines: Mapping[str, Group],
+    family: int,
 ) -> Entry:
     sample = pooled(group, metric) if options.intervals else None
     baseline = baselines.get(group.first.baseline or "")
-    samples = pair(baseline, group, metric) if options.tests and baseline else None
-    comparison = compare(*samples, level=options.level, thorough=False) if samples else None
+    tested = options.tests and baseline is not None and baseline.seeds == group.seeds
+    samples = pair(baseline, group, metric) if tested and baseline else None
+    comparison = None
+    if samples:
+        comparison = compare(*samples, level=options.level, thorough=False, family=family)
     return Entry(
         group,
         metric,
         None if sample is None else interval(sample, options.level, options.resamples),
         comparison,
         closest_published(group.first, metric) if options.published else None,
-        len(common_seeds(group, baseline)[0].records) if comparison and baseline else None,
     )
 
 
@@ -410,7 +442,8 @@ def _table(content: TableEntries, layout: Layout, options: TableOptions) -> Tabl
         content.entries, facets, options.level, options.alpha, tested=bool(content.p_values)
     )
     bold = ["bold: the best of its task and metric in this table"] if best else []
-    return Table(title, content.heads, tuple(content.columns), tuple(rows), (*notes, *bold))
+    footers = (*notes, *content.seed_notes, *bold)
+    return Table(title, content.heads, tuple(content.columns), tuple(rows), footers)
 
 
 def shared_words(shared: Mapping[str, str]) -> list[str]:
@@ -428,18 +461,20 @@ def shared_words(shared: Mapping[str, str]) -> list[str]:
 
 
 def _best(content: TableEntries, digits: int) -> set[int]:
-    """The best entries (by `id`) of the same questions and metric, as rounded."""
+    """The best entries (by `id`) of the same questions, seeds and metric, as rounded.
+
+    None are if all are equal.
+    """
     rivals: dict[Place, list[Entry]] = {}
     for entry in {id(entry): entry for entry in content.entries}.values():
-        first = entry.group.first
-        same = (*first.comparable_key, *_place(entry.group, SAME_QUESTIONS), entry.metric)
-        rivals.setdefault(same, []).append(entry)
+        rivals.setdefault((*_questions(entry.group), entry.metric), []).append(entry)
     best: set[int] = set()
     for entries in rivals.values():
-        if len(entries) > 1:
-            higher = entries[0].higher_is_better
-            top = (max if higher else min)(round(entry.mean, digits) for entry in entries)
-            best |= {id(entry) for entry in entries if round(entry.mean, digits) == top}
+        means = [round(entry.mean, digits) for entry in entries]
+        same_seeds = len({e.group.seeds for e in entries if not e.group.first.imported}) <= 1
+        if len(set(means)) > 1 and same_seeds:
+            top = (max if entries[0].higher_is_better else min)(means)
+            best |= {id(e) for e, mean in zip(entries, means, strict=True) if mean == top}
     return best
 
 
@@ -477,10 +512,7 @@ def _rows_below(head: Place, entries: Sequence[Entry | None], options: TableOpti
 def _interval_cell(entry: Entry | None, digits: int) -> Cell:
     if entry is None or entry.interval is None:
         return Cell()
-    low, high = max(entry.interval.low, 0.0), entry.interval.high  # no metric is below zero
-    if high != high:
-        return Cell("–")
-    return Cell(f"[{low:.{digits}f}, {high:.{digits}f}]", parts={"low": low, "high": high})
+    return interval_cell(entry.interval, digits)
 
 
 def _published_cell(entry: Entry | None, digits: int) -> Cell:

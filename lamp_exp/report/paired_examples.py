@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,20 +66,25 @@ def aligned(base: Record, other: Record, metric: str) -> Sample | None:
 
 
 def pair(a: Group, b: Group, metric: str) -> tuple[Sample, Sample] | None:
-    """Two groups' samples over the same examples in the same order.
+    """Two groups' samples over the seeds that both have and the same examples in the same order.
 
-    Of the seeds that both have; without any, of all, if they are equally many. None if they are
-    not, or without scores. Raises InputError if the two answered other questions.
+    None if they have no seed in common, or no scores. Raises InputError if the two answered other
+    questions.
     """
     if a.first.comparable_key != b.first.comparable_key:
         raise InputError(f"{a.first.name} and {b.first.name} are of other data: not comparable")
-    a, b = common_seeds(a, b)
-    if len(a.records) != len(b.records):
-        return None
+    shared = common_seeds([a, b])
+    return _pair(with_seeds(a, shared), with_seeds(b, shared), metric) if shared else None
+
+
+def pair_of_runs(a: Record, b: Record, metric: str) -> tuple[Sample, Sample] | None:
+    """Two runs' samples, whatever their seeds; None without scores."""
+    return _pair(Group((a,)), Group((b,)), metric)
+
+
+def _pair(a: Group, b: Group, metric: str) -> tuple[Sample, Sample] | None:
     one, other = pooled(a, metric), pooled(b, metric, a.first)
-    if one is None or other is None:
-        return None
-    return one, other
+    return None if one is None or other is None else (one, other)
 
 
 def subset(whole: Sample, keep: NDArray[np.bool_]) -> Sample:
@@ -89,19 +93,25 @@ def subset(whole: Sample, keep: NDArray[np.bool_]) -> Sample:
     return replace(whole, terms=whole.terms[keep], users=users.astype(np.intp))
 
 
-def common_seeds(a: Group, b: Group) -> tuple[Group, Group]:
-    """Both with the seeds that they share; unchanged if they share none."""
-    shared = {*a.seeds} & {*b.seeds}
-    if not shared:
-        return a, b
-    return with_seeds(a, shared), with_seeds(b, shared)
+def common_seeds(groups: Iterable[Group]) -> set[int]:
+    """The seeds that all groups have."""
+    return set.intersection(*(set(group.seeds) for group in groups))
 
 
-def with_seeds(group: Group, seeds: set[int]) -> Group:
+def with_seeds(group: Group, seeds: Collection[int]) -> Group:
     """The runs of these seeds."""
     return Group(tuple(record for record in group.records if record.seed in seeds))
 
 
-def scores(record: Record, metric: str) -> list[Any]:
-    """The scores of the examples that the metric is made of."""
-    return record.column(record.facts(metric).column or metric)
+def on_common_seeds(groups: Sequence[Group]) -> dict[str, Group]:
+    """Groups reduced to the seeds that all have, by configuration; unchanged if there are none.
+
+    What is compared by eye, by a test or as the best is then of the same seeds. Imported
+    predictions keep theirs: the seeds of other systems are not ours.
+    """
+    own = [group for group in groups if not group.first.imported]
+    shared = common_seeds(own) if own else set()
+    return {
+        group.configuration: with_seeds(group, shared) if shared and group in own else group
+        for group in groups
+    }

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 
 from lamp_exp.errors import InputError
 from lamp_exp.report.cli_arguments import add_format, add_runs, chosen, write
 from lamp_exp.report.footers import data_footers, difference_footers, remark_footers
 from lamp_exp.report.loading import Record
-from lamp_exp.report.paired_examples import pair
-from lamp_exp.report.selection import Group, chosen_runs, grouped, in_order, naming, select
+from lamp_exp.report.paired_examples import common_seeds, pair
+from lamp_exp.report.selection import (
+    Group,
+    choices_apart,
+    chosen_runs,
+    grouped,
+    in_order,
+    naming,
+    select,
+)
 from lamp_exp.report.table import Cell, Row, Table, interval_cell, number, p_cell, worth_of
 from lamp_exp.statistics import Comparison, benjamini_hochberg, compare, holm
 
@@ -21,58 +29,115 @@ SAME_QUESTIONS = ("split", "part", "limit")
 
 @dataclass(frozen=True, slots=True)
 class ComparedPair:
-    """The second group compared with the first."""
+    """The second group compared with the first, on the seeds that both have.
+
+    They differ in the choices `apart`. `left_out` names seeds that only one of them has.
+    """
 
     first: Group
     second: Group
     metric: str
     comparison: Comparison
+    apart: tuple[str, ...]
+    left_out: tuple[str, ...]
 
     @property
     def p(self) -> float:
         """The p-value of the test that decides, not corrected."""
-        return self.comparison.tests[0].p
+        return self.comparison.decisive.p
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Which runs, against which, and the format."""
+    """Which runs, against which, by which metric, and the format."""
     add_runs(parser)
     add_format(parser)
     parser.add_argument(
         "--against", nargs="+", default=[], metavar="KEY=VALUE",
         help="only pairs with one of these runs, as --against retriever=bm25 k=4",
     )  # fmt: skip
+    parser.add_argument("--metric", help="another metric than each task's main one, such as f1")
+    parser.add_argument(
+        "--confounded", action="store_true",
+        help="also pairs that differ in more than one choice, of which none is known as the cause",
+    )  # fmt: skip
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Writes the table."""
-    write([pairs_table(chosen(arguments), arguments.against)], arguments)
+    records = chosen(arguments)
+    table = pairs_table(records, arguments.against, arguments.metric, arguments.confounded)
+    write([table], arguments)
     return 0
 
 
-def compared_pairs(records: Sequence[Record], against: Sequence[str] = ()) -> list[ComparedPair]:
-    """All comparable pairs, or only those with a run that meets the conditions `against`.
+@dataclass
+class Pairs:
+    """Pairs of runs that may be compared, and how many were left out for which reason."""
 
-    By the main metric of the task. Raises InputError if no run meets the conditions.
+    metric: str | None
+    confounded: bool
+    found: list[tuple[Group, Group]] = field(default_factory=list)
+    without_seed: int = 0
+    hidden: int = 0
+
+    def add(self, one: Group, other: Group) -> None:
+        """Keeps a pair, or counts why not."""
+        if not common_seeds([one, other]):
+            self.without_seed += 1
+        elif len(choices_apart(one, other)) > 1 and not self.confounded:
+            self.hidden += 1
+        elif pair(one, other, self.metric_of(one)) is not None:
+            self.found.append((one, other))
+
+    def metric_of(self, group: Group) -> str:
+        """The metric by which a group is compared."""
+        return self.metric or group.first.main_metric
+
+    def footers(self) -> list[str]:
+        """What was left out."""
+        lines = []
+        if self.hidden:
+            lines.append(
+                f"{self.hidden} more pairs differ in more than one choice: --confounded shows them"
+            )
+        if self.without_seed:
+            lines.append(f"{self.without_seed} more pairs have no seed in common: not tested")
+        return lines
+
+
+def comparable_pairs(
+    records: Sequence[Record],
+    against: Sequence[str] = (),
+    metric: str | None = None,
+    confounded: bool = False,
+) -> Pairs:
+    """All pairs on the same questions, or only those with a run that meets conditions `against`.
+
+    By the main metric of each task, or `metric`. Raises InputError if no run meets the conditions
+    or has the metric.
     """
     groups = in_order(grouped(records).values())
+    if metric is not None:
+        groups = [group for group in groups if metric in group.first.metrics]
+        if not groups:
+            known = ", ".join(sorted({name for record in records for name in record.metrics}))
+            raise InputError(f"--metric {metric}: no run has it; these have {known}")
     bases = {record.configuration for record in select(records, against)} if against else set()
     if against and not bases:
         raise InputError(f"no run is {' '.join(against)}: nothing to test against")
-    found = []
+    pairs = Pairs(metric, confounded)
     for one, other in combinations(groups, 2):
-        if not _comparable(one, other):
+        if not _same_questions(one, other):
             continue
         if against:
             if (one.configuration in bases) == (other.configuration in bases):
                 continue
             one, other = (one, other) if one.configuration in bases else (other, one)
-        compared = _compared(one, other)
-        found += [compared] if compared else []
-    return found
+        pairs.add(one, other)
+    return pairs
 
 
-def _comparable(one: Group, other: Group) -> bool:
+def _same_questions(one: Group, other: Group) -> bool:
     """Whether both answered the same questions, and not by the same run."""
     if one.first.comparable_key != other.first.comparable_key:
         return False
@@ -81,19 +146,42 @@ def _comparable(one: Group, other: Group) -> bool:
     return chosen_runs(one) != chosen_runs(other)
 
 
-def _compared(one: Group, other: Group) -> ComparedPair | None:
-    metric = one.first.main_metric
-    samples = pair(one, other, metric)
-    if samples is None:
-        return None
-    return ComparedPair(one, other, metric, compare(*samples, thorough=False))
+def compared_pairs(
+    records: Sequence[Record], against: Sequence[str] = (), confounded: bool = True
+) -> list[ComparedPair]:
+    """The comparisons of all comparable pairs."""
+    return _compared(comparable_pairs(records, against, confounded=confounded))
 
 
-def pairs_table(records: Sequence[Record], against: Sequence[str] = ()) -> Table:
+def _compared(pairs: Pairs) -> list[ComparedPair]:
+    family = len(pairs.found)
+    found = []
+    for one, other in pairs.found:
+        metric = pairs.metric_of(one)
+        samples = pair(one, other, metric)
+        assert samples, "pairs without scores are left out"
+        comparison = compare(*samples, thorough=False, family=family)
+        shared = common_seeds([one, other])
+        one_seeds, other_seeds = ({*group.seeds} - shared for group in (one, other))
+        left_out = tuple(map(str, sorted(one_seeds | other_seeds)))
+        apart = tuple(choices_apart(one, other))
+        found.append(ComparedPair(one, other, metric, comparison, apart, left_out))
+    return found
+
+
+def pairs_table(
+    records: Sequence[Record],
+    against: Sequence[str] = (),
+    metric: str | None = None,
+    confounded: bool = False,
+) -> Table:
     """A row per pair. Raises InputError if there is none."""
-    found = compared_pairs(records, against)
+    pairs = comparable_pairs(records, against, metric, confounded)
+    found = _compared(pairs)
     if not found:
-        raise InputError("no two runs answered the same questions of the same part")
+        why = "; ".join(pairs.footers())
+        reason = "no two runs answered the same questions of the same part"
+        raise InputError(f"no pair is left: {why.replace(' more', '')}" if why else reason)
     groups = {g.configuration: g for one in found for g in (one.first, one.second)}
     names, heads = naming(list(groups.values()))
     labels = {
@@ -103,21 +191,41 @@ def pairs_table(records: Sequence[Record], against: Sequence[str] = ()) -> Table
     ps = [one.p for one in found]
     corrected = zip(found, holm(ps), benjamini_hochberg(ps), strict=True)
     rows = [_row(one, labels, float(by_holm), float(by_bh)) for one, by_holm, by_bh in corrected]
-    tests = sorted({one.comparison.tests[0].name for one in found})
-    records = [record for group in groups.values() for record in group.records]
-    footers = (
+    columns = ("second - first", "95% interval", "p", "Holm", "BH", "detectable", "verdict")
+    footers = (*_footers(found, list(groups.values()), names), *pairs.footers())
+    heads_shown = ("task", "metric", "differ in", "first", "second")
+    return Table("Pairs", heads_shown, columns, tuple(rows), footers)
+
+
+def _footers(
+    found: Sequence[ComparedPair], groups: Sequence[Group], names: Sequence[str]
+) -> list[str]:
+    records = [record for group in groups for record in group.records]
+    tests = sorted({one.comparison.decisive.name for one in found})
+    methods = sorted({one.comparison.difference.method for one in found})
+    clustered = {
+        one.comparison.clusters for one in found if one.comparison.clusters < one.comparison.n
+    }
+    seeds = sorted({seed for one in found for seed in one.left_out}, key=int)
+    return [
         *data_footers(records),
+        "differ in: the choices in which the two differ; profile: with and without, a component: "
+        "with its options; where there are several (confounded), none is known as the cause",
         "second - first: the difference of the metric itself, paired by question; of an error, "
         "less is better",
-        *difference_footers(list(groups.values()), names),
+        *difference_footers(groups, [*names, "differ in"]),
         f"p: {', '.join(tests)}; Holm (family-wise) and Benjamini-Hochberg (false discoveries), "
         f"over the {len(found)} pairs",
-        "detectable: the smallest difference that would be found with 80% power at 5%",
+        f"interval: {'; '.join(methods)}",
+        *([f"{', '.join(map(str, sorted(clustered)))} users, who count as independent"]
+          if clustered else []),
+        *([f"seeds left out, as only one of two runs has them: {', '.join(seeds)}"]
+          if seeds else []),
+        "detectable: the smallest difference that this test would find with 80% power at 5% over "
+        f"the {len(found)} pairs (Holm's first step)",
         "verdict on the second by Holm at 5%: inconclusive is not equal",
         *remark_footers(records),
-    )
-    columns = ("second - first", "95% interval", "p", "Holm", "BH", "detectable", "verdict")
-    return Table("Pairs", ("task", "metric", "first", "second"), columns, tuple(rows), footers)
+    ]  # fmt: skip
 
 
 def _row(one: ComparedPair, labels: dict[str, str], by_holm: float, by_bh: float) -> Row:
@@ -126,6 +234,7 @@ def _row(one: ComparedPair, labels: dict[str, str], by_holm: float, by_bh: float
     if verdict in ("better", "worse") and not by_holm < 0.05:
         verdict = "inconclusive"
     worth = worth_of(verdict)
+    apart = ", ".join(one.apart) + (" (confounded)" if len(one.apart) > 1 else "")
     first, second = labels[one.first.configuration], labels[one.second.configuration]
     cells = (
         replace(number(comparison.difference.value, sign=True), worth=worth),
@@ -136,4 +245,4 @@ def _row(one: ComparedPair, labels: dict[str, str], by_holm: float, by_bh: float
         number(comparison.detectable),
         Cell(verdict, worth=worth),
     )
-    return Row((one.first.first.task, one.metric, first, second), cells)
+    return Row((one.first.first.task, one.metric, apart, first, second), cells)

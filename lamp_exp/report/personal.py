@@ -14,9 +14,20 @@ from numpy.typing import NDArray
 
 from lamp_exp.errors import InputError
 from lamp_exp.report.cli_arguments import add_format, add_runs, scored, write
-from lamp_exp.report.footers import data_footers, difference_footers, remark_footers
+from lamp_exp.report.footers import (
+    data_footers,
+    difference_footers,
+    remark_footers,
+    system_words,
+)
 from lamp_exp.report.loading import Record
-from lamp_exp.report.paired_examples import common_seeds, pair, pooled
+from lamp_exp.report.paired_examples import (
+    common_seeds,
+    on_common_seeds,
+    pair,
+    pooled,
+    with_seeds,
+)
 from lamp_exp.report.selection import Group, grouped, in_order, naming
 from lamp_exp.report.table import (
     Cell,
@@ -40,6 +51,7 @@ CONTROL = {"profile.control": "shuffled_user"}
 class Gain:
     """A run compared with its baseline.
 
+    Both have the same seeds; `seeds_left_out` of the run are not among the baseline's.
     `comparison` is from baseline to run, in the metric's own direction. `per_user` is each user's
     mean gain. `control_gain` is the gain of the same run with the profiles of other users.
     """
@@ -50,6 +62,7 @@ class Gain:
     comparison: Comparison
     per_user: NDArray[np.float64]
     control_gain: float | None
+    seeds_left_out: tuple[int, ...] = ()
 
     @property
     def interval(self) -> Interval:
@@ -94,28 +107,30 @@ def gains(records: Sequence[Record], pool: Sequence[Record] = ()) -> list[Gain]:
 
 
 def gain_of(group: Group, groups: Mapping[str, Group], thorough: bool = False) -> Gain | None:
-    """The gain over the seeds that both have; None without a baseline, or without scores."""
+    """The gain over the seeds that both have; None without a baseline, common seeds or scores."""
     baseline = groups.get(group.first.baseline or "")
     metric = group.first.main_metric
     samples = pair(baseline, group, metric) if baseline else None
     if baseline is None or samples is None:
         return None
-    baseline, group = common_seeds(baseline, group)
-    before, after = samples
+    shared = common_seeds([baseline, group])
+    left_out = tuple(seed for seed in group.seeds if seed not in shared)
+    group, baseline = with_seeds(group, shared), with_seeds(baseline, shared)
     control = _control_gain(group, baseline, groups, metric)
-    comparison = compare(before, after, thorough=thorough)
-    return Gain(group, baseline, metric, comparison, user_gains(before, after), control)
+    comparison, per_user = compare(*samples, thorough=thorough), user_gains(*samples)
+    return Gain(group, baseline, metric, comparison, per_user, control, left_out)
 
 
 def _control_gain(
     group: Group, baseline: Group, groups: Mapping[str, Group], metric: str
 ) -> float | None:
-    """The gain of the same run with the profiles of other users, over the same seeds."""
+    """The gain of the same run with the profiles of other users; None without all its seeds."""
     control = groups.get(group.first.configuration_with(**CONTROL))
     if control is None or control.configuration == group.configuration:
         return None
-    control, baseline = common_seeds(control, baseline)
-    samples = pair(baseline, control, metric)
+    if not {*group.seeds} <= {*control.seeds}:
+        return None
+    samples = pair(baseline, with_seeds(control, group.seeds), metric)
     if samples is None:
         return None
     before, after = (sample.measured() for sample in samples)
@@ -138,8 +153,8 @@ def personal_tables(records: Sequence[Record], pool: Sequence[Record] = ()) -> l
     found = gains(records, pool)
     if not found:
         raise InputError(
-            "no run has its baseline, the same run without a profile: run it with k=0, or give its "
-            "folder, too"
+            "no run has its baseline, the same run without a profile and of a seed that both have: "
+            "run it with k=0, or give its folder, too"
         )
     left = headroom(records)
     by = [(over, [one for one in left if one.over == over]) for over in OVER]
@@ -162,12 +177,29 @@ def _gain_table(found: Sequence[Gain]) -> Table:
         "metric's direction",
         f"p: {', '.join(tests)}, not corrected for the number of rows (see the verb tests)",
         "all over the seeds that both runs have; users: by the mean gain of their questions",
-        "by another's: the gain of the same run with profile.control=shuffled_user: what a "
-        "profile brings that is not the user's own",
+        *_left_out_footers(found),
+        *(f"interval of {metric}: {method}" for metric, method in _methods(found)),
+        "by another's: the gain of the same run with profile.control=shuffled_user and the same "
+        "seeds: what a profile brings that is not the user's own",
         *difference_footers(groups, names),
         *remark_footers(records),
     ]
     return Table("Gain of the profile", (*names, "metric"), columns, tuple(rows), tuple(footers))
+
+
+def _left_out_footers(found: Sequence[Gain]) -> list[str]:
+    left_out = [
+        f"{system_words(one.group)}: {', '.join(map(str, one.seeds_left_out))}"
+        for one in found
+        if one.seeds_left_out
+    ]
+    return (
+        [f"seeds left out, as the baseline lacks them: {'; '.join(left_out)}"] if left_out else []
+    )
+
+
+def _methods(found: Sequence[Gain]) -> list[tuple[str, str]]:
+    return sorted({(one.metric, one.comparison.difference.method) for one in found})
 
 
 def _gain_cells(one: Gain) -> tuple[Cell, ...]:
@@ -222,6 +254,7 @@ def headroom(records: Sequence[Record]) -> list[Headroom]:
 
 
 def _headroom(over: str, groups: Sequence[Group]) -> Headroom | None:
+    groups = list(on_common_seeds(groups).values())
     base = groups[0].first
     metric = base.main_metric
     samples = [pooled(group, metric, base) for group in groups]

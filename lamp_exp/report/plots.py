@@ -141,9 +141,9 @@ def steps(row: Sequence[float | None], higher: bool) -> list[int | None]:
 
 
 def best(row: Sequence[float | None], higher: bool) -> list[bool]:
-    """Whether each number is the best of several; a single one is not."""
+    """Whether each number is the best of several; where all are equal, none is."""
     known = [value for value in row if value is not None]
-    if len(known) < 2:
+    if len(set(known)) < 2:
         return [False] * len(row)
     top = max(known) if higher else min(known)
     return [value == top for value in row]

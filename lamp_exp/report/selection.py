@@ -15,7 +15,15 @@ from statistics import mean, stdev
 from typing import Any
 
 from lamp_exp.errors import InputError
-from lamp_exp.options import GROUPS, OPTIONS, Option, Usage, parse_value, same_value
+from lamp_exp.options import (
+    GROUPS,
+    OPTIONS,
+    Option,
+    Usage,
+    changes_numbers,
+    parse_value,
+    same_value,
+)
 from lamp_exp.options import Group as ComponentGroup
 from lamp_exp.report.loading import Record, configuration_key, flat
 
@@ -86,12 +94,17 @@ def place_in_order(name: str) -> int:
 FACETS = _facets()
 
 
+def label_of(option: str) -> str:
+    """The name of an option in reports."""
+    return LABELS.get(option) or option
+
+
 def facet(record: Record, key: str) -> Any:
     """A property of a run: one of FACETS, or any option by its dotted name (`training.lr`).
 
     Options of imported predictions are unknown. Raises InputError for what is no property.
     """
-    label = LABELS.get(key, key)
+    label = label_of(key)
     if label in FACETS:
         return FACETS[label](record)
     value: Any = record.result.settings
@@ -199,9 +212,40 @@ def grouped(records: Iterable[Record]) -> dict[str, Group]:
 
 
 def differing(groups: Sequence[Group]) -> list[str]:
-    """The dotted names of the options in which groups differ, in alphabetical order."""
-    names = sorted({name for group in groups for name in group.first.options})
-    return [n for n in names if len({_key(group, n) for group in groups}) > 1]
+    """The dotted names of the options in which groups differ, the usual properties first."""
+    names = {name for group in groups for name in group.first.options}
+    ordered = sorted(names, key=lambda name: (place_in_order(label_of(name)), name))
+    return [n for n in ordered if len({_key(group, n) for group in groups}) > 1]
+
+
+def telling(groups: Sequence[Group]) -> list[str]:
+    """The options by which groups may be told apart: those that differ and have an effect."""
+    return [
+        name
+        for name in differing(groups)
+        if not all(_without_effect(group, name) for group in groups if option_of(group, name))
+    ]
+
+
+def _without_effect(group: Group, name: str) -> bool:
+    """Whether another option takes the effect: the likelihood of labels needs no tokens written."""
+    written = name == "max_new_tokens" or name.startswith("model.generation.")
+    return written and option_of(group, "model.decoding") == "likelihood"
+
+
+def choices_apart(one: Group, other: Group) -> list[str]:
+    """The choices in which two groups differ, each with all that belongs to it.
+
+    A component stands for its options, and the profile for all options that only matter with one.
+    More than one choice means that a difference in numbers has no single cause.
+    """
+    names = [name for name in telling([one, other]) if not name.startswith("data.")]
+    if one.first.personal != other.first.personal:
+        impersonal = Usage(one.first.result.mode, personal=False)
+        rest = [n for n in names if n != "k" and changes_numbers(n, impersonal)]
+        return ["profile", *rest]
+    apart = {name for name in names if name in GROUPS}
+    return [n for n in names if n.partition(".")[0] not in apart - {n} and n != "k_values"]
 
 
 def _key(group: Group, name: str) -> str:
@@ -220,7 +264,7 @@ def hidden_differences(groups: Sequence[Group], shown_names: Iterable[str]) -> l
     """
     names, lines = set(shown_names), []
     for name in differing(groups):
-        if LABELS.get(name, name) in names or name in names or name == "k_values":
+        if label_of(name) in names or name in names or name == "k_values":
             continue
         if name.startswith("data."):
             continue
@@ -252,8 +296,8 @@ def naming(
         and (name in ALWAYS_NAMED or len({shown(group.facet(name)) for group in groups}) > 1)
     ]
     heads = {g.configuration: tuple(shown(g.facet(name)) for name in names) for g in groups}
-    for name in differing(groups):
-        if name in without or LABELS.get(name, name) in (*names, *without):
+    for name in telling(groups):
+        if name in without or label_of(name) in (*names, *without):
             continue
         if len(set(heads.values())) == len(groups):
             break

@@ -115,8 +115,9 @@ def percent(share: float) -> Cell:
 
 
 def interval_cell(one: Interval, digits: int = 4, sign: bool = False) -> Cell:
-    """The ends of an interval; a dash if there is none."""
+    """The ends of an interval; a dash if there is none, and ° if it may cover less."""
     if one.high != one.high:
         return Cell("–")
     form = f"{'+' if sign else ''}.{digits}f"
-    return Cell(f"[{one.low:{form}}, {one.high:{form}}]", parts={"low": one.low, "high": one.high})
+    text = f"[{one.low:{form}}, {one.high:{form}}]{'°' if one.caution else ''}"
+    return Cell(text, parts={"low": one.low, "high": one.high}, note=one.caution)

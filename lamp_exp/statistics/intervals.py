@@ -27,7 +27,8 @@ PSEUDO_USERS = 0.5  # all right, and as many all wrong, in the interval of a sha
 class Interval:
     """A value and its confidence interval; `low` and `high` are NaN where there is none.
 
-    `method` says for a footer how it was computed, or "none: " and the reason.
+    `method` says for a footer how it was computed, or "none: " and the reason; `caution`, why it
+    may cover less than its level.
     """
 
     value: float
@@ -35,6 +36,7 @@ class Interval:
     high: float
     level: float
     method: str
+    caution: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +85,8 @@ def interval_of(
         ends, method = _log_scale_ends(sample, level), "jackknife of the logarithm"
     else:
         ends, method = _t_ends(found, level), "jackknife interval"
-    caution = f" ({sample.caution})" if sample.caution else ""
-    return Interval(found.value, *sample.clipped(*ends), level, _named(method, sample) + caution)
+    ends = sample.clipped(*ends)
+    return Interval(found.value, *ends, level, _named(method, sample), sample.caution)
 
 
 def _t_ends(found: Estimate, level: float) -> tuple[float, float]:

@@ -107,7 +107,11 @@ def rmse_sample(errors: ArrayLike, users: ArrayLike, higher_is_better: bool = Fa
     terms = np.stack([squares, np.ones_like(squares)], axis=-1)
     sample = _sample(terms, _root_mean, users, OTHER, higher_is_better)
     few = 0 < _equal_users(sample.sums[:, 0]) < FEW_USERS
-    caution = f"fewer than {FEW_USERS} users make up the errors: may cover less" if few else ""
+    caution = (
+        f"fewer than {FEW_USERS} users make up the errors: the interval may cover less"
+        if few
+        else ""
+    )
     return replace(sample, log_scale=True, lowest=0.0, caution=caution)
 
 
@@ -119,7 +123,11 @@ def f1_sample(
     terms = np.stack([2 * predicted * expected, predicted + expected], axis=-1)
     flat = terms.reshape(len(outputs), 2 * len(labels))
     rare = bool(len(targets)) and float(expected.sum(axis=0).min()) < FEW_EXAMPLES
-    caution = f"labels with fewer than {FEW_EXAMPLES} examples: may cover less" if rare else ""
+    caution = (
+        f"labels with fewer than {FEW_EXAMPLES} examples: the interval may cover less"
+        if rare
+        else ""
+    )
     sample = _sample(flat, _macro_f1, users, OTHER, True)
     return replace(sample, lowest=0.0, highest=1.0, caution=caution)
 

@@ -9,9 +9,10 @@ from lamp_exp.errors import InputError
 from lamp_exp.report import plots
 from lamp_exp.report.coldstart import Bin as CurveBin
 from lamp_exp.report.coldstart import curve_of
+from lamp_exp.report.footers import system_words
 from lamp_exp.report.loading import Record
 from lamp_exp.report.page.content import Content, Plot
-from lamp_exp.report.page.figures import ComparableSet, comparable_sets, system_words
+from lamp_exp.report.page.figures import ComparableSet, comparable_sets
 from lamp_exp.report.plots import Bin, Point
 from lamp_exp.report.table import Cell, Row, Table, number
 from lamp_exp.statistics import Interval

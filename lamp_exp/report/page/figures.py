@@ -8,9 +8,11 @@ from statistics import mean
 
 from lamp_exp.errors import InputError
 from lamp_exp.report import plots
+from lamp_exp.report.footers import system_words
 from lamp_exp.report.loading import Record
 from lamp_exp.report.metric_tables import DATA_VERSION, SEPARATE, data_versions, shared_words
 from lamp_exp.report.page.content import Content, Plot
+from lamp_exp.report.paired_examples import on_common_seeds
 from lamp_exp.report.personal import gain_of
 from lamp_exp.report.plots import Point, Series
 from lamp_exp.report.selection import Group, differing, grouped, option_of, order, shown
@@ -22,6 +24,8 @@ System = tuple[str, str]  # retriever and augmentation
 @dataclass(frozen=True)
 class ComparableSet:
     """Runs that may stand in one plot: those of a task that read items, and their baseline.
+
+    All are on the same seeds, if they have any in common.
 
     `words` say what the runs share, `shared` what all sets share that were made together.
     """
@@ -75,7 +79,10 @@ def comparable_sets(records: Sequence[Record]) -> list[ComparableSet]:
         shared = {key: value for key, value in facets.items() if key in common}
         words, shared_by_all = (", ".join(shared_words(part)) for part in (own, shared))
         baseline = _common_baseline(found[place], all_groups)
-        made.append(ComparableSet(words, shared_by_all, tuple(found[place]), baseline))
+        same = on_common_seeds([*found[place], *([baseline] if baseline else [])])
+        groups = tuple(same[group.configuration] for group in found[place])
+        baseline = same[baseline.configuration] if baseline else None
+        made.append(ComparableSet(words, shared_by_all, groups, baseline))
     return made
 
 
@@ -87,11 +94,6 @@ def _common_baseline(groups: Sequence[Group], others: Mapping[str, Group]) -> Gr
 
 def _system(group: Group) -> System:
     return shown(group.facet("retriever")), shown(group.facet("augmentation"))
-
-
-def system_words(group: Group) -> str:
-    """Retriever, augmentation and k."""
-    return f"{' '.join(_system(group))} k={group.facet('k')}"
 
 
 def _styles(groups: Iterable[Group]) -> dict[str, int]:
@@ -171,6 +173,8 @@ def _k_plot(runs: ComparableSet, curves: Sequence[Series]) -> Plot:
 def _k_description(runs: ComparableSet, curves: Sequence[Series]) -> str:
     ends = [(point.y, curve.label, point.x) for curve in curves for point in curve.points]
     value, label, k = (max if runs.higher else min)(ends)
+    if len({f"{y:.3f}" for y, *_ in ends}) == 1:
+        return f"{runs.metric}: {value:.3f}, whatever k."
     return f"Best {runs.metric}: {value:.3f}, {label} with k={k:g}."
 
 
