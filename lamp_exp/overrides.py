@@ -33,9 +33,6 @@ def requested_settings(result: RunResult) -> dict[str, Any]:
     return settings
 
 
-settings_of = requested_settings  # deprecated
-
-
 def command_of(
     settings: Mapping[str, Any], choices: Mapping[str, str | None], clean: Clean = lambda v: v
 ) -> str:

@@ -100,6 +100,12 @@ def name_of(*overrides: str) -> str:
     return run_name(identity, made.usage, configuration.choices)
 
 
+def recorded(folder: Path) -> dict[str, Any]:
+    """The content of a run's `result.json`."""
+    content: dict[str, Any] = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    return content
+
+
 def minimal_result(**changes: Any) -> RunResult:
     """A record with nothing in it but what a record must have."""
     empty = (

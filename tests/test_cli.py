@@ -16,7 +16,7 @@ from lamp_exp.models.token_counter import load_tokenizer
 from lamp_exp.results.folder import RunFolder
 from lamp_exp.storage.contents import folder_fingerprint
 from lamp_exp.tasks.lamp3 import Lamp3
-from tests.conftest import TINY, name_of
+from tests.conftest import TINY, name_of, recorded
 
 QUICK = ["model=tiny", "trainer=cpu", "trainer.enable_progress_bar=false", "max_new_tokens=8"]
 TRAIN = [*QUICK, "trainer.max_epochs=1", "limit=12", "training.batch_size=6"]
@@ -80,7 +80,7 @@ def test_finetune_records_everything_and_its_checkpoint_loads_back(lamp_exp):
     code, out, _ = lamp_exp("task=lamp4", "augmentation=fid", "retriever=random", "k=2", *TRAIN)
     assert code == 0
     folder = folder_of(out)
-    result = RunFolder(folder).result()
+    result = recorded(folder)
     assert set(result["metrics"]) == {"rouge_1", "rouge_l"}
     assert set(result["seconds"]) == {"rank", "prompts", "train", "predict", "score"}
     assert result["training"]["optimizer_steps"] == 2
@@ -104,7 +104,7 @@ def test_finetune_records_everything_and_its_checkpoint_loads_back(lamp_exp):
         f"model.name={folder / 'checkpoint'}", "limit=12",
     )  # fmt: skip
     assert code == 0
-    again = RunFolder(folder_of(out)).result()
+    again = recorded(folder_of(out))
     assert again["metrics"] == result["metrics"]
     assert not any("the checkpoint was trained" in note for note in again["notes"])
     _, out, _ = lamp_exp(
@@ -172,7 +172,7 @@ def test_without_a_profile_nothing_is_ranked(lamp_exp, monkeypatch):
 
     monkeypatch.setattr(BM25, "rank", None)
     _, out, _ = lamp_exp("task=lamp4", "mode=prompts", "limit=4", "k=0", *QUICK)
-    result = RunFolder(folder_of(out)).result()
+    result = recorded(folder_of(out))
     assert result["retrieval"]["ranking_cache"] == {"read": 0, "made": 0}
     assert result["counts"]["questions"] == 4
 
@@ -203,7 +203,7 @@ def test_empty_profiles_do_not_stop_a_batch(lamp_exp, data_dir):
                 f"augmentation={augmentation}", *QUICK,
             )  # fmt: skip
             assert code == 0
-            assert RunFolder(folder_of(out)).result()["counts"]["empty_profiles"] == 1
+            assert recorded(folder_of(out))["counts"]["empty_profiles"] == 1
             assert "1 questions with an empty profile" in out
 
 
@@ -223,7 +223,7 @@ def test_a_profile_smaller_than_k_is_shown_once_and_whole(lamp_exp, data_dir):
         (made,) = rows(folder_of(out) / "prompts.jsonl")
         assert sorted(item["id"] for item in made["items"]) == ["0", "1"]
         assert made["passages"][0].count("is the score for") == 2
-        counts = RunFolder(folder_of(out)).result()["counts"]
+        counts = recorded(folder_of(out))["counts"]
         assert counts["questions"] == counts["passages"] == 1
         assert (counts["items_shown"], counts["unknown_tokens"]) == (2, 0)
         tokens = load_tokenizer(str(TINY))(made["passages"][0])["input_ids"]
@@ -259,7 +259,7 @@ def test_a_run_made_anew_that_fails_leaves_the_finished_one(lamp_exp, monkeypatc
     assert (folder / "result.json").read_text() == before
     assert "TypeError" in (folder.parent / f".{folder.name}.new" / "run.log").read_text()
     assert lamp_exp(*run, "rerun=true")[0] == 0
-    assert RunFolder(folder).result()["run"] == folder.name
+    assert recorded(folder)["run"] == folder.name
     assert not (folder.parent / f".{folder.name}.new").exists()
 
 
@@ -275,7 +275,7 @@ def test_devices_and_nodes_are_no_part_of_the_identity(lamp_exp):
 
 def test_training_inputs_that_lose_items_are_counted(lamp_exp):
     _, out, _ = lamp_exp("task=lamp4", "max_length=40", *TRAIN)
-    learned = RunFolder(folder_of(out)).result()["training"]["learned_from"]
+    learned = recorded(folder_of(out))["training"]["learned_from"]
     assert learned["train"]["passages"] == learned["selection"]["passages"] == 12
     assert learned["train"]["items_lost"] > 0
 
@@ -312,7 +312,7 @@ def test_a_drawn_seed_is_recorded_and_can_be_given_again(lamp_exp):
     run = ["task=lamp4", "mode=rank", "retriever=random", "limit=3"]
     first, second = (folder_of(lamp_exp(*run, "seed=null")[1]) for _ in range(2))
     assert first != second
-    seed = RunFolder(first).result()["seed"]
+    seed = recorded(first)["seed"]
     assert folder_of(lamp_exp(*run, f"seed={seed}")[1]) == first
 
 

@@ -16,7 +16,7 @@ import pytest
 from lamp_exp.errors import InputError
 from lamp_exp.experiment import ddp
 from lamp_exp.results.folder import RunFolder
-from tests.conftest import trainer
+from tests.conftest import recorded, trainer
 
 QUICK = [
     "task=lamp4", "augmentation=fid", "model=tiny", "trainer.accelerator=cpu", "limit=25",
@@ -44,7 +44,7 @@ def same(one: RunFolder, two: RunFolder) -> None:
     assert (one.path / name).read_bytes() == (two.path / name).read_bytes()
     ids = [gold["id"] for gold in json.loads((one.path / name).read_text())["golds"]]
     assert len(ids) == len(set(ids)) == 25
-    assert one.result()["metrics"] == two.result()["metrics"]
+    assert recorded(one.path)["metrics"] == recorded(two.path)["metrics"]
     assert not list(two.path.glob("answers-*"))
 
 
@@ -64,7 +64,7 @@ def test_two_processes_train_as_one_does_also_in_a_sweep(tmp_path):
     assert len(ones) == len(twos) == 2  # never four
     for one, two in zip(ones, twos, strict=True):
         same(one, two)
-        taught, together = one.result()["training"], two.result()["training"]
+        taught, together = recorded(one.path)["training"], recorded(two.path)["training"]
         assert together["optimizer_steps"] == taught["optimizer_steps"]
         assert together["effective_batch_size"] == taught["effective_batch_size"] == 6
         assert (taught["processes"], together["processes"]) == (1, 2)
@@ -84,7 +84,7 @@ def test_workers_end_with_their_leader_and_the_run_is_resumed(tmp_path, after):
     assert not workers_of(tmp_path / "broken")
     (broken,) = ran(tmp_path / "broken", *TRAIN, *TWO)
     same(whole, broken)
-    assert whole.result()["training"] == broken.result()["training"]
+    assert recorded(whole.path)["training"] == recorded(broken.path)["training"]
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from lamp_exp.report.loading import Record
 from lamp_exp.report.selection import facet
 from lamp_exp.results.folder import RunFolder
 from lamp_exp.tasks.lamp3 import Lamp3
-from tests.conftest import CONF, build, experiment, name_of
+from tests.conftest import CONF, build, experiment, name_of, recorded
 from tests.test_cli import QUICK, folder_of, rows, runs_of
 from tests.test_rules import of
 
@@ -43,7 +43,7 @@ def test_the_k_items_after_those_that_are_passed_over_are_shown(lamp_exp):
 def test_the_folder_the_record_and_the_notes_say_it(lamp_exp):
     _, out, _ = lamp_exp(*BASE, "k=1", "skip=3")
     assert "-k1-skip3-ipa-" in folder_of(out).name
-    result = RunFolder(folder_of(out)).result()
+    result = recorded(folder_of(out))
     assert result["identity"]["skip"] == 3
     assert "the best items of each profile were passed over (skip)" in result["notes"]
     assert "passed over" in out

@@ -22,6 +22,7 @@ from lamp_exp.results.folder import RunFolder
 from lamp_exp.sweeps.dry_run import duration
 from lamp_exp.sweeps.status import Job, JobStatus, StatusWriter, read_status
 from lamp_exp.sweeps.watch import DISK_FULL, LOST, Watcher, wait_for_running
+from tests.conftest import recorded
 from tests.test_cli import QUICK, folder_of, runs_of
 
 ZERO = ["task=lamp4", "mode=zeroshot", "limit=3", *QUICK]
@@ -43,7 +44,7 @@ def test_seeds_are_a_mean_and_a_spread_and_the_difference_to_no_profile(lamp_exp
     bare, read = summary_of(out)["rows"]
     assert (bare["keys"], bare["n"], read["keys"], read["n"]) == ({"k": "0"}, 3, {"k": "2"}, 3)
     assert [seed["seed"] for seed in read["seeds"]] == [1, 2, 3]
-    values = [RunFolder(Path(seed["run"])).result()["metrics"]["mae"] for seed in read["seeds"]]
+    values = [recorded(Path(seed["run"]))["metrics"]["mae"] for seed in read["seeds"]]
     assert read["metrics"]["mae"]["mean"] == pytest.approx(statistics.mean(values))
     assert read["metrics"]["mae"]["sd"] == pytest.approx(statistics.stdev(values))
     difference = read["metrics"]["mae"]["mean"] - bare["metrics"]["mae"]["mean"]

@@ -9,6 +9,7 @@ import pytest
 from lamp_exp.experiment.tune import _best
 from lamp_exp.metrics import Accuracy, MeanAbsoluteError
 from lamp_exp.results.folder import RunFolder
+from tests.conftest import recorded
 from tests.test_cli import QUICK, folder_of
 
 RUN = ["task=lamp4", "mode=zeroshot", "limit=6", *QUICK]
@@ -41,7 +42,7 @@ def test_the_k_that_is_best_on_dev_is_run_on_the_asked_part(lamp_exp, scored_by_
     code, out, _ = lamp_exp(*TUNE, "part=train")
     assert code == 0
     folder = folder_of(out)
-    result = RunFolder(folder).result()
+    result = recorded(folder)
     assert (result["k"], result["part"]) == (2, "train")
     curve = {point["k"]: point["rouge_1"] for point in result["tuned"]["curve"]}
     assert curve == {1: 0.1, 2: 0.3, 4: 0.2}
@@ -50,7 +51,7 @@ def test_the_k_that_is_best_on_dev_is_run_on_the_asked_part(lamp_exp, scored_by_
     chosen = RunFolder(folder.parent / result["tuned"]["run"])
     for name in ("predictions.json", "examples.parquet"):
         assert (folder / name).read_bytes() == (chosen.path / name).read_bytes()
-    runs = [RunFolder(path).result() for path in folder.parent.glob("lamp4-user-dev-*-k[124]-*")]
+    runs = [recorded(path) for path in folder.parent.glob("lamp4-user-dev-*-k[124]-*")]
     assert sorted(run["k"] for run in runs) == [1, 2, 4]
 
 

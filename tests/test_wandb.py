@@ -34,7 +34,7 @@ from lamp_exp.values import RunInfo
 from lamp_exp.wandb import session as wandb_run
 from lamp_exp.wandb import sync as wandb_sync
 from lamp_exp.wandb import workspace as wandb_workspace
-from tests.conftest import TINY
+from tests.conftest import TINY, recorded
 from tests.wandb_server import WandbServer, serving
 
 KEY = "k1e2y3" * 7
@@ -188,7 +188,7 @@ def test_the_config_is_the_resolved_settings_without_places(told, run):
 
 
 def test_the_summary_is_the_record_exactly(told, run):
-    result = RunFolder(run).result()
+    result = recorded(run)
     wanted = {f"final/{name}": value for name, value in result["metrics"].items()}
     wanted |= {f"seconds/{name}": value for name, value in result["seconds"].items()}
     wanted |= {f"counts/{name}": value for name, value in result["counts"].items()}
@@ -228,7 +228,7 @@ def test_the_artifact_is_the_record_and_neither_weights_nor_data(told, run):
     predictions = (told.folder / places["predictions.json"]).read_bytes()
     assert predictions == (run / "predictions.json").read_bytes()
     result = json.loads((told.folder / places["result.json"]).read_text())
-    assert result == scrubbed(RunFolder(run).result())
+    assert result == scrubbed(recorded(run))
     assert yaml.safe_load((told.folder / places["config.yaml"]).read_text())["k"] == 4
 
 
@@ -361,7 +361,7 @@ def test_an_online_run_sends_the_same_and_nothing_private(wandb_server, tmp_path
     )
     assert wandb_server.runs[0]["displayName"] == folder.name
     summary = json.loads(wandb_server.files["/run/wandb-summary.json"])
-    assert summary["final/rouge_1"] == RunFolder(folder).result()["metrics"]["rouge_1"]
+    assert summary["final/rouge_1"] == recorded(folder)["metrics"]["rouge_1"]
     artifact = {name for name in wandb_server.files if name.startswith("/artifact/")}
     assert artifact == {
         f"/artifact/{name}"
@@ -379,7 +379,7 @@ def test_the_record_is_the_same_whatever_the_logger(wandb_server, tmp_path, monk
         logger = "csv" if mode == "csv" else "wandb"
         assert command(*run, f"logger={logger}", f"output_dir={tmp_path}/{mode}") == 0
         (folder,) = tmp_path.glob(f"{mode}/lamp4*")
-        metrics.append(RunFolder(folder).result()["metrics"])
+        metrics.append(recorded(folder)["metrics"])
         assert (folder / "training" / "metrics.csv").is_file()
         assert (folder / "wandb").exists() == (mode in ("online", "offline"))
     assert metrics == [metrics[0]] * 4
@@ -568,7 +568,7 @@ def test_a_moved_run_sends_its_files(run, wandb_server, tmp_path):
     sent = wandb_server.files["/artifact/predictions.json"]
     assert sent == (run / "predictions.json").read_bytes()
     result = json.loads(wandb_server.files["/artifact/result.json"])
-    assert result["metrics"] == RunFolder(run).result()["metrics"]
+    assert result["metrics"] == recorded(run)["metrics"]
 
 
 def test_syncing_without_key_server_or_folder_is_one_line(outputs, capsys, monkeypatch):

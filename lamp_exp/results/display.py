@@ -92,9 +92,6 @@ def remark_kinds(result: RunResult) -> list[str]:
     ]
 
 
-warnings = remark_kinds  # deprecated
-
-
 def _counted(result: RunResult) -> Iterator[tuple[str, int]]:
     for name, text in WARNINGS.items():
         if result.counts.get(name):

@@ -31,7 +31,6 @@ from lamp_exp.storage import atomic, locks
 from lamp_exp.values import Hit, Prediction, Prompt, Ranking, Scores
 
 log = logging.getLogger("lamp_exp")
-write_json = atomic.write_json  # deprecated
 RESULT = "result.json"
 BEGUN = "begun.json"  # the code and versions that a run was started with, until it is finished
 STATUS = "status.json"  # of a job of a sweep, and of a run that failed as one
@@ -99,11 +98,6 @@ class RunFolder:
         if result is None:
             raise FileNotFoundError(f"{self.path / RESULT}: there is no finished run")
         return result.with_stale(self.stale)
-
-    def result(self) -> dict[str, Any]:
-        """Deprecated: `read` as plain JSON."""
-        result = self.read()
-        return {**result.to_json(), **({"stale": result.stale} if result.stale else {})}
 
     def _read(self) -> RunResult | None:
         content = atomic.read_json_or_none(self.path / RESULT)
