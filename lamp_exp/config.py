@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import inspect
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, make_dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -193,7 +194,26 @@ def compose_today(overrides: list[str], **options: Any) -> DictConfig:
     if GlobalHydra.instance().is_initialized():
         return compose("config", overrides, **options)
     with initialize_config_dir(conf_folder(), version_base="1.3"):
-        return compose("config", overrides, **options)
+        return compose("config", [*overrides, *_search_path], **options)
+
+
+_search_path: list[str] = []  # the override that adds the user's folder
+
+
+@contextmanager
+def config_dir(folder: Path | None) -> Iterator[None]:
+    """Within the block, `compose_today` also finds the YAMLs of a folder, as --config-dir does."""
+    if folder is not None and not folder.is_dir():
+        raise InputError(f"--config-dir {folder} is no folder")
+    outer, _search_path[:] = list(_search_path), []
+    if folder is not None:
+        _search_path.append(f"hydra.searchpath=['file://{folder.absolute()}']")
+    _flat_defaults.cache_clear()
+    try:
+        yield
+    finally:
+        _search_path[:] = outer
+        _flat_defaults.cache_clear()
 
 
 def _interpolated(value: Any) -> bool:

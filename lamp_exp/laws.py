@@ -23,6 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lamp_exp import hydra_messages
 from lamp_exp.config import build_experiment, compose_today
+from lamp_exp.config import config_dir as use_config_dir
 from lamp_exp.contracts import Augmentation, Model, Retriever, Task, TokenCounter
 from lamp_exp.data import load
 from lamp_exp.errors import InputError
@@ -317,11 +318,9 @@ def _experiments(words: Sequence[str], config_dir: Path | None) -> Iterator[tupl
 
 
 def _experiment(words: Sequence[str], config_dir: Path | None) -> Experiment:
-    if config_dir is not None and not config_dir.is_dir():
-        raise InputError(f"--config-dir {config_dir} is no folder")
-    path = [] if config_dir is None else [f"hydra.searchpath=['file://{config_dir.absolute()}']"]
     try:
-        return build_experiment(compose_today([*words, *path]))
+        with use_config_dir(config_dir):
+            return build_experiment(compose_today(list(words)))
     except (HydraException, OmegaConfBaseException) as error:
         raise InputError(hydra_messages.explain(error)) from error
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from hydra.errors import HydraException
 from omegaconf import OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from lamp_exp import hydra_messages
+from lamp_exp import config, hydra_messages
 from lamp_exp.config import compose_today
 from lamp_exp.errors import InputError
 from lamp_exp.options import TUNE
@@ -34,11 +35,19 @@ def requested_settings(result: RunResult) -> dict[str, Any]:
 
 
 def command_of(
-    settings: Mapping[str, Any], choices: Mapping[str, str | None], clean: Clean = lambda v: v
+    settings: Mapping[str, Any],
+    choices: Mapping[str, str | None],
+    clean: Clean = lambda v: v,
+    config_dir: Path | None = None,
 ) -> str:
-    """The whole command, quoted for a shell; `clean` makes values fit to be shown."""
-    words = overrides_of(settings, choices, clean)
-    return " ".join(["python -m lamp_exp", *map(shlex.quote, words)])
+    """The whole command, quoted for a shell; `clean` makes values fit to be shown.
+
+    `config_dir` is the folder of the user's YAMLs, if the run used one.
+    """
+    with config.config_dir(config_dir):
+        words = overrides_of(settings, choices, clean)
+    place = [] if config_dir is None else ["--config-dir", str(config_dir)]
+    return " ".join(["python -m lamp_exp", *map(shlex.quote, [*place, *words])])
 
 
 def overrides_of(

@@ -5,9 +5,10 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from lamp_exp import config
+from lamp_exp import config, hydra_messages
 from lamp_exp.config import ExperimentBuilder
 from lamp_exp.errors import InputError
 from lamp_exp.experiment import ddp
@@ -19,12 +20,15 @@ from lamp_exp.results.schema import IMPORTED, RunResult
 LOGGER = {"_target_": "lamp_exp.loggers.csv.csv_logger"}  # a repetition is for this machine alone
 
 
-def run_again(result: RunResult, output_dir: Path, allow_api: bool = False) -> RunFolder:
+def run_again(
+    result: RunResult, output_dir: Path, allow_api: bool = False, config_dir: Path | None = None
+) -> RunFolder:
     """Repeats a run below `output_dir`, whatever is there.
 
     Nothing that the first run cached is used, neither rankings nor answers. Raises InputError for
     what cannot be repeated: imported predictions, data or weights that are gone, and models behind
-    an API, which may cost money, without `allow_api`.
+    an API, which may cost money, without `allow_api`. `config_dir` is the folder of the user's
+    YAMLs, if the run used one.
     """
     if result.mode == IMPORTED:
         raise InputError(f"{result.run} was imported: its predictions were made elsewhere")
@@ -35,9 +39,11 @@ def run_again(result: RunResult, output_dir: Path, allow_api: bool = False) -> R
         )
     output_dir.mkdir(parents=True, exist_ok=True)
     try:
-        with warnings.catch_warnings():
+        with config.config_dir(config_dir), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "The `srun` command is available")
             return launch(_builder(result, output_dir), output_dir, rerun=True).folder
+    except HydraException as error:
+        raise InputError(hydra_messages.explain(error)) from error
     finally:
         ddp.dismiss(output_dir)
 

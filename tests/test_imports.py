@@ -48,7 +48,8 @@ MAY_IMPORT = {
     "sweeps": BASE
     | {"storage", "options", "environment", "progress", "results", "loggers", "experiment"}
     | {"config", "overrides"},
-    "reproduction": BASE | {"options", "results", "experiment", "config", "overrides"},
+    "reproduction": BASE
+    | {"options", "results", "experiment", "config", "hydra_messages", "overrides"},
     "report": BASE
     | {"options", "storage", "environment", "metrics", "statistics", "tasks", "data", "results"},
     "cache": {"errors", "environment", "storage"},

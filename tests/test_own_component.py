@@ -121,6 +121,20 @@ def test_a_change_of_its_code_makes_runs_stale(package, lamp_exp):
         assert bool(RunFolder(folder).stale) == (comment == "VALUE = 1\n")
 
 
+def test_its_run_is_repeated(package, lamp_exp, report):
+    folder = folder_of(lamp_exp(*RUN, "retriever=tfidf", "retriever.lower=false")[1])
+    code, out, err = report("rerun", folder, "--config-dir", "my/conf")
+    assert code == 0, out + err
+    card = report("card", folder, "--config-dir", "my/conf")[1]
+    (command,) = [line for line in card.splitlines() if line.startswith("python -m lamp_exp")]
+    again = lamp_exp(*words(command))[1]
+    assert folder_of(again) == folder
+    code, _, err = report("rerun", folder)
+    assert code == 2
+    assert "retriever=tfidf does not exist" in err
+    assert len(err.splitlines()) == 1
+
+
 def environment(*paths: Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths))}
 

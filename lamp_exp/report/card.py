@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lamp_exp.errors import InputError
-from lamp_exp.report.cli_arguments import add_named_runs, write_text
+from lamp_exp.report.cli_arguments import add_config_dir, add_named_runs, write_text
 from lamp_exp.report.loading import Record, one_run
 from lamp_exp.results.display import remarks
 from lamp_exp.results.redaction import scrubbed
@@ -26,6 +26,7 @@ LEFT_OUT = {"wandb"}  # folders of a run
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Which run, and the format."""
     add_named_runs(parser, "run")
+    add_config_dir(parser)
     add = parser.add_argument
     add("--format", choices=("md", "json"), default="md", help="default: md")
     add("--out", type=Path, metavar="FILE", help="a file instead of the screen")
@@ -33,7 +34,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Writes the card."""
-    card = card_of(one_run(arguments.run, arguments.runs))
+    card = card_of(one_run(arguments.run, arguments.runs), arguments.config_dir)
     as_json = arguments.format == "json"
     text = f"{json.dumps(card, ensure_ascii=False, indent=1)}\n" if as_json else markdown(card)
     write_text(text, arguments.out)
@@ -43,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
 # --- the card as data --------------------------------------------------------------------------
 
 
-def card_of(record: Record) -> Card:
+def card_of(record: Record, config_dir: Path | None = None) -> Card:
     """The card as data; what the record does not say is None."""
     result = RunResult.from_json(scrubbed(record.result.to_json()))
     return {
@@ -52,7 +53,7 @@ def card_of(record: Record) -> Card:
         "stale": scrubbed(record.result.stale),
         "made_up_data": result.made_up_data,
         "imported": asdict(record.result.imported) if record.result.imported else None,
-        **_command(record),
+        **_command(record, config_dir),
         "seed": record.seed,
         "questions": record.questions,
         "metrics": dict(record.metrics),
@@ -76,7 +77,7 @@ def card_of(record: Record) -> Card:
     }
 
 
-def _command(record: Record) -> dict[str, str | None]:
+def _command(record: Record, config_dir: Path | None) -> dict[str, str | None]:
     """The command that repeats the run, or why there is none."""
     if record.imported:
         return {"command": _import_command(record), "no_command": None}
@@ -84,7 +85,7 @@ def _command(record: Record) -> dict[str, str | None]:
 
     settings = requested_settings(record.result)
     try:
-        command = command_of(settings, record.result.choices, scrubbed)
+        command = command_of(settings, record.result.choices, scrubbed, config_dir)
         return {"command": command, "no_command": None}
     except InputError as error:
         return {"command": None, "no_command": str(error)}

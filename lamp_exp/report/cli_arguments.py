@@ -47,6 +47,12 @@ def add_named_runs(parser: argparse.ArgumentParser, *names: str) -> None:
     _add_places(parser, "where runs are looked for by name (default: outputs)")
 
 
+def add_config_dir(parser: argparse.ArgumentParser) -> None:
+    """Adds the folder of the user's YAMLs, for runs that used one."""
+    text = "as it was given to the run, with YAMLs of components of one's own"
+    parser.add_argument("--config-dir", type=Path, metavar="FOLDER", help=text)
+
+
 def add_format(parser: argparse.ArgumentParser) -> None:
     """Adds the format of tables and the file they go to."""
     parser.add_argument("--format", choices=FORMATS, default="terminal", help="default: terminal")

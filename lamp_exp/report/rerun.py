@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lamp_exp.errors import InputError
-from lamp_exp.report.cli_arguments import add_named_runs
+from lamp_exp.report.cli_arguments import add_config_dir, add_named_runs
 from lamp_exp.report.loading import Record, one_run
 from lamp_exp.results.schema import RunResult
 
@@ -33,6 +33,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Which run, and where its repetition is kept."""
     add_named_runs(parser, "run")
     add = parser.add_argument
+    add_config_dir(parser)
     add("--keep", type=Path, metavar="FOLDER", help="where to keep it (default: nowhere)")
     add("--allow-api", action="store_true", help="also ask a model behind an API, which may cost")
     parser.epilog = "exit code: 0 the numbers agree, 1 they differ, 2 it could not be repeated"
@@ -44,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     _use_as_many_threads(original)
     with _folder(arguments.keep, original) as output_dir:
         try:
-            again = _run_again(original, output_dir, arguments.allow_api)
+            again = _run_again(original, output_dir, arguments)
         except (InputError, OSError):
             raise  # one line
         except Exception:  # noqa: BLE001  (whatever a model may raise: it was not repeated)
@@ -63,10 +64,11 @@ def _use_as_many_threads(original: Record) -> None:
         os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # torch is not loaded yet
 
 
-def _run_again(original: Record, output_dir: Path, allow_api: bool) -> Record:
+def _run_again(original: Record, output_dir: Path, arguments: argparse.Namespace) -> Record:
     from lamp_exp.reproduction import run_again  # loads all that runs need
 
-    folder = run_again(original.result, output_dir, allow_api)
+    allow_api, config_dir = arguments.allow_api, arguments.config_dir
+    folder = run_again(original.result, output_dir, allow_api, config_dir)
     return Record(folder.path, folder.read())
 
 
