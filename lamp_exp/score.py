@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lamp_exp.contracts import Task
-from lamp_exp.data.parse import read_golds, some
-from lamp_exp.data.source import read_json
+from lamp_exp.data.official import format_ids, parse_outputs, read_json
 from lamp_exp.environment import end_with_the_reader, prepare_process
 from lamp_exp.errors import InputError
 from lamp_exp.tasks import all_tasks
@@ -24,26 +23,27 @@ from lamp_exp.tasks import all_tasks
 def score_files(
     golds_file: Path, predictions_file: Path, task: str | None = None
 ) -> dict[str, Any]:
-    """The official metrics, and what was unreadable.
+    """The official metrics, and the number of outputs that are no answers.
 
     Every gold must have its prediction and the other way round. Raises InputError that names
     the ids, or says what is wrong with a file.
     """
-    gold_task, golds = read_golds(read_json(golds_file), str(golds_file))
-    predicted_task, predictions = read_golds(read_json(predictions_file), str(predictions_file))
-    if gold_task and predicted_task and gold_task != predicted_task:
+    golds = parse_outputs(read_json(golds_file), str(golds_file))
+    predictions = parse_outputs(read_json(predictions_file), str(predictions_file))
+    if golds.task and predictions.task and golds.task != predictions.task:
         raise InputError(
-            f"{golds_file} is of task {gold_task}, {predictions_file} of {predicted_task}"
+            f"{golds_file} is of task {golds.task}, {predictions_file} of {predictions.task}"
         )
-    refuse_other_ids(golds, predictions)
-    name = task or gold_task or predicted_task
+    refuse_other_ids(golds.by_id, predictions.by_id)
+    name = task or golds.task or predictions.task
     if name is None:
         raise InputError(f"{golds_file} names no `task`: add it, or give --task lamp1 … lamp7")
-    chosen = choose_task(name, golds, predictions)
-    scores = chosen.score([predictions[id] for id in golds], list(golds.values()))
+    found = choose_task(name, golds.by_id, predictions.by_id)
+    outputs = [predictions.by_id[id] for id in golds.by_id]
+    scores = found.score(outputs, list(golds.by_id.values()))
     return {
-        "task": chosen.name,
-        "questions": len(golds),
+        "task": found.name,
+        "questions": len(outputs),
         "metrics": dict(scores.metrics),
         "unreadable": scores.invalid_outputs,
         "notes": dict(scores.notes),
@@ -51,13 +51,17 @@ def score_files(
 
 
 def refuse_other_ids(
-    golds: Collection[str], predictions: Collection[str], lacks: str = "gold"
+    golds: Collection[str], predictions: Collection[str], missing_kind: str = "gold"
 ) -> None:
-    """A partial join is no score. `lacks` says what predictions with other ids are without."""
+    """Raises InputError unless both have the same ids: a partial join is no score.
+
+    `missing_kind` is what predictions with other ids lack.
+    """
     missing = [id for id in golds if id not in predictions]
     extra = [id for id in predictions if id not in golds]
-    faults = [f"no prediction for {len(missing)} ids: {some(missing)}"] if missing else []
-    faults += [f"{len(extra)} predictions without a {lacks}: {some(extra)}"] if extra else []
+    faults = [f"no prediction for {len(missing)} ids: {format_ids(missing)}"] if missing else []
+    if extra:
+        faults.append(f"{len(extra)} predictions without a {missing_kind}: {format_ids(extra)}")
     if faults:
         raise InputError("; ".join(faults))
     if not golds:
@@ -65,19 +69,21 @@ def refuse_other_ids(
 
 
 def choose_task(name: str, golds: Mapping[str, str], predictions: Mapping[str, str]) -> Task:
-    """The task of that name whose answers the golds can be."""
-    wanted = name.replace("-", "_").lower()
+    """The task of that name to which the golds are answers.
+
+    LaMP_2 is two tasks of one name: the labels of the golds decide.
+    """
+    option = name.replace("-", "_").lower()
     tasks = all_tasks()
-    # LaMP_2 is two tasks of one name: the labels of the golds tell which.
-    candidates = [task for key, task in tasks.items() if wanted in (key, task.name.lower())]
+    candidates = [task for key, task in tasks.items() if option in (key, task.name.lower())]
     if not candidates:
         raise InputError(f"{name!r} is no task: choose one of {', '.join(tasks)}")
     for task in candidates:
         if all(map(task.is_valid_output, golds.values())):
             return task
     task = candidates[0]
-    odd = next(id for id, gold in golds.items() if not task.is_valid_output(gold))
-    fault = f"the gold {golds[odd]!r} of id {odd!r} is no answer to {task.name}"
+    id, gold = next(pair for pair in golds.items() if not task.is_valid_output(pair[1]))
+    fault = f"the gold {gold!r} of id {id!r} is no answer to {task.name}"
     if all(map(task.is_valid_output, predictions.values())):
         fault += ", but all predictions are: are the two files swapped?"
     raise InputError(fault)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from lamp_exp.data import load
 from lamp_exp.data.dates import parse_date
 from lamp_exp.data.examples import Examples
-from lamp_exp.data.parse import Reader, read_golds
+from lamp_exp.data.official import QuestionReader, RaiseFaults, parse_outputs
 from lamp_exp.data.prepare import prepared
 from lamp_exp.data.sample import Size
 from lamp_exp.data.source import Sample
@@ -270,9 +270,9 @@ anything = st.recursive(
 @given(anything)
 def test_whatever_json_is_read_or_refused_in_one_line(content):
     for read_it in (
-        lambda: list(Reader(Lamp4(), "file").examples([content], None)),
-        lambda: list(Reader(Lamp4(), "file").examples([content], {})),
-        lambda: read_golds(content, "file"),
+        lambda: list(QuestionReader(RaiseFaults("file"), Lamp4()).questions([content])),
+        lambda: list(QuestionReader(RaiseFaults("file"), Lamp4()).questions([content], {})),
+        lambda: parse_outputs(content, "file"),
     ):
         try:
             read_it()

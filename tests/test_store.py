@@ -15,7 +15,7 @@ import pytest
 
 from lamp_exp.data import load
 from lamp_exp.data.__main__ import main as data
-from lamp_exp.data.parse import Reader
+from lamp_exp.data.official import QuestionReader, RaiseFaults
 from lamp_exp.tasks.lamp3 import Lamp3
 from lamp_exp.tasks.lamp4 import Lamp4
 from lamp_exp.values import Example
@@ -46,7 +46,8 @@ def store_folders() -> list[Path]:
 def test_what_comes_out_is_what_went_in(data_dir):
     content = rows(1203)  # more than one record batch
     part = load(str(data_dir("LaMP_4", "dev", content)), Lamp4(), "user", "dev")
-    expected = list(Reader(Lamp4(), "here").examples(json.loads(json.dumps(content)), None))
+    reader = QuestionReader(RaiseFaults("here"), Lamp4())
+    expected = list(reader.questions(json.loads(json.dumps(content))))
     assert list(part.examples) == expected
     assert part.examples[700] == expected[700]
     assert part.examples[-1] == expected[-1]

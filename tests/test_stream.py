@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lamp_exp.data import stream
-from lamp_exp.data.whole import check, check_questions
+from lamp_exp.data.completeness import check_complete, check_questions
 from tests.file_server import question
 
 
@@ -24,11 +24,11 @@ def test_where_the_window_ends_makes_no_difference(monkeypatch, tmp_path: Path, 
     assert [(window.object(), window.take())[0] for _ in rows] == rows
     path = tmp_path / "dev_questions.json"
     path.write_text(text, encoding="utf-8")
-    check(path)
+    check_complete(path)
     for end in range(0, len(text) - 2, 5 if width == 64 else 97):
         path.write_text(text[:end], encoding="utf-8")
         with pytest.raises(stream.Broken):
-            check(path)
+            check_complete(path)
 
 
 def test_a_large_file_is_checked_in_little_memory(tmp_path: Path):
@@ -37,7 +37,7 @@ def test_a_large_file_is_checked_in_little_memory(tmp_path: Path):
     assert path.stat().st_size > 25e6
     tracemalloc.start()
     try:
-        check(path)
+        check_complete(path)
         assert tracemalloc.get_traced_memory()[1] < 8e6
     finally:
         tracemalloc.stop()

@@ -7,7 +7,8 @@ from collections.abc import Collection, Sequence
 from lamp_exp.errors import InputError
 
 SPLITS = ("user", "time")
-# Questions of each part, by the task's option and the split.
+PARTS = ("train", "dev", "test")
+# The published numbers of questions of each part, by the task's option and the split.
 SIZES = {
     ("lamp1", "user"): (9682, 2500, 2500), ("lamp1", "time"): (6542, 1500, 1500),
     ("lamp2", "user"): (3820, 692, 870), ("lamp2", "time"): (5073, 1410, 1557),
@@ -17,12 +18,11 @@ SIZES = {
     ("lamp6", "user"): (4840, 1353, 1246), ("lamp6", "time"): (4821, 1250, 1250),
     ("lamp7", "user"): (10437, 1500, 1496), ("lamp7", "time"): (13437, 1498, 1500),
 }  # fmt: skip
-PARTS = ("train", "dev", "test")
 
 
-def chosen(option: str, given: Sequence[str] | None, known: Collection[str]) -> list[str]:
-    """The names given, or all there are, in the order of `known`; InputError for others."""
-    odd = [name for name in given or () if name not in known]
-    if odd:
-        raise InputError(f"--{option} {odd[0]}: choose from {', '.join(known)}")
+def select_names(option: str, given: Sequence[str] | None, known: Collection[str]) -> list[str]:
+    """The names given, or all, in the order of `known`; InputError for unknown ones."""
+    unknown = [name for name in given or () if name not in known]
+    if unknown:
+        raise InputError(f"--{option} {unknown[0]}: choose from {', '.join(known)}")
     return [name for name in known if not given or name in given]

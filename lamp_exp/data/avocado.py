@@ -3,15 +3,15 @@
 LaMP-6 as downloaded holds only the names of mails. Each is replaced by its mail's body, and the
 mail's subject becomes the item's `title` or the question's gold; as in the benchmark, the parts
 called test get no golds. The downloaded files are kept as `*.orig.json` beside the completed
-ones, and it is they that are read when the command is repeated (remove them after downloading
-another version).
+ones; a repeated command reads these (remove them after downloading another version).
 
 Mails go from the zips through a temporary database; nothing is unpacked. A part is replaced only
-when it is whole: if a mail that it refers to is missing, or the subject of a question's own mail,
-the part stays as it is and the exit code is 1, unless `--drop-missing` leaves those questions and
-items out. A mail is missing, too, if it cannot be read, or if several different ones bear its
-name. `missing_mails.txt` in the folder `LaMP_6` then lists them with the reasons, as of the last
-run. Items without a subject and mails without a text stay, and are counted.
+when it is complete: if a mail that it refers to is missing, or the subject of a question's own
+mail, the part stays as it is and the exit code is 1, unless `--drop-missing` leaves those
+questions and items out. A mail also counts as missing if it cannot be read, or if several
+different ones have its name. `missing_mails.txt` in the folder `LaMP_6` lists them with the
+reasons, as of the last run. Items without a subject and mails without a text stay, and are
+counted.
 """
 
 from __future__ import annotations
@@ -34,10 +34,11 @@ from lamp_exp.contracts import Task
 from lamp_exp.data.arguments import PARTS, SPLITS
 from lamp_exp.data.corpus import Corpus, Missing, find_zips
 from lamp_exp.data.mail import Mail
-from lamp_exp.data.parse import is_id, some
+from lamp_exp.data.official import QuestionReader, RaiseFaults, format_ids
 from lamp_exp.data.stream import Hashing, read_objects
 from lamp_exp.errors import InputError
 from lamp_exp.storage.atomic import json_list, remove_leftovers, replacing, write_text
+from lamp_exp.values import Example
 
 Json = Mapping[str, Any]
 
@@ -64,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, _tasks: Mapping[str, Task] | None = None) -> int:
-    """Completes all parts asked for; 0 if each of them is whole in the end."""
+    """Completes all parts asked for; 0 if each of them is complete in the end."""
     parts = find_parts(options.data_dir.expanduser(), options.split or (), options.part or ())
     try:
         return _run(parts, options.avocado.expanduser(), options.drop_missing)
@@ -89,11 +90,11 @@ def _run(parts: Sequence[PartFiles], avocado: Path, drop: bool) -> int:
         corpus.read(find_zips(avocado))
         print("\n".join(corpus.report()))
         works = [Completion(part, corpus, drop) for part in open_parts]
-        whole = [work.write() for work in tqdm(works, "complete LaMP_6", disable=None)]
+        complete = [work.write() for work in tqdm(works, "complete LaMP_6", disable=None)]
     for work in works:
         print("\n".join(work.report()))
     list_missing(works)
-    return 0 if all(whole) else 1
+    return 0 if all(complete) else 1
 
 
 def list_missing(works: Sequence[Completion]) -> None:
@@ -147,44 +148,40 @@ class PartFiles:
         """The benchmark publishes none for test."""
         return self.part != "test"
 
-    def rows(self) -> Iterator[Json]:
-        """The questions as downloaded, one by one; InputError for what is none."""
-        for number, row in enumerate(read_objects(self.source, Hashing(self.source)), 1):
-            place = f"{self.source}: question {number}"
-            if not is_id(row.get("id")):
-                raise InputError(f"{place}: its `id` must be text or a whole number")
-            _need_text(row, "input", place)
-            if not isinstance(row.get("profile"), list):
-                raise InputError(f"{place}: its `profile` must be a list of items")
-            for item_number, item in enumerate(row["profile"], 1):
-                _need_text(item, "text", f"{place}: profile item {item_number}")
-            yield row
+    def rows(self) -> Iterator[tuple[Json, Example]]:
+        """The questions as downloaded, one by one and validated."""
+        reader = QuestionReader(RaiseFaults(str(self.source)), fields=("text",))
+        for row in read_objects(self.source, Hashing(self.source)):
+            example = reader.question(row)
+            assert example is not None, "RaiseFaults does not return from faults"
+            yield row, example
 
     def names(self) -> set[str] | None:
-        """All mails that it refers to; None if it holds the mails themselves.
+        """The names of all mails that the part refers to; None if it holds the mails themselves.
 
         The inputs decide which it is, by majority: a whole mail may be one word with a digit.
         """
-        names: set[str] = set()
+        names: set[str | None] = set()
         questions = named = 0
         fault: str | None = None
-        for row in self.rows():
+        for _, example in self.rows():
             questions += 1
-            found = [mail_name(row["input"]), *(mail_name(item["text"]) for item in row["profile"])]
-            if found[0] is not None:
+            texts = [example.input, *(item.fields["text"] for item in example.profile)]
+            of_question = list(map(mail_name, texts))
+            if of_question[0] is not None:
                 named += 1
-                names |= set(filter(None, found))
-            if None in found and fault is None:
-                fault = f"question {questions} (id {row['id']!r}) refers to what is no mail's name"
+                names.update(of_question)
+            if None in of_question and fault is None:
+                fault = f"question {questions} (id {example.id!r}) refers to what is no mail's name"
         if named * 2 > questions and fault is None:
-            return names
+            return {name for name in names if name is not None}
         if named * 2 > questions or self.source == self.original or not questions:
             fault = fault or "there are no questions"
             raise InputError(f"{self.source}: {fault}: download it again")
         return None
 
     def keep_originals(self) -> None:
-        """Copies what was downloaded, once; the questions last, since they tell that it is done."""
+        """Copies the downloaded files once, the questions last: then the copy is complete."""
         if not self.original.exists():
             if self.outputs.exists():
                 _copy(self.outputs, self.folder / f"{self.part}_outputs.orig.json")
@@ -193,21 +190,21 @@ class PartFiles:
 
 def find_parts(data_dir: Path, splits: Sequence[str], parts: Sequence[str]) -> list[PartFiles]:
     """The parts that are there, of those named or of all; each one named must be there."""
-    found = [
+    wanted = [
         PartFiles(split, part, data_dir / ("time" if split == "time" else "") / TASK / part)
         for split in SPLITS
         for part in PARTS
         if split in (splits or SPLITS) and part in (parts or PARTS)
     ]
-    there = [files for files in found if files.source.is_file()]
-    lacking = set(splits) - {files.split for files in there}
-    lacking |= set(parts) - {files.part for files in there}
-    if lacking or not there:
+    found = [files for files in wanted if files.source.is_file()]
+    missing = set(splits) - {files.split for files in found}
+    missing |= set(parts) - {files.part for files in found}
+    if missing or not found:
         raise InputError(
-            f"no questions of {' '.join([TASK, *sorted(lacking)])} below {data_dir}: it must hold "
+            f"no questions of {' '.join([TASK, *sorted(missing)])} below {data_dir}: it must hold "
             f"[time/]{TASK}/{{train,dev,test}}/ as `python -m lamp_exp.data download` leaves them"
         )
-    return there
+    return found
 
 
 def mail_name(text: str) -> str | None:
@@ -218,30 +215,24 @@ def mail_name(text: str) -> str | None:
     return words.rpartition("/")[2] or None
 
 
-def _need_text(row: object, name: str, place: str) -> None:
-    if not isinstance(row, dict) or not isinstance(row.get(name), str):
-        raise InputError(f"{place} must be a JSON object with a text `{name}`")
-
-
 class _IncompleteError(Exception):
     """A part must not be replaced."""
 
 
 class Completion:
-    """One part on its way from names to mails."""
+    """The completion of one part; `drop` leaves out what is missing, else it is not written."""
 
     def __init__(self, part: PartFiles, corpus: Corpus, drop: bool) -> None:
-        """`drop` leaves out what is missing; else the part is then not written."""
         self.part = part
         self.corpus = corpus
         self.drop = drop
-        self.whole = False
+        self.complete = False
         self.missing: dict[str, str] = {}
         self.golds: list[Json] = []
         self.counts: Counter[str] = Counter()
 
     def write(self) -> bool:
-        """Replaces the part's files, if they can be whole; says whether."""
+        """Replaces the part's files if they can be complete; returns whether."""
         questions, outputs = self.part.questions, self.part.outputs
         remove_leftovers(questions)
         remove_leftovers(outputs)
@@ -256,37 +247,39 @@ class Completion:
                     write_text(outputs, [json.dumps(golds, ensure_ascii=False)])
         except _IncompleteError:
             return False
-        self.whole = True
+        self.complete = True
         return True
 
     def rows(self) -> Iterator[Json]:
-        """The completed questions, without those that cannot be."""
-        for row in self.part.rows():
-            items = [item for item in map(self._item, row["profile"]) if item is not None]
-            mail = self._question_mail(row)
+        """The completed questions, without those whose mail is missing."""
+        for row, example in self.part.rows():
+            pairs = zip(row["profile"], example.profile, strict=True)
+            items = [self._item(item, read.fields["text"]) for item, read in pairs]
+            found = [item for item in items if item is not None]
+            mail = self._question_mail(example)
             if mail is None:
                 self.counts["questions left out"] += 1
                 continue
             self.counts["questions"] += 1
-            self.counts["items"] += len(items)
-            self.counts["items left out"] += len(row["profile"]) - len(items)
+            self.counts["items"] += len(found)
+            self.counts["items left out"] += len(items) - len(found)
             self.golds.append({"id": row["id"], "output": mail.subject})
-            yield {**row, "input": f"{INSTRUCTION} {mail.body}", "profile": items}
+            yield {**row, "input": f"{INSTRUCTION} {mail.body}", "profile": found}
 
-    def _question_mail(self, row: Json) -> Mail | None:
-        mail = self._find(row["input"])
+    def _question_mail(self, example: Example) -> Mail | None:
+        mail = self._find(example.input)
         if mail is not None and self.part.has_golds and not mail.subject:
-            name = mail_name(row["input"]) or ""
-            self.missing.setdefault(name, f"no subject, which is the gold of {row['id']!r}")
+            name = mail_name(example.input) or ""
+            self.missing.setdefault(name, f"no subject, which is the gold of {example.id!r}")
             return None
         return mail
 
-    def _item(self, item: Json) -> Json | None:
-        mail = self._find(item["text"])
+    def _item(self, item: Json, text: str) -> Json | None:
+        mail = self._find(text)
         return None if mail is None else {**item, "text": mail.body, "title": mail.subject}
 
     def _find(self, text: str) -> Mail | None:
-        name = mail_name(text) or ""  # which names() has made sure of
+        name = mail_name(text) or ""  # names() has checked that it is one
         try:
             return self.corpus.find(name)
         except Missing as error:
@@ -294,12 +287,12 @@ class Completion:
             return None
 
     def report(self) -> list[str]:
-        """What became of it."""
+        """Lines that say what became of the part."""
         lines = []
         if self.missing:
-            names = some(sorted(self.missing))
+            names = format_ids(sorted(self.missing))
             lines = [f"{self.part.source}: {len(self.missing)} mails or subjects missing: {names}"]
-        if self.whole:
+        if self.complete:
             counts = ", ".join(f"{count} {what}" for what, count in self.counts.items() if count)
             return [*lines, f"{self.part.questions}: completed: {counts}"]
         why = "nothing would be left" if self.drop else "--drop-missing would leave out"

@@ -17,14 +17,13 @@ from rich.table import Table
 from rich.text import Text
 
 from lamp_exp.contracts import Task
-from lamp_exp.data.arguments import PARTS, SPLITS, chosen
+from lamp_exp.data.arguments import PARTS, SPLITS, select_names
 from lamp_exp.data.examine import Examined, Measure, Target, examine
-from lamp_exp.data.findings import ERROR, NOTE, WARNING, Finding
-from lamp_exp.data.golds import short
+from lamp_exp.data.findings import ERROR, NOTE, WARNING, Finding, shortened
 from lamp_exp.data.part_comparison import compare_parts, compare_size
 from lamp_exp.data.source import Files
 from lamp_exp.data.stream import Hashing, read_objects
-from lamp_exp.errors import InputError
+from lamp_exp.errors import InputError, first_line
 from lamp_exp.storage.atomic import write_text
 
 STYLES = {ERROR: "red", WARNING: "yellow", NOTE: "dim"}
@@ -68,9 +67,9 @@ def find_targets(options: argparse.Namespace, tasks: Mapping[str, Task]) -> list
     """The parts to check; one that was asked for by name must be there."""
     by_name = bool(options.task and options.split and options.part)
     wanted = itertools.product(
-        chosen("task", [short(name) for name in options.task or ()], tasks),
-        chosen("split", options.split, SPLITS),
-        chosen("part", options.part, PARTS),
+        select_names("task", options.task, tasks),
+        select_names("split", options.split, SPLITS),
+        select_names("part", options.part, PARTS),
     )
     by_file: dict[Path, list[Target]] = {}
     for option, split, part in wanted:
@@ -116,7 +115,7 @@ def token_counts(name: str) -> Measure:
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(name)
     except (OSError, ValueError, ImportError) as error:
-        reason = short(str(error).strip().split("\n", 1)[0])
+        reason = shortened(first_line(error))
         raise InputError(
             f"--tokenizer {name}: none could be loaded from it ({reason}): give a local folder, or "
             "a hub id and a network"

@@ -15,7 +15,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from lamp_exp.data.mail import UNREADABLE_MAIL, Mail, read_mail
-from lamp_exp.data.parse import some
+from lamp_exp.data.official import format_ids
 from lamp_exp.errors import InputError
 
 SHOWN = 5  # places named of each kind of fault
@@ -99,7 +99,7 @@ class Corpus:
         rows = [row for row in rows if row[0] == name] or rows
         mails = {Mail(subject, body) for _, subject, body, _ in rows}
         if len(mails) > 1:
-            zips = some(sorted({row[3] for row in rows}))
+            zips = format_ids(sorted({row[3] for row in rows}))
             raise Missing(f"ambiguous: {len(mails)} different mails of that name in {zips}")
         if not mails:
             raise Missing(self.reasons.get(stem(name), "not in any zip"))

@@ -25,7 +25,7 @@ def parse_date(value: object) -> datetime | None:
 def _parse(text: str) -> datetime:
     found = _DATE.fullmatch(text)
     if not found:
-        raise ValueError(f"{text!r} is no date like 2013, 2013-05-09 or 2013-05-09 08:00:00")
+        raise ValueError(f"{text[:60]!r} is no date like 2013, 2013-05-09 or 2013-05-09 08:00:00")
     parts = {name: int(digits) for name, digits in found.groupdict().items() if digits}
     year, month, day = parts["year"], parts.get("month", 1), parts.get("day", 1)
     hour, minute, second = (parts.get(name, 0) for name in ("hour", "minute", "second"))

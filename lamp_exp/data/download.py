@@ -12,7 +12,7 @@ import httpx2
 
 from lamp_exp import __version__
 from lamp_exp.contracts import Task
-from lamp_exp.data.arguments import PARTS, SPLITS, chosen
+from lamp_exp.data.arguments import PARTS, SPLITS, select_names
 from lamp_exp.data.fetch import Fetcher, Outcome, Wanted
 from lamp_exp.data.retry import Patience
 from lamp_exp.errors import InputError
@@ -66,9 +66,9 @@ def wanted_files(options: argparse.Namespace, tasks: Mapping[str, Task]) -> list
             optional=tasks[task].download == "optional" and task not in named,
             changes=task == "lamp6",
         )
-        for task in chosen("task", named, tasks)
-        for split in chosen("split", options.split, SPLITS)
-        for part in chosen("part", options.part, PARTS)
+        for task in select_names("task", named, tasks)
+        for split in select_names("split", options.split, SPLITS)
+        for part in select_names("part", options.part, PARTS)
         for kind in ("questions", "outputs")
         if (part, kind) != ("test", "outputs")
     ]

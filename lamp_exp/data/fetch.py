@@ -16,10 +16,10 @@ from pathlib import Path
 import httpx2
 from tqdm import tqdm
 
+from lamp_exp.data.completeness import check_complete, is_complete
 from lamp_exp.data.partial import Origin, Partial
 from lamp_exp.data.retry import Interrupted, Patience, Refused, seconds_asked
 from lamp_exp.data.stream import Broken
-from lamp_exp.data.whole import check, is_whole
 from lamp_exp.storage.locks import exclusive
 
 TRY_AGAIN = {408, 425, 429, 500, 502, 503, 504}
@@ -90,10 +90,10 @@ class Fetcher:
         try:
             total = self.patience.until_done(wanted.path, lambda: self._length(address))
         except Refused as error:
-            return f"not compared with the server ({error})" if is_whole(final) else None
+            return f"not compared with the server ({error})" if is_complete(final) else None
         if total == final.stat().st_size:
             return ""
-        if wanted.changes and is_whole(final):  # hours of the user's work may be in it
+        if wanted.changes and is_complete(final):  # hours of the user's work may be in it
             return "kept, though it differs from the server's; --force downloads it again"
         return None
 
@@ -108,7 +108,7 @@ class Fetcher:
         if origin is None or partial.size < origin.total:
             self._receive(partial, origin)
         try:
-            check(partial.file)
+            check_complete(partial.file)
         except Broken as error:
             resumed = partial.resumed
             partial.discard()

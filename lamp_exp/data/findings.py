@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -231,7 +232,8 @@ class Findings:
         """One more (or `count` more) of a kind, `at` a place; the first one's `words` stay."""
         severity, meaning = KINDS[code]
         if code not in self.kinds:
-            self.kinds[code] = Finding(severity, code, meaning.format(**{**self.words, **words}))
+            words = {name: shortened(word) for name, word in {**self.words, **words}.items()}
+            self.kinds[code] = Finding(severity, code, meaning.format(**words))
         found = self.kinds[code]
         found.count += count
         if at and len(found.first) < FIRST and at not in found.first:
@@ -243,3 +245,9 @@ class Findings:
         return sorted(
             self.kinds.values(), key=lambda f: (order.index(f.severity), codes.index(f.code))
         )
+
+
+def shortened(text: object) -> str:
+    """The beginning of a text that may be huge, on one line and fit for any screen."""
+    printable = str(text)[:1000].encode("utf-8", "replace").decode()
+    return textwrap.shorten(printable, 300, placeholder=" …")

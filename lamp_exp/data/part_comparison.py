@@ -14,7 +14,7 @@ ALIKE = 0.5  # of the items of two profiles, so many must be common to both
 
 def compare_size(one: Examined) -> None:
     """With the published one; a file that was not read to its end has no size."""
-    if not one.whole:
+    if not one.complete:
         return
     sizes = SIZES.get((one.target.option, one.target.split))
     if sizes is None:

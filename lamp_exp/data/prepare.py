@@ -7,7 +7,7 @@ import logging
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,13 @@ from tqdm import tqdm
 
 from lamp_exp.contracts import Task
 from lamp_exp.data import leaks
-from lamp_exp.data.arguments import PARTS, SPLITS, chosen
-from lamp_exp.data.parse import Reader
+from lamp_exp.data.arguments import PARTS, SPLITS, select_names
+from lamp_exp.data.official import QuestionReader, RaiseFaults
 from lamp_exp.data.source import Source, code_stamp, find_source
 from lamp_exp.data.store import FORMAT, META, Store, Writer
 from lamp_exp.errors import InputError
 from lamp_exp.storage.atomic import Damaged, remove_leftovers, replace_folder, temporary, touch
 from lamp_exp.storage.locks import exclusive
-from lamp_exp.values import Example
 
 log = logging.getLogger("lamp_exp.data")
 
@@ -41,7 +40,7 @@ def run(options: argparse.Namespace, tasks: Mapping[str, Task]) -> int:
     """Prepares what is there; a part that was asked for by name must be there."""
     done: set[str] = set()
     failed: dict[str, InputError] = {}
-    for task in [tasks[name] for name in chosen("task", options.task, tasks)]:
+    for task in [tasks[name] for name in select_names("task", options.task, tasks)]:
         for split in options.split or SPLITS:
             for part in options.part or PARTS:
                 _prepare_one(options, (task, split, part), done, failed)
@@ -124,35 +123,21 @@ def _make(task: Task, source: Source, place: Path) -> None:
     try:
         stamp = _stamp(task, source)
         golds = source.golds()
-        reader = Reader(task, source.where)
+        handler = RaiseFaults(source.where)
+        reader = QuestionReader(handler, task)
         writer = Writer(made, task)
-        undated = _Undated()
         rows = tqdm(source.questions(), f"prepare {source.name}", disable=None, leave=False)
-        writer.write(undated.watch(reader.examples(rows, golds)))
+        writer.write(reader.questions(rows, golds))
         writer.close(
             {
                 "stamp": stamp,
                 "fingerprint": source.fingerprint(),
                 "golds": golds is not None,
-                "counts": {name: count for name, count in reader.counts.items() if count},
+                "counts": dict(handler.counts),
                 "numeric_ids": sorted(reader.numeric_ids),
-                "first_undated": undated.first,
+                "first_undated": reader.first_undated,
             }
         )
         replace_folder(made, place)
     finally:
         shutil.rmtree(made, ignore_errors=True)
-
-
-class _Undated:
-    """Remembers the first item without a date: retrieval by date must refuse it at once."""
-
-    def __init__(self) -> None:
-        self.first: tuple[int, str, str] | None = None
-
-    def watch(self, examples: Iterable[Example]) -> Iterator[Example]:
-        for row, example in enumerate(examples):
-            if self.first is None:
-                dateless = next((item.id for item in example.profile if item.date is None), None)
-                self.first = None if dateless is None else (row, example.id, dateless)
-            yield example

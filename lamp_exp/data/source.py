@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from lamp_exp.contracts import Task
 from lamp_exp.data import sample
 from lamp_exp.data import vocabulary as words
-from lamp_exp.data.parse import read_golds
+from lamp_exp.data.official import RaiseFaults, read_json, read_outputs
 from lamp_exp.data.stream import Hashing, read_objects
 from lamp_exp.errors import InputError
 
@@ -82,15 +82,13 @@ class Files:
         return [[s.st_size, s.st_mtime_ns] for s in (f.stat() for f in files if f.exists())]
 
     def golds(self) -> Mapping[str, str] | None:
-        """Read whole: an outputs file is small."""
+        """Read at once: an outputs file is small."""
         if not self.outputs_file.exists():
             return None
-        where = f"the outputs beside {self.where}"
-        name, golds = read_golds(read_json(self.outputs_file), where)
-        if name is not None and name != self.task.name:
-            raise InputError(f"{where} are of task {name}, not {self.task.name}")
+        handler = RaiseFaults(f"the outputs beside {self.where}")
+        outputs = read_outputs(read_json(self.outputs_file), handler, self.task)
         self._hashes.append(hashlib.sha256(self.outputs_file.read_bytes()).hexdigest())
-        return golds
+        return None if outputs is None else outputs.by_id
 
     def questions(self) -> Iterator[Any]:
         """One by one: a questions file may be larger than memory."""
@@ -162,13 +160,3 @@ def code_stamp(*objects: Any) -> str:
 
 def _short_hash(content: bytes, length: int = 8) -> str:
     return hashlib.sha256(content).hexdigest()[:length]
-
-
-def read_json(path: Path) -> Any:
-    """The content of a small JSON file, or an InputError that says where it is broken."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file") from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path} cannot be read as JSON ({error}): download it again") from error

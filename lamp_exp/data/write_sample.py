@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from lamp_exp.contracts import Task
 from lamp_exp.data import sample
-from lamp_exp.data.arguments import PARTS, SPLITS, chosen
+from lamp_exp.data.arguments import PARTS, SPLITS, select_names
 from lamp_exp.errors import InputError
 from lamp_exp.storage.atomic import json_list, write_text
 
@@ -34,7 +34,7 @@ def run(options: argparse.Namespace, tasks: Mapping[str, Task]) -> int:
     size = sample.Size(options.questions, options.items, options.words, options.seed)
     if min(size.questions or 1, size.items + 1, size.words) < 1:
         raise InputError("--questions and --words must be at least 1, --items at least 0")
-    for name in chosen("task", options.task, tasks):
+    for name in select_names("task", options.task, tasks):
         for split in options.split or SPLITS:
             for part in options.part or PARTS:
                 print(write_part(tasks[name], split, part, size, options.out))

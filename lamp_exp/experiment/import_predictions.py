@@ -17,8 +17,7 @@ from typing import Any
 
 from lamp_exp.contracts import Task
 from lamp_exp.data import Part, load
-from lamp_exp.data.parse import read_golds, some
-from lamp_exp.data.source import read_json
+from lamp_exp.data.official import format_ids, parse_outputs, read_json
 from lamp_exp.errors import InputError
 from lamp_exp.experiment.code_fingerprint import code_fingerprint
 from lamp_exp.experiment.identity import identity_hash
@@ -137,7 +136,8 @@ def _jsons(file: Path) -> Iterator[tuple[str, Any]]:
 
 
 def _outputs(content: object, file: Path, where: str) -> Outputs:
-    return Outputs(file, where, *read_golds(content, where))
+    outputs = parse_outputs(content, where)
+    return Outputs(file, where, outputs.task, outputs.by_id)
 
 
 def choose(given: Sequence[Outputs], option: str | None) -> list[tuple[str, Outputs]]:
@@ -193,7 +193,7 @@ def joined(
     if known is not None and targets != known:
         assert targets, "known golds are replaced by given ones only"
         pairs = zip(ids, known, targets, strict=True)
-        odd = some([id for id, own, other in pairs if own.strip() != other.strip()])
+        odd = format_ids([id for id, own, other in pairs if own.strip() != other.strip()])
         if odd:
             raise InputError(f"the golds of {odd} differ from those beside {part.source}")
         targets = known
@@ -216,7 +216,9 @@ def _targets(golds: Outputs, ids: Sequence[str], task: Task) -> list[str]:
     _refuse_other_ids(golds, ids, "question")
     odd = [id for id in ids if not task.is_valid_output(golds.by_id[id])]
     if odd:
-        raise InputError(f"{golds.where}: the golds of {some(odd)} are no answers to {task.name}")
+        raise InputError(
+            f"{golds.where}: the golds of {format_ids(odd)} are no answers to {task.name}"
+        )
     return [golds.by_id[id] for id in ids]
 
 

@@ -11,7 +11,6 @@ import hashlib
 import json
 import sys
 import zipfile
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,8 +19,7 @@ from typing import Any
 from lamp_exp import __version__
 from lamp_exp.contracts import Task
 from lamp_exp.data import Part, load
-from lamp_exp.data.parse import is_id, some
-from lamp_exp.data.source import read_json
+from lamp_exp.data.official import format_ids, parse_outputs, read_json
 from lamp_exp.errors import InputError
 from lamp_exp.report.cli_arguments import add_runs, answered
 from lamp_exp.report.loading import PREDICTIONS, Record
@@ -179,28 +177,27 @@ def _entry(record: Record, data_dir: str | None) -> Entry:
 def _read(record: Record, task: Task) -> list[tuple[Id, str]]:
     """The predictions with their ids as written: 5 is another id than "5"."""
     where = record.folder / PREDICTIONS
-    content = read_json(where)
-    rows = content.get("golds") if isinstance(content, dict) else None
-    if not isinstance(rows, list) or content.get("task") != task.name:
-        raise InputError(f'{where} is no {{"task": "{task.name}", "golds": [...]}}')
-    for number, row in enumerate(rows, 1):
-        valid = isinstance(row, dict) and is_id(row.get("id"))
-        if not valid or not isinstance(row.get("output"), str):
-            raise InputError(f"{where}: gold {number} must have an `id` and an `output` of text")
-    return [(row["id"], row["output"]) for row in rows]
+    outputs = parse_outputs(read_json(where), str(where))
+    if outputs.task != task.name:
+        raise InputError(f"{where} is of task {outputs.task}, not {task.name}")
+    return [
+        (int(id) if id in outputs.numeric_ids else id, output)
+        for id, output in outputs.by_id.items()
+    ]
 
 
 def _refuse_other_ids(record: Record, asked: Sequence[Id], given: Sequence[Id]) -> None:
     """Raises InputError unless each question is answered once, under exactly its id."""
-    repeated = [id for id, count in Counter(given).items() if count > 1]
     missing, extra = _without(asked, given), _without(given, asked)
-    faults = [f"ids that occur more than once: {some(repeated)}"] if repeated else []
+    faults = []
     if missing and {str(id) for id in missing} == {str(id) for id in extra}:
-        faults.append(f"ids {some(extra)} are written as {some(missing)} in the questions")
+        faults.append(
+            f"ids {format_ids(extra)} are written as {format_ids(missing)} in the questions"
+        )
     else:
         gone, odd = f"no prediction for {len(missing)} questions", "predictions without a question"
-        faults += [f"{gone}: {some(missing)}"] if missing else []
-        faults += [f"{len(extra)} {odd}: {some(extra)}"] if extra else []
+        faults += [f"{gone}: {format_ids(missing)}"] if missing else []
+        faults += [f"{len(extra)} {odd}: {format_ids(extra)}"] if extra else []
     if faults:
         raise InputError(f"{record.name}: {'; '.join(faults)}")
 
