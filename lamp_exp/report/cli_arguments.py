@@ -10,7 +10,7 @@ from pathlib import Path
 from lamp_exp.errors import InputError
 from lamp_exp.report.formats import FORMATS
 from lamp_exp.report.loading import Found, Record, find
-from lamp_exp.report.selection import select
+from lamp_exp.report.selection import may_meet, select
 from lamp_exp.report.table import Table
 from lamp_exp.storage.atomic import write_text as write_file
 
@@ -87,7 +87,7 @@ def answered(arguments: argparse.Namespace) -> list[Record]:
 def _chosen(
     found: Found, arguments: argparse.Namespace, needed: str, has: Callable[[Record], bool]
 ) -> list[Record]:
-    for line in left_out(found):
+    for line in left_out(found, arguments.where):
         print(line, file=sys.stderr)
     usable = [record for record in found.records if has(record)]
     if without := len(found.records) - len(usable):
@@ -99,8 +99,11 @@ def _chosen(
     return records
 
 
-def left_out(found: Found) -> list[str]:
-    """One line per reason, with the first of the folders left out for it."""
+def left_out(found: Found, conditions: Sequence[str] = ()) -> list[str]:
+    """One line per reason, with the first of the folders left out for it.
+
+    Of unfinished runs that meet the conditions, as far as their settings say, only the number.
+    """
     reasons: dict[str, list[str]] = {}
     for path, reason in found.left_out:
         reasons.setdefault(reason, []).append(path.name)
@@ -108,6 +111,10 @@ def left_out(found: Found) -> list[str]:
     for reason, names in reasons.items():
         more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
         lines.append(f"left out, {reason}: {', '.join(names[:LISTED])}{more}")
+    unfinished = sum(may_meet(folder, conditions) for folder in found.unfinished)
+    if unfinished:
+        runs = "run goes on or was killed" if unfinished == 1 else "runs go on or were killed"
+        lines.append(f"left out, not finished: {unfinished} {runs}")
     return lines
 
 

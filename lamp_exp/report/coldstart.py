@@ -197,10 +197,23 @@ def coldstart_tables(
             f"no run tells the {PROPERTIES[by][0]} of its questions: runs with a profile (k > 0) "
             "and golds do; ages only where questions are dated, spans where items are"
         )
-    return [*([_bins_table(found, by)] if found else []), *([limited] if limited else [])]
+    bins = [_bins_table(found, by, quantiles, edges)] if found else []
+    return [*bins, *([limited] if limited else [])]
 
 
-def _bins_table(found: Sequence[Curve], by: str) -> Table:
+def _fewer_bins(found: Sequence[Curve], quantiles: int, edges: Sequence[float]) -> list[str]:
+    """Why runs have fewer bins than were asked for."""
+    wanted = len(edges) or quantiles
+    fewer = sum(len(curve.bins) < wanted for curve in found)
+    if not fewer:
+        return []
+    alone = sum(len(curve.bins) == 1 for curve in found)
+    one = f"; {alone} have a single value, and so one bin" if alone else ""
+    why = "bins without any question are left out" if edges else "equal values cannot be split"
+    return [f"{fewer} of {len(found)} runs have fewer bins than {wanted}: {why}{one}"]
+
+
+def _bins_table(found: Sequence[Curve], by: str, quantiles: int, edges: Sequence[float]) -> Table:
     names, heads = naming([curve.group for curve in found])
     words = PROPERTIES[by][0]
     rows = [
@@ -219,6 +232,7 @@ def _bins_table(found: Sequence[Curve], by: str) -> Table:
         "verdict at 5%, by the test of the verb personal, not corrected for the number of bins",
         *difference_footers([curve.group for curve in found], names),
         *([f"{unknown} questions of these runs have none and are left out"] if unknown else []),
+        *_fewer_bins(found, quantiles, edges),
     ]
     columns = ("questions", "value", "interval", "gain", "gain's interval", "verdict")
     all_heads = (*names, "metric", by)

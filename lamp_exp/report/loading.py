@@ -251,12 +251,19 @@ def flat(value: Any, prefix: str = "") -> dict[str, Any]:
 # --- finding runs ------------------------------------------------------------------------------
 
 
+UNFINISHED = "not finished"
+
+
 @dataclass(frozen=True)
 class Found:
-    """The runs below some folders, and the folders that could not be used, with the reason."""
+    """The runs below some folders, and the folders that could not be used, with the reason.
+
+    `unfinished` are folders of runs that have begun, and still go on or were killed.
+    """
 
     records: list[Record] = field(default_factory=list)
     left_out: list[tuple[Path, str]] = field(default_factory=list)
+    unfinished: list[Path] = field(default_factory=list)
 
 
 def find(places: Sequence[Path], stale: bool = False) -> Found:
@@ -269,6 +276,9 @@ def find(places: Sequence[Path], stale: bool = False) -> Found:
     newest: dict[tuple[str, int], Record] = {}
     for folder, fault in _folders(places):
         record, fault = (None, fault) if fault else _open(folder, stale)
+        if fault == UNFINISHED:
+            found.unfinished.append(folder)
+            continue
         if record is None:
             found.left_out.append((folder, fault))
             continue
@@ -280,7 +290,7 @@ def find(places: Sequence[Path], stale: bool = False) -> Found:
             reason = f"the same configuration and seed as {newest[key].name}, with other numbers"
             found.left_out.append((loser.folder, reason))
     found.records.extend(newest.values())
-    if not found.records and not found.left_out:
+    if not (found.records or found.left_out or found.unfinished):
         named = ", ".join(map(str, places))
         raise InputError(f"there is no finished run in {named}: give --runs as output_dir was")
     return found
@@ -307,11 +317,11 @@ def _folders(places: Iterable[Path]) -> Iterator[tuple[Path, str]]:
                 if (path / RESULT).is_file():
                     yield path, ""
                 elif (path / "config.yaml").is_file():
-                    yield path, "not finished"
+                    yield path, UNFINISHED
 
 
 def _runs_of_sweep(sweep: Path) -> Iterator[tuple[Path, str]]:
-    """The runs of a sweep's jobs, wherever its output folder has been moved to."""
+    """The runs of a sweep's jobs: beside the sweep's folder, or where they were written."""
     for status in sorted(sweep.glob(f"[0-9]*/{STATUS}"), key=lambda p: int(p.parent.name)):
         try:
             content = json.loads(status.read_text(encoding="utf-8"))
@@ -319,9 +329,13 @@ def _runs_of_sweep(sweep: Path) -> Iterator[tuple[Path, str]]:
         except (ValueError, KeyError, TypeError) as error:
             yield status.parent, f"its {STATUS} cannot be read ({type(error).__name__})"
             continue
-        folder = sweep.parent.parent / Path(run).name if run else status.parent
+        if not run:
+            yield status.parent, f"a job of the sweep that is {state or UNFINISHED}"
+            continue
+        places = (sweep.parent.parent / Path(run).name, Path(run))  # the output folder was moved
+        folder = next((place for place in places if (place / RESULT).is_file()), places[-1])
         finished = (folder / RESULT).is_file()
-        yield folder, "" if finished else f"a job of the sweep that is {state or 'not finished'}"
+        yield folder, "" if finished else f"a job of the sweep that is {state or UNFINISHED}"
 
 
 def _open(folder: Path, stale: bool) -> tuple[Record | None, str]:

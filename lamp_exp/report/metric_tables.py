@@ -24,8 +24,9 @@ from lamp_exp.report.selection import (
     UNKNOWN,
     Group,
     chosen_runs,
+    effective,
     grouped,
-    option_of,
+    in_order,
     order,
     select,
     shown,
@@ -310,8 +311,9 @@ def _on_same_seeds(
         needed = {g.configuration: g for g in members}
         its = [baselines.get(g.first.baseline or "") for g in members]
         needed |= {g.configuration: g for g in its if g is not None}
-        same = on_common_seeds(list(needed.values()))
-        notes += seed_footers(list(needed.values()), same)
+        ordered = in_order(needed.values())
+        same = on_common_seeds(ordered)
+        notes += seed_footers(ordered, same)
         reduced |= same
     return [reduced[g.configuration] for g in groups], reduced, tuple(notes)
 
@@ -399,7 +401,7 @@ def _further_heads(groups: Sequence[Group], layout: Layout) -> list[str]:
 
 
 def _option_values(group: Group, names: Iterable[str]) -> Place:
-    return tuple(shown(option_of(group, name)) for name in names)
+    return tuple(shown(effective(group, name)) for name in names)
 
 
 def _entry(

@@ -93,15 +93,14 @@ class Pairs:
         """The metric by which a group is compared."""
         return self.metric or group.first.main_metric
 
-    def footers(self) -> list[str]:
-        """What was left out."""
+    def left_out(self) -> list[str]:
+        """How many pairs are left out, and why."""
         lines = []
         if self.hidden:
-            lines.append(
-                f"{self.hidden} more pairs differ in more than one choice: --confounded shows them"
-            )
+            shows = "--confounded shows them"
+            lines.append(f"pairs that differ in more than one choice: {self.hidden} ({shows})")
         if self.without_seed:
-            lines.append(f"{self.without_seed} more pairs have no seed in common: not tested")
+            lines.append(f"pairs without a seed in common: {self.without_seed} (not tested)")
         return lines
 
 
@@ -179,9 +178,9 @@ def pairs_table(
     pairs = comparable_pairs(records, against, metric, confounded)
     found = _compared(pairs)
     if not found:
-        why = "; ".join(pairs.footers())
+        why = "; ".join(pairs.left_out())
         reason = "no two runs answered the same questions of the same part"
-        raise InputError(f"no pair is left: {why.replace(' more', '')}" if why else reason)
+        raise InputError(f"nothing is left to test; {why}" if why else reason)
     groups = {g.configuration: g for one in found for g in (one.first, one.second)}
     names, heads = naming(list(groups.values()))
     labels = {
@@ -192,7 +191,10 @@ def pairs_table(
     corrected = zip(found, holm(ps), benjamini_hochberg(ps), strict=True)
     rows = [_row(one, labels, float(by_holm), float(by_bh)) for one, by_holm, by_bh in corrected]
     columns = ("second - first", "95% interval", "p", "Holm", "BH", "detectable", "verdict")
-    footers = (*_footers(found, list(groups.values()), names), *pairs.footers())
+    footers = (
+        *_footers(found, list(groups.values()), names),
+        *(f"left out, {line}" for line in pairs.left_out()),
+    )
     heads_shown = ("task", "metric", "differ in", "first", "second")
     return Table("Pairs", heads_shown, columns, tuple(rows), footers)
 

@@ -11,8 +11,11 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
+
+import yaml
 
 from lamp_exp.errors import InputError
 from lamp_exp.options import (
@@ -139,6 +142,27 @@ def select(records: Iterable[Record], conditions: Sequence[str]) -> list[Record]
     return chosen
 
 
+def may_meet(folder: Path, conditions: Sequence[str]) -> bool:
+    """Whether an unfinished run may meet conditions, by its configuration and its name."""
+    try:
+        settings = flat(yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")))
+    except (OSError, yaml.YAMLError):
+        return True  # nothing says that it does not
+    words = folder.name.split("-")
+    names = {label_of(name): name for name in settings} | {name: name for name in settings}
+    for condition in conditions:
+        key, _, values = condition.partition("=")
+        if key in GROUPS:
+            met = any(value in words for value in values.split(","))
+        elif key in names:
+            met = any(equals(settings[names[key]], value) for value in values.split(","))
+        else:
+            met = True
+        if not met:
+            return False
+    return True
+
+
 def equals(value: Any, text: str) -> bool:
     """Whether a property has the value that is written as `text`."""
     return shown(value) == text or same_value(value, parse_value(text))
@@ -212,19 +236,27 @@ def grouped(records: Iterable[Record]) -> dict[str, Group]:
 
 
 def differing(groups: Sequence[Group]) -> list[str]:
-    """The dotted names of the options in which groups differ, the usual properties first."""
+    """The dotted names of the options in which groups differ.
+
+    The usual properties come first, then options of components, then the others.
+    """
     names = {name for group in groups for name in group.first.options}
-    ordered = sorted(names, key=lambda name: (place_in_order(label_of(name)), name))
+    ordered = sorted(names, key=_rank_of_option)
     return [n for n in ordered if len({_key(group, n) for group in groups}) > 1]
 
 
+def _rank_of_option(name: str) -> tuple[int, bool, str]:
+    return place_in_order(label_of(name)), name.partition(".")[0] not in GROUPS, name
+
+
 def telling(groups: Sequence[Group]) -> list[str]:
-    """The options by which groups may be told apart: those that differ and have an effect."""
-    return [
-        name
-        for name in differing(groups)
-        if not all(_without_effect(group, name) for group in groups if option_of(group, name))
-    ]
+    """The options by which groups may be told apart: those whose effective values differ."""
+    return [n for n in differing(groups) if len({shown(effective(g, n)) for g in groups}) > 1]
+
+
+def effective(group: Group, name: str) -> Any:
+    """The value of an option; None if it has no effect in the group."""
+    return None if _without_effect(group, name) else option_of(group, name)
 
 
 def _without_effect(group: Group, name: str) -> bool:
@@ -239,7 +271,11 @@ def choices_apart(one: Group, other: Group) -> list[str]:
     A component stands for its options, and the profile for all options that only matter with one.
     More than one choice means that a difference in numbers has no single cause.
     """
-    names = [name for name in telling([one, other]) if not name.startswith("data.")]
+    names = [
+        name
+        for name in telling([one, other])
+        if not (name.startswith("data.") or any(_without_effect(g, name) for g in (one, other)))
+    ]
     if one.first.personal != other.first.personal:
         impersonal = Usage(one.first.result.mode, personal=False)
         rest = [n for n in names if n != "k" and changes_numbers(n, impersonal)]
@@ -302,11 +338,11 @@ def naming(
         if len(set(heads.values())) == len(groups):
             break
         alike = [head for head, count in Counter(heads.values()).items() if count > 1]
-        values = {shown(option_of(g, name)) for g in groups if heads[g.configuration] in alike}
+        values = {shown(effective(g, name)) for g in groups if heads[g.configuration] in alike}
         if len(values) > 1:
             names.append(name)
             heads = {
-                g.configuration: (*heads[g.configuration], shown(option_of(g, name)))
+                g.configuration: (*heads[g.configuration], shown(effective(g, name)))
                 for g in groups
             }
     return tuple(names), heads

@@ -73,7 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _left_out_notes(found: Found, arguments: argparse.Namespace) -> list[str]:
     """The runs that are not on the page, which stderr names too, and the conditions."""
-    lines = left_out(found)
+    lines = left_out(found, arguments.where)
     if without := sum(not record.metrics for record in found.records):
         lines.append(f"{without} runs without metrics are left out")
     if arguments.where:
