@@ -25,8 +25,7 @@ from lamp_exp.storage.checksummed import ChecksummedFile
 from lamp_exp.storage.rankings import Order, RankingCache
 from lamp_exp.values import Hit
 from tests.conftest import build, options, ranked_part
-from tests.test_dense import encoder  # noqa: F401  (a fixture)
-from tests.test_laws import dense_folder
+from tests.test_dense import dense_folder, encoder  # noqa: F401  (a fixture)
 
 KEY = {"task_name": "LaMP_0", "retriever": {"_target_": "mine.Ranker", "b": 0.5}, "data": "d1"}
 IDS = ["q1", "q2", "q3", "é"]

@@ -18,7 +18,7 @@ from transformers import AutoTokenizer, BertConfig, BertModel, RobertaConfig, Ro
 from lamp_exp.errors import InputError
 from lamp_exp.retrievers.dense import Dense, by_length, inner_products
 from lamp_exp.values import Document, Query
-from tests.conftest import TINY
+from tests.conftest import TINY, compose
 
 TEXTS = ["one two three", "a", "the cat", "a much longer text " * 6, "dog", "b c", "x y z", "end"]
 
@@ -41,6 +41,12 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> str:
     )
     BertModel(config).save_pretrained(folder)
     return str(folder)
+
+
+def dense_folder(option: str, encoder: str) -> list[str]:
+    """The override by which a retriever with an encoder uses the small random one."""
+    has_encoder = "name" in compose(f"retriever={option}")[0].retriever
+    return [f"retriever.name={encoder}"] if has_encoder else []
 
 
 def dense(encoder: str, **options) -> Dense:

@@ -21,8 +21,7 @@ from lamp_exp.storage.rankings import Order, RankingCache
 from lamp_exp.values import Document, Hit, Query
 from tests.conftest import experiment, options
 from tests.conftest import ranked as ranked_questions
-from tests.test_dense import encoder  # noqa: F401  (a fixture)
-from tests.test_laws import dense_folder
+from tests.test_dense import dense_folder, encoder  # noqa: F401  (a fixture)
 
 DOCUMENTS = [Document(id, "") for id in "abc"]
 
