@@ -241,10 +241,10 @@ def _prompt_cases(task: Task) -> Iterator[tuple[Example, list[Hit], int]]:
 
 @lru_cache
 def _counter() -> TokenCounter:
-    from lamp_exp.models import tiny
+    from lamp_exp.models.seq2seq import SAMPLE_TOKENIZER
     from lamp_exp.models.token_counter import TransformersTokenCounter, load_tokenizer
 
-    return TransformersTokenCounter(load_tokenizer(str(Path(tiny.__file__).parent)))
+    return TransformersTokenCounter(load_tokenizer(str(SAMPLE_TOKENIZER)))
 
 
 AUGMENTATION_LAWS = (

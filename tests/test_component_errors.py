@@ -6,7 +6,7 @@ import pytest
 
 from lamp_exp.augmentations.ipa import InPromptAugmentation
 from lamp_exp.errors import ComponentError, InputError, naming
-from lamp_exp.models.tiny import Tiny
+from lamp_exp.models.seq2seq import Seq2Seq
 from lamp_exp.retrievers.bm25 import BM25
 from lamp_exp.tasks.lamp4 import Lamp4
 from tests.test_cli import QUICK
@@ -35,7 +35,7 @@ def fail_at(number: int, works):
         (Lamp4, "query", 3, "200002"),
         (Lamp4, "document", 1, "200000"),
         (InPromptAugmentation, "__call__", 2, "200001"),
-        (Tiny, "predict", 1, None),
+        (Seq2Seq, "predict", 1, None),
     ],
 )
 def test_it_is_named_on_the_command_line(
