@@ -15,7 +15,7 @@ from lamp_exp.tasks import all_tasks
 from lamp_exp.tasks.lamp4 import Lamp4
 from lamp_exp.values import Hit
 from tests.conftest import compose, experiment, options
-from tests.test_dense import encoder  # noqa: F401  (a fixture)
+from tests.test_dense import dense_folder, encoder  # noqa: F401  (a fixture)
 
 COMPONENTS = ["task", "retriever", "augmentation", "model", "trainer", "logger"]
 GROUPS = [*COMPONENTS, "experiment", "sweep"]
@@ -40,13 +40,7 @@ def check(group: str, *overrides: str) -> None:
 
 @pytest.mark.parametrize("option", options("retriever"))
 def test_retrievers_keep_their_laws(option, encoder):  # noqa: F811
-    has_weights = "name" in compose(f"retriever={option}")[0].retriever
-    check(
-        "retriever",
-        f"retriever={option}",
-        "mode=rank",
-        *([f"retriever.name={encoder}"] if has_weights else []),
-    )
+    check("retriever", f"retriever={option}", "mode=rank", *dense_folder(option, encoder))
 
 
 @pytest.mark.parametrize("option", options("task"))

@@ -25,6 +25,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from lamp_exp.contracts import TextVectors, VectorStore
+from lamp_exp.storage.arrow import number_array
 from lamp_exp.storage.atomic import (
     Damaged,
     Unwritable,
@@ -98,19 +99,19 @@ class EncoderVectors(TextVectors):
         self.folder = folder if writes else None
         self.encoded = 0
         self.shards: list[_Shard | None] = []
-        self.index = _Index()
         for path in sorted(folder.glob("*.arrow")) if folder else ():
             try:
-                self._join(read_shard(ChecksummedFile.open(path, check=False)))
+                self.shards.append(read_shard(ChecksummedFile.open(path, check=False)))
             except FileNotFoundError:
                 continue  # set aside by another process meanwhile
             except (Damaged, OSError) as error:
                 report_damage(path, error)
+        self._index_shards()
 
     def missing(self, texts: Sequence[str]) -> list[str]:
         """The distinct texts that have no vector yet, in order."""
         keys = {text_key(text): text for text in texts}
-        places = self._find_undamaged(list(keys))
+        places = self._find_undamaged(_array(list(keys)))
         for number, rows in _by_shard(places[places != _NOWHERE]):
             self._shard(number).used[rows] = True
         return [text for text, place in zip(keys.values(), places, strict=True) if place < 0]
@@ -124,11 +125,12 @@ class EncoderVectors(TextVectors):
             used = np.ones(len(keys), bool)
             self.encoded += len(keys)
             shard = _Shard(keys, halves, exponents, np.array(cut[part], bool), used)
-            self._join(self._stored(shard))
+            self.shards.append(self._stored(shard))
+            self.index.add({len(self.shards) - 1: self._shard(-1)})
 
     def rows(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """The vectors of `texts` (texts, dimensions); KeyError for a text without one."""
-        places = self.index.find([text_key(text) for text in texts])
+        places = self.index.find(_array([text_key(text) for text in texts]))
         if (places == _NOWHERE).any():
             raise KeyError(texts[int(np.argmax(places == _NOWHERE))])
         gathered: NDArray[np.float32] | None = None
@@ -156,9 +158,9 @@ class EncoderVectors(TextVectors):
         assert shard is not None, "the index names no shard that has been dropped"
         return shard
 
-    def _join(self, shard: _Shard) -> None:
-        self.index.add(shard.keys, len(self.shards) << _ROW_BITS)
-        self.shards.append(shard)
+    def _index_shards(self) -> None:
+        self.index = _Index()
+        self.index.add({n: shard for n, shard in enumerate(self.shards) if shard is not None})
 
     def _stored(self, shard: _Shard) -> _Shard:
         """The shard, mapped from a new file; as it is where no file can be written."""
@@ -174,7 +176,7 @@ class EncoderVectors(TextVectors):
         mapped = read_shard(ChecksummedFile.open(path, check=False))
         return replace(mapped, used=shard.used, file=None)
 
-    def _find_undamaged(self, keys: Sequence[bytes]) -> NDArray[np.int64]:
+    def _find_undamaged(self, keys: NDArray[np.bytes_]) -> NDArray[np.int64]:
         """The place of each key; the checksum of a shard is compared when it is first used."""
         while True:
             places = self.index.find(keys)
@@ -184,10 +186,7 @@ class EncoderVectors(TextVectors):
                 return places
             for number in dropped:
                 self.shards[number] = None
-            self.index = _Index()
-            for number, shard in enumerate(self.shards):
-                if shard is not None:
-                    self.index.add(shard.keys, number << _ROW_BITS)
+            self._index_shards()
 
     def _is_damaged(self, shard: _Shard) -> bool:
         file, shard.file = shard.file, None
@@ -229,40 +228,31 @@ def _scaled(vectors: NDArray[np.float32], exponents: NDArray[np.int16]) -> NDArr
 
 
 class _Index:
-    """The place of each key's vector, in sorted arrays: a dictionary of millions would be large.
-
-    New keys wait in a dictionary, which is merged when it has grown in proportion.
-    """
+    """The place of each key's vector, in sorted arrays: a dictionary of millions would be large."""
 
     def __init__(self) -> None:
         self.keys = _array([])
         self.places = np.zeros(0, np.int64)
-        self.late: dict[bytes, int] = {}
 
-    def add(self, keys: NDArray[np.bytes_], first: int) -> None:
-        """Adds the keys of a shard, at the places from `first` on; known keys keep their place."""
-        for n, key in enumerate(_bytes(keys)):
-            self.late.setdefault(key, first + n)
-        if len(self.late) > max(2 * SHARD, len(self.keys) // 2):
-            self._merge()
+    def add(self, shards: Mapping[int, _Shard]) -> None:
+        """Adds the keys of shards, by the shards' numbers; known keys keep their place."""
+        keys = np.concatenate([_array([]), *(shard.keys for shard in shards.values())])
+        rows = [
+            np.arange(len(shard.keys)) + (number << _ROW_BITS) for number, shard in shards.items()
+        ]
+        new, first = np.unique(keys, return_index=True)
+        unknown = self.find(new) == _NOWHERE
+        at = np.searchsorted(self.keys, new[unknown])
+        places = np.concatenate([np.zeros(0, np.int64), *rows])[first[unknown]]
+        self.keys = np.insert(self.keys, at, new[unknown])
+        self.places = np.insert(self.places, at, places)
 
-    def find(self, keys: Sequence[bytes]) -> NDArray[np.int64]:
-        """The place of each key; -1 for those that are unknown."""
-        wanted = _array(keys)
-        places = np.full(len(keys), _NOWHERE, np.int64)
-        if len(self.keys):
-            near = np.minimum(np.searchsorted(self.keys, wanted), len(self.keys) - 1)
-            known = self.keys[near] == wanted
-            places[known] = self.places[near[known]]
-        for n in np.flatnonzero(places == _NOWHERE).tolist():
-            places[n] = self.late.get(keys[n], _NOWHERE)
-        return places
-
-    def _merge(self) -> None:
-        keys = np.concatenate([self.keys, _array(list(self.late))])
-        places = np.concatenate([self.places, np.fromiter(self.late.values(), np.int64)])
-        self.keys, first = np.unique(keys, return_index=True)
-        self.places, self.late = places[first], {}
+    def find(self, keys: NDArray[np.bytes_]) -> NDArray[np.int64]:
+        """The place of each key; -1 for unknown keys."""
+        if not len(self.keys):
+            return np.full(len(keys), _NOWHERE, np.int64)
+        near = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
+        return np.where(self.keys[near] == keys, self.places[near], _NOWHERE)
 
 
 def text_key(text: str) -> bytes:
@@ -289,21 +279,17 @@ def read_shard(file: ChecksummedFile) -> _Shard:
 
 
 def _write(path: Path, shard: _Shard) -> None:
-    values = _arrow(pa.float16(), shard.vectors.reshape(-1))
+    keys = [None, pa.py_buffer(shard.keys)]
+    values = number_array(shard.vectors.reshape(-1))
     columns = [
-        _arrow(pa.binary(KEY_BYTES), shard.keys),
+        pa.Array.from_buffers(pa.binary(KEY_BYTES), len(shard.keys), keys),
         pa.array(shard.cut.tolist(), pa.bool_()),
-        _arrow(pa.int16(), shard.exponents),
+        number_array(shard.exponents),
         pa.FixedSizeListArray.from_arrays(values, shard.vectors.shape[1]),
     ]
     schema = pa.schema([(n, column.type) for n, column in zip(_COLUMNS, columns, strict=True)])
     with write_checksummed(path, schema) as write:
         write(*columns)
-
-
-def _arrow(type: pa.DataType, values: NDArray[Any]) -> pa.Array:
-    """The same memory as an Arrow array; `pa.array` of a NumPy array would import pandas."""
-    return pa.Array.from_buffers(type, len(values), [None, pa.py_buffer(values)])
 
 
 def _by_shard(places: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64]]]:
@@ -314,9 +300,3 @@ def _by_shard(places: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64
 
 def _array(keys: Sequence[bytes]) -> NDArray[np.bytes_]:
     return np.frombuffer(b"".join(keys), dtype=f"S{KEY_BYTES}")
-
-
-def _bytes(keys: NDArray[np.bytes_]) -> list[bytes]:
-    """The keys; NumPy's own conversion would strip zero bytes at their ends."""
-    content = keys.tobytes()
-    return [content[n : n + KEY_BYTES] for n in range(0, len(content), KEY_BYTES)]
