@@ -35,38 +35,47 @@ _exit_codes: list[int] = []  # of this command's failures
 
 
 @hydra.main(version_base="1.3", config_path=config.conf_folder(), config_name="config")
-def run(cfg: DictConfig) -> None:
+def run(cfg: DictConfig) -> float | None:
     """Runs and records one experiment; prints its folder last.
 
-    A job of a sweep prints nothing: the sweep's digest does.
+    A job of a sweep prints nothing, since the sweep's digest does; it returns what its sweeper
+    needs.
     """
     set_up_logging()
-    os.chdir(HydraConfig.get().runtime.cwd)  # paths are relative to where the command was given
+    hydra_config = HydraConfig.get()
+    os.chdir(hydra_config.runtime.cwd)  # paths are relative to where the command was given
+    if hydra_config.mode is RunMode.MULTIRUN and not ddp.process_index():
+        from lamp_exp.sweeps.jobs import run_multirun_job
+
+        return run_multirun_job(cfg)
     try:
-        if ddp.process_index():
-            from lamp_exp.experiment.ddp_worker import work_for_leader
-
-            return work_for_leader(cfg.output_dir)
-        if HydraConfig.get().mode is RunMode.MULTIRUN:
-            from lamp_exp.sweeps.jobs import run_job
-
-            return run_job(cfg)
-        config.check_launcher(HydraConfig.get())
-        if cfg.dry_run:
-            from lamp_exp.sweeps.dry_run import show_dry_run_alone
-
-            return show_dry_run_alone(cfg)
-        config.draw_seed(cfg)
-        show(run_one(cfg))
+        _run(cfg)
     except InputError as error:
         _fail(str(error))
     except (KeyboardInterrupt, SystemExit) as error:
-        if HydraConfig.get().mode is RunMode.MULTIRUN or not is_interrupt(error):
+        if not is_interrupt(error):
             raise
         _fail(GO_ON, INTERRUPTED)
     except Exception as error:  # noqa: BLE001  (a fault of ours)
         traceback.print_exc()
         _fail(f"{type(error).__name__}: {error} (a run that had begun keeps this in its run.log)")
+    return None
+
+
+def _run(cfg: DictConfig) -> None:
+    if ddp.process_index():
+        from lamp_exp.experiment.ddp_worker import work_for_leader
+
+        work_for_leader(cfg.output_dir)
+        return
+    config.check_launcher(HydraConfig.get())
+    if cfg.dry_run:
+        from lamp_exp.sweeps.dry_run import show_dry_run_alone
+
+        show_dry_run_alone(cfg)
+        return
+    config.draw_seed(cfg)
+    show(run_one(cfg))
 
 
 def run_one(cfg: DictConfig) -> FinishedRun:

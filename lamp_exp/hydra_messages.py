@@ -5,12 +5,17 @@ from __future__ import annotations
 import difflib
 import re
 import sys
+from pathlib import Path
 
 import yaml
 
+from lamp_exp.config import conf_folder
 from lamp_exp.options import GROUPS, OPTIONS
 
-PLUGINS = {"joblib": "joblib", "submitit": "slurm", "ray": "ray"}  # launchers: our extra
+PLUGINS = {  # of Hydra: our extra
+    "joblib-launcher": "joblib", "submitit-launcher": "slurm", "ray-launcher": "ray",
+    "optuna-sweeper": "optuna",
+}  # fmt: skip
 QUOTES = "a value with = , : or brackets needs quotes inside quotes: 'key=\"a=b\"'"
 
 
@@ -53,15 +58,23 @@ def _no_option(name: str) -> str:
     """That there is no such option, and which one may be meant."""
     group, _, inner = name.partition(".")
     if inner and group in GROUPS:
+        owners = " and ".join(f"{group}={owner}" for owner in _owners(group, inner.split(".")[0]))
         return (
-            f"{name} is no option of the {group} that was chosen: options of a component are in "
-            f"conf/{group}/; in a sweep over several, every one of them must have it"
+            f"{name} is no option of the {group} that was chosen"
+            f"{f', but of {owners}' if owners else f': see conf/{group}/'}; "
+            "in a sweep over several, every one of them must have it"
         )
     names = [*GROUPS, *OPTIONS, *(name.partition(".")[0] for name in OPTIONS)]
     by_last_part = {option.rpartition(".")[2]: option for option in names}
     near = difflib.get_close_matches(name, names, n=1)
     meant = by_last_part.get(name) or (near[0] if near else None)
     return f"{name} is no option" + (f": did you mean {meant}?" if meant else "; see --help")
+
+
+def _owners(group: str, option: str) -> list[str]:
+    """The components of a group that have an option."""
+    files = sorted(Path(conf_folder(), group).glob("*.yaml"))
+    return [path.stem for path in files if option in yaml.safe_load(path.read_text("utf-8"))]
 
 
 def _unknown_choice(path: str, lines: list[str]) -> str:
@@ -75,11 +88,13 @@ def _unknown_choice(path: str, lines: list[str]) -> str:
 
 
 def _missing_plugin(line: str) -> str | None:
-    """What to install for a launcher that one of Hydra's plugins would bring."""
-    pattern = r"(?:In 'hydra/launcher/(\w+)': )?Could not (?:find|load) 'hydra/launcher/(\w+)'"
-    found = re.search(pattern, line)
-    plugin = found[2].split("_")[0] if found else ""
-    if not found or plugin not in PLUGINS:
+    """What to install for a launcher or sweeper that one of Hydra's plugins would bring."""
+    kind = r"hydra/(launcher|sweeper)/(\w+)"
+    found = re.search(rf"(?:In '{kind}': )?Could not (?:find|load) '{kind}'", line)
+    if not found:
         return None
-    needs = f"hydra-{plugin}-launcher: pip install 'lamp-exp[{PLUGINS[plugin]}]'"
-    return f"hydra/launcher={found[1] or found[2]} needs {needs}"
+    chosen, kind, missing = found[2] or found[4], found[3], found[4]
+    plugin = f"{missing.split('_')[0]}-{kind}"
+    if plugin not in PLUGINS:
+        return None
+    return f"hydra/{kind}={chosen} needs hydra-{plugin}: pip install 'lamp-exp[{PLUGINS[plugin]}]'"

@@ -43,7 +43,7 @@ MAY_IMPORT = {
     | {"storage", "options", "environment", "progress", "metrics", "tasks", "data", "results"}
     | {"score"},
     "config": BASE | {"storage", "options", "data", "experiment", "results"} | COMPONENTS,
-    "hydra_messages": {"options"},
+    "hydra_messages": {"options", "config"},
     "overrides": BASE | {"options", "config", "hydra_messages", "results"},
     "sweeps": BASE
     | {"storage", "options", "environment", "progress", "results", "loggers", "experiment"}

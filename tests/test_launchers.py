@@ -14,6 +14,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 
@@ -37,8 +38,8 @@ WITHOUT_PLUGINS = """
 import sys, hydra_plugins, lamp_exp
 hydra_plugins.__path__ = [f"{lamp_exp.__path__[0]}/sweeps/plugins/hydra_plugins"]
 from lamp_exp.__main__ import main
-for launcher in sys.argv[1:]:
-    sys.argv = ["lamp_exp", "-m", f"hydra/launcher={launcher}"]
+for choice in sys.argv[1:]:
+    sys.argv = ["lamp_exp", "-m", f"hydra/{choice}"]
     try:
         main()
     except SystemExit as end:
@@ -91,20 +92,52 @@ def test_jobs_through_ray_give_the_numbers_of_those_without(launcher: str, tmp_p
 
 def test_a_launcher_that_is_not_installed_says_what_to_install():
     needs = {
-        "joblib": ("joblib", "joblib"),
-        "slurm": ("submitit", "slurm"),
-        "submitit_local": ("submitit", "slurm"),
-        "ray_local": ("ray", "ray"),
-        "ray_cluster": ("ray", "ray"),
+        "launcher=joblib": ("joblib-launcher", "joblib"),
+        "launcher=slurm": ("submitit-launcher", "slurm"),
+        "launcher=submitit_local": ("submitit-launcher", "slurm"),
+        "launcher=ray_local": ("ray-launcher", "ray"),
+        "launcher=ray_cluster": ("ray-launcher", "ray"),
+        "sweeper=optuna": ("optuna-sweeper", "optuna"),
     }
     words = [sys.executable, "-c", WITHOUT_PLUGINS, *needs]
     told = subprocess.run(words, capture_output=True, text=True, check=False)
     assert told.returncode == 0, told.stderr
     assert told.stderr.splitlines() == [
-        f"lamp_exp: hydra/launcher={launcher} needs hydra-{plugin}-launcher: "
-        f"pip install 'lamp-exp[{extra}]'"
-        for launcher, (plugin, extra) in needs.items()
+        f"lamp_exp: hydra/{choice} needs hydra-{plugin}: pip install 'lamp-exp[{extra}]'"
+        for choice, (plugin, extra) in needs.items()
     ]
+
+
+def test_a_sweeper_that_would_hide_failures_is_refused(lamp_exp, tmp_path: Path):
+    code, _, err = lamp_exp("-m", "hydra/sweeper=basic", "mode=rank", "data_dir=nowhere,null")
+    assert code == 2
+    assert "hydra/sweeper=basic would not show which jobs failed: use grid, or optuna" in err
+    assert not list(tmp_path.glob("outputs/lamp4*"))
+
+
+OPTUNA = [
+    "hydra/sweeper=optuna", "hydra.sweeper.n_trials=2", "hydra.sweeper.n_jobs=1", *SHORT, "k=0",
+    "training.lr=tag(log,interval(1e-5,1e-3))", "limit=24", "trainer.max_epochs=1",
+]  # fmt: skip
+
+
+def test_optuna_searches_by_the_main_metric_on_dev(tmp_path: Path):
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="the extra optuna")
+    told = sweep(tmp_path, *OPTUNA, "hydra.sweeper.direction=minimize")
+    assert told.returncode == 0, told.stderr
+    (best,) = tmp_path.glob("outputs/.sweeps/*/optimization_results.yaml")
+    values = [run["metrics"]["mae"] for run in runs(tmp_path).values()]
+    assert len(values) == 2
+    assert yaml.safe_load(best.read_text())["best_value"] == pytest.approx(min(values))
+    for words, line in (
+        (["hydra.sweeper.direction=maximize"], "mae needs hydra.sweeper.direction=minimize"),
+        (["part=test"], "part=test: optuna chooses by its results, which is for dev"),
+        (["data_dir=nowhere"], "no questions at nowhere"),
+    ):
+        told = sweep(tmp_path, *OPTUNA, *words)
+        assert told.returncode == 2
+        assert line in told.stderr.splitlines()[-1]
+        assert "Traceback" not in told.stderr
 
 
 @pytest.mark.parametrize(

@@ -190,6 +190,28 @@ def test_jobs_that_mean_nothing_are_left_out_aloud(lamp_exp):
     assert "lamp_exp: no job of this sweep is left to run" in err
 
 
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (
+            ["retriever=bm25,minilm", "retriever.name=x"],
+            "retriever.name is no option of the retriever that was chosen, but of "
+            "retriever=contriever and retriever=minilm; in a sweep over several",
+        ),
+        (["retriever=bm25,random", "retriever.k1=1.2,1.5"], "but of retriever=bm25"),
+        (["+experiment=first"], "experiment has a default: set it without a plus"),
+        (["+sweep=tabel2"], "did you mean table2?"),
+        (["training.lr=interval(1e-5,1e-3)"], "an interval has no list of values; give a range"),
+        (["--cfg", "job"], "-m and --cfg exclude each other"),
+    ],
+)
+def test_what_no_job_can_be_made_of_is_one_line(lamp_exp, words, line):
+    code, out, err = lamp_exp("-m", *RANK, *words)
+    assert (code, out) == (2, "")
+    assert line in err.splitlines()[-1]
+    assert "Traceback" not in err
+
+
 def test_a_dry_run_lists_states_estimates_and_writes_nothing(lamp_exp, tmp_path):
     lamp_exp(*ZERO, "k=0")
     begun = Path(runs_of(lamp_exp("-m", *ZERO, "k=2")[1])[0])

@@ -1,7 +1,8 @@
-"""One job of a sweep: a run whose state goes to disk."""
+"""One job of a sweep: a run whose state is written to disk."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -13,11 +14,50 @@ from lamp_exp.environment import is_interrupt
 from lamp_exp.errors import InputError
 from lamp_exp.experiment import ddp
 from lamp_exp.experiment.launch import launch, make_output_dir
+from lamp_exp.progress import announce
 from lamp_exp.results.folder import RunFolder
-from lamp_exp.sweeps.status import StatusWriter, any_failed
+from lamp_exp.sweeps.status import Job, JobStatus, StatusWriter, any_failed
+from lamp_exp.sweeps.watch import describe
 
 
-def run_job(cfg: DictConfig) -> None:
+def run_multirun_job(cfg: DictConfig) -> float | None:
+    """Runs one job of Hydra's multirun: of a sweep (`grid`), or one trial of a search (`optuna`).
+
+    A trial returns the main metric. Raises InputError for a trial that failed, and ends the
+    command for any other sweeper: it would not show what failed.
+    """
+    sweeper = HydraConfig.get().runtime.choices["hydra/sweeper"]
+    if sweeper == "grid":
+        run_job(cfg)
+        return None
+    if sweeper != "optuna":
+        line = f"hydra/sweeper={sweeper} would not show which jobs failed: use grid, or optuna"
+        print(f"lamp_exp: {line}", file=sys.stderr)
+        sys.exit(2)
+    return _run_trial(cfg)
+
+
+def _run_trial(cfg: DictConfig) -> float:
+    hydra = HydraConfig.get()
+    if cfg.part != "dev":
+        raise InputError(f"part={cfg.part}: optuna chooses by its results, which is for dev")
+    metric = config.build(cfg, "task").main_metric
+    direction = "maximize" if metric.higher_is_better else "minimize"
+    chosen = getattr(hydra.sweeper.direction, "name", hydra.sweeper.direction)
+    if chosen != direction:
+        raise InputError(f"{metric.name} needs hydra.sweeper.direction={direction}")
+    if hydra.job.num == 0:
+        announce(f"the best values will be in {hydra.sweep.dir}/optimization_results.yaml")
+    status = run_job(cfg)
+    job = Job(int(hydra.job.num), status.overrides, hydra.runtime.choices["task"])
+    announce(f"{' '.join(status.overrides)}: {describe(job, status, [job])}")
+    result = RunFolder(Path(status.run)).read() if status.has_result and status.run else None
+    if result is None or result.main_value is None:
+        raise InputError(status.error or f"mode={cfg.mode} has no {metric.name}")
+    return result.main_value
+
+
+def run_job(cfg: DictConfig) -> JobStatus:
     """Runs one job of a sweep. It prints nothing, and a failure does not stop the other jobs."""
     hydra = HydraConfig.get()
     sweep = Path(hydra.sweep.dir)
@@ -27,7 +67,7 @@ def run_job(cfg: DictConfig) -> None:
     status = StatusWriter(folder, overrides, cfg.seed if drawn else None)
     if cfg.fail_fast and any_failed(sweep):
         status.update("stopped", error="another job had failed (fail_fast=true)")
-        return
+        return status.status
 
     def on_start(run: RunFolder, baseline: RunFolder | None) -> None:
         baseline_path = baseline and str(baseline.path)
@@ -52,3 +92,4 @@ def run_job(cfg: DictConfig) -> None:
         status.fail(error)
     finally:
         ddp.dismiss(Path(cfg.output_dir).expanduser())
+    return status.status

@@ -14,9 +14,9 @@ from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
-from tqdm import tqdm
 
 from lamp_exp.errors import InputError
+from lamp_exp.progress import announce
 from lamp_exp.results.folder import STATUS
 from lamp_exp.storage.locks import Locked, exclusive
 from lamp_exp.sweeps import digest
@@ -115,7 +115,8 @@ class GridSweeper(Sweeper):
         for start in range(0, len(jobs), size):
             batch = [list(job.overrides) for job in jobs[start : start + size]]
             try:
-                self.launcher.launch(batch, initial_job_idx=start)
+                for returned in self.launcher.launch(batch, initial_job_idx=start):
+                    _ = returned.return_value  # raises what a job raised
             except Exception as raised:  # noqa: BLE001  (each launcher has its own)
                 error = one_line(raised)
         return error
@@ -168,11 +169,6 @@ def make_folder(folder: Path, named: bool) -> Path:
                 raise InputError(f"{folder} cannot be made ({error})") from error
             number += 1
             path = folder.with_name(f"{folder.name}-{number}")
-
-
-def announce(line: str) -> None:
-    """Prints a line to the terminal without breaking a progress bar."""
-    tqdm.write(line, file=sys.stderr)
 
 
 def register() -> None:
