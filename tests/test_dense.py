@@ -53,12 +53,6 @@ def dense(encoder: str, **options) -> Dense:
     return Dense(encoder, device="cpu", **options)
 
 
-def dense_folder(name: str, encoder: str) -> list[str]:
-    """The override that gives a retriever with weights the small random encoder."""
-    has_weights = "name" in compose(f"retriever={name}")[0].retriever
-    return [f"retriever.name={encoder}"] if has_weights else []
-
-
 def documents(*texts: str) -> list[Document]:
     return [Document(str(n), text) for n, text in enumerate(texts)]
 
