@@ -14,6 +14,7 @@ from lamp_exp.models.checkpoints import BEST, LAST, WEIGHTS
 from lamp_exp.models.seq2seq import Seq2Seq
 from lamp_exp.results.folder import RunFolder
 from lamp_exp.results.journal import AnswerJournal
+from lamp_exp.results.schema import SCHEMA_VERSION, NewerSchemaError
 from lamp_exp.tasks.lamp4 import Lamp4
 from lamp_exp.values import Prediction, Prompt, TrainingOptions, TrainingSet
 from tests.conftest import minimal_result, settings, trainer
@@ -252,3 +253,15 @@ def test_what_the_journal_writes_is_one_json_row_an_answer(tmp_path):
     journal.append([Prediction("3", "three", 2, False)])
     (line,) = journal.own_file.read_text().splitlines()
     assert json.loads(line)[1:] == ["3", "three", 2, False]
+
+
+def test_a_result_that_is_no_record_is_set_aside_and_one_of_a_newer_version_is_refused(tmp_path):
+    folder = RunFolder(tmp_path)
+    (tmp_path / "result.json").write_text('{"run": "r"}')
+    assert not folder.finished
+    assert (tmp_path / ".result.json.damaged").is_file()
+    newer = json.dumps({"schema_version": SCHEMA_VERSION + 1})
+    (tmp_path / "result.json").write_text(newer)
+    with pytest.raises(NewerSchemaError, match="newer than this program's"):
+        _ = folder.finished
+    assert (tmp_path / "result.json").read_text() == newer

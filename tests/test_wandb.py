@@ -34,7 +34,7 @@ from lamp_exp.values import RunInfo
 from lamp_exp.wandb import session as wandb_run
 from lamp_exp.wandb import sync as wandb_sync
 from lamp_exp.wandb import workspace as wandb_workspace
-from tests.conftest import TINY, recorded
+from tests.conftest import TINY, minimal_result, recorded
 from tests.wandb_server import WandbServer, serving
 
 KEY = "k1e2y3" * 7
@@ -490,7 +490,7 @@ def test_an_upload_that_is_given_up_can_be_sent_later(
     with opened(folder) as log:
         log.lightning_loggers[1].log_metrics({"loss": 1.0}, 0)
         wandb_server.status = 500
-    (folder / "result.json").write_text("{}")
+    (folder / "result.json").write_text(json.dumps(minimal_result().to_json()))
     assert "wandb sync sends it later" in warnings(caplog)[-1]
     wandb_server.status = 200
     assert wandb_sync.main([]) == 0
@@ -502,7 +502,7 @@ def finished(folder: Path, **changes: Any) -> None:
     """A run whose record is whole, with an offline run of W&B and a file that waits in it."""
     with opened(folder, **changes) as log:
         log.lightning_loggers[1].log_metrics({"loss": 1.0}, 0)
-    (folder / "result.json").write_text("{}")
+    (folder / "result.json").write_text(json.dumps(minimal_result().to_json()))
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ import yaml
 
 from lamp_exp.errors import InputError
 from lamp_exp.results.journal import remove_answers
-from lamp_exp.results.schema import RunResult, SchemaError
+from lamp_exp.results.schema import NewerSchemaError, RunResult, SchemaError
 from lamp_exp.storage import atomic, locks
 from lamp_exp.values import Hit, Prediction, Prompt, Ranking, Scores
 
@@ -92,7 +92,7 @@ class RunFolder:
     def read(self) -> RunResult:
         """The record, marked as stale if it should not be compared with current runs.
 
-        Raises FileNotFoundError if there is none, SchemaError if it is no record.
+        Raises FileNotFoundError if there is none, NewerSchemaError if it is of a newer program.
         """
         result = self._read()
         if result is None:
@@ -105,8 +105,11 @@ class RunFolder:
             return None
         try:
             return RunResult.from_json(content)
+        except NewerSchemaError as error:
+            raise NewerSchemaError(f"{self.path / RESULT}: {error}") from error
         except SchemaError as error:
-            raise SchemaError(f"{self.path / RESULT} is no record: {error}") from error
+            atomic.report_damage(self.path / RESULT, error)
+            return None
 
     def first_output(self) -> str | None:
         """The output for the first question; None where there are no predictions."""

@@ -22,6 +22,10 @@ class SchemaError(InputError):
     """The content of a `result.json` is not a record; the message says which part."""
 
 
+class NewerSchemaError(SchemaError):
+    """The record was written by a newer version of this program."""
+
+
 @dataclass(frozen=True, slots=True)
 class MetricFacts:
     """What reports must know of a metric; see `lamp_exp.contracts.Metric`."""
@@ -158,6 +162,8 @@ class RunResult:
             raise SchemaError(f"it holds a {type(content).__name__}, not an object")
         try:
             return cls(**_typed(content))
+        except NewerSchemaError:
+            raise
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise SchemaError(f"{type(error).__name__}: {error}") from error
 
@@ -166,7 +172,9 @@ def _typed(content: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a record from the file's keys; keys of newer versions are left out."""
     version = content.get("schema_version", 1)
     if not isinstance(version, int) or version > SCHEMA_VERSION:
-        raise SchemaError(f"schema_version {version} is newer than this program's {SCHEMA_VERSION}")
+        raise NewerSchemaError(
+            f"schema_version {version} is newer than this program's {SCHEMA_VERSION}"
+        )
     known = {f.name for f in fields(RunResult)} - {"stale"}
     values = {name: value for name, value in content.items() if name in known}
     metric, direction = content["monitor"]
