@@ -1,4 +1,4 @@
-"""From YAML to objects: the only place where Hydra's configuration becomes an experiment."""
+"""Builds an experiment's objects from Hydra's configuration; no other module does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What surrounds a command: environment variables, the terminal, the home folder, interrupts."""
+"""Prepares the process: environment variables, terminal, home folder, interrupts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One clear line for each error that Hydra, OmegaConf and YAML explain in many."""
+"""Turns long errors of Hydra, OmegaConf and YAML into one clear line each."""
 
 from __future__ import annotations
 

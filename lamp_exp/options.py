@@ -3,7 +3,9 @@
 Everything that must know about an option reads it here: the configuration's schema and defaults,
 the checks of values, the identity and the name of a run, which jobs of a sweep are the same run,
 the columns and filters of reports, and the README's table (`python -m lamp_exp.options` prints
-it). To add an option, add it here and use it where it takes effect.
+it). To add an option, add it here and pass its value on in `config.build_experiment` (a field of
+`ProfileOptions` or `TrainingOptions` is passed on already). The order of words in a run's name is
+`experiment.identity.NAME_ORDER`.
 
 Options of a component (`retriever.k1`) are declared by the component's own YAML; `GROUPS` says
 what is common to a group.

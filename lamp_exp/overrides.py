@@ -1,4 +1,4 @@
-"""The command line that makes an experiment: only what differs from the defaults of `conf/`."""
+"""Writes the command that repeats an experiment: what differs from the defaults."""
 
 from __future__ import annotations
 

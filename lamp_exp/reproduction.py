@@ -1,4 +1,4 @@
-"""Repeats a recorded run elsewhere."""
+"""Runs a recorded run again, in another output folder."""
 
 from __future__ import annotations
 

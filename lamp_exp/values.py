@@ -1,4 +1,4 @@
-"""The values that travel through an experiment. All are immutable."""
+"""The immutable values that the stages of an experiment pass to each other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much of each profile item fits into a prompt.
+"""Cuts profile items so that they fit into a prompt.
 
 Source: `prompts/utils.py` of the benchmark's repository, whose prompts it repeats byte for byte.
 Where that code drops all items, or lets them push the instruction out of the prompt, the best

@@ -1,4 +1,4 @@
-"""What the verbs of `python -m lamp_exp.data` have in common."""
+"""Command-line arguments shared by the verbs of `python -m lamp_exp.data`."""
 
 from __future__ import annotations
 

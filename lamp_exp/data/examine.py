@@ -1,4 +1,4 @@
-"""Reads one part question by question, however broken, and finds what is wrong or odd in it.
+"""Checks one part question by question and collects every fault.
 
 What loading would refuse at the first place is found here at all places. Of each question only
 a short summary stays in memory.

@@ -1,4 +1,4 @@
-"""What is recorded of the profiles of a part, computed from columns without reading any text."""
+"""Computes sizes, dates and leaks of a part's profiles without reading any text."""
 
 from __future__ import annotations
 

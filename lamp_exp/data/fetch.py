@@ -1,4 +1,4 @@
-"""Brings files over HTTP, whole or not at all, and goes on where an earlier run was cut off.
+"""Downloads files over HTTP, completely or not at all, and resumes downloads.
 
 A file grows under a `.part` name beside its final one. It gets its final name only when its size
 is right and its content has been read to the end.

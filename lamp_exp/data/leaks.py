@@ -1,4 +1,4 @@
-"""The question's own item inside its profile: a leak, which LaMP-1 has by the dozen."""
+"""Finds profile items that are the question itself, as LaMP-1 has by the dozen."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One part of one task, ready to be read: from `data_dir`, or from the made-up sample."""
+"""Loads one part of one task from `data_dir`, or from the made-up sample."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A mail's subject and text, from whatever was sent: parts, charsets, HTML."""
+"""Extracts subject and plain text from an e-mail."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one reader of official files: it validates every field, and a handler receives the faults.
+"""The only reader of official files: validates fields and reports faults.
 
 RaiseFaults             the first fault raises InputError: loading, download, Avocado, scoring
 examine.CollectFaults   faults become findings, and reading goes on: `data check`

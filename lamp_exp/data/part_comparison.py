@@ -1,4 +1,4 @@
-"""What `check` finds by comparing: with the published sizes, and the parts of a split."""
+"""Compares a part with published sizes and with the other parts."""
 
 from __future__ import annotations
 

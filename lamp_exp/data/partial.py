@@ -1,4 +1,4 @@
-"""A file that is not whole yet, with a note of which version on the server it is a part of."""
+"""A partly downloaded file, with a note of the server's version of it."""
 
 from __future__ import annotations
 

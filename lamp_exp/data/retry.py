@@ -1,4 +1,4 @@
-"""How often the network is asked again, and how long to wait before that."""
+"""The retry policy of network requests: how many attempts, how long to wait."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A prepared part as an experiment wants it: profiles cut, limited by date, swapped, without leaks.
+"""Applies profile options to a prepared part: limits, dates, other users, leaks.
 
 A view selects items by columns of the store; the store stays as it is.
 """

@@ -1,4 +1,4 @@
-"""The words of the made-up sample: no word stands in two lists."""
+"""The word lists of the made-up sample; no word is in two lists."""
 
 TOPICS = (
     ("rose", "tulip", "shovel", "soil", "seed", "hedge"),

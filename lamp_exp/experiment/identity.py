@@ -19,7 +19,7 @@ from lamp_exp.options import GROUPS, OPTIONS, TUNE, Option, Usage, changes_numbe
 from lamp_exp.storage.contents import folder_fingerprint
 
 CONTENT_OPTIONS = {"name", "tokenizer"}  # of components: a folder stands for its content
-GROUP_ORDER = ("task", "split", "part", "mode", "retriever", "k", "skip", "augmentation", "model")
+NAME_ORDER = ("task", "split", "part", "mode", "retriever", "k", "skip", "augmentation", "model")
 
 
 def identity_options(configuration: Configuration, usage: Usage, k: int | str) -> dict[str, Any]:
@@ -63,7 +63,7 @@ def run_name(identity: Mapping[str, Any], usage: Usage, choices: Mapping[str, st
     A run without a profile is named `none`, whatever its retriever.
     """
     words = []
-    for name in (*GROUP_ORDER, "seed"):
+    for name in (*NAME_ORDER, "seed"):
         if name in OPTIONS:
             words += _option_word(OPTIONS[name], identity)
         elif name == "retriever":

@@ -1,4 +1,4 @@
-"""Predictions made elsewhere, as runs: checked, scored and recorded as our own are.
+"""Imports predictions made elsewhere: checks, scores and records them.
 
 What is not known of them (which items they were made with, what they cost) is null in the record.
 """

@@ -1,4 +1,4 @@
-"""Runs one experiment as it was asked for: with a given k, or with one that is chosen on dev."""
+"""Starts one experiment, with a given k or with the k chosen on dev."""
 
 from __future__ import annotations
 

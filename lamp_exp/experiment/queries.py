@@ -1,4 +1,4 @@
-"""What retrievers read: for each question a query, and its profile as documents."""
+"""Makes a retriever's input: a query per question, its profile as documents."""
 
 from __future__ import annotations
 

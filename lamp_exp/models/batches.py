@@ -1,4 +1,4 @@
-"""How examples are batched: in an order that depends on nothing but (seed, epoch).
+"""Divides examples into batches, in an order that depends on (seed, epoch) only.
 
 Training that is resumed, or that several processes share, therefore sees the same batches as
 training in one go by one process.

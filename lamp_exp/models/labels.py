@@ -1,4 +1,4 @@
-"""The labels of a task as tokens, for models that must answer with a label."""
+"""Turns a task's labels into token sequences, for restricted decoding."""
 
 from __future__ import annotations
 

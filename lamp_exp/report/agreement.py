@@ -1,4 +1,4 @@
-"""The verb agreement: how far retrievers show the same items, by the items in the prompts."""
+"""The verb agreement: how many shown items two retrievers have in common."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the verbs of a report have in common: which runs, in which format, and where to."""
+"""Command-line arguments shared by the report verbs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verb coldstart: metric and gain by what is known of a user: profile size, similarity, age.
+"""The verb coldstart: metric and gain by profile size, similarity and age.
 
 Bins are ranges of a property of the questions. A further table shows runs whose profiles were cut
 to a number of items (`profile.max_items`).

@@ -1,4 +1,4 @@
-"""The colours of plots and page, for light and dark, by what they are for.
+"""The colours of plots and page, by purpose, for light and dark mode.
 
 Series are told apart by colour-blind readers too (after Okabe and Ito, darkened or lightened until
 they stand out from the ground), and never by colour alone.

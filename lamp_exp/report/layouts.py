@@ -1,4 +1,4 @@
-"""Layouts of metric tables: the paper's, and tables of one's own."""
+"""The layouts of metric tables: the paper's, and the user's own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Properties of runs: filters, groups over seeds, and what tells groups apart.
+"""Filters runs, groups them over seeds, names what differs between groups.
 
 The properties are those of the table of options (`lamp_exp.options`), by their labels; any other
 option is known by its dotted name.

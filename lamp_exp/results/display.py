@@ -1,4 +1,4 @@
-"""What a person sees at the end of a run: metrics, and what to be careful about."""
+"""Prints a finished run's metrics and warnings to the terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Answers stored as they come: `answers-*.jsonl` in a run's folder, until its record is written."""
+"""Saves each answer as it arrives, so that an interrupted run can resume."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run was made with: versions, commit, memory."""
+"""Collects what a run was made with: versions, git commit, peak memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings and records as they may leave this machine: without places, addresses and keys.
+"""Removes paths, addresses and keys from what leaves this machine.
 
 A path keeps its last part, the home folder is `~`, an address keeps its scheme, and what a
 secret environment variable holds is blotted out wherever it occurs.

@@ -1,4 +1,4 @@
-"""BM25 with the idf of Lucene, which is right on small profiles, too."""
+"""BM25 with Lucene's idf, which stays positive in small profiles."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sentence encoders: loading one from the hub or a folder, and refusing what would fail later."""
+"""Loads sentence encoders from the hub or a folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The words of many texts as 64-bit hashes, made by a few passes over their bytes.
+"""Splits many texts into words and hashes each to 64 bits.
 
 A word of up to eight bytes is its own number, mixed; the bytes of a longer one are mixed into 64
 bits. Sorting these numbers replaces dictionaries of words, which took most of the time.

@@ -1,4 +1,4 @@
-"""An inverted index of one profile: it is built and searched once, so it is a sort of hashes."""
+"""An inverted index of one profile, made by sorting hashes."""
 
 from __future__ import annotations
 

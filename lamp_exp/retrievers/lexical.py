@@ -1,4 +1,4 @@
-"""What the two kinds of BM25 share; they differ in their words and in their idf.
+"""The base class of `bm25` and `bm25_okapi`.
 
 Words are compared as 64-bit hashes (`fingerprints`), and only the query's own words are scored.
 """

@@ -1,4 +1,4 @@
-"""The newest items first."""
+"""Ranks a profile by date, newest first."""
 
 from __future__ import annotations
 

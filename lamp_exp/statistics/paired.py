@@ -1,4 +1,4 @@
-"""Two runs on the same examples: how far apart they are, how surely, and what could be detected.
+"""Compares two runs on the same examples: difference, interval, tests.
 
 One test decides in each case, and the interval is the one that inverts it:
 

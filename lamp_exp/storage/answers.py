@@ -1,4 +1,4 @@
-"""Answers of APIs, which cost money, in one SQLite file."""
+"""A cache of API answers in one SQLite file, so that none is paid for twice."""
 
 from __future__ import annotations
 

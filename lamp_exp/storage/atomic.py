@@ -1,4 +1,4 @@
-"""Files and folders that appear complete or not at all, and what happens to damaged ones.
+"""Writes files and folders atomically, and handles damaged ones.
 
 A file is written beside its place, flushed to the disk, and moved. After a crash or a power cut,
 its place holds the old content or the new content. `replacing` is the only way in which this

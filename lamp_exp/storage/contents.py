@@ -1,4 +1,4 @@
-"""What stands for the content of a local folder in identities and keys of caches."""
+"""Fingerprints the content of a folder, for identities and cache keys."""
 
 from __future__ import annotations
 

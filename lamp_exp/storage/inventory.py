@@ -1,4 +1,4 @@
-"""Everything below `<output_dir>/.cache`: its purpose, its size and age, its damage, its removal.
+"""Lists, checks and removes the files below `<output_dir>/.cache`.
 
 A job that reads a file has mapped it, and goes on reading after its removal. A job that makes or
 uses something holds its lock; what is locked is not removed.

@@ -1,4 +1,4 @@
-"""Whole rankings with their scores, made once for all jobs of a grid.
+"""A cache of complete rankings with scores, shared by all jobs of a grid.
 
 All k, augmentations and models use slices of the same ranking, so a grid ranks once per retriever.
 Each file holds the rankings of one part, and is named by what decides them:

@@ -1,4 +1,4 @@
-"""Vectors of texts, made once for each distinct text and encoder.
+"""A cache of text vectors, one per distinct text and encoder.
 
     vectors/<encoder>-<hash>/encoder.json      the encoder and its settings
     vectors/<encoder>-<hash>/<random>.arrow    a shard: keys and vectors of up to 16,384 texts

@@ -1,4 +1,4 @@
-"""From the command line of a sweep to its jobs: all combinations that add something."""
+"""Expands a sweep's command line to jobs, without redundant combinations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which jobs of a sweep add nothing, and why: small rules over plain facts about a job."""
+"""Rules that decide which jobs of a sweep are redundant, with the reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Slurm still holds of a sweep after its launcher has ended."""
+"""Waits for the jobs of a sweep that Slurm still has after the launcher ended."""
 
 from __future__ import annotations
 
