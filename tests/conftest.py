@@ -8,6 +8,7 @@ import json
 import lzma
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -36,6 +37,8 @@ from lamp_exp.results.schema import CodeVersion, MetricFacts, RunResult
 from lamp_exp.storage.rankings import RankingCache
 from lamp_exp.values import Example, Hit, ModelSettings, ProfileItem, TrainingOptions
 
+# A shell that starts the tests in the background lets all their processes ignore Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 CONF = Path(config.conf_folder())
 DATA = Path(__file__).parent / "data"
 ROOT = Path(__file__).resolve().parent.parent
