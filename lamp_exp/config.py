@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import random
 from collections.abc import Iterator, Mapping
@@ -24,7 +23,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf, open_dict
 from lamp_exp import options
 from lamp_exp.contracts import Retriever, Task
 from lamp_exp.data import check_sources
-from lamp_exp.errors import InputError
+from lamp_exp.errors import InputError, did_you_mean
 from lamp_exp.experiment import stages
 from lamp_exp.experiment.experiment import (
     Configuration,
@@ -34,7 +33,7 @@ from lamp_exp.experiment.experiment import (
     TrainerOptions,
     flatten,
 )
-from lamp_exp.options import GROUPS, OPTIONS, TUNE, Option
+from lamp_exp.options import ANSWERING, GROUPS, OPTIONS, TUNE, Option
 from lamp_exp.results.folder import training_settings
 from lamp_exp.storage.answers import DiskMap
 from lamp_exp.storage.vectors import VectorCache
@@ -138,13 +137,13 @@ def configure(cfg: DictConfig, choices: Mapping[str, Any]) -> Configuration:
     changed = {
         name: values.get(name)
         for name, value in chosen.items()
-        if name not in defaults or not _equal(value, defaults[name])
+        if name not in defaults or not equal_values(value, defaults[name])
     }
     changed |= {f"~{name}": None for name in defaults if name not in chosen}
     component_values = {
         name: values[name]
         for name, value in chosen.items()
-        if name not in changed and name.partition(".")[0] in GROUPS and not _interpolated(value)
+        if name not in changed and name.partition(".")[0] in GROUPS and not is_interpolated(value)
     }
     names = {str(group): choice for group, choice in choices.items()}
     return Configuration(names, settings, changed, component_values)
@@ -216,11 +215,13 @@ def config_dir(folder: Path | None) -> Iterator[None]:
         _flat_defaults.cache_clear()
 
 
-def _interpolated(value: Any) -> bool:
+def is_interpolated(value: Any) -> bool:
+    """Whether an unresolved value follows from another one."""
     return isinstance(value, str) and "${" in value
 
 
-def _equal(one: Any, other: Any) -> bool:
+def equal_values(one: Any, other: Any) -> bool:
+    """Whether two values are equal; True is not 1."""
     return bool(one == other and isinstance(one, bool) == isinstance(other, bool))
 
 
@@ -277,7 +278,7 @@ def build_experiment(cfg: DictConfig, answers: Any = None) -> Experiment:
     cache_dir = Path(cfg.output_dir).expanduser() / ".cache"
     data = _data_options(cfg, cache_dir)
     check_sources(task, data.data_dir, data.split, stages.parts_read(mode, data))
-    prompts, runs_model = mode != "rank", mode in ("finetune", "zeroshot")
+    prompts, runs_model = mode != "rank", mode in ANSWERING
     model = None
     if prompts:
         settings = _model_settings(cfg, {} if answers is None else answers, task.labels)
@@ -361,8 +362,7 @@ def recipe(cfg: DictConfig, group: str) -> partial[Any]:
     takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
     for name in made.keywords:
         if name not in parameters and not takes_any:
-            near = difflib.get_close_matches(name, parameters, n=1)
-            hint = f": did you mean {near[0]}?" if near else ""
+            hint = did_you_mean(name, parameters)
             raise InputError(f"{group}.{name} is no option of {made.func.__qualname__}{hint}")
     return made
 

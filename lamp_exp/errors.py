@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import difflib
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 
@@ -34,6 +35,12 @@ def naming(component: object, method: str, question: str | None = None) -> Itera
         if question is not None:
             place = f"{place}, question {question!r}"
         raise ComponentError(f"{place}: {type(error).__name__}: {first_line(error)}") from error
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`: did you mean X?` for the known name that is most like `name`; empty if none is."""
+    near = difflib.get_close_matches(name, known, n=1)
+    return f": did you mean {near[0]}?" if near else ""
 
 
 def first_line(error: BaseException | str) -> str:

@@ -24,6 +24,7 @@ from lamp_exp.errors import InputError
 
 TUNE = "tune"  # as the value of k: choose it on dev from k_values
 LARGEST_SEED = 2**32 - 1
+ANSWERING = ("finetune", "zeroshot")  # the modes in which a model writes answers
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,11 @@ class Usage:
     mode: str
     personal: bool
 
+    @classmethod
+    def of(cls, mode: str, uses_profile: bool, k: int | str | None) -> Usage:
+        """The usage of an experiment whose retriever reads profiles or not; `k` may be `tune`."""
+        return cls(mode, uses_profile and (mode == "rank" or bool(k)))
+
     @property
     def trains(self) -> bool:
         """Whether a model is fine-tuned."""
@@ -45,7 +51,7 @@ class Usage:
     @property
     def answers(self) -> bool:
         """Whether a model writes answers."""
-        return self.mode in ("finetune", "zeroshot")
+        return self.mode in ANSWERING
 
     @property
     def makes_prompts(self) -> bool:
@@ -156,7 +162,6 @@ class Group:
     applies: Condition = always
     runtime: frozenset[str] = frozenset()
     by_values: bool = False
-    named_when: Condition | None = None
 
 
 GROUPS: Mapping[str, Group] = {
@@ -313,11 +318,14 @@ def changes_numbers(name: str, usage: Usage) -> bool:
     )
 
 
-def default_of(name: str) -> Any:
-    """The default of an option or group; None for options of components."""
-    if name in OPTIONS:
-        return OPTIONS[name].default
-    return GROUPS[name].default if name in GROUPS else None
+def value_at(settings: Mapping[str, Any], name: str, missing: Any = None) -> Any:
+    """The value of a dotted name in nested settings; `missing` if there is none."""
+    value: Any = settings
+    for part in name.split("."):
+        if not isinstance(value, Mapping) or part not in value:
+            return missing
+        value = value[part]
+    return value
 
 
 def parse_value(text: str) -> Any:
@@ -346,19 +354,6 @@ def _is_number(text: str) -> bool:
     except ValueError:  # the caller reads it as another kind of value
         return False
     return True
-
-
-def nested_defaults() -> dict[str, Any]:
-    """The defaults as the configuration nests them."""
-    nested: dict[str, Any] = {}
-    for option in _OPTIONS:
-        *outer, last = option.name.split(".")
-        place = nested
-        for part in outer:
-            place = place.setdefault(part, {})
-        default = option.default
-        place[last] = list(default) if isinstance(default, tuple) else default
-    return nested
 
 
 def markdown_table() -> str:

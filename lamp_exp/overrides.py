@@ -13,7 +13,7 @@ from omegaconf import OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from lamp_exp import config, hydra_messages
-from lamp_exp.config import compose_today
+from lamp_exp.config import compose_today, equal_values, is_interpolated
 from lamp_exp.errors import InputError
 from lamp_exp.options import TUNE
 from lamp_exp.results.schema import RunResult
@@ -99,18 +99,10 @@ def _differing(
             yield f"+{name}", value
         elif isinstance(value, Mapping) and isinstance(made[key], Mapping):
             yield from _differing(value, made[key], f"{name}.")
-        elif not _interpolated(made[key]) and not _equal(value, made[key]):
+        elif not is_interpolated(made[key]) and not equal_values(value, made[key]):
             yield name, value
     if prefix:  # a root option that an older record lacks has its default
         yield from ((f"~{prefix}{key}", None) for key in made if key not in wanted)
-
-
-def _interpolated(value: Any) -> bool:
-    return isinstance(value, str) and "${" in value
-
-
-def _equal(one: Any, other: Any) -> bool:
-    return bool(one == other and isinstance(one, bool) == isinstance(other, bool))
 
 
 def _word(name: str, value: Any) -> str:

@@ -13,6 +13,7 @@ from lamp_exp.config import ExperimentBuilder
 from lamp_exp.errors import InputError
 from lamp_exp.experiment import ddp
 from lamp_exp.experiment.launch import launch
+from lamp_exp.options import ANSWERING
 from lamp_exp.overrides import requested_settings
 from lamp_exp.results.folder import RunFolder
 from lamp_exp.results.schema import IMPORTED, RunResult
@@ -50,8 +51,7 @@ def run_again(
 
 def _asks_an_api(result: RunResult) -> bool:
     """Models behind an API are those that have an address."""
-    answers = result.mode in ("finetune", "zeroshot")
-    return answers and "base_url" in result.settings["model"]
+    return result.mode in ANSWERING and "base_url" in result.settings["model"]
 
 
 def _builder(result: RunResult, output_dir: Path) -> ExperimentBuilder:

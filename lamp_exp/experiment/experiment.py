@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lamp_exp.contracts import Augmentation, Model, Retriever, Task
-from lamp_exp.options import Usage
+from lamp_exp.options import Usage, value_at
 from lamp_exp.values import PartView
 
 NO_PROFILE = 0  # as k: the baseline
@@ -79,8 +79,7 @@ class Experiment:
     @property
     def usage(self) -> Usage:
         """What the experiment does, which decides the options that matter."""
-        ranks = self.mode == "rank" and self.retrieval.retriever.uses_profile
-        return Usage(self.mode, ranks or (self.mode != "rank" and self.retrieval.used_k > 0))
+        return Usage.of(self.mode, self.retrieval.retriever.uses_profile, self.retrieval.k)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +98,7 @@ class Configuration:
 
     def value(self, name: str) -> Any:
         """A resolved value by its dotted name; None where there is none."""
-        value: Any = self.settings
-        for part in name.split("."):
-            if not isinstance(value, Mapping) or part not in value:
-                return None
-            value = value[part]
-        return value
+        return value_at(self.settings, name)
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

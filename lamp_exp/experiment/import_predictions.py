@@ -22,7 +22,7 @@ from lamp_exp.errors import InputError
 from lamp_exp.experiment.code_fingerprint import code_fingerprint
 from lamp_exp.experiment.identity import identity_hash
 from lamp_exp.experiment.run import Provenance, metric_facts, part_facts
-from lamp_exp.experiment.stages import StageResults, Stopwatch, question_columns
+from lamp_exp.experiment.stages import StageResults, question_columns
 from lamp_exp.results.folder import RunFolder
 from lamp_exp.results.provenance import commit, versions
 from lamp_exp.results.schema import IMPORTED, CodeVersion, ImportSource, RunResult
@@ -187,7 +187,7 @@ def joined(
     task = all_tasks()[option]
     part = load(data_dir, task, source.split, source.part, cache_dir=cache_dir)
     ids = part.examples.column("id")
-    _refuse_other_ids(given, ids, "question")
+    _refuse_other_ids(given, ids)
     known = part.examples.column("target") if part.has_golds else None
     targets = known if golds is None else _targets(golds, ids, task)
     if known is not None and targets != known:
@@ -203,9 +203,9 @@ def joined(
     return Import(source, option, task, part, *files, outputs, targets, own, data_dir)
 
 
-def _refuse_other_ids(given: Outputs, ids: Sequence[str], lacks: str) -> None:
+def _refuse_other_ids(given: Outputs, ids: Sequence[str]) -> None:
     try:
-        refuse_other_ids(ids, given.by_id, lacks)
+        refuse_other_ids(ids, given.by_id, "question")
     except InputError as error:
         raise InputError(f"{given.where}: {error}") from error
 
@@ -213,7 +213,7 @@ def _refuse_other_ids(given: Outputs, ids: Sequence[str], lacks: str) -> None:
 def _targets(golds: Outputs, ids: Sequence[str], task: Task) -> list[str]:
     if golds.task not in (None, task.name):
         raise InputError(f"{golds.where} is of task {golds.task}, not {task.name}")
-    _refuse_other_ids(golds, ids, "question")
+    _refuse_other_ids(golds, ids)
     odd = [id for id in ids if not task.is_valid_output(golds.by_id[id])]
     if odd:
         raise InputError(
@@ -240,7 +240,8 @@ def record_import(one: Import, output_dir: Path) -> Recorded:
     folder = RunFolder(output_dir / f"{one.stem}-{identity_hash(one.identity)}")
     provenance = Provenance(code_fingerprint(StageResults, one.task), versions())
     with folder.lock():
-        there = folder.finished and folder.read().code.fingerprint == provenance.code
+        recorded = folder.finished_result()
+        there = recorded is not None and recorded.code.fingerprint == provenance.code
         if there:
             folder.mark_stale(None)
         else:
@@ -253,11 +254,7 @@ def record_import(one: Import, output_dir: Path) -> Recorded:
 def _mark_superseded(folder: RunFolder, one: Import) -> list[str]:
     """Marks older imports of the same system as stale; returns their names."""
     superseded = []
-    for path in sorted(folder.path.parent.glob(f"{one.stem}-*")):
-        other = RunFolder(path)
-        if path == folder.path or not other.finished:
-            continue
-        result = other.read()
+    for other, result in folder.others_of_its_name():
         if _same_system(result.identity, one.identity):
             superseded += [] if result.stale else [other.name]
             other.mark_stale(
@@ -282,10 +279,7 @@ def _write(one: Import, folder: RunFolder, provenance: Provenance) -> None:
     predictions = [Prediction(id, output) for id, output in zip(ids, one.outputs, strict=True)]
     outputs = [(one.part.original_id(p.id), p.output) for p in predictions]
     folder.write_predictions(one.task.name, outputs)
-    watch, scores = Stopwatch(), None
-    if one.targets is not None:
-        with watch.measure("score"):
-            scores = one.task.score(one.outputs, one.targets)
+    scores = None if one.targets is None else one.task.score(one.outputs, one.targets)
     unknown: list[Any] = [None] * len(ids)
     columns = {
         **question_columns(one.part),
@@ -295,7 +289,7 @@ def _write(one: Import, folder: RunFolder, provenance: Provenance) -> None:
     empty = [Prompt(id, ()) for id in ids]
     folder.write_examples(columns, empty, predictions, scores, UNKNOWN)
     (folder.path / "run.log").touch()
-    folder.write_result(_result(one, folder, started, scores, settings, provenance, watch))
+    folder.write_result(_result(one, folder, started, scores, settings, provenance))
 
 
 def _settings(one: Import) -> dict[str, Any]:
@@ -322,7 +316,6 @@ def _result(
     scores: Scores | None,
     settings: Mapping[str, Any],
     provenance: Provenance,
-    watch: Stopwatch,
 ) -> RunResult:
     source, part = one.source, one.part
     counts = part.facts.counts() | {"outputs_empty": sum(not o.strip() for o in one.outputs)}

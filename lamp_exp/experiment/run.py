@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -18,7 +17,7 @@ from lamp_exp.experiment.code_fingerprint import code_fingerprint
 from lamp_exp.experiment.experiment import NO_PROFILE, Configuration, Experiment
 from lamp_exp.experiment.identity import identity_options, run_name
 from lamp_exp.experiment.stages import Parts, StageResults, load_parts
-from lamp_exp.options import TUNE, Usage, changes_numbers
+from lamp_exp.options import TUNE, Usage, changes_numbers, value_at
 from lamp_exp.results.folder import RunFolder, training_settings
 from lamp_exp.results.provenance import commit, peak_memory_mb, versions
 from lamp_exp.results.schema import CodeVersion, MetricFacts, PartFacts, RunResult
@@ -63,8 +62,7 @@ def run(
     of the sweep that the run belongs to. `on_start` is called before the run starts.
     """
     parts = load_parts(experiment)
-    identity = run_identity(experiment, configuration, parts)
-    folder = RunFolder(output_dir / run_name(identity, experiment.usage, configuration.choices))
+    folder, identity = own_folder(experiment, configuration, parts, output_dir)
     baseline = baseline_folder(experiment, configuration, parts, output_dir)
     on_start(folder, baseline)
     provenance, state = provenance_of(experiment), "there"
@@ -84,12 +82,7 @@ def run(
                 state = "done"
     if state == "done":
         _mark_superseded(folder)
-    return FinishedRun(folder, state, finished_result(baseline))
-
-
-def finished_result(folder: RunFolder | None) -> RunResult | None:
-    """The record of a finished run; None if there is none."""
-    return folder.read() if folder and folder.finished else None
+    return FinishedRun(folder, state, baseline.finished_result() if baseline else None)
 
 
 # --- identity and freshness --------------------------------------------------------------------
@@ -102,6 +95,15 @@ def run_identity(
     return _with_data(
         identity_options(configuration, experiment.usage, experiment.retrieval.used_k), parts
     )
+
+
+def own_folder(
+    experiment: Experiment, configuration: Configuration, parts: Parts, output_dir: Path
+) -> tuple[RunFolder, dict[str, Any]]:
+    """The folder of the run, and its identity."""
+    identity = run_identity(experiment, configuration, parts)
+    name = run_name(identity, experiment.usage, configuration.choices)
+    return RunFolder(output_dir / name), identity
 
 
 def tuned_identity(
@@ -145,9 +147,9 @@ def is_up_to_date(
     folder: RunFolder, configuration: Configuration, provenance: Provenance, rerun: bool | str
 ) -> bool:
     """Whether a finished run may stay; it is marked as stale if it would be made otherwise now."""
-    if not folder.finished:
+    result = folder.finished_result()
+    if result is None:
         return False
-    result = folder.read()
     stale = _why_stale(result, configuration, provenance)
     folder.mark_stale(stale and f"{stale}: rerun=stale makes it anew")
     return not (rerun is True or (rerun == "stale" and stale))
@@ -158,33 +160,19 @@ def _why_stale(
 ) -> str | None:
     if result.code.fingerprint != provenance.code:
         return "made by other code than today's"
-    usage = Usage(result.mode, personal=bool(result.k) or result.mode == "rank")
+    usage = Usage.of(result.mode, True, result.k)
     for name, value in configuration.component_values.items():
         if changes_numbers(name, usage) and not name.endswith("_target_"):
-            recorded = _setting(result.settings, name, value)
+            recorded = value_at(result.settings, name, missing=value)
             if recorded != value:
                 return f"made with {name}={recorded}, which its YAML now sets to {value}"
     return None
 
 
-def _setting(settings: Mapping[str, Any], name: str, missing: Any) -> Any:
-    value: Any = settings
-    for part in name.split("."):
-        if not isinstance(value, Mapping) or part not in value:
-            return missing
-        value = value[part]
-    return value
-
-
 def _mark_superseded(folder: RunFolder) -> None:
     """Marks runs of the same options as stale if one of their files now has other content."""
     new = folder.read()
-    stem = folder.path.name.rpartition("-")[0]
-    for path in folder.path.parent.glob(f"{glob.escape(stem)}-*"):
-        other = RunFolder(path)
-        if path == folder.path or not other.finished:
-            continue
-        old = other.read()
+    for other, old in folder.others_of_its_name():
         if _options_of(old) == _options_of(new) and _changed_file(old, new):
             other.mark_stale(f"its data has changed since: {folder.name} is the run on that of now")
 

@@ -20,7 +20,6 @@ from lamp_exp.experiment.run import (
     FinishedRun,
     OnStart,
     baseline_folder,
-    finished_result,
     is_up_to_date,
     provenance_of,
     run,
@@ -53,7 +52,7 @@ def run_tuned(
     baseline = baseline_folder(experiment, configuration, parts, output_dir)
     on_start(folder, baseline)
     if is_up_to_date(folder, configuration, provenance, rerun):
-        return FinishedRun(folder, "there", finished_result(baseline))
+        return FinishedRun(folder, "there", baseline.finished_result() if baseline else None)
     with folder.lock():
         metric, curve = experiment.task.main_metric, []
         for k in values:
@@ -78,8 +77,10 @@ def tuned_folder(
     """The folder of the tuned run, and its identity. Raises InputError for what has no scores."""
     if experiment.trainer is None:
         raise InputError("k=tune needs scores: use mode=finetune or mode=zeroshot, or a number")
-    on_dev, _ = build(configuration.value("k"), "dev")
-    dev = read_parts(on_dev).asked
+    dev = parts.asked
+    if experiment.data.part != "dev":
+        on_dev, _ = build(configuration.value("k"), "dev")
+        dev = read_parts(on_dev).asked
     if not dev.has_golds:
         raise InputError(f"k=tune needs golds for dev, but {dev.source} has none beside it")
     identity = tuned_identity(experiment, configuration, parts, dev.fingerprint)

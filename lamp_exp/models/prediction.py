@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 import warnings
 from abc import abstractmethod
@@ -19,7 +18,7 @@ from transformers import AutoConfig, GenerationConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from lamp_exp.contracts import Model, PredictionJournal
-from lamp_exp.errors import InputError, first_line
+from lamp_exp.errors import InputError, did_you_mean, first_line
 from lamp_exp.models.batches import (
     Batch,
     batches_in_order,
@@ -350,8 +349,7 @@ def _checked_generation(options: Mapping[str, Any]) -> dict[str, Any]:
     known = [name for name in GenerationConfig().to_dict() if not name.startswith("_")]
     for name in options:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f": did you mean {near[0]}?" if near else ""
+            hint = did_you_mean(name, known)
             raise InputError(f"model.generation.{name} is no generation option{hint}")
     return dict(options)
 

@@ -182,7 +182,7 @@ def run_options(result: RunResult) -> dict[str, Any]:
     """
     if result.mode == IMPORTED:
         return _imported_options(result)
-    usage = Usage(result.mode, personal=bool(result.k) or result.mode == "rank")
+    usage = Usage.of(result.mode, True, result.k)
     settings = flat(result.settings)
     values: dict[str, Any] = {
         name: result.choices.get(name)
@@ -342,10 +342,11 @@ def _open(folder: Path, stale: bool) -> tuple[Record | None, str]:
     """The record, or the reason why there is none to use."""
     run = RunFolder(folder)
     try:
-        if not run.finished:
+        result = run.finished_result()
+        if result is None:
             there = (folder / RESULT).is_file()
             return None, "files of it are missing" if there else f"its {RESULT} was damaged"
-        record = Record(folder, run.read())
+        record = Record(folder, result)
         _ = record.configuration, record.questions, record.comparable_key
     except (SchemaError, ValueError, KeyError, TypeError, AttributeError) as error:
         return None, f"its {RESULT} cannot be read ({type(error).__name__}: {error})"

@@ -6,9 +6,8 @@ option is known by its dotted name.
 
 from __future__ import annotations
 
-import difflib
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from lamp_exp.errors import InputError
+from lamp_exp.errors import InputError, did_you_mean
 from lamp_exp.options import (
     GROUPS,
     OPTIONS,
@@ -26,11 +25,13 @@ from lamp_exp.options import (
     changes_numbers,
     parse_value,
     same_value,
+    value_at,
 )
 from lamp_exp.options import Group as ComponentGroup
 from lamp_exp.report.loading import Record, configuration_key, flat
 
 Facet = Callable[[Record], Any]
+NOWHERE = object()  # the value of an option that a record does not have
 UNKNOWN = "unknown"  # what a record of imported predictions does not say
 
 # The order of columns and titles; facets that are not named here come last.
@@ -110,21 +111,17 @@ def facet(record: Record, key: str) -> Any:
     label = label_of(key)
     if label in FACETS:
         return FACETS[label](record)
-    value: Any = record.result.settings
-    for part in key.split("."):
-        if not isinstance(value, Mapping) or part not in value:
-            if record.imported:
-                return UNKNOWN
-            raise InputError(f"{key} is no property of {record.name}{_hint(key, record)}")
-        value = value[part]
-    return value
+    value = value_at(record.result.settings, key, missing=NOWHERE)
+    if value is not NOWHERE:
+        return value
+    if record.imported:
+        return UNKNOWN
+    raise InputError(f"{key} is no property of {record.name}{_hint(key, record)}")
 
 
 def _hint(key: str, record: Record) -> str:
-    near = difflib.get_close_matches(key, [*FACETS, *flat(record.result.settings)], n=1)
-    if near:
-        return f": did you mean {near[0]}?"
-    return f": choose of {', '.join(FACETS)}, or any option"
+    hint = did_you_mean(key, [*FACETS, *flat(record.result.settings)])
+    return hint or f": choose of {', '.join(FACETS)}, or any option"
 
 
 def select(records: Iterable[Record], conditions: Sequence[str]) -> list[Record]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from rich.console import Console
 from rich.table import Table
 
+from lamp_exp.options import ANSWERING
 from lamp_exp.results.schema import RunResult
 
 # Counts that a reader must know, whatever the metrics are.
@@ -35,7 +36,7 @@ def show(result: RunResult, baseline: RunResult | None, sample_output: str | Non
     console.print(_title(result), style="bold", highlight=False)
     if result.metrics is not None:
         console.print(_metrics(result, baseline))
-    elif result.mode in ("finetune", "zeroshot"):
+    elif result.mode in ANSWERING:
         console.print("no golds for this part: predictions only, no metrics")
     for line in remarks(result):
         console.print(line, style="yellow", highlight=False)

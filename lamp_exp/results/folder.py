@@ -12,6 +12,7 @@ stale.txt         why the run should not be compared any more, if code or data h
 
 from __future__ import annotations
 
+import glob
 import json
 import logging
 import os
@@ -82,8 +83,25 @@ class RunFolder:
 
         A record that is empty or damaged is set aside and counts as missing; so do empty files.
         """
+        return self._complete() is not None
+
+    def finished_result(self) -> RunResult | None:
+        """The record of a complete run, marked as stale as `read` does; None if there is none."""
+        result = self._complete()
+        return None if result is None else result.with_stale(self.stale)
+
+    def others_of_its_name(self) -> Iterator[tuple[RunFolder, RunResult]]:
+        """The other finished runs beside it whose names differ in nothing but the hash."""
+        stem = self.name.rpartition("-")[0]
+        for path in sorted(self.path.parent.glob(f"{glob.escape(stem)}-*")):
+            other = RunFolder(path)
+            result = None if path == self.path else other.finished_result()
+            if result is not None:
+                yield other, result
+
+    def _complete(self) -> RunResult | None:
         result = self._read()
-        return result is not None and all(map(self._holds, result.files))
+        return result if result is not None and all(map(self._holds, result.files)) else None
 
     def _holds(self, name: str) -> bool:
         path = self.path / name

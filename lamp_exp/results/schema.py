@@ -31,13 +31,13 @@ class MetricFacts:
     """What reports must know of a metric; see `lamp_exp.contracts.Metric`."""
 
     higher_is_better: bool
-    aggregate: str = "mean"
-    column: str | None = None
-    labels: tuple[str, ...] = ()
-    binary: bool = False
-    lowest: float | None = 0.0
-    highest: float | None = None
-    description: str = ""
+    aggregate: str = Metric.aggregate
+    column: str | None = Metric.column
+    labels: tuple[str, ...] = Metric.labels
+    binary: bool = Metric.binary
+    lowest: float | None = Metric.lowest
+    highest: float | None = Metric.highest
+    description: str = Metric.description
 
     @classmethod
     def of(cls, metric: Metric) -> MetricFacts:

@@ -48,12 +48,11 @@ class EndedJob:
 def _ended_job(job: Job, status: JobStatus) -> EndedJob:
     if not status.has_result:
         return EndedJob(job, status, None, None)
-    return EndedJob(job, status, _read(status.run), _read(status.baseline))
-
-
-def _read(folder: str | None) -> RunResult | None:
-    run = RunFolder(Path(folder)) if folder else None
-    return run.read() if run and run.finished else None
+    result, baseline = (
+        RunFolder(Path(folder)).finished_result() if folder else None
+        for folder in (status.run, status.baseline)
+    )
+    return EndedJob(job, status, result, baseline)
 
 
 # --- the digest as data -------------------------------------------------------------------------

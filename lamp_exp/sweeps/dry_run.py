@@ -18,15 +18,14 @@ from lamp_exp import config
 from lamp_exp.config import ExperimentBuilder
 from lamp_exp.errors import InputError
 from lamp_exp.experiment.experiment import Configuration, Experiment
-from lamp_exp.experiment.identity import run_name
-from lamp_exp.experiment.run import run, run_identity
+from lamp_exp.experiment.run import own_folder, run
 from lamp_exp.experiment.stages import read_parts
 from lamp_exp.experiment.tune import tuned_folder
 from lamp_exp.progress import progress
 from lamp_exp.results.folder import RunFolder
 from lamp_exp.sweeps.plan import SweepPlan
 from lamp_exp.sweeps.rules import count_of
-from lamp_exp.sweeps.status import Job, short_name, varying_keys
+from lamp_exp.sweeps.status import Job, naming_keys, short_name
 
 MEASURE = "measure"  # as dry_run: time a few questions where no finished run tells the time
 SAMPLES = (4, 12)  # limits of the timed runs; the difference of their times has no fixed costs
@@ -97,9 +96,7 @@ def forecast(job: Job, cfg: DictConfig, choices: Mapping[str, str]) -> Forecast:
         if values:
             folder, _ = tuned_folder(builder.build, experiment, configuration, parts, output_dir)
         else:
-            identity = run_identity(experiment, configuration, parts)
-            name = run_name(identity, experiment.usage, configuration.choices)
-            folder = RunFolder(output_dir / name)
+            folder, _ = own_folder(experiment, configuration, parts, output_dir)
     except InputError as error:
         return Forecast(job, "cannot run", error=str(error))
     if folder.finished:
@@ -113,8 +110,7 @@ def _table(forecasts: Sequence[Forecast]) -> Table:
     """One row per job, with the keys in which jobs differ; of a single job, the run's name."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False)
     jobs = [one.job for one in forecasts]
-    seeds = {job.values.get("seed") for job in jobs}
-    keys = [*varying_keys(jobs), *(["seed"] if len(seeds) > 1 else [])]
+    keys = naming_keys(jobs)
     for name in ["job", *keys] if keys else ["run"]:
         table.add_column(name, overflow="fold")
     table.add_column("state", no_wrap=True)
@@ -153,8 +149,7 @@ def finished_rates(output_dir: Path) -> dict[Kind, tuple[int, float]]:
     """Of each kind of finished run in `output_dir`: how many, and the seconds per question."""
     found: dict[Kind, list[tuple[float, int]]] = {}
     for folder in map(RunFolder, output_dir.glob("*")):
-        if folder.finished:
-            result = folder.read()
+        if result := folder.finished_result():
             choices = result.choices
             kind = (str(choices["task"]), result.mode, str(choices["model"]))
             questions = sum(part.questions for part in result.data.values())

@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lamp_exp import config
 from lamp_exp.errors import InputError
-from lamp_exp.experiment.experiment import Configuration
+from lamp_exp.experiment.experiment import NO_PROFILE, Configuration
 from lamp_exp.experiment.identity import identity_options
 from lamp_exp.options import Usage
 from lamp_exp.progress import progress
@@ -188,8 +188,8 @@ def _class(cfg: DictConfig, group: str) -> Any:
 def _identity(composed: JobConfig, uses_profile: bool, index: int) -> str:
     """Equal for jobs that are the same run, as far as their options decide."""
     cfg, configuration = composed.cfg, composed.configure()
-    personal = uses_profile and (cfg.mode == "rank" or cfg.k != 0)
-    identity = identity_options(configuration, Usage(cfg.mode, personal), cfg.k if personal else 0)
+    usage = Usage.of(cfg.mode, uses_profile, cfg.k)
+    identity = identity_options(configuration, usage, cfg.k if usage.personal else NO_PROFILE)
     drawn = index if cfg.seed is None else None  # each job draws its own seed
     places = [configuration.value(name) for name in ("data_dir", "output_dir")]
     return json.dumps([identity, drawn, *places], sort_keys=True, default=str)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from lamp_exp.options import ANSWERING
+
 SAME = "the same run as another job"
 
 
@@ -68,8 +70,7 @@ def untrained_fusion(job: JobFacts) -> str | None:
 
 def unsupported_passages(job: JobFacts) -> str | None:
     """Only encoder-decoder models read several passages."""
-    runs = job.mode in ("finetune", "zeroshot")
-    if runs and job.multiple_passages and not job.model_takes_passages:
+    if job.mode in ANSWERING and job.multiple_passages and not job.model_takes_passages:
         return (
             f"augmentation={job.augmentation} reads several passages apart, which "
             f"model={job.model} cannot"

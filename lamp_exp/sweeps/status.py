@@ -46,12 +46,17 @@ def varying_keys(jobs: Sequence[Job]) -> list[str]:
     return [key for key in keys if len({one.get(key) for one in values}) > 1]
 
 
+def naming_keys(jobs: Sequence[Job]) -> list[str]:
+    """The keys of `varying_keys`, and last the seed if jobs differ in it."""
+    seeds = {job.values.get("seed") for job in jobs}
+    return [*varying_keys(jobs), *(["seed"] if len(seeds) > 1 else [])]
+
+
 def short_name(job: Job, jobs: Sequence[Job]) -> str:
     """The overrides in which a job differs from the others of its sweep, the seed included."""
     values = job.values
-    seeds = {other.values.get("seed") for other in jobs}
-    keys = [*varying_keys(jobs), *(["seed"] if len(seeds) > 1 else [])]
-    return " ".join(f"{key}={values[key]}" for key in keys if key in values) or f"job {job.number}"
+    words = (f"{key}={values[key]}" for key in naming_keys(jobs) if key in values)
+    return " ".join(words) or f"job {job.number}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,7 +82,7 @@ class GridSweeper(Sweeper):
             from lamp_exp.sweeps.dry_run import show_dry_run
 
             return show_dry_run(plan)
-        with self._folder(plan.jobs) as folder:
+        with self._folder() as folder:
             announce(f"{count_of(len(plan.jobs), 'job')}: {folder}")
             self._run(folder, plan)
 
@@ -122,7 +122,7 @@ class GridSweeper(Sweeper):
         return error
 
     @contextmanager
-    def _folder(self, jobs: Sequence[Job]) -> Iterator[Path]:
+    def _folder(self) -> Iterator[Path]:
         """The sweep's folder, locked: new, unless it was named.
 
         All jobs get it as `hydra.sweep.dir`, whatever their `output_dir` is.

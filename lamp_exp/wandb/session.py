@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from lamp_exp.environment import environment
-from lamp_exp.errors import first_line
+from lamp_exp.errors import InputError, first_line
 from lamp_exp.results.redaction import scrubbed
 from lamp_exp.storage.atomic import read_text_or_none, write_text
 from lamp_exp.values import RunInfo
@@ -72,13 +72,23 @@ def failures_of_wandb() -> Iterator[None]:
         raise WandbFailure(first_line(error) or type(error).__name__) from error
 
 
+def has_key() -> bool:
+    """Whether the environment has the user's key of W&B."""
+    return bool(os.environ.get("WANDB_API_KEY"))
+
+
+def require_key() -> None:
+    """Raises InputError if the environment has no key of W&B."""
+    if not has_key():
+        raise InputError("set the environment variable WANDB_API_KEY to your key of W&B")
+
+
 def wandb_mode() -> Mode:
     """What WANDB_MODE says; without WANDB_API_KEY, nothing is sent."""
     mode = os.environ.get("WANDB_MODE", "online").lower()
     if mode == "disabled":
         return "disabled"
-    has_key = bool(os.environ.get("WANDB_API_KEY"))
-    return "online" if has_key and mode not in ("offline", "dryrun") else "offline"
+    return "online" if has_key() and mode not in ("offline", "dryrun") else "offline"
 
 
 @dataclass

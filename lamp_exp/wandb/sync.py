@@ -21,7 +21,7 @@ import httpx2
 from lamp_exp.environment import environment
 from lamp_exp.errors import InputError, first_line
 from lamp_exp.results.folder import RunFolder
-from lamp_exp.wandb.session import QUIET, UNSENT, make_link, remove_link
+from lamp_exp.wandb.session import QUIET, UNSENT, make_link, remove_link, require_key
 
 CUT_OFF = "ends with an incomplete record"  # W&B's message for a killed run; it sends the rest
 
@@ -134,8 +134,7 @@ def check_ready(output_dir: Path, dry_run: bool) -> None:
         raise InputError(f"there is no folder {output_dir}: name the runs' output_dir with --runs")
     if dry_run:
         return
-    if not os.environ.get("WANDB_API_KEY"):
-        raise InputError("set the environment variable WANDB_API_KEY to your key of W&B")
+    require_key()
     address = server_address()
     try:
         httpx2.get(address, timeout=20)

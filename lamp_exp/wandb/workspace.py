@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from lamp_exp.contracts import Task
 from lamp_exp.errors import InputError
 from lamp_exp.tasks import all_tasks
-from lamp_exp.wandb.session import WandbFailure, failures_of_wandb
+from lamp_exp.wandb.session import WandbFailure, failures_of_wandb, require_key
 
 if TYPE_CHECKING:
     from wandb_workspaces.workspaces import Section, Workspace
@@ -93,8 +93,7 @@ def _library() -> Any:
 
 def save(made: Workspace) -> str:
     """Sends the workspace and returns its address. Raises InputError if that fails."""
-    if not os.environ.get("WANDB_API_KEY"):
-        raise InputError("set the environment variable WANDB_API_KEY to your key of W&B")
+    require_key()
     try:
         with failures_of_wandb():
             saved: Any = made
