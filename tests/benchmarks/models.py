@@ -58,10 +58,12 @@ def prompts_of(*overrides: str, part: str = "train") -> list[tuple[Prompt, str]]
     return list(zip(prompts, asked.examples.column("target"), strict=True))
 
 
-def real_prompts(shared: Path, augmentation: str, k: int, limit: int) -> list[tuple[Prompt, str]]:
+def real_prompts(
+    shared: Path, tokenizer: Path, augmentation: str, k: int, limit: int
+) -> list[tuple[Prompt, str]]:
     """Of LaMP-5's real text, with FLAN-T5's tokenizer."""
     words = ["task=lamp5", f"data_dir={shared / 'data'}", "max_length=512", f"limit={limit}"]
-    model = ["model=tiny", f"model.name={shared / 'tokenizer_t5'}"]
+    model = ["model=tiny", f"model.name={tokenizer}"]
     return prompts_of(*words, *model, f"augmentation={augmentation}", f"k={k}")
 
 

@@ -18,10 +18,14 @@ FLAN_T5_SMALL = {**SMALL, "d_model": 512, "d_ff": 1024, "num_layers": 8}
 
 @torch.no_grad()
 @pytest.mark.parametrize(("augmentation", "k", "examples"), [("ipa", 4, 8), ("fid", 16, 1)])
-def test_beams_that_share_their_keys(benchmark, shared: Path, augmentation, k, examples):
+def test_beams_that_share_their_keys(
+    benchmark, shared: Path, t5_tokenizer: Path, augmentation, k, examples
+):
     """Whole answers (4 beams, 20 tokens) to LaMP-5's real text, of FLAN-T5-small's size."""
-    prompts = [prompt for prompt, _ in real_prompts(shared, augmentation, k, limit=examples)]
-    tokenizer = str(shared / "tokenizer_t5")
+    prompts = [
+        prompt for prompt, _ in real_prompts(shared, t5_tokenizer, augmentation, k, limit=examples)
+    ]
+    tokenizer = str(t5_tokenizer)
     model = seq2seq(tokenizer, FLAN_T5_SMALL, max_new_tokens=20).eval()
     model.generation["suppress_tokens"] = [model.tokenizer.eos_token_id]
     batch = model.collate(prompts)

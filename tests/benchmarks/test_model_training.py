@@ -23,10 +23,16 @@ CASES = [("fid", 8, 8, 1.3), ("ipa", 0, 16, 1.3)]
 
 @pytest.mark.parametrize(("augmentation", "k", "examples", "least"), CASES)
 def test_training_against_batches_padded_as_they_come(
-    benchmark, shared: Path, augmentation: str, k: int, examples: int, least: float
+    benchmark,
+    shared: Path,
+    t5_tokenizer: Path,
+    augmentation: str,
+    k: int,
+    examples: int,
+    least: float,
 ):
-    pairs = real_prompts(shared, augmentation, k, limit=examples)  # one step
-    model = seq2seq(str(shared / "tokenizer_t5"), max_new_tokens=128).train()
+    pairs = real_prompts(shared, t5_tokenizer, augmentation, k, limit=examples)  # one step
+    model = seq2seq(str(t5_tokenizer), max_new_tokens=128).train()
     ratio = side_by_side(
         benchmark,
         lambda: step(model, own_loss(model, pairs)),
@@ -40,10 +46,10 @@ def test_training_against_batches_padded_as_they_come(
     assert own == pytest.approx(padded_as_they_come(model, few).item(), rel=1e-4)
 
 
-def test_logits_of_the_targets_only(benchmark, shared: Path, tmp_path: Path):
+def test_logits_of_the_targets_only(benchmark, shared: Path, t5_tokenizer: Path, tmp_path: Path):
     """A decoder-only model of 32,100 words, with and without the logits of prompts."""
-    pairs = real_prompts(shared, "ipa", 4, limit=8)
-    model = causal(str(shared / "tokenizer_t5"), tmp_path).train()
+    pairs = real_prompts(shared, t5_tokenizer, "ipa", 4, limit=8)
+    model = causal(str(t5_tokenizer), tmp_path).train()
 
     def train(speed: bool) -> float:
         model.speed = speed

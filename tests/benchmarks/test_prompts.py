@@ -33,8 +33,8 @@ class Straightforward:
 @pytest.mark.parametrize(
     "augmentation", [InPromptAugmentation(), FusionInDecoder()], ids=["ipa", "fid"]
 )
-def test_prompts(ratio, shared, augmentation, tokenizer):
-    loaded = load_tokenizer(str({"t5": shared / "tokenizer_t5", "tiny": TINY}[tokenizer]))
+def test_prompts(ratio, shared, t5_tokenizer, augmentation, tokenizer):
+    loaded = load_tokenizer(str({"t5": t5_tokenizer, "tiny": TINY}[tokenizer]))
     examples = list(load(str(shared / "data"), Lamp5(), "user", "dev", limit=QUESTIONS).examples)
 
     def prompts(tokens):
