@@ -17,7 +17,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from lamp_exp import config, hydra_messages
+from lamp_exp import config, hydra_messages, usage
 from lamp_exp.environment import is_interrupt, prepare_process
 from lamp_exp.errors import InputError
 from lamp_exp.experiment import ddp
@@ -104,6 +104,8 @@ def main() -> None:
     """The command: a user's mistake ends in one line, and exit code 2."""
     _exit_codes.clear()
     prepare_process()
+    if usage.show_usage(sys.argv[1:]):
+        return
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises, and we say it in one line
     try:
         run()

@@ -2,8 +2,8 @@
 
 Everything that must know about an option reads it here: the configuration's schema and defaults,
 the checks of values, the identity and the name of a run, which jobs of a sweep are the same run,
-the columns and filters of reports, and the README's table (`python -m lamp_exp.options` prints
-it). To add an option, add it here and pass its value on in `config.build_experiment` (a field of
+the columns and filters of reports, and the lists of options (`python -m lamp_exp options`, and the
+table of conf/README.md). To add an option, add it here and pass its value on in `config.build_experiment` (a field of
 `ProfileOptions` or `TrainingOptions` is passed on already). The order of words in a run's name is
 `experiment.identity.NAME_ORDER`.
 
@@ -129,8 +129,8 @@ class Option:
             return
         if self.choices:
             if value not in self.choices:
-                allowed = ", ".join(_as_text(choice) for choice in self.choices)
-                raise InputError(f"{self.name}={_as_text(value)} must be one of {allowed}")
+                allowed = ", ".join(as_text(choice) for choice in self.choices)
+                raise InputError(f"{self.name}={as_text(value)} must be one of {allowed}")
             return
         if isinstance(value, int | float) and not isinstance(value, bool):
             self._check_range(value)
@@ -357,24 +357,22 @@ def _is_number(text: str) -> bool:
 
 
 def markdown_table() -> str:
-    """The README's table: each group and option with its default, other values, and meaning."""
+    """The table of conf/README.md: each group and option with its default, other values, and meaning."""
     rows = ["| option | default, other values | meaning |", "|---|---|---|"]
     for group in GROUPS.values():
-        rows.append(f"| `{group.name}` | `{_as_text(group.default)}`, … | {group.help} |")
+        rows.append(f"| `{group.name}` | `{as_text(group.default)}`, … | {group.help} |")
     for option in _OPTIONS:
         others = [choice for choice in option.choices if choice != option.default]
-        values = ", ".join(f"`{_as_text(value)}`" for value in (option.default, *others))
+        values = ", ".join(f"`{as_text(value)}`" for value in (option.default, *others))
         rows.append(f"| `{option.name}` | {values} | {option.help} |")
     return "\n".join(rows)
 
 
-def _as_text(value: Any) -> str:
+def as_text(value: Any) -> str:
+    """A value as it is written on the command line."""
     if value is None or isinstance(value, bool):
         return "null" if value is None else str(value).lower()
     if isinstance(value, tuple | list):
-        return f"[{', '.join(map(_as_text, value))}]"
+        return f"[{', '.join(map(as_text, value))}]"
     return str(value)
 
-
-if __name__ == "__main__":
-    print(markdown_table())

@@ -13,10 +13,12 @@ import pytest
 import yaml
 
 from lamp_exp.models.token_counter import load_tokenizer
+from lamp_exp.options import GROUPS, OPTIONS
 from lamp_exp.results.folder import RunFolder
 from lamp_exp.storage.contents import folder_fingerprint
 from lamp_exp.tasks.lamp3 import Lamp3
-from tests.conftest import TINY, name_of, recorded
+from lamp_exp.usage import description_of
+from tests.conftest import TINY, name_of, options, recorded
 
 QUICK = ["model=tiny", "trainer=cpu", "trainer.enable_progress_bar=false", "max_new_tokens=8"]
 TRAIN = [*QUICK, "trainer.max_epochs=1", "limit=12", "training.batch_size=6"]
@@ -472,3 +474,43 @@ def test_help_names_every_group():
     assert told.returncode == 0
     for name in ("retriever:", "bm25_okapi", "augmentation:", "fid", "logger:", "data_dir"):
         assert name in told.stdout
+
+
+def test_without_any_option_it_says_how_to_start(lamp_exp, tmp_path: Path):
+    code, out, _ = lamp_exp()
+    assert code == 0
+    assert "-m experiment=first k=0,4" in out
+    assert not list(tmp_path.iterdir()), "nothing is run"
+
+
+def test_all_options_are_listed(lamp_exp):
+    code, out, _ = lamp_exp("options")
+    assert code == 0
+    for name in (*GROUPS, *OPTIONS):
+        assert f" {name} " in out
+    for name in options("retriever"):
+        assert name in out
+
+
+def test_named_experiments_and_sweeps_are_listed_with_what_they_are(lamp_exp):
+    code, out, _ = lamp_exp("experiments")
+    assert code == 0
+    for group in ("experiment", "sweep"):
+        for name in options(group):
+            assert f" {name} " in out
+            assert len(description_of(group, name)) > 30
+
+
+@pytest.mark.parametrize("name", options("experiment"))
+def test_a_named_experiment_can_be_run(lamp_exp, name):
+    """As far as that shows without its model and data; `cold_start` is a sweep."""
+    sweep = ["-m"] if name == "cold_start" else []
+    code, out, err = lamp_exp(*sweep, f"experiment={name}", "dry_run=true", "limit=4")
+    assert code == 0, err
+    assert "to do" in out
+
+
+def test_cold_start_is_a_baseline_and_five_sizes_of_profiles(lamp_exp):
+    code, out, err = lamp_exp("-m", "experiment=cold_start", "dry_run=true", "limit=4")
+    assert code == 0, err
+    assert out.count("to do") == 6 + 1, "six jobs, and their sum"

@@ -1,0 +1,97 @@
+"""What the command prints when it is given no experiment: how to start, options, named settings."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from lamp_exp.config import conf_folder
+from lamp_exp.environment import end_with_the_reader
+from lamp_exp.options import GROUPS, OPTIONS, Option, as_text
+
+START = """\
+lamp_exp: personalise language models on the LaMP benchmark
+
+  python -m lamp_exp -m experiment=first k=0,4   a first result in about a minute, without data
+  python -m lamp_exp experiments                 named experiments and sweeps
+  python -m lamp_exp options                     all options with their defaults
+  python -m lamp_exp.data --help                 download, check and prepare LaMP
+  python -m lamp_exp.report --help               tables, tests and a page of finished runs
+
+One experiment:  python -m lamp_exp task=lamp4 retriever=contriever k=4 data_dir=~/LaMP
+A sweep:         python -m lamp_exp -m task=lamp1,lamp4 k=0,1,4 data_dir=~/LaMP"""
+
+
+def show_start() -> None:
+    """Prints what can be started and how."""
+    print(START)
+
+
+def show_options() -> None:
+    """Prints each group with its components, and each option with its values and meaning."""
+    rows = [
+        (name, str(group.default or "null"), ", ".join(names_of(name)), group.help)
+        for name, group in GROUPS.items()
+    ]
+    rows += [
+        (option.name, as_text(option.default), _values(option), option.help)
+        for option in OPTIONS.values()
+    ]
+    _print_table(("option", "default", "values", "meaning"), rows)
+    print("Options of a component (retriever.k1, model.name): python -m lamp_exp --cfg job")
+
+
+def show_experiments() -> None:
+    """Prints the named experiments and sweeps, with the first line of each file's comment."""
+    for group, command in (("experiment", "experiment=NAME"), ("sweep", "-m +sweep=NAME")):
+        rows = [(name, description_of(group, name)) for name in names_of(group)]
+        _print_table((f"python -m lamp_exp {command}", ""), rows)
+        print()
+
+
+COMMANDS: Mapping[str, Callable[[], None]] = {
+    "options": show_options,
+    "experiments": show_experiments,
+}
+
+
+def show_usage(arguments: list[str]) -> bool:
+    """Prints what `arguments` ask for; False if they are an experiment."""
+    if arguments and (len(arguments) > 1 or arguments[0] not in COMMANDS):
+        return False
+    end_with_the_reader()
+    (COMMANDS[arguments[0]] if arguments else show_start)()
+    return True
+
+
+def names_of(group: str) -> list[str]:
+    """The names of a group's files in `conf/`."""
+    return sorted(path.stem for path in Path(conf_folder(), group).glob("*.yaml"))
+
+
+def description_of(group: str, name: str) -> str:
+    """The first comment line of a file in `conf/` that is not for Hydra."""
+    lines = Path(conf_folder(), group, f"{name}.yaml").read_text("utf-8").splitlines()
+    comments = (line.lstrip("# ") for line in lines if line.startswith("#"))
+    return next((line for line in comments if not line.startswith("@package")), "")
+
+
+def _values(option: Option) -> str:
+    if option.choices:
+        return ", ".join(map(as_text, option.choices))
+    return "number" if option.kind in (int, float) else "true, false" if option.kind is bool else ""
+
+
+def _print_table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False)
+    for number, column in enumerate(columns):
+        last = number == len(columns) - 1
+        table.add_column(column, no_wrap=number == 0, max_width=None if last else 40)
+    for row in rows:
+        table.add_row(*row)
+    Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 120).print(table)
