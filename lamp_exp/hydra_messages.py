@@ -16,6 +16,7 @@ PLUGINS = {  # of Hydra: our extra
     "joblib-launcher": "joblib", "submitit-launcher": "slurm", "ray-launcher": "ray",
     "optuna-sweeper": "optuna",
 }  # fmt: skip
+HOME = "this shell does not replace ~ there: write $HOME instead"
 QUOTES = "a value with = , : or brackets needs quotes inside quotes: 'key=\"a=b\"'"
 
 
@@ -51,6 +52,8 @@ def explain(error: Exception) -> str:
         return f"{found[1]} is several values: add -m to run each of them"
     if "Config group override must be a string" in text:
         return "a group cannot be null: for the run without a profile, use retriever=none"
+    if "=~" in first:
+        return f"{first.partition(': ')[2] or first}: {HOME}"
     return f"{first}: {QUOTES}" if lines[-1].startswith("See https") else first
 
 

@@ -2,10 +2,10 @@
 
 Everything that must know about an option reads it here: the configuration's schema and defaults,
 the checks of values, the identity and the name of a run, which jobs of a sweep are the same run,
-the columns and filters of reports, and the lists of options (`python -m lamp_exp options`, and the
-table of conf/README.md). To add an option, add it here and pass its value on in `config.build_experiment` (a field of
-`ProfileOptions` or `TrainingOptions` is passed on already). The order of words in a run's name is
-`experiment.identity.NAME_ORDER`.
+the columns and filters of reports, and the lists of options (`python -m lamp_exp options` and the
+table of conf/README.md). To add an option, add it here and pass its value on in
+`config.build_experiment` (a field of `ProfileOptions` or `TrainingOptions` is passed on already).
+The order of words in a run's name is `experiment.identity.NAME_ORDER`.
 
 Options of a component (`retriever.k1`) are declared by the component's own YAML; `GROUPS` says
 what is common to a group.
@@ -357,7 +357,7 @@ def _is_number(text: str) -> bool:
 
 
 def markdown_table() -> str:
-    """The table of conf/README.md: each group and option with its default, other values, and meaning."""
+    """The table of conf/README.md: each group and option with default, other values, meaning."""
     rows = ["| option | default, other values | meaning |", "|---|---|---|"]
     for group in GROUPS.values():
         rows.append(f"| `{group.name}` | `{as_text(group.default)}`, … | {group.help} |")
@@ -375,4 +375,3 @@ def as_text(value: Any) -> str:
     if isinstance(value, tuple | list):
         return f"[{', '.join(map(as_text, value))}]"
     return str(value)
-

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from rich import box
@@ -23,8 +23,8 @@ lamp_exp: personalise language models on the LaMP benchmark
   python -m lamp_exp.data --help                 download, check and prepare LaMP
   python -m lamp_exp.report --help               tables, tests and a page of finished runs
 
-One experiment:  python -m lamp_exp task=lamp4 retriever=contriever k=4 data_dir=~/LaMP
-A sweep:         python -m lamp_exp -m task=lamp1,lamp4 k=0,1,4 data_dir=~/LaMP"""
+One experiment:  python -m lamp_exp task=lamp4 retriever=contriever k=4 data_dir=/data/LaMP
+A sweep:         python -m lamp_exp -m task=lamp1,lamp4 k=0,1,4 data_dir=/data/LaMP"""
 
 
 def show_start() -> None:
@@ -87,7 +87,7 @@ def _values(option: Option) -> str:
     return "number" if option.kind in (int, float) else "true, false" if option.kind is bool else ""
 
 
-def _print_table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+def _print_table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False)
     for number, column in enumerate(columns):
         last = number == len(columns) - 1

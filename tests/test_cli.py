@@ -396,6 +396,7 @@ MISTAKES = {
     "+retriever.k2=1": "retriever.k2 is no option of BM25",
     "+trainer.max_epoch=1": "trainer.max_epoch is no option of Trainer: did you mean max_epochs?",
     "+model.generation.num_beans=4": "is no generation option: did you mean num_beams?",
+    "data_dir=~/LaMP": "data_dir=~/LaMP: this shell does not replace ~ there: write $HOME",
     "ckpt=runs/epoch=3.ckpt": "needs quotes inside quotes",
     "retriever=recency": "has none: use split=time",
     "data_dir=nowhere": "no questions at nowhere/LaMP_4/dev/dev_questions.json",

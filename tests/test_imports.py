@@ -44,6 +44,7 @@ MAY_IMPORT = {
     | {"score"},
     "config": BASE | {"storage", "options", "data", "experiment", "results"} | COMPONENTS,
     "hydra_messages": {"options", "config"},
+    "usage": {"options", "config", "environment"},
     "overrides": BASE | {"options", "config", "hydra_messages", "results"},
     "sweeps": BASE
     | {"storage", "options", "environment", "progress", "results", "loggers", "experiment"}
@@ -63,6 +64,7 @@ MAY_IMPORT = {
         "experiment",
         "config",
         "hydra_messages",
+        "usage",
         "overrides",
         "sweeps",
     },
