@@ -277,6 +277,13 @@ COMPONENT_OPTIONS = (  # options of components whose range every component of th
            minimum=1),
     Option("model.decoding", None, str, "how answers are decoded", nullable=True,
            choices=("free", "labels", "likelihood")),
+    Option("model.strip_reasoning", None, object, "remove reasoning from answers: what the server "
+           "or the chat template marks (auto), or always", nullable=True,
+           choices=("auto", True, False)),
+    Option("model.concurrency", None, int, "requests at a time", nullable=True, minimum=1),
+    Option("model.retries", None, int, "of a failed request", nullable=True, minimum=0),
+    Option("model.timeout", None, float, "seconds for one answer", nullable=True, minimum=0,
+           above=True),
 )  # fmt: skip
 OPTIONS: Mapping[str, Option] = {option.name: option for option in _OPTIONS}
 

@@ -162,12 +162,18 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """A model's output for one question; `capped` if it was cut off at `max_new_tokens`."""
+    """A model's output for one question; `capped` if it was cut off at `max_new_tokens`.
+
+    `raw` is the output with its reasoning, where that was removed. `withheld` is `refused` or
+    `filtered` where a server says that its model refused to answer, or that a filter stopped it.
+    """
 
     id: str
     output: str
     tokens: int = 0
     capped: bool = False
+    raw: str | None = None
+    withheld: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,8 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,20 @@ Answer = Callable[[str, int], tuple[int, Any]]
 SECRET = "sk-very-secret-1234"
 
 
+@dataclass
+class Slow:
+    """A body that is sent byte by byte, with pauses."""
+
+    content: bytes
+    pause: float = 0.0
+    length: int | None = None  # that is promised, if another
+
+
 class Server(ThreadingHTTPServer):
-    """Speaks /v1/chat/completions; `answer(prompt, number)` gives status and text, or a body."""
+    """Speaks /v1/chat/completions; `answer(prompt, number)` gives status and text, or a body.
+
+    Bytes are sent as they are.
+    """
 
     daemon_threads = True
 
@@ -67,7 +80,11 @@ class Handler(BaseHTTPRequestHandler):
     def _send(self, status: int, said: Any) -> None:
         if status == 200 and isinstance(said, str):
             said = completion(said)
-        content = json.dumps(said if status == 200 else {"error": {"message": said}}).encode()
+        if status != 200 and isinstance(said, str):
+            said = {"error": {"message": said}}
+        if isinstance(said, Slow):
+            return self._send_slowly(said)
+        content = said if isinstance(said, bytes) else json.dumps(said).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(content)))
@@ -76,12 +93,26 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content)
 
+    def _send_slowly(self, slow: Slow) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(slow.length or len(slow.content)))
+        self.end_headers()
+        for byte in slow.content:
+            time.sleep(slow.pause)
+            self.wfile.write(bytes([byte]))
+        self.close_connection = True
+
+    def handle(self) -> None:
+        with suppress(ConnectionError):  # of a client that has gone
+            super().handle()
+
     def log_message(self, format: str, *values: object) -> None:
         pass
 
 
-def completion(text: str, reason: str = "stop") -> dict[str, Any]:
-    message = {"role": "assistant", "content": text}
+def completion(content: Any, reason: str = "stop", **fields: Any) -> dict[str, Any]:
+    message = {"role": "assistant", "content": content, **fields}
     return {
         "id": "x",
         "object": "chat.completion",
@@ -204,7 +235,7 @@ def test_a_server_that_is_away_is_named_in_one_line(kept):
         ask(model(url, kept, retries=0), *"abc")
     line = str(caught.value)
     assert line.startswith(f"no answer from {url} after 1 tries (")
-    assert "refused" in line
+    assert "Connect call failed" in line
     assert "\n" not in line
 
 
@@ -255,6 +286,17 @@ def test_a_slow_server_is_told_from_one_that_is_away(kept):
         ask(model(server.url, kept, retries=0, timeout=0.1), "a")
 
 
+def test_the_timeout_is_for_the_whole_answer(kept):
+    start = time.monotonic()
+    with (
+        serving(lambda prompt, number: (200, Slow(b" " * 60, pause=0.1))) as server,
+        pytest.raises(InputError, match=r"within 0\.3 s after 2 tries: raise model\.timeout"),
+    ):
+        ask(model(server.url, kept, retries=1, timeout=0.3), "a")
+    assert time.monotonic() - start < 3
+    assert not kept
+
+
 @pytest.mark.parametrize("status", [400, 401])
 def test_a_refusal_is_one_line_without_the_key_and_final(kept, monkeypatch, status):
     monkeypatch.setenv("OPENAI_API_KEY", SECRET)
@@ -271,14 +313,158 @@ def test_a_refusal_is_one_line_without_the_key_and_final(kept, monkeypatch, stat
     assert not kept
 
 
-@pytest.mark.parametrize("said", [{"hello": "world"}, {"choices": []}, ["x"]])
+@pytest.mark.parametrize("said", [{"hello": "world"}, ["x"]])
 def test_what_is_no_chat_completion_is_one_line(kept, said):
     with (
         serving(lambda prompt, number: (200, said)) as server,
         pytest.raises(InputError, match="no chat completion"),
     ):
         ask(model(server.url, kept), "a")
+    assert len(server.bodies) == 1
     assert not kept
+
+
+FAILED: dict[str, Any] = {
+    "an empty answer of an error": completion("", "error"),
+    "a cut answer of an error": completion("Half of", "error"),
+    "an aborted answer": completion("Half of", "abort"),
+    "an error instead of choices": {"error": {"message": "overloaded", "code": 502}},
+    "an error beside its choice": {
+        "choices": [{**completion("")["choices"][0], "error": {"message": "overloaded"}}]
+    },
+    "no choice": {"choices": []},
+    "null choices": {"choices": None},
+    "no message": {"choices": [{"index": 0, "message": None, "finish_reason": "stop"}]},
+    "a part without text": completion([{"type": "image", "url": "x"}]),
+    "a cut body": json.dumps(completion("Half of")).encode()[:-40],
+    "no UTF-8": json.dumps(completion("na\u00efve"), ensure_ascii=False).encode("latin-1"),
+    "an empty body": b"",
+}
+
+
+def test_replies_without_an_answer_are_asked_again(kept):
+    asked_before: set[str] = set()
+
+    def second_time(prompt: str, number: int) -> tuple[int, Any]:
+        if prompt in asked_before:
+            return echo(prompt, number)
+        asked_before.add(prompt)
+        return 200, FAILED[prompt]
+
+    with serving(second_time) as server:
+        asked = model(server.url, kept, concurrency=len(FAILED))
+        assert outputs(asked, *FAILED) == [f"re: {prompt}" for prompt in FAILED]
+    assert len(server.bodies) == 2 * len(FAILED)
+
+
+@pytest.mark.parametrize("reply", FAILED)
+def test_a_server_that_keeps_failing_ends_in_one_line_and_nothing_is_kept(kept, reply):
+    with (
+        serving(lambda prompt, number: (200, FAILED[reply])) as server,
+        pytest.raises(InputError, match=r"no answer from .* after 1 tries \(") as caught,
+    ):
+        ask(model(server.url, kept, retries=0), "a")
+    assert "is the server running" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not kept
+
+
+def test_a_body_that_ends_too_early_is_asked_again(kept):
+    def second_time(prompt: str, number: int) -> tuple[int, Any]:
+        return echo(prompt, number) if number > 1 else (200, Slow(b"{", length=100))
+
+    with serving(second_time) as server:
+        assert outputs(model(server.url, kept), "a") == ["re: a"]
+
+
+OLD_FAILURES = {
+    "the empty answer of an error": {"text": "", "capped": False, "completion_tokens": 0},
+    "the parts of an answer": {"text": [{"type": "text", "text": "x"}], "capped": False},
+    "no answer": ["x"],
+}
+
+
+@pytest.mark.parametrize("stored", [*OLD_FAILURES, "no JSON"])
+def test_stored_failures_of_older_versions_are_asked_again(kept, stored):
+    with serving() as server:
+        ask(model(server.url, kept), "a", "b")
+        key = next(key for key, text in kept.items() if json.loads(text)["text"] == "re: a")
+        kept[key] = json.dumps(OLD_FAILURES[stored]) if stored in OLD_FAILURES else '{"text'
+        asked = model(server.url, kept)
+        assert outputs(asked, "a", "b") == ["re: a", "re: b"]
+        assert asked.facts()["asked"] == 1
+        assert outputs(model(server.url, kept), "a", "b") == ["re: a", "re: b"]
+    assert len(server.bodies) == 3
+
+
+def test_an_empty_answer_is_kept(kept):
+    with serving(lambda prompt, number: (200, completion(""))) as server:
+        assert outputs(model(server.url, kept), "a") == [""]
+        assert outputs(model(server.url, kept), "a") == [""]
+    assert len(server.bodies) == 1
+
+
+PARTS = [{"type": "thinking", "thinking": [{"type": "text", "text": "So: "}]}, "A ",
+         {"type": "text", "text": "title"}]  # fmt: skip
+REPLIES: dict[str, tuple[Any, str, str | None, str | None]] = {  # output, raw, withheld
+    "parts": (completion(PARTS), "A title", "So: \nA title", None),
+    "half a character": (completion("a\ud83d\U0001f600"), "a\ufffd\U0001f600", None, None),
+    "a refusal": (completion(None, refusal="No."), "No.", None, "refused"),
+    "a refusal as a part": (
+        completion([{"type": "refusal", "refusal": "No."}]), "No.", None, "refused"),
+    "a filter": (completion("A ti", "content_filter"), "A ti", None, "filtered"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("reply", REPLIES)
+def test_what_a_message_may_hold(kept, reply):
+    said, *expected = REPLIES[reply]
+    with serving(lambda prompt, number: (200, said)) as server:
+        (first,) = ask(model(server.url, kept), "a")
+        (again,) = ask(model(server.url, kept), "a")
+    assert [first.output, first.raw, first.withheld] == expected
+    assert again == first
+    assert len(server.bodies) == 1
+
+
+def test_a_prompt_that_a_filter_refuses_does_not_end_the_run(kept):
+    def filtered(prompt: str, number: int) -> tuple[int, Any]:
+        refusal = {"error": {"message": "no", "code": "content_filter"}}
+        return (400, refusal) if prompt == "b" else echo(prompt, number)
+
+    with serving(filtered) as server:
+        answers = ask(model(server.url, kept), "a", "b")
+    assert [(a.output, a.withheld) for a in answers] == [("re: a", None), ("", "filtered")]
+
+
+THOUGHT = "<think>\nlake or oven?\n</think>\n\nThe lake"
+
+
+@pytest.mark.parametrize(
+    ("said", "option", "output", "raw"),
+    [
+        (completion(THOUGHT), "auto", "The lake", THOUGHT),
+        (completion(THOUGHT), True, "The lake", THOUGHT),
+        (completion(THOUGHT), False, THOUGHT, None),
+        (completion(THOUGHT[8:]), "auto", "The lake", THOUGHT[8:]),
+        (completion(THOUGHT[:12], "length"), "auto", "", THOUGHT[:12]),
+        (completion("The lake"), "auto", "The lake", None),
+        (completion("The lake", reasoning_content="oven?"), "auto", "The lake", "oven?\nThe lake"),
+        (completion("The lake", reasoning="oven?"), False, "The lake", "oven?\nThe lake"),
+        (completion(None, "length", reasoning="oven?"), "auto", "", "oven?\n"),
+    ],
+)
+def test_reasoning_is_removed_and_the_raw_output_kept(kept, said, option, output, raw):
+    with serving(lambda prompt, number: (200, said)) as server:
+        (answer,) = ask(model(server.url, kept, strip_reasoning=option), "a")
+    assert (answer.output, answer.raw) == (output, raw)
+
+
+def test_reasoning_may_be_removed_from_stored_answers(kept):
+    with serving(lambda prompt, number: (200, completion(THOUGHT))) as server:
+        assert outputs(model(server.url, kept, strip_reasoning=False), "a") == [THOUGHT]
+        assert outputs(model(server.url, kept), "a") == ["The lake"]
+    assert len(server.bodies) == 1
 
 
 def test_a_second_run_asks_nothing(kept, tmp_path: Path):
@@ -438,9 +624,7 @@ def test_training_is_refused_and_so_is_openai_itself_without_a_key(kept, monkeyp
     official.validate(False, "32-true")
 
 
-def test_wrong_settings_are_refused_before_any_work(kept, tmp_path: Path):
-    with pytest.raises(InputError, match=r"model\.concurrency=0 must be at least 1"):
-        model("http://127.0.0.1:1/v1", kept, concurrency=0).validate(False, "32-true")
+def test_a_tokenizer_that_is_not_there_is_refused_before_any_work(kept, tmp_path: Path):
     without = model("http://127.0.0.1:1/v1", kept, tokenizer=str(tmp_path / "nothing"))
     with pytest.raises(InputError, match=r"model\.tokenizer=.*nothing"):
         without.validate(False, "")

@@ -434,6 +434,13 @@ def answer_counts(predictions: Sequence[Prediction], scores: Scores | None) -> d
         "outputs_at_the_token_limit": sum(prediction.capped for prediction in predictions),
         "output_tokens": sum(prediction.tokens for prediction in predictions),
     }
+    marked = {
+        "outputs_without_their_reasoning": sum(p.raw is not None for p in predictions),
+        "outputs_with_reasoning": sum("</think>" in p.output for p in predictions),
+        "outputs_refused": sum(p.withheld == "refused" for p in predictions),
+        "outputs_filtered": sum(p.withheld == "filtered" for p in predictions),
+    }
+    counts |= {name: count for name, count in marked.items() if count}
     if scores is not None:
         counts |= {"outputs_unreadable": scores.invalid_outputs, **scores.notes}
     return counts

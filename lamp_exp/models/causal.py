@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import cached_property
 from importlib.util import find_spec
 from typing import Any
@@ -15,9 +16,10 @@ from transformers import AutoModelForCausalLM, DynamicCache
 from lamp_exp.errors import InputError
 from lamp_exp.models.batches import Batch
 from lamp_exp.models.prediction import FREE
+from lamp_exp.models.reasoning import AUTO, ReasoningMarks, template_marks
 from lamp_exp.models.speed.target_logits import target_logits
 from lamp_exp.models.training import IGNORED, TrainableModel, log_likelihoods
-from lamp_exp.values import ModelSettings, Prompt
+from lamp_exp.values import ModelSettings, Prediction, Prompt
 
 
 class Causal(TrainableModel):
@@ -34,8 +36,14 @@ class Causal(TrainableModel):
         gguf_file: str | None = None,
         decoding: str = FREE,
         speed: bool = True,
+        strip_reasoning: bool | str = AUTO,
     ) -> None:
-        """`name` is a hub id or a folder, `gguf_file` the file in it that holds the weights."""
+        """`name` is a hub id or a folder, `gguf_file` the file in it that holds the weights.
+
+        `strip_reasoning` removes reasoning from answers: `auto` what the chat template marks, true
+        also what stands between `<think>` and `</think>` without a template.
+        """
+        self.strip_reasoning = strip_reasoning
         options = {"gguf_file": gguf_file} if gguf_file else {}
         super().__init__(name, settings, generation, dtype, decoding, speed, options)
 
@@ -61,6 +69,14 @@ class Causal(TrainableModel):
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
         return tokenizer
+
+    @cached_property
+    def reasoning(self) -> ReasoningMarks | None:
+        """The marks of the reasoning that is removed from answers."""
+        if self.strip_reasoning is False:
+            return None
+        usual = None if self.strip_reasoning == AUTO else ReasoningMarks()
+        return template_marks(self.tokenizer) or usual
 
     def facts(self) -> Mapping[str, Any]:
         """Where the weights come from, and whether a chat template was used."""
@@ -131,6 +147,18 @@ class Causal(TrainableModel):
         rows = self.net.generate(**prompts, **{**ends, **self.generation, **options})
         new: torch.Tensor = rows[:, self.answer_start(batch) :]
         return new
+
+    def without_reasoning(self, answer: Prediction, tokens: Sequence[int]) -> Prediction:
+        """The marks may be special tokens, which the text of an answer does not show."""
+        if self.reasoning is None:
+            return answer
+        raw: str = self.tokenizer.decode(tokens)
+        rest = self.reasoning.answer(raw, answer.capped)
+        if rest is None:
+            return answer
+        for token in self.tokenizer.all_special_tokens:
+            rest = rest.replace(token, "")
+        return replace(answer, output=rest, raw=raw)
 
     def answer_start(self, batch: Batch) -> int:
         """After the prompts, which are padded to one length."""

@@ -4,22 +4,48 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import as_completed, wait
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
+import anyio
+import httpx2
 import openai
+from anyio.from_thread import start_blocking_portal
 
 from lamp_exp.contracts import Model, PredictionJournal
 from lamp_exp.errors import InputError, first_line
+from lamp_exp.models.chat_replies import (
+    FILTERED_PROMPT,
+    USAGE,
+    FailedAnswer,
+    ReplyClient,
+    answer_of,
+    root_cause,
+)
+from lamp_exp.models.reasoning import AUTO, ReasoningMarks, template_marks
 from lamp_exp.models.token_counter import TransformersTokenCounter, load_tokenizer
 from lamp_exp.progress import progress
 from lamp_exp.values import ModelSettings, Prediction, Prompt, TrainingSet
 
+log = logging.getLogger("lamp_exp")
 ANSWERS_KEPT = "what it has answered is kept; run the same command again"
-USAGE = ("prompt_tokens", "completion_tokens")  # as the server counts them, for the bill
+OVERRIDDEN = {  # options of generation that the program itself decides: what to set instead
+    **dict.fromkeys(
+        ("max_tokens", "max_completion_tokens", "max_new_tokens", "max_output_tokens"),
+        "max_new_tokens",
+    ),
+    "model": "model.name",
+    "messages": "task, retriever and augmentation",
+    "timeout": "model.timeout",
+    "do_sample": "model.generation.temperature (0 does not sample)",
+}
+ONLY = {"n": 1, "num_return_sequences": 1, "num_beams": 1, "stream": False}
+NETWORK_VARIABLES = {"ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR"}
 
 
 class OpenAI(Model):
@@ -37,15 +63,18 @@ class OpenAI(Model):
         retries: int = 5,
         timeout: float = 60.0,
         limit_option: str = "max_tokens",
+        strip_reasoning: bool | str = AUTO,
     ) -> None:
         """`tokenizer` (a hub id or a folder) counts the prompts' tokens.
 
         `generation` is sent unchanged (temperature, …); `limit_option` is the server's name for
-        the maximum of new tokens. `timeout` is in seconds; before each of the `retries` the wait
-        is longer.
+        the maximum of new tokens. `timeout` is in seconds, for a whole answer; before each of the
+        `retries` the wait is longer. Unless `strip_reasoning` is false, reasoning is removed from
+        answers; what a server sends apart from them is never part of them.
         """
         self.name = name
         self.settings = settings
+        _refuse_overridden(generation)
         self.generation = {**generation, limit_option: settings.max_new_tokens}
         self.base_url = base_url
         self.tokenizer_name = tokenizer or name
@@ -53,6 +82,7 @@ class OpenAI(Model):
         self.concurrency = concurrency
         self.retries = retries
         self.timeout = timeout
+        self.strip_reasoning = strip_reasoning
         self.requests = 0  # answered by the server, not from the store
         self.usage = _total_usage([])
 
@@ -64,16 +94,17 @@ class OpenAI(Model):
     def validate(
         self, trains: bool, precision: str, trainer: Callable[..., Any] | None = None
     ) -> None:
-        """It cannot be fine-tuned, and OpenAI itself needs a key."""
+        """It cannot be fine-tuned, needs an address, and OpenAI itself needs a key."""
         if trains:
             raise InputError("model=openai answers, but cannot be fine-tuned: use mode=zeroshot")
-        if self.concurrency < 1:
-            raise InputError(f"model.concurrency={self.concurrency} must be at least 1")
+        _check_address(self.base_url)
         if "api.openai.com" in self.base_url and not self._api_key():
             raise InputError(
                 f"{self.base_url} wants a key: set the environment variable {self.key_variable}, "
                 "or model.base_url for another server"
             )
+        if trainer is not None:
+            self._client()
         assert self.token_counter
 
     def fit(self, data: TrainingSet, trainer: Callable[..., Any]) -> Mapping[str, Any]:
@@ -94,13 +125,16 @@ class OpenAI(Model):
         bodies = {prompt.id: self._body(prompt) for prompt in prompts}
         keys = {id: self._key(body) for id, body in bodies.items()}
         distinct = {keys[id]: body for id, body in bodies.items()}
-        self._request_all({key: body for key, body in distinct.items() if key not in store})
-        answers = [json.loads(store[keys[prompt.id]]) for prompt in prompts]
-        self.usage = _total_usage(answers)
-        return [
-            Prediction(prompt.id, a["text"], self._output_tokens(a), a["capped"])
-            for prompt, a in zip(prompts, answers, strict=True)
-        ]
+        stored = {key: text for key in distinct if (text := store.get(key)) is not None}
+        checked = {key: _stored_answer(text) for key, text in stored.items()}
+        answers = {key: answer for key, answer in checked.items() if answer is not None}
+        if doubtful := len(stored) - len(answers):
+            log.info("%d stored answers may be failures of the server: asked again", doubtful)
+        missing = {key: body for key, body in distinct.items() if key not in answers}
+        answers.update(self._request_all(missing))
+        rows = [answers[keys[prompt.id]] for prompt in prompts]
+        self.usage = _total_usage(rows)
+        return [self._prediction(prompt.id, row) for prompt, row in zip(prompts, rows, strict=True)]
 
     def facts(self) -> Mapping[str, Any]:
         """What was sent with each prompt, the number of requests, and the tokens used.
@@ -133,54 +167,97 @@ class OpenAI(Model):
         text = json.dumps(content, sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()
 
-    def _request_all(self, bodies: Mapping[str, dict[str, Any]]) -> None:
-        """Requests answers; each is stored as it arrives, so that an interrupted run loses none."""
+    def _request_all(
+        self, bodies: Mapping[str, dict[str, Any]]
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Requests answers; each is stored as it arrives, so that an interrupted run loses none.
+
+        After a failure no more are requested; the others that are under way are waited for, unless
+        the user interrupts that.
+        """
         if not bodies:
             return
-        client = openai.OpenAI(
-            api_key=self._api_key() or "none",
-            base_url=self.base_url,
-            max_retries=self.retries,
-            timeout=self.timeout,
-        )
-        pool = ThreadPoolExecutor(self.concurrency)
-        try:
-            jobs = [pool.submit(self._request, client, *job) for job in bodies.items()]
-            for job in progress(as_completed(jobs), len(jobs), "answers"):
-                job.result()
-                self.requests += 1
-        finally:
-            pool.shutdown(cancel_futures=True)  # after a failure, no more is requested
-            client.close()
+        client, failed = self._client(), False
+        slots = anyio.Semaphore(self.concurrency)
 
-    def _request(self, client: openai.OpenAI, key: str, body: Mapping[str, Any]) -> None:
-        try:
-            answer = _answer(client.chat.completions.create(**body))
-        except (openai.APIError, ValueError) as error:
-            # The traceback goes to the log: without its cause, which may quote the key.
-            raise InputError(self._error_message(error)) from None
-        self.settings.answers[key] = json.dumps(answer, ensure_ascii=False)
+        async def request(key: str, body: dict[str, Any]) -> tuple[str, dict[str, Any]] | None:
+            async with slots:
+                return None if failed else (key, await self._request(client, key, body))
 
-    def _error_message(self, error: Exception) -> str:
+        with start_blocking_portal() as portal:  # an error cancels what runs in it
+            jobs = [portal.start_task_soon(request, *job) for job in bodies.items()]
+            try:
+                for job in progress(as_completed(jobs), len(jobs), "answers"):
+                    if answer := job.result():
+                        self.requests += 1
+                        yield answer
+            except (InputError, OSError):
+                failed = True
+                wait(jobs)
+                raise
+            finally:
+                portal.call(client.close)
+
+    def _client(self) -> openai.AsyncOpenAI:
+        """InputError for an environment in which there can be none."""
+        try:
+            return openai.AsyncOpenAI(
+                api_key=self._api_key() or "none",
+                base_url=self.base_url,
+                max_retries=self.retries,
+                timeout=self.timeout,
+                http_client=ReplyClient(self.timeout),
+            )
+        except (ImportError, ValueError, OSError, httpx2.InvalidURL) as error:
+            names = [name for name in os.environ if name.upper() in NETWORK_VARIABLES]
+            raise InputError(
+                f"no connection can be made ({first_line(error)}): check the environment variables "
+                f"{', '.join(sorted(names))}"
+            ) from None
+
+    async def _request(
+        self, client: openai.AsyncOpenAI, key: str, body: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        own = {"extra_body", "extra_headers", "extra_query"}  # options of the client
+        try:
+            response = await client.post(
+                "/chat/completions",
+                body={k: v for k, v in body.items() if k not in own} | body.get("extra_body", {}),
+                options={
+                    "headers": body.get("extra_headers", {}),
+                    "params": body.get("extra_query", {}),
+                },
+                cast_to=httpx2.Response,
+            )
+            answer = answer_of(response)
+        except openai.APIError as error:
+            if error.code != "content_filter":
+                # The traceback goes to the log: without its cause, which may quote the key.
+                raise InputError(self._error_message(error)) from None
+            answer = FILTERED_PROMPT
+        with anyio.CancelScope(shield=True):
+            text = json.dumps(answer, ensure_ascii=False)
+            await anyio.to_thread.run_sync(self.settings.answers.__setitem__, key, text)
+        return answer
+
+    def _error_message(self, error: openai.APIError) -> str:
         tries = f"after {self.retries + 1} tries"
         if isinstance(error, openai.APITimeoutError):
             return (
                 f"no answer from {self.base_url} within {self.timeout} s {tries}: raise "
                 f"model.timeout or lower model.concurrency; {ANSWERS_KEPT}"
             )
-        if isinstance(error, openai.APIConnectionError):
-            cause = first_line(error.__cause__ or error)
-            return (
-                f"no answer from {self.base_url} {tries} ({cause}; is the server running?); "
-                f"{ANSWERS_KEPT}"
-            )
         message = first_line(error)
+        if isinstance(error, openai.APIConnectionError):
+            failed = isinstance(error.__cause__, FailedAnswer)
+            cause = error.__cause__ if failed else root_cause(error)
+            hint = "" if failed else "; is the server running?"
+            return f"no answer from {self.base_url} {tries} ({cause}{hint}); {ANSWERS_KEPT}"
         if key := self._api_key():
             message = message.replace(key, "...")
-        if isinstance(error, openai.APIStatusError):
-            hint = f" (the key is that of {self.key_variable})" if error.status_code == 401 else ""
-            return f"{self.base_url} refused{hint}: {message}; {ANSWERS_KEPT}"
-        return f"{self.base_url} sent no chat completion ({message}): is it the right address?"
+        unauthorised = isinstance(error, openai.AuthenticationError)
+        hint = f" (the key is that of {self.key_variable})" if unauthorised else ""
+        return f"{self.base_url} refused{hint}: {message}; {ANSWERS_KEPT}"
 
     def _api_key(self) -> str:
         """The key, from the environment only; the error message does not show it."""
@@ -189,32 +266,35 @@ class OpenAI(Model):
             raise InputError(f"the environment variable {self.key_variable} holds no usable key")
         return key
 
-    def _output_tokens(self, answer: Mapping[str, Any]) -> int:
-        """As the server counted them; by our tokenizer if it did not.
+    @cached_property
+    def _reasoning(self) -> ReasoningMarks:
+        marks = template_marks(self.token_counter.tokenizer) or ReasoningMarks()
+        return replace(marks, opened=False)  # the server has taken away what it began itself
 
-        Older versions stored them as `tokens`, and 0 where they were not counted.
-        """
-        counted: int | None = answer.get("completion_tokens", answer.get("tokens") or None)
-        if counted is None:
-            return self.token_counter.count(answer["text"]) - self.token_counter.count("")
-        return counted
-
-
-def _answer(reply: Any) -> dict[str, Any]:
-    """What is stored of a reply; ValueError if it is no chat completion."""
-    choices = getattr(reply, "choices", None)
-    if not choices:
-        raise ValueError(str(reply)[:200])
-    return {
-        "text": choices[0].message.content or "",
-        "capped": choices[0].finish_reason == "length",
-        **{name: _valid_count(getattr(reply.usage, name, None)) for name in USAGE},
-    }
+    def _prediction(self, id: str, answer: Mapping[str, Any]) -> Prediction:
+        """Older versions stored the tokens as `tokens`, and 0 where they were not counted."""
+        text, reasoning, capped = answer["text"], answer.get("reasoning"), answer["capped"]
+        rest = None if self.strip_reasoning is False else self._reasoning.answer(text, capped)
+        raw = text if rest is not None else None
+        if reasoning:
+            raw = f"{reasoning}\n{text}"
+        tokens: int | None = answer.get("completion_tokens", answer.get("tokens") or None)
+        if tokens is None:  # the server did not count: our tokenizer does
+            tokens = self.token_counter.count(raw or text) - self.token_counter.count("")
+        output = text if rest is None else rest
+        return Prediction(id, output, tokens, capped, raw, answer.get("withheld"))
 
 
-def _valid_count(value: object) -> int | None:
-    """The library does not check what servers send."""
-    return value if isinstance(value, int) and value >= 0 else None
+def _stored_answer(text: str) -> dict[str, Any] | None:
+    """A stored answer; None for what may be a failure, since older versions stored those, too."""
+    try:
+        answer = json.loads(text)
+    except ValueError:
+        return None
+    if not isinstance(answer, dict) or not isinstance(answer.get("text"), str):
+        return None
+    sure = answer["text"] or answer.get("capped") or "withheld" in answer
+    return answer if sure else None
 
 
 def _total_usage(answers: Sequence[Mapping[str, Any]]) -> dict[str, int]:
@@ -222,3 +302,33 @@ def _total_usage(answers: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     known = [a for a in answers if all(a.get(name) is not None for name in USAGE)]
     sums = {name: sum(a[name] for a in known) for name in USAGE}
     return {**sums, "answers_without_usage": len(answers) - len(known)}
+
+
+def _refuse_overridden(generation: Mapping[str, Any]) -> None:
+    """Refuses options of generation that would not be obeyed."""
+    for name, value in {**generation, **generation.get("extra_body", {})}.items():
+        if name in OVERRIDDEN:
+            raise InputError(f"model.generation.{name} has no effect: set {OVERRIDDEN[name]}")
+        if name in ONLY and value != ONLY[name]:
+            raise InputError(
+                f"model.generation.{name}={value} is not possible: each question has one answer, "
+                "which the server sends as a whole"
+            )
+
+
+def _check_address(address: Any) -> None:
+    try:
+        url = httpx2.URL(address)
+        port = url.port or 1
+    except (TypeError, httpx2.InvalidURL):
+        port = 0
+    if (
+        not 0 < port < 1 << 16
+        or url.scheme not in ("http", "https")
+        or not url.host
+        or " " in address
+        or url.path.rstrip("/").endswith("/completions")
+    ):
+        raise InputError(
+            f"model.base_url={address} is no address of an API: it is like http://host:8000/v1"
+        )

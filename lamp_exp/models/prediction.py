@@ -6,6 +6,7 @@ import logging
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import astuple
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -262,13 +263,13 @@ class PredictionModel(pl.LightningModule, Model):
         """Sets the number of threads."""
         self._run_facts["threads"] = limit_threads(self.net, self.device)
 
-    def predict_step(self, batch: Batch, index: int) -> list[tuple[str, str, int, bool]]:
+    def predict_step(self, batch: Batch, index: int) -> list[tuple[Any, ...]]:
         """Plain tuples: Lightning cannot carry frozen dataclasses."""
         torch.manual_seed(derived_seed(self.settings.seed, *batch["ids"]))  # for sampling
         answers = self.answers(batch)
         if self._journal is not None:
             self._journal.append(answers)
-        return [(a.id, a.output, a.tokens, a.capped) for a in answers]
+        return [astuple(answer) for answer in answers]
 
     # --- decoding ------------------------------------------------------------------------------
 
@@ -288,8 +289,13 @@ class PredictionModel(pl.LightningModule, Model):
         for id, row, text in zip(batch["ids"], rows.tolist(), texts, strict=True):
             end = next((n for n, token in enumerate(row) if token in ends), None)
             length = len(row) if end is None else end + 1
-            answers.append(Prediction(id, text, length, capped=end is None))
+            answer = Prediction(id, text, length, capped=end is None)
+            answers.append(self.without_reasoning(answer, row[:length]))
         return answers
+
+    def without_reasoning(self, answer: Prediction, tokens: Sequence[int]) -> Prediction:
+        """The answer without what its model marks as reasoning; `tokens` are all of the output."""
+        return answer
 
     def _decode_labels(self, batch: Batch) -> list[Prediction]:
         start, labels = self.answer_start(batch), self.labels

@@ -233,6 +233,7 @@ class RunFolder:
             "target": pa.array(columns["target"], pa.string()),
             **floats,
             "prediction": [prediction.output for prediction in predictions],
+            "raw_output": pa.array([prediction.raw for prediction in predictions], pa.string()),
             **({} if scores is None else scores.per_example),
             "items": items,
             "item_scores": pa.array(item_scores, pa.list_(pa.float64())),

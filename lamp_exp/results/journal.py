@@ -7,6 +7,7 @@ import json
 import logging
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import astuple
 from pathlib import Path
 
 from lamp_exp.contracts import PredictionJournal
@@ -39,7 +40,7 @@ class AnswerJournal(PredictionJournal):
 
     def append(self, predictions: Iterable[Prediction]) -> None:
         """Stores answers; they are on the disk when it returns."""
-        rows = [[self.fingerprints[p.id], p.id, p.output, p.tokens, p.capped] for p in predictions]
+        rows = [[self.fingerprints[p.id], *astuple(p)] for p in predictions]
         append_text(self.own_file, "".join(json.dumps(row) + "\n" for row in rows))
 
 
@@ -55,8 +56,8 @@ def _read_lines(path: Path) -> Iterator[tuple[str, Prediction]]:
     damaged = last.count(b"\0") > 0
     for line in lines:
         try:
-            fingerprint, id, output, tokens, capped = json.loads(line)
-            yield fingerprint, Prediction(id, output, tokens, capped)
+            fingerprint, *values = json.loads(line)
+            yield fingerprint, Prediction(*values)
         except (ValueError, TypeError):
             damaged = True
     if damaged:

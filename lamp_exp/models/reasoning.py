@@ -1,0 +1,60 @@
+"""The reasoning that some models write before an answer, and the marks around it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from jinja2 import TemplateError
+
+AUTO = "auto"  # as strip_reasoning: remove what the server or the chat template marks
+_REASONING, _ANSWER = "(the reasoning)", "(the answer)"
+
+
+@dataclass(frozen=True, slots=True)
+class ReasoningMarks:
+    """`begin` and `end` stand around reasoning; with `opened`, a prompt ends with `begin`."""
+
+    begin: str = "<think>"
+    end: str = "</think>"
+    opened: bool = False
+
+    def answer(self, output: str, capped: bool) -> str | None:
+        """What follows the reasoning, nothing if it was cut off; None for an output without."""
+        _, end, rest = output.partition(self.end)
+        if end:
+            return rest.lstrip()
+        begun = self.begin != "" and output.lstrip().startswith(self.begin)
+        return "" if begun or (self.opened and capped) else None
+
+
+def template_marks(tokenizer: Any) -> ReasoningMarks | None:
+    """The marks that a tokenizer's chat template puts around reasoning; None if it has none.
+
+    They are found by rendering a message with reasoning. Templates that drop it may still name the
+    usual marks.
+    """
+    if not tokenizer.chat_template:
+        return None
+    question = {"role": "user", "content": "?"}
+    answer = {"role": "assistant", "content": _ANSWER, "reasoning_content": _REASONING}
+
+    def render(*messages: dict[str, str], prompt: bool = False) -> str:
+        text: str = tokenizer.apply_chat_template(
+            list(messages), tokenize=False, add_generation_prompt=prompt
+        )
+        return text
+
+    prompt = render(question, prompt=True)
+    try:
+        before, marked, after = render(question, answer).partition(_REASONING)
+    except (TemplateError, TypeError):  # a template for prompts only
+        before = marked = after = ""
+    end = after.partition(_ANSWER)[0].strip()
+    if marked and end:
+        begin = before.removeprefix(prompt).strip() if before.startswith(prompt) else ""
+        return ReasoningMarks(begin, end, opened=not begin and not prompt.rstrip().endswith(end))
+    usual = ReasoningMarks()
+    if usual.end not in str(tokenizer.chat_template):
+        return None
+    return replace(usual, opened=prompt.rstrip().endswith(usual.begin))
