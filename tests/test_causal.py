@@ -20,6 +20,7 @@ from transformers import (
 
 from lamp_exp.errors import InputError
 from lamp_exp.models.causal import Causal
+from lamp_exp.models.reasoning import ReasoningMarks, template_marks
 from lamp_exp.models.training import IGNORED
 from lamp_exp.tasks.lamp4 import Lamp4
 from lamp_exp.values import Prompt, TrainingOptions, TrainingSet
@@ -294,3 +295,81 @@ def test_a_type_of_weights_that_does_not_exist_is_one_line(folder):
     half.validate(False, "32-true")
     half.configure_model()
     assert half.net.dtype == torch.bfloat16
+
+
+# --- reasoning ---------------------------------------------------------------------------------
+
+TURN = (
+    "{%% for message in messages %%}{{ message['role'] }} {%% if message.reasoning_content %%}"
+    "%s{%% endif %%}{{ message['content'] }}<|end|>{%% endfor %%}"
+    "{%% if add_generation_prompt %%}assistant %s{%% endif %%}"
+)
+THINK = "<think>\n{{ message.reasoning_content }}\n</think>\n\n"
+CHANNEL = "<|analysis|>{{ message.reasoning_content }}<|end|><|final|>"
+TEMPLATES = {
+    "marked": TURN % (THINK, ""),
+    "opened": TURN % (THINK, "<think>\n"),
+    "switched off": TURN % (THINK, "<think>\n\n</think>\n\n"),
+    "special tokens": TURN % (CHANNEL, ""),
+    "dropped": CHAT.replace("message['content']", "message['content'].split('</think>')[-1]"),
+    "unmarked": CHAT,
+    "none": None,
+}
+MARKS = {
+    "marked": ReasoningMarks(),
+    "opened": ReasoningMarks(begin="", opened=True),
+    "switched off": ReasoningMarks(begin=""),
+    "special tokens": ReasoningMarks("<|analysis|>", "<|end|> <|final|>"),
+    "dropped": ReasoningMarks(),
+}
+
+
+def chat_tokenizer(template: str | None):
+    words = tokenizer(template)
+    words.add_tokens(["<think>", "</think>"])
+    words.add_tokens(["<|analysis|>", "<|end|>", "<|final|>"], special_tokens=True)
+    return words
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_the_chat_template_tells_the_marks_of_reasoning(template):
+    assert template_marks(chat_tokenizer(TEMPLATES[template])) == MARKS.get(template)
+
+
+def test_a_template_for_prompts_only_has_no_marks():
+    refuses = "{% if messages[-1].role != 'user' %}{{ raise_exception('no') }}{% endif %}" + CHAT
+    assert template_marks(tokenizer(refuses)) is None
+
+
+THOUGHT = "<think> singer near lake </think> the old rose"
+CASES = {  # template, option, what the model writes: output, whether the raw output is kept
+    ("marked", "auto", THOUGHT): ("the old rose", True),
+    ("marked", False, THOUGHT): (THOUGHT, False),
+    ("marked", "auto", "the old rose"): ("the old rose", False),
+    ("marked", "auto", "<think> singer near"): ("", True),
+    ("opened", "auto", THOUGHT[8:]): ("the old rose", True),
+    ("opened", "auto", "singer near"): ("", True),
+    ("opened", "auto", "singer near </s>"): ("singer near", False),  # it ended by itself
+    ("none", "auto", THOUGHT): (THOUGHT, False),
+    ("none", True, THOUGHT): ("the old rose", True),
+    ("special tokens", "auto", "<|analysis|> near <|end|><|final|> the old rose "
+     "</s>"): ("the old rose", True),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_reasoning_is_removed_from_answers_and_the_raw_output_kept(tmp_path: Path, case):
+    template, option, written = case
+    words = chat_tokenizer(TEMPLATES[template])
+    words.save_pretrained(tmp_path)
+    network("llama", len(words), words.eos_token_id).save_pretrained(tmp_path)
+    causal = Causal(str(tmp_path), settings(), {"do_sample": False}, strip_reasoning=option)
+    causal.configure_model()
+    row = words(written, add_special_tokens=False)["input_ids"]
+    causal.generate = lambda batch, **options: torch.tensor([row])
+    (answer,) = causal.answers({"ids": ["a"]})
+    output, kept = CASES[case]
+    assert " ".join(answer.output.split()) == output
+    assert (answer.raw is not None) == kept
+    if kept:
+        assert written.split()[0] in answer.raw

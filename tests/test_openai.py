@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 import traceback
@@ -14,13 +17,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from lamp_exp.errors import InputError
-from lamp_exp.models.openai import OpenAI
+from lamp_exp.models.openai import NETWORK_VARIABLES, OpenAI
 from lamp_exp.storage.answers import DiskMap
 from lamp_exp.values import Prediction, Prompt
-from tests.conftest import TINY, settings
+from tests.conftest import TINY, recorded, settings
+from tests.test_cli import folder_of
 
 Answer = Callable[[str, int], tuple[int, Any]]
 SECRET = "sk-very-secret-1234"
@@ -143,6 +148,9 @@ def serving(answer: Answer = echo, wait_ms: str | None = "1") -> Iterator[Server
 @pytest.fixture(autouse=True)
 def no_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    for name in NETWORK_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
 
 
 @pytest.fixture
@@ -628,3 +636,136 @@ def test_a_tokenizer_that_is_not_there_is_refused_before_any_work(kept, tmp_path
     without = model("http://127.0.0.1:1/v1", kept, tokenizer=str(tmp_path / "nothing"))
     with pytest.raises(InputError, match=r"model\.tokenizer=.*nothing"):
         without.validate(False, "")
+
+
+# --- through the command line ------------------------------------------------------------------
+
+CALL = ("task=lamp4", "mode=zeroshot", "k=1", "limit=4", "model=openai", "model.name=m",
+        f"model.tokenizer={TINY}")  # fmt: skip
+
+
+def one_line(err: str) -> str:
+    lines = [line for line in err.splitlines() if line.startswith("lamp_exp: ")]
+    assert len(lines) == 1, err
+    assert "Traceback" not in err
+    return lines[0]
+
+
+MISTAKES = {
+    "model.base_url=localhost:8000/v1": "model.base_url=localhost:8000/v1 is no address",
+    "model.base_url=http:///v1": "is no address",
+    "model.base_url=ftp://x/v1": "is no address",
+    "model.base_url=http://x:99999/v1": "is no address",
+    "model.base_url=http://x:port/v1": "is no address",
+    "model.base_url=null": "is no address",
+    "model.base_url=http://x/v1/chat/completions": "is no address of an API: it is like http://",
+    "model.concurrency=0": "model.concurrency=0 must be at least 1",
+    "model.concurrency=two": "model.concurrency=two must be a whole number",
+    "model.retries=-1": "model.retries=-1 must be at least 0",
+    "model.timeout=0": "model.timeout=0 must be above 0",
+    "model.timeout=true": "model.timeout=true must be a number",
+    "model.strip_reasoning=yes": "model.strip_reasoning=yes must be one of auto, true, false",
+    "+model.generation.max_tokens=5": "model.generation.max_tokens has no effect: set max_new",
+    "+model.generation.max_completion_tokens=5": "set max_new_tokens",
+    "+model.generation.extra_body.max_tokens=5": "set max_new_tokens",
+    "+model.generation.max_new_tokens=5": "set max_new_tokens",
+    "+model.generation.n=2": "model.generation.n=2 is not possible: each question has one answer",
+    "+model.generation.num_return_sequences=2": "is not possible",
+    "+model.generation.num_beams=4": "is not possible",
+    "+model.generation.stream=true": "is not possible",
+    "+model.generation.timeout=5": "set model.timeout",
+    "+model.generation.model=x": "set model.name",
+    "+model.generation.do_sample=true": "set model.generation.temperature",
+}
+
+
+@pytest.mark.parametrize("word", MISTAKES)
+def test_a_mistake_is_one_line_before_any_work(lamp_exp, word, tmp_path: Path):
+    code, out, err = lamp_exp(*CALL, "model.base_url=http://127.0.0.1:1/v1", word)
+    assert (code, out) == (2, "")
+    assert MISTAKES[word] in one_line(err)
+    assert not list(tmp_path.glob("outputs/lamp*"))
+
+
+ENVIRONMENTS = {
+    "ALL_PROXY=socks5://user:secret-word@127.0.0.1:1": "SOCKS",
+    "HTTP_PROXY=foo://user:secret-word@127.0.0.1:1": "Unknown scheme",
+    "https_proxy=http://127.0.0.1:port": "Invalid port",
+    "SSL_CERT_FILE=/nowhere": "No such file",
+}
+
+
+@pytest.mark.parametrize("setting", ENVIRONMENTS)
+def test_an_environment_without_a_network_is_one_line_before_any_work(
+    lamp_exp, setting, tmp_path: Path, monkeypatch
+):
+    name, _, value = setting.partition("=")
+    monkeypatch.setenv(name, value)
+    code, out, err = lamp_exp(*CALL, "model.base_url=http://127.0.0.1:1/v1")
+    assert (code, out) == (2, "")
+    line = one_line(err)
+    assert ENVIRONMENTS[setting] in line
+    assert f"check the environment variable {name}" in line
+    assert "secret-word" not in err
+    assert not list(tmp_path.glob("outputs/lamp*"))
+
+
+@pytest.mark.parametrize("proxy", ["http://127.0.0.1:99999", "http://no.such.host.invalid:1"])
+def test_a_proxy_that_is_not_there_is_one_line(lamp_exp, proxy, monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", proxy)
+    _, _, err = lamp_exp(*CALL, "model.base_url=http://example.invalid/v1", "model.retries=0")
+    assert "no answer from http://example.invalid/v1 after 1 tries" in one_line(err)
+    assert "HTTP_PROXY" in err
+
+
+def test_a_server_without_tls_is_one_line_at_once(lamp_exp):
+    with serving() as server:
+        code, _, err = lamp_exp(*CALL, f"model.base_url={server.url.replace('http', 'https')}")
+    assert code == 2
+    assert "no secure connection to 127.0.0.1 ([SSL: WRONG_VERSION_NUMBER]" in one_line(err)
+
+
+def test_reasoning_and_refusals_are_counted_and_shown(lamp_exp):
+    def answer(prompt: str, number: int) -> tuple[int, Any]:
+        said = [THOUGHT, THOUGHT, "The lake", completion(None, refusal="No.")][number % 4]
+        return 200, said if isinstance(said, dict) else completion(said)
+
+    with serving(answer) as server:
+        words = [*CALL, f"model.base_url={server.url}", "model.concurrency=1"]
+        _, out, _ = lamp_exp(*words)
+        folder = folder_of(out)
+        _, plain, _ = lamp_exp(*words, "model.strip_reasoning=false")
+    assert len(server.bodies) == 4
+    assert "2 outputs whose reasoning was removed" in out
+    assert "1 outputs that refuse to answer" in out
+    counts = recorded(folder)["counts"]
+    assert counts["outputs_without_their_reasoning"] == 2
+    assert counts["outputs_refused"] == 1
+    examples = pq.read_table(folder / "examples.parquet").to_pylist()
+    assert sorted(row["prediction"] for row in examples) == ["No.", *["The lake"] * 3]
+    assert [row["raw_output"] for row in examples].count(THOUGHT) == 2
+    assert "2 outputs with reasoning, which model.strip_reasoning=true removes" in plain
+    assert folder_of(plain) != folder
+
+
+@pytest.mark.parametrize(
+    "slow", [Slow(b" " * 1000, pause=0.5), (503, "later")], ids=["slow", "busy"]
+)
+def test_an_interrupt_ends_at_once(tmp_path: Path, slow):
+    with serving(lambda prompt, number: slow if isinstance(slow, tuple) else (200, slow)) as server:
+        command = [sys.executable, "-m", "lamp_exp", *CALL, f"model.base_url={server.url}"]
+        process = subprocess.Popen(
+            command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        deadline = time.monotonic() + 60
+        while len(server.bodies) < 4:
+            assert time.monotonic() < deadline
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        start = time.monotonic()
+        line = process.stderr.readline()
+        assert time.monotonic() - start < 3  # the end of Python itself takes its time
+        _, rest = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert line + rest == "lamp_exp: interrupted: the same command goes on from here\n"

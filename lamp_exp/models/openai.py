@@ -209,10 +209,9 @@ class OpenAI(Model):
                 http_client=ReplyClient(self.timeout),
             )
         except (ImportError, ValueError, OSError, httpx2.InvalidURL) as error:
-            names = [name for name in os.environ if name.upper() in NETWORK_VARIABLES]
             raise InputError(
-                f"no connection can be made ({first_line(error)}): check the environment variables "
-                f"{', '.join(sorted(names))}"
+                f"no connection can be made ({first_line(error)}): check the environment variable "
+                f"{_network_variables()}"
             ) from None
 
     async def _request(
@@ -252,6 +251,8 @@ class OpenAI(Model):
             failed = isinstance(error.__cause__, FailedAnswer)
             cause = error.__cause__ if failed else root_cause(error)
             hint = "" if failed else "; is the server running?"
+            if hint and (names := _network_variables()):
+                hint = f"{hint} or check the environment variable {names}"
             return f"no answer from {self.base_url} {tries} ({cause}{hint}); {ANSWERS_KEPT}"
         if key := self._api_key():
             message = message.replace(key, "...")
@@ -283,6 +284,11 @@ class OpenAI(Model):
             tokens = self.token_counter.count(raw or text) - self.token_counter.count("")
         output = text if rest is None else rest
         return Prediction(id, output, tokens, capped, raw, answer.get("withheld"))
+
+
+def _network_variables() -> str:
+    """The names of the environment's variables that decide how a server is reached."""
+    return " or ".join(sorted(name for name in os.environ if name.upper() in NETWORK_VARIABLES))
 
 
 def _stored_answer(text: str) -> dict[str, Any] | None:

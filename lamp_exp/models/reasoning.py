@@ -45,6 +45,10 @@ def template_marks(tokenizer: Any) -> ReasoningMarks | None:
         )
         return text
 
+    def decoded(mark: str) -> str:  # some tokenizers set spaces between special tokens
+        text: str = tokenizer.decode(tokenizer(mark, add_special_tokens=False)["input_ids"])
+        return text.strip()
+
     prompt = render(question, prompt=True)
     try:
         before, marked, after = render(question, answer).partition(_REASONING)
@@ -53,7 +57,8 @@ def template_marks(tokenizer: Any) -> ReasoningMarks | None:
     end = after.partition(_ANSWER)[0].strip()
     if marked and end:
         begin = before.removeprefix(prompt).strip() if before.startswith(prompt) else ""
-        return ReasoningMarks(begin, end, opened=not begin and not prompt.rstrip().endswith(end))
+        opened = not begin and not prompt.rstrip().endswith(end)
+        return ReasoningMarks(decoded(begin), decoded(end), opened)
     usual = ReasoningMarks()
     if usual.end not in str(tokenizer.chat_template):
         return None
