@@ -317,8 +317,8 @@ TEMPLATES = {
 }
 MARKS = {
     "marked": ReasoningMarks(),
-    "opened": ReasoningMarks(begin="", opened=True),
-    "switched off": ReasoningMarks(begin=""),
+    "opened": ReasoningMarks(opened=True),
+    "switched off": ReasoningMarks(),
     "special tokens": ReasoningMarks("<|analysis|>", "<|end|> <|final|>"),
     "dropped": ReasoningMarks(),
 }

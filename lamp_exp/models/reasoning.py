@@ -31,8 +31,7 @@ class ReasoningMarks:
 def template_marks(tokenizer: Any) -> ReasoningMarks | None:
     """The marks that a tokenizer's chat template puts around reasoning; None if it has none.
 
-    They are found by rendering a message with reasoning. Templates that drop it may still name the
-    usual marks.
+    Other marks than the usual ones are found by rendering a message with reasoning.
     """
     if not tokenizer.chat_template:
         return None
@@ -49,17 +48,16 @@ def template_marks(tokenizer: Any) -> ReasoningMarks | None:
         text: str = tokenizer.decode(tokenizer(mark, add_special_tokens=False)["input_ids"])
         return text.strip()
 
-    prompt = render(question, prompt=True)
+    prompt, usual = render(question, prompt=True), ReasoningMarks()
+    if usual.end in str(tokenizer.chat_template):
+        return replace(usual, opened=prompt.rstrip().endswith(usual.begin))
     try:
-        before, marked, after = render(question, answer).partition(_REASONING)
+        before, _, after = render(question, answer).partition(_REASONING)
     except (TemplateError, TypeError):  # a template for prompts only
-        before = marked = after = ""
-    end = after.partition(_ANSWER)[0].strip()
-    if marked and end:
-        begin = before.removeprefix(prompt).strip() if before.startswith(prompt) else ""
-        opened = not begin and not prompt.rstrip().endswith(end)
-        return ReasoningMarks(decoded(begin), decoded(end), opened)
-    usual = ReasoningMarks()
-    if usual.end not in str(tokenizer.chat_template):
         return None
-    return replace(usual, opened=prompt.rstrip().endswith(usual.begin))
+    end = after.partition(_ANSWER)[0].strip()
+    if not end:
+        return None
+    begin = before.removeprefix(prompt).strip() if before.startswith(prompt) else ""
+    opened = not begin and not prompt.rstrip().endswith(end)
+    return ReasoningMarks(decoded(begin), decoded(end), opened)
