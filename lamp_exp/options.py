@@ -136,7 +136,7 @@ class Option:
             kinds = (int,) if self.kind is int else (int, float)
             if isinstance(value, bool) or not isinstance(value, kinds):
                 whole = "a whole number" if self.kind is int else "a number"
-                raise InputError(f"{self.name}={_as_text(value)} must be {whole}")
+                raise InputError(f"{self.name}={as_text(value)} must be {whole}")
         if isinstance(value, int | float) and not isinstance(value, bool):
             self._check_range(value)
 
