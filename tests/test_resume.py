@@ -250,9 +250,14 @@ def test_padded_shares_hold_every_row():
 
 def test_what_the_journal_writes_is_one_json_row_an_answer(tmp_path):
     journal = AnswerJournal(tmp_path, PROMPTS)
-    journal.append([Prediction("3", "three", 2, False)])
+    answer = Prediction("3", "three", 2, False, raw="<think> two </think> three")
+    journal.append([answer])
     (line,) = journal.own_file.read_text().splitlines()
-    assert json.loads(line)[1:] == ["3", "three", 2, False]
+    row = json.loads(line)
+    assert row[1:] == ["3", "three", 2, False, "<think> two </think> three", None]
+    assert list(journal.read()) == [answer]
+    journal.own_file.write_text(json.dumps(row[:5]) + "\n")  # as older versions wrote it
+    assert list(journal.read()) == [Prediction("3", "three", 2, False)]
 
 
 def test_a_result_that_is_no_record_is_set_aside_and_one_of_a_newer_version_is_refused(tmp_path):
