@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, make_dataclass
 from functools import lru_cache, partial
@@ -130,9 +130,7 @@ def configure(cfg: DictConfig, choices: Mapping[str, Any]) -> Configuration:
     """The configuration of one experiment; `choices` are Hydra's `runtime.choices`."""
     settings = resolved(cfg)
     chosen = _flat(cfg)
-    defaults = _flat_defaults(
-        tuple(sorted((g, str(choices[g])) for g in _component_groups(choices)))
-    )
+    defaults = _flat_defaults(_roots(choices), _nested(choices))
     values = dict(flatten(settings))
     changed = {
         name: values.get(name)
@@ -140,6 +138,7 @@ def configure(cfg: DictConfig, choices: Mapping[str, Any]) -> Configuration:
         if name not in defaults or not equal_values(value, defaults[name])
     }
     changed |= {f"~{name}": None for name in defaults if name not in chosen}
+    changed |= dict(map(_named_component, nested_overrides(choices)))
     component_values = {
         name: values[name]
         for name, value in chosen.items()
@@ -160,9 +159,55 @@ def resolved(cfg: DictConfig) -> dict[str, Any]:
     return {str(name): value for name, value in content.items()}
 
 
-def _component_groups(choices: Mapping[str, Any]) -> list[str]:
-    """The groups whose chosen YAML makes defaults, those of nested components included."""
-    return [g for g in choices if not g.startswith("hydra/") and g not in ("experiment", "sweep")]
+Choices = tuple[tuple[str, str], ...]  # pairs of a group and the name of its option
+
+
+def _roots(choices: Mapping[str, Any]) -> Choices:
+    """The chosen component of each group whose YAML makes defaults."""
+    return tuple(
+        (group, str(choice))
+        for group, choice in sorted(choices.items())
+        if group in GROUPS and group != "experiment"
+    )
+
+
+def _nested(choices: Mapping[str, Any]) -> Choices:
+    """The components inside others, by group and place: `retriever@retriever.of.bm25`."""
+    return tuple((group, str(choice)) for group, choice in sorted(choices.items()) if "@" in group)
+
+
+def nested_overrides(choices: Mapping[str, Any]) -> Sequence[str]:
+    """The overrides that make the nested components, where they differ from the outer YAMLs."""
+    return _nested_overrides(_roots(choices), _nested(choices))
+
+
+@lru_cache(maxsize=1024)
+def _nested_overrides(roots: Choices, nested: Choices) -> tuple[str, ...]:
+    wanted, words = dict(nested), [f"{group}={name}" for group, name in roots]
+    start = len(words)
+    while wanted:
+        composed = compose_today(words, return_hydra_config=True)
+        made = dict(_nested(composed.hydra.runtime.choices))
+        missing = [
+            *(f"~{group}" for group in made if group not in wanted),
+            *(
+                f"{group}={wanted[group]}"
+                for group in made
+                if made[group] != wanted.get(group, made[group])
+            ),
+            *(f"+{group}={name}" for group, name in nested if group not in made),
+        ]
+        if not missing:
+            break
+        words.append(min(missing, key=lambda word: word.count(".")))  # the outer ones first
+    return tuple(words[start:])
+
+
+def _named_component(override: str) -> tuple[str, str | None]:
+    """The place and name of a nested component: `retriever.of.bm25`, `bm25_okapi`."""
+    group, _, name = override.lstrip("+").partition("=")
+    removed = "~" if group.startswith("~") else ""
+    return f"{removed}{group.partition('@')[2]}", name or None
 
 
 def _flat(cfg: DictConfig) -> dict[str, Any]:
@@ -174,17 +219,16 @@ def _flat(cfg: DictConfig) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=1024)  # of a sweep's combinations
-def _flat_defaults(choices: tuple[tuple[str, str], ...]) -> Mapping[str, Any]:
+def _flat_defaults(roots: Choices, nested: Choices) -> Mapping[str, Any]:
     """The values of the chosen components' YAMLs and of all other options, unresolved.
 
     A group of which only values count (the trainer) has those of its default option.
     """
     words = [
-        f"{group}={GROUPS[group].default if group in GROUPS and GROUPS[group].by_values else name}"
-        for group, name in choices
-        if name != "None"
+        f"{group}={GROUPS[group].default if GROUPS[group].by_values else name}"
+        for group, name in roots
     ]
-    return _flat(compose_today(words))
+    return _flat(compose_today([*words, *_nested_overrides(roots, nested)]))
 
 
 def compose_today(overrides: list[str], **options: Any) -> DictConfig:
@@ -207,12 +251,17 @@ def config_dir(folder: Path | None) -> Iterator[None]:
     outer, _search_path[:] = list(_search_path), []
     if folder is not None:
         _search_path.append(f"hydra.searchpath=['file://{folder.absolute()}']")
-    _flat_defaults.cache_clear()
+    _forget_compositions()
     try:
         yield
     finally:
         _search_path[:] = outer
-        _flat_defaults.cache_clear()
+        _forget_compositions()
+
+
+def _forget_compositions() -> None:
+    _nested_overrides.cache_clear()
+    _flat_defaults.cache_clear()
 
 
 def is_interpolated(value: Any) -> bool:

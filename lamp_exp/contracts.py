@@ -100,6 +100,11 @@ class Component:
 
     version: ClassVar[int] = 1
 
+    @property
+    def components(self) -> Sequence[Component]:
+        """The components that this one is built of; their code decides its results, too."""
+        return ()
+
 
 class Task(Component, ABC):
     """One task of LaMP: its wording, its profile items, and how its outputs are scored.

@@ -317,7 +317,7 @@ def changes_numbers(name: str, usage: Usage) -> bool:
     if name in OPTIONS:
         option = OPTIONS[name]
         return option.changes_numbers and option.applies(usage)
-    group, _, inner = name.partition(".")
+    group, _, inner = name.lstrip("~").partition(".")
     if group not in GROUPS:
         return True  # an option of the user's own (+name=value)
     found = GROUPS[group]

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from lamp_exp import config, hydra_messages
-from lamp_exp.config import compose_today, equal_values, is_interpolated
+from lamp_exp.config import compose_today, equal_values, is_interpolated, nested_overrides
 from lamp_exp.errors import InputError
 from lamp_exp.options import TUNE
 from lamp_exp.results.schema import RunResult
@@ -66,12 +66,12 @@ def overrides_of(
 
 
 def _group_overrides(settings: Mapping[str, Any], choices: Mapping[str, str | None]) -> list[str]:
-    """The task, and each other group whose chosen option is not the default."""
+    """The task, each other group whose chosen option is not the default, nested components."""
     defaults = compose_today([], return_hydra_config=True).hydra.runtime.choices
     groups = [g for g in choices if isinstance(settings.get(g), Mapping) and g not in OUTSIDE]
     changed = sorted(g for g in groups if choices[g] != defaults.get(g) and g != "task")
     names = [*(["task"] if "task" in groups else []), *changed]
-    return [f"{name}={choices[name]}" for name in names]
+    return [*(f"{name}={choices[name]}" for name in names), *nested_overrides(choices)]
 
 
 def _composed(words: list[str], resolve: bool) -> dict[str, Any]:

@@ -122,6 +122,21 @@ class Ranking(Sequence[Hit]):
     positions: Sequence[int]
     scores: Sequence[float]
 
+    @classmethod
+    def of(cls, ids: Sequence[str], hits: Sequence[Hit]) -> Ranking:
+        """Hits as columns; `ids` are those of the profile.
+
+        Raises AssertionError if an id is not ranked exactly once.
+        """
+        if isinstance(hits, Ranking) and hits.ids is ids:
+            ranking = hits
+        else:
+            position = {document_id: n for n, document_id in enumerate(ids)}
+            order = [position.get(hit.id, -1) for hit in hits]
+            ranking = cls(ids, order, [hit.score for hit in hits])
+        assert sorted(ranking.positions) == list(range(len(ids))), "each item must be ranked once"
+        return ranking
+
     def __len__(self) -> int:
         return len(self.positions)
 

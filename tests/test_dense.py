@@ -12,10 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 from sentence_transformers import SentenceTransformer
 from transformers import AutoTokenizer, BertConfig, BertModel, RobertaConfig, RobertaModel
 
 from lamp_exp.errors import InputError
+from lamp_exp.experiment.experiment import flatten
 from lamp_exp.retrievers.dense import Dense, by_length, inner_products
 from lamp_exp.values import Document, Query
 from tests.conftest import TINY, compose
@@ -44,9 +46,10 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def dense_folder(option: str, encoder: str) -> list[str]:
-    """The override by which a retriever with an encoder uses the small random one."""
-    has_encoder = "name" in compose(f"retriever={option}")[0].retriever
-    return [f"retriever.name={encoder}"] if has_encoder else []
+    """The overrides by which a retriever's encoders are the small random one."""
+    options = OmegaConf.to_container(compose(f"retriever={option}")[0].retriever)
+    names = [name for name, _ in flatten(options) if name.rpartition(".")[2] == "name"]
+    return [f"retriever.{name}={encoder}" for name in names]
 
 
 def dense(encoder: str, **options) -> Dense:

@@ -11,7 +11,7 @@ import hashlib
 import importlib.util
 import sys
 import sysconfig
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
@@ -52,7 +52,7 @@ def code_fingerprint(*objects: object) -> str:
     user's own files. Of installed packages only the `version` of each class counts (see
     `lamp_exp.contracts`); a run's record names the versions of libraries.
     """
-    classes = [one if isinstance(one, type) else type(one) for one in objects]
+    classes = [one if isinstance(one, type) else type(one) for one in _with_inner(objects)]
     bases = {base for cls in classes for base in cls.__mro__}
     versions = {
         f"{base.__qualname__}={base.version}"  # type: ignore[attr-defined]
@@ -60,6 +60,14 @@ def code_fingerprint(*objects: object) -> str:
         if isinstance(getattr(base, "version", None), int)
     }
     return _fingerprint(frozenset(base.__module__ for base in bases), frozenset(versions))
+
+
+def _with_inner(objects: Iterable[object]) -> Iterator[object]:
+    """The objects and all components that they are built of."""
+    for one in objects:
+        yield one
+        if not isinstance(one, type):
+            yield from _with_inner(getattr(one, "components", ()))
 
 
 @lru_cache  # imported code does not change while a process runs

@@ -124,14 +124,8 @@ def cores() -> int:
 
 def order_of(documents: Sequence[Document], hits: Sequence[Hit]) -> Order:
     """Hits as positions and scores; AssertionError if an item is not ranked exactly once."""
-    ids = documents.ids if isinstance(documents, Documents) else [d.id for d in documents]
-    if isinstance(hits, Ranking) and hits.ids is ids:
-        order, scores = hits.positions, hits.scores
-    else:
-        position = {document_id: n for n, document_id in enumerate(ids)}
-        order, scores = [position.get(hit.id, -1) for hit in hits], [hit.score for hit in hits]
-    assert sorted(order) == list(range(len(ids))), "each item must be ranked once"
-    return Order(order, scores)
+    ranking = Ranking.of(Documents.of(documents).ids, hits)
+    return Order(ranking.positions, ranking.scores)
 
 
 # --- several processes -------------------------------------------------------------------------

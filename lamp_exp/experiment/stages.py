@@ -189,21 +189,29 @@ def _ranking_key(
 ) -> dict[str, Any]:
     """Everything that decides the rankings of a part, as JSON; k does not."""
     retriever, task = experiment.retrieval.retriever, experiment.task
-    options = dict(configuration.value("retriever") or {})
-    runtime = GROUPS["retriever"].runtime
-    options = {name: value for name, value in options.items() if name not in runtime}
-    if "name" in options:
-        options["name"] = folder_fingerprint(str(options["name"]))
     return {
         "task_name": task.name,
         "task": configuration.value("task"),
-        "retriever": options,
+        "retriever": _deciding_options(configuration.value("retriever")),
         "dependencies": dict(retriever.dependencies()),
         "document_dates": experiment.retrieval.document_dates,
         "data": part.fingerprint,
         "reading": dict(part.reading),
         "code": code_fingerprint(task, retriever, part.examples.view, Rankings),
     }
+
+
+def _deciding_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """A retriever's options that decide its rankings, and those of the ones that it is built of."""
+    found: dict[str, Any] = {}
+    for name, value in options.items():
+        if isinstance(value, Mapping):
+            found[name] = _deciding_options(value)
+        elif name == "name":
+            found[name] = folder_fingerprint(str(value))
+        elif name not in GROUPS["retriever"].runtime:
+            found[name] = value
+    return found
 
 
 # --- prompts -----------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from lamp_exp.contracts import Retriever
 from lamp_exp.errors import InputError
 from lamp_exp.values import Document, Documents, Query, Ranking
 
+SECONDS_PER_DAY = 86_400
 _START = datetime(1, 1, 1)
 
 
@@ -21,21 +22,24 @@ class Recency(Retriever):
     def rank(self, query: Query, documents: Sequence[Document]) -> Ranking:
         """Scores are days since 0001-01-01."""
         columns = Documents.of(documents)
-        dates = [
-            _date(query, id, date) for id, date in zip(columns.ids, columns.dates, strict=True)
-        ]
+        dates = dates_of(query, columns)
         positions = sorted(range(len(dates)), key=lambda n: (dates[n], n), reverse=True)
-        return Ranking(columns.ids, positions, [_days(dates[n]) for n in positions])
+        return Ranking(columns.ids, positions, [days_between(_START, dates[n]) for n in positions])
 
 
-def _date(query: Query, id: str, date: datetime | None) -> datetime:
-    if date is None:
-        raise InputError(
-            f"retriever=recency needs dates, but item {id!r} of question {query.id!r} "
-            "has none: use split=time, or another retriever"
-        )
-    return date
+def dates_of(query: Query, documents: Documents) -> list[datetime]:
+    """The dates of all documents. Raises InputError if one has none."""
+    dates = []
+    for id, date in zip(documents.ids, documents.dates, strict=True):
+        if date is None:
+            raise InputError(
+                f"this retriever needs dates, but item {id!r} of question {query.id!r} "
+                "has none: use split=time, or another retriever"
+            )
+        dates.append(date)
+    return dates
 
 
-def _days(date: datetime) -> float:
-    return (date - _START).total_seconds() / 86400
+def days_between(start: datetime, end: datetime) -> float:
+    """Days from `start` to `end`, with fractions."""
+    return (end - start).total_seconds() / SECONDS_PER_DAY
