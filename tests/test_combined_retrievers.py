@@ -105,7 +105,7 @@ def test_retrievers_that_use_dates_refuse_an_item_without(combined):
             "retriever.rate=-1 must be at least 0",
         ),
         (
-            ["retriever=time_decay", "retriever@retriever.of=none"],
+            ["split=time", "retriever=time_decay", "retriever@retriever.of=none"],
             "a retriever in retriever.of ranks nothing",
         ),
         (["retriever=rrf", "retriever.of.bm25.k3=1"], "retriever.of.bm25.k3 is no option"),
