@@ -231,12 +231,14 @@ class Retriever(Component, ABC):
 
     `uses_profile` is False for the retriever that returns nothing. `needs_dates` refuses undated
     profiles. `per_question` says that each question is ranked by itself, so that several processes
-    may share the work. `batch_size` questions are given to `rank_batch` at a time.
+    may share the work. `at_random` says that documents are not read, so that a sample of them can
+    stand for all. `batch_size` questions are given to `rank_batch` at a time.
     """
 
     uses_profile: ClassVar[bool] = True
     needs_dates: ClassVar[bool] = False
     per_question: ClassVar[bool] = False
+    at_random: ClassVar[bool] = False
     batch_size: ClassVar[int] = 100
 
     @abstractmethod

@@ -257,6 +257,9 @@ _OPTIONS = (
            applies=when_personal, column="before"),
     Option("profile.control", "none", str, "shuffled_user: the profile of another user",
            choices=("none", "shuffled_user"), applies=when_personal, column="control"),
+    Option("profile.pool", "own", str, "whose items may be retrieved; all_users: of all users of "
+           "the part, drawn at random (for retriever=random)", choices=("own", "all_users"),
+           applies=when_personal, column="pool"),
     Option("profile.own_items", "keep", str, "remove: drop items that are the question itself",
            choices=("keep", "remove"), applies=when_personal, column="own_items"),
     Option("training.lr", 5e-5, float, "learning rate", minimum=0, above=True,

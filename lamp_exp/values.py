@@ -213,6 +213,7 @@ class ProfileOptions:
     before: str | None = None
     control: str = "none"
     own_items: str = "keep"
+    pool: str = "own"
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from lamp_exp.sweeps.plan import JobConfig, Planner, job_facts
 from lamp_exp.sweeps.rules import (
     JobFacts,
     describe,
+    needs_chance,
     needs_dates,
     select,
     unsupported_passages,
@@ -30,8 +31,8 @@ from tests.conftest import CONF, options
 
 JOB = JobFacts(
     identity="a", mode="finetune", split="user", k=4, retriever="bm25", augmentation="fid",
-    model="flan_t5_base", uses_profile=True, needs_dates=False, multiple_passages=True,
-    model_takes_passages=True, fine_tuned=False,
+    model="flan_t5_base", uses_profile=True, needs_dates=False, at_random=False, pool="own",
+    multiple_passages=True, model_takes_passages=True, fine_tuned=False,
 )  # fmt: skip
 
 
@@ -40,6 +41,14 @@ def test_recency_is_left_out_of_the_user_split_only():
     assert "retriever=recency needs dates" in needs_dates(by_date)
     assert needs_dates(replace(by_date, split="time")) is None
     assert needs_dates(JOB) is None
+
+
+def test_items_of_all_users_are_only_drawn():
+    drawn = replace(JOB, pool="all_users", retriever="random", at_random=True)
+    assert needs_chance(drawn) is None
+    ranked = replace(drawn, retriever="bm25", at_random=False)
+    assert "is for retriever=random, and not for bm25" in needs_chance(ranked)
+    assert needs_chance(replace(ranked, k=0)) is None
 
 
 def test_fusion_needs_a_model_that_learned_it():
@@ -119,8 +128,8 @@ def grid(name: str) -> Iterator[Planner]:
 
 
 EXPANDED = {
-    "table2": 56,
-    "table3": 77,
+    "table2": 63,
+    "table3": 84,
     "table4": 98,
     "figure_k": 224,
     "ablation": len(options("task")) * 140,
@@ -130,8 +139,8 @@ EXPANDED = {
 UNDATED = "retriever=recency needs dates, which the user split does not have"
 # Of one task: the jobs that are run, and the lines that tell what is left out.
 KEPT = {
-    "table2": (8, []),
-    "table3": (11, []),
+    "table2": (9, []),
+    "table3": (12, []),
     "table4": (12, [f"left out 2 jobs: {UNDATED}"]),
     "figure_k": (27, [f"left out 5 jobs: {UNDATED}"]),
     "best_item": (17, []),
@@ -172,17 +181,21 @@ def test_each_named_grid_composes_and_runs_what_means_something(name):
 def test_the_tables_ask_for_what_the_paper_compares():
     with grid("table2") as made:
         asked = [Job(0, tuple(w), "").values for w in made.expand(["task=lamp4"])]
-    rows = {(v["retriever"], v["k"], v["augmentation"]) for v in asked}
-    assert {("none", "0", "ipa"), ("random", "1", "ipa"), ("bm25", "16", "fid")} < rows
-    assert len(rows) == 8
+    names = ("retriever", "k", "augmentation", "profile.pool")
+    rows = {tuple(map(values.get, names)) for values in asked}
+    assert {
+        ("none", "0", "ipa", None), ("random", "1", "ipa", None),
+        ("random", "1", "ipa", "all_users"), ("bm25", "16", "fid", None),
+    } < rows  # fmt: skip
+    assert len(rows) == 9
 
 
 def test_the_command_line_wins_over_params_and_rows():
     with grid("table2") as made:
         plan = made.plan(["task=lamp4", "k=2", "augmentation=ipa", "seed=0,1"])
-    assert Counter(job.values["k"] for job in plan.jobs) == {"2": 8}
+    assert Counter(job.values["k"] for job in plan.jobs) == {"2": 10}
     assert Counter(job.values["retriever"] for job in plan.jobs) == {
-        "none": 2, "random": 2, "bm25": 2, "contriever": 2,
+        "none": 2, "random": 4, "bm25": 2, "contriever": 2,
     }  # fmt: skip
     assert len(plan.excluded) == 8
 

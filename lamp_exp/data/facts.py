@@ -27,18 +27,23 @@ class ProfileFacts:
     profile_days: list[float | None] = field(default_factory=list)
     own_items: list[int] = field(default_factory=list)  # items that are the question itself
     later_items: list[int] = field(default_factory=list)  # items dated after the question
+    drawn_items: int | None = None  # from the items of all users
 
     @classmethod
     def of(cls, examples: Examples) -> ProfileFacts:
         """Undated items are left out of all that concerns dates."""
-        facts = cls()
+        facts = cls(drawn_items=examples.view.drawn_items(len(examples)))
         for start in range(0, len(examples), QUESTIONS_PER_BLOCK):
             facts._add(examples, examples.rows[start : start + QUESTIONS_PER_BLOCK])
         return facts
 
     def counts(self) -> dict[str, int]:
         """Totals for the record."""
+        left_out = {}
+        if self.drawn_items is not None:
+            left_out["items_left_out_of_the_pool"] = self.drawn_items - sum(self.profile_size)
         return {
+            **left_out,
             "questions": len(self.profile_size),
             "profile_items": sum(self.profile_size),
             "empty_profiles": self.profile_size.count(0),

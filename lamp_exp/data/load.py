@@ -71,7 +71,8 @@ def load(
     rows = user_subset_rows(store.users, view.user_subset)
     rows = _limited(rows, limit, view, f"{task.name}:{split}:{part}")
     by_chance = limit is not None and view.limit_sample == "random"
-    drawn = by_chance or view.profile.control != "none"  # the seed counts where chance does
+    profile = view.profile
+    drawn = by_chance or profile.control != "none" or profile.pool != "own"  # the seed counts
     return Part(
         examples=Examples(store, rows, seen),
         source=source.where,

@@ -216,6 +216,41 @@ class Store:
         return _open(self.folder / ITEMS)
 
     @cached_property
+    def item_ends(self) -> NDArray[np.int64]:
+        """For each question the number of profile items up to its last one, over all questions."""
+        sizes = [lengths(chunk) for chunk in self.questions.column("items").chunks]
+        return np.cumsum(np.concatenate([np.zeros(0, np.int64), *sizes]))
+
+    @cached_property
+    def _flat_items(self) -> dict[str, pa.ChunkedArray]:
+        """The profile items of all questions one after the other, as columns."""
+        names = {"items": pa.int32(), "item_ids": pa.string(), "item_dates": _TIME}
+        return {
+            name: pa.chunked_array([flattened(c) for c in self.questions.column(name).chunks], kind)
+            for name, kind in names.items()
+        }
+
+    def picked_items(
+        self, picks: Sequence[NDArray[np.int64]]
+    ) -> tuple[Profiles, NDArray[np.int64]]:
+        """Profiles of any items of the part, and for each item the question that it is from.
+
+        `picks` has for each profile the numbers of its items among all items of the part. An
+        item's id gets its user before it: `user/item`. No item is marked as own.
+        """
+        sizes = np.array([len(pick) for pick in picks], np.int64)
+        picked = np.concatenate([np.zeros(0, np.int64), *picks])
+        rows, ids, dates = (
+            pa.concat_arrays(column.take(number_array(picked)).chunks or [pa.nulls(0, column.type)])
+            for column in self._flat_items.values()
+        )
+        owners = np.searchsorted(self.item_ends, picked, side="right")
+        pairs = zip(owners, strings(ids), strict=True)
+        named = pa.array([f"{self.users[owner]}/{id}" for owner, id in pairs], pa.string())
+        own = np.zeros(len(picked), np.bool_)
+        return Profiles(sizes, numbers(rows, np.int32), named, times(dates), own), owners
+
+    @cached_property
     def users(self) -> list[str]:
         """The user of each question."""
         return self.column("user", range(len(self)))

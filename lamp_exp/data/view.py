@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from random import Random
 
@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 
 from lamp_exp.contracts import Task
 from lamp_exp.data.dates import parse_date
-from lamp_exp.data.leaks import own_positions
+from lamp_exp.data.leaks import own_positions, same_text
 from lamp_exp.data.store import Profiles, Store
 from lamp_exp.errors import InputError
-from lamp_exp.values import PartView
+from lamp_exp.values import PartView, ProfileOptions
 
 HOLDOUT_SHARE = 0.1  # of the users of train
+POOL_DRAWS = 64  # items that are drawn for a question; more than any k
 # (task, split, part, id) of inputs that the benchmark worded wrongly: fixes=declared rewords them.
 MISWORDED = {("LaMP_2", "user", "dev", "110")}
 
@@ -40,6 +41,8 @@ class StoreView:
     def of(cls, task: Task, split: str, part: str, store: Store, options: PartView) -> StoreView:
         """Raises InputError for options that this part cannot satisfy."""
         profile = options.profile
+        if profile.pool != "own":
+            _refuse_other_options(profile)
         newest = profile.max_items is not None and profile.keep == "newest"
         if (profile.before is not None or newest) and store.meta["first_undated"]:
             _, question, item = store.meta["first_undated"]
@@ -65,6 +68,8 @@ class StoreView:
     def profiles(self, rows: Sequence[int]) -> Profiles:
         """The profiles of some questions."""
         options = self.options.profile
+        if options.pool != "own":
+            return self._pool_items(rows)
         profiles = self._all_items(rows)
         if self.before is not None:
             profiles = profiles.keep(profiles.dates < np.datetime64(self.before))
@@ -76,7 +81,8 @@ class StoreView:
 
     def own_items(self, rows: Sequence[int], profiles: Profiles) -> NDArray[np.bool_]:
         """Which items of the questions' `profiles` are the questions' own."""
-        if self.options.profile.control == "none" and not self.reworded:
+        profile = self.options.profile
+        if profile.control == "none" and profile.pool == "own" and not self.reworded:
             return profiles.own
         own = np.zeros(len(profiles.rows), np.bool_)
         items = profiles.split(list(self.store.profile_items(profiles)))
@@ -91,6 +97,46 @@ class StoreView:
             ids = self.store.column("id", rows)
             rows = [self._other_user(row, id) for row, id in zip(rows, ids, strict=True)]
         return self.store.profiles(rows)
+
+    def drawn_items(self, questions: int) -> int | None:
+        """How many items are drawn for so many questions, before any is left out."""
+        return None if self.options.profile.pool == "own" else questions * self._draws
+
+    @property
+    def _draws(self) -> int:
+        return min(POOL_DRAWS, int(self.store.item_ends[-1]))
+
+    def _pool_items(self, rows: Sequence[int]) -> Profiles:
+        """Items of all users, drawn by the seed and the question's id, but for those that tell.
+
+        Left out are items with the question's own text or its gold, and items of the same user
+        that are dated after the question, or after its profile if it has no date.
+        """
+        pool, ids = range(int(self.store.item_ends[-1])), self.store.column("id", rows)
+        generators = [Random(f"{self.options.seed}:{id}:pool") for id in ids]
+        picks = [np.array(one.sample(pool, self._draws), np.int64) for one in generators]
+        drawn, owners = self.store.picked_items(picks)
+        own, later = self.own_items(rows, drawn), self._later(rows, drawn, owners)
+        return drawn.keep(~(own | later | self._golds(rows, drawn)))
+
+    def _golds(self, rows: Sequence[int], profiles: Profiles) -> NDArray[np.bool_]:
+        """Which items have their question's gold as their own title or text."""
+        golds = self.store.column("target", rows)
+        items = zip(profiles.questions.tolist(), self.store.profile_items(profiles), strict=True)
+        pairs = ((golds[question], self.task.item_target_text(item)) for question, item in items)
+        return np.array([None not in pair and same_text(*pair) for pair in pairs], np.bool_)
+
+    def _later(
+        self, rows: Sequence[int], profiles: Profiles, owners: NDArray[np.int64]
+    ) -> NDArray[np.bool_]:
+        """Which items are of their question's user, and later than the question or its profile."""
+        users, asked = self.store.users, self.store.dates(rows).copy()
+        for number in np.flatnonzero(np.isnat(asked)).tolist():
+            asked[number] = _newest(self.store.profiles([rows[number]]).dates)
+        pairs = zip(profiles.questions.tolist(), owners.tolist(), strict=True)
+        own = np.array([users[rows[question]] == users[owner] for question, owner in pairs], bool)
+        later: NDArray[np.bool_] = own & (profiles.dates > np.repeat(asked, profiles.lengths))
+        return later
 
     def _other_user(self, row: int, id: str) -> int:
         """A question of another user, drawn by the seed and the question's id."""
@@ -128,6 +174,23 @@ def _first_or_newest(profiles: Profiles, most: int, keep: str) -> NDArray[np.boo
         return newest
     first: NDArray[np.bool_] = number < np.repeat(profiles.starts + most, profiles.lengths)
     return first
+
+
+def _newest(dates: NDArray[np.datetime64]) -> np.datetime64:
+    """The newest date; NaT if there is none."""
+    known = dates[~np.isnat(dates)]
+    return known.max() if len(known) else np.datetime64("NaT", "us")
+
+
+def _refuse_other_options(profile: ProfileOptions) -> None:
+    """The options of a user's own profile say nothing of items of all users."""
+    usual = ProfileOptions(pool=profile.pool)
+    for name, value in asdict(profile).items():
+        if value != getattr(usual, name):
+            raise InputError(
+                f"profile.{name}={value} is for a user's own profile: leave it out with "
+                f"profile.pool={profile.pool}"
+            )
 
 
 def _parse_limit(text: str | None) -> datetime | None:

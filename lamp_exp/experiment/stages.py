@@ -17,6 +17,7 @@ from typing import Any
 
 from lamp_exp.contracts import Model, PredictionJournal, Task
 from lamp_exp.data import Part, load
+from lamp_exp.data.view import POOL_DRAWS
 from lamp_exp.errors import InputError, naming
 from lamp_exp.experiment.code_fingerprint import code_fingerprint
 from lamp_exp.experiment.experiment import Configuration, DataOptions, Experiment
@@ -99,6 +100,7 @@ def read_parts(experiment: Experiment) -> Parts:
 def validate(experiment: Experiment) -> None:
     """Raises InputError for components that do not go together, or that cannot be loaded."""
     retrieval, model, augmentation = experiment.retrieval, experiment.model, experiment.augmentation
+    _refuse_pool(experiment)
     if retrieval.used_k or experiment.mode == "rank":
         retrieval.retriever.validate()
     if model is None or augmentation is None:
@@ -116,6 +118,17 @@ def validate(experiment: Experiment) -> None:
         for metric in experiment.task.metrics:
             metric.load()
         model.validate(experiment.mode == "finetune", trainer.precision, trainer.build)
+
+
+def _refuse_pool(experiment: Experiment) -> None:
+    """Refuses items of all users for retrievers that read them: only a sample of them is drawn."""
+    pool, retrieval = experiment.data.view.profile.pool, experiment.retrieval
+    if pool == "own" or not experiment.usage.personal:
+        return
+    if not retrieval.retriever.at_random:
+        raise InputError(f"profile.pool={pool} draws items at random: use retriever=random")
+    if retrieval.skip + retrieval.used_k > POOL_DRAWS:
+        raise InputError(f"profile.pool={pool} draws {POOL_DRAWS} items: lower k or skip")
 
 
 def _refuse_lost_instruction(experiment: Experiment, part: Part) -> None:

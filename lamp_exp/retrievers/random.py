@@ -16,6 +16,7 @@ class RandomOrder(Retriever):
     """
 
     per_question = True
+    at_random = True
 
     def __init__(self, seed: int) -> None:
         """Another `seed` gives other permutations."""

@@ -175,6 +175,8 @@ def job_facts(composed: JobConfig, index: int) -> JobFacts:
         model=choices["model"],
         uses_profile=retriever.uses_profile,
         needs_dates=retriever.needs_dates,
+        at_random=retriever.at_random,
+        pool=cfg.profile.pool,
         multiple_passages=passages,
         model_takes_passages=model is None or model.multiple_passages,
         fine_tuned=bool(training_settings(str(OmegaConf.select(cfg, "model.name")))),

@@ -27,6 +27,8 @@ class JobFacts:
     model: str
     uses_profile: bool
     needs_dates: bool
+    at_random: bool
+    pool: str
     multiple_passages: bool
     model_takes_passages: bool
     fine_tuned: bool
@@ -56,6 +58,13 @@ def needs_dates(job: JobFacts) -> str | None:
     return None
 
 
+def needs_chance(job: JobFacts) -> str | None:
+    """The items of all users are drawn at random, so other retrievers cannot rank them."""
+    if job.shows_items and job.pool != "own" and not job.at_random:
+        return f"profile.pool={job.pool} is for retriever=random, and not for {job.retriever}"
+    return None
+
+
 def untrained_fusion(job: JobFacts) -> str | None:
     """Only training teaches a model to fuse passages."""
     if not job.multiple_passages or job.mode != "zeroshot" or not job.shows_items:
@@ -78,7 +87,7 @@ def unsupported_passages(job: JobFacts) -> str | None:
     return None
 
 
-RULES: tuple[Rule, ...] = (needs_dates, untrained_fusion, unsupported_passages)
+RULES: tuple[Rule, ...] = (needs_dates, needs_chance, untrained_fusion, unsupported_passages)
 
 
 def select(jobs: Sequence[JobFacts]) -> tuple[list[int], list[Excluded]]:
