@@ -81,8 +81,8 @@ class StoreView:
 
     def own_items(self, rows: Sequence[int], profiles: Profiles) -> NDArray[np.bool_]:
         """Which items of the questions' `profiles` are the questions' own."""
-        profile = self.options.profile
-        if profile.control == "none" and profile.pool == "own" and not self.reworded:
+        options = self.options.profile
+        if options.control == "none" and options.pool == "own" and not self.reworded:
             return profiles.own
         own = np.zeros(len(profiles.rows), np.bool_)
         items = profiles.split(list(self.store.profile_items(profiles)))
@@ -124,7 +124,8 @@ class StoreView:
         golds = self.store.column("target", rows)
         items = zip(profiles.questions.tolist(), self.store.profile_items(profiles), strict=True)
         pairs = ((golds[question], self.task.item_target_text(item)) for question, item in items)
-        return np.array([None not in pair and same_text(*pair) for pair in pairs], np.bool_)
+        equal = [bool(gold and target and same_text(gold, target)) for gold, target in pairs]
+        return np.array(equal, np.bool_)
 
     def _later(
         self, rows: Sequence[int], profiles: Profiles, owners: NDArray[np.int64]
