@@ -1,13 +1,27 @@
-"""Whether the Hugging Face hub answers, so that loading without a network does not take minutes."""
+"""What models and encoders have in common that load from the Hugging Face hub or a folder.
+
+Without a network loading ends after seconds, not minutes; a folder without a tokenizer is refused.
+"""
 
 from __future__ import annotations
 
+import pickle
 import queue
+import struct
 import threading
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+
+from lamp_exp.errors import InputError, first_line
 
 SECONDS = 4.0
+LOAD_ERRORS = (  # that libraries raise for files that are missing, damaged, or of another kind
+    OSError, ValueError, ImportError, RuntimeError, EOFError, KeyError, SafetensorError,
+    pickle.UnpicklingError, struct.error,
+)  # fmt: skip
 
 
 @lru_cache  # a sweep asks for the same name again and again
@@ -26,11 +40,42 @@ def only_local_files(name: str) -> bool:
         return True
 
 
-def why_missing(name: str) -> str:
-    """Why a name could not be loaded from this machine, and what to give instead."""
-    if Path(name).is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
-        return "there is no such folder"
-    return "it is not on this machine, and the hub does not answer: give a local folder"
+def load_error(option: str, name: str, what: str, error: BaseException) -> InputError:
+    """Why `what` could not be loaded from the hub id or folder that `option` names."""
+    if Path(name).is_dir():
+        reason = f"{first_line(error)}: is the folder complete?"
+    elif not only_local_files(name):
+        reason = first_line(error)
+    elif Path(name).is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
+        reason = "there is no such folder"
+    else:
+        reason = (
+            "it is not on this machine, and the hub does not answer: give a local folder, "
+            f"{option}=FOLDER"
+        )
+    return InputError(f"{option}={name}: no {what} could be loaded from it: {reason}")
+
+
+def check_vocabulary(tokenizer: Any, source: str, embeddings: int | None = None) -> None:
+    """Raises InputError for an empty vocabulary, or one of more tokens than there are embeddings.
+
+    Transformers makes an empty tokenizer, to which all words are unknown, out of a folder that
+    holds weights only.
+    """
+    added = tokenizer.added_tokens_decoder
+    special = {*tokenizer.all_special_ids, *(id for id in added if added[id].special)}
+    words = set(tokenizer.get_vocab().values()) - special
+    if len(words) <= 1:  # T5's has the mark of a space
+        raise InputError(f"{source}: it has weights, but no tokenizer's files")
+    # Other special tokens, such as those of images, are in no text and may have no embedding.
+    used = words | (
+        {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id} - {None}
+    )
+    if embeddings is not None and max(used) >= embeddings:
+        raise InputError(
+            f"{source}: its tokenizer has {max(used) + 1} tokens, but its weights only "
+            f"{embeddings}: they belong to different models"
+        )
 
 
 def _hub_answers(name: str) -> bool:

@@ -21,10 +21,13 @@ from lamp_exp.models.speed.target_logits import target_logits
 from lamp_exp.models.training import IGNORED, TrainableModel, log_likelihoods
 from lamp_exp.values import ModelSettings, Prediction, Prompt
 
+GGUF_PACKAGES = ("gguf", "accelerate")  # that transformers reads GGUF files with
+
 
 class Causal(TrainableModel):
     """Any decoder-only model of transformers, GGUF files included."""
 
+    multiple_passages = False
     auto_class = AutoModelForCausalLM
 
     def __init__(
@@ -53,14 +56,15 @@ class Causal(TrainableModel):
         """Quantised weights in GGUF files are for answering only, and need their reader."""
         if trains and self.load_options:
             raise InputError("model.gguf_file is for mode=zeroshot: fine-tune a folder of weights")
-        if self.load_options and not find_spec("gguf"):
-            raise InputError("model.gguf_file needs gguf: pip install 'lamp-exp[gguf]'")
+        for package in GGUF_PACKAGES if self.load_options else ():
+            if not find_spec(package):
+                raise InputError(f"model.gguf_file needs {package}: pip install 'lamp-exp[gguf]'")
         super().validate(trains, precision, trainer)
 
-    def validate_weights(self) -> None:
-        """A GGUF file holds everything."""
-        if not self.load_options:
-            super().validate_weights()
+    def positions(self) -> int:
+        """A prompt of `max_length`, what the chat template writes around it, and the answer."""
+        around = len(self._tokenize(Prompt("", ("",)))) - self.token_counter.count("")
+        return self.settings.max_length + around + self.settings.max_new_tokens
 
     @cached_property
     def tokenizer(self) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import warnings
 from abc import abstractmethod
@@ -14,12 +15,15 @@ from typing import Any, ClassVar
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
+from safetensors import safe_open
 from torch.utils.data import DataLoader
 from transformers import AutoConfig, GenerationConfig, PreTrainedModel
+from transformers.utils import GENERATION_CONFIG_NAME
 from transformers.utils import logging as transformers_logging
 
 from lamp_exp.contracts import Model, PredictionJournal
 from lamp_exp.errors import InputError, did_you_mean, first_line
+from lamp_exp.hub import LOAD_ERRORS, check_vocabulary, load_error, only_local_files
 from lamp_exp.models.batches import (
     Batch,
     batches_in_order,
@@ -28,6 +32,7 @@ from lamp_exp.models.batches import (
     longest_first,
 )
 from lamp_exp.models.labels import Labels
+from lamp_exp.models.sampling import SamplingByRow
 from lamp_exp.models.threads import limit_threads, threads_restored
 from lamp_exp.models.token_counter import TransformersTokenCounter, load_tokenizer
 from lamp_exp.values import ModelSettings, Prediction, Prompt
@@ -43,6 +48,18 @@ log = logging.getLogger("lamp_exp")
 WEIGHT_FILES = ("*.safetensors", "*.bin", "*.pt", "*.gguf", "*.h5", "*.msgpack")
 FREE, LABELS, LIKELIHOOD = DECODINGS = ("free", "labels", "likelihood")
 CACHE_OPTIONS = {"use_cache", "cache_implementation", "cache_config"}
+SAMPLING_OPTIONS = {
+    "temperature", "top_k", "top_p", "top_h", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff",
+}  # fmt: skip
+TOKENS = {"bos_token_id", "decoder_start_token_id", "eos_token_id", "pad_token_id"}
+WITHOUT_EFFECT = {*CACHE_OPTIONS, "max_length"}  # max_new_tokens is always given
+NEUTRAL = dict.fromkeys(  # all other options are neutral at 0, False and None
+    (
+        "num_beams", "num_return_sequences", "temperature", "top_p", "typical_p", "length_penalty",
+        "repetition_penalty", "encoder_repetition_penalty",
+    ),
+    1,
+)  # fmt: skip
 
 
 class PredictionModel(pl.LightningModule, Model):
@@ -136,11 +153,21 @@ class PredictionModel(pl.LightningModule, Model):
     def load(self, name: str) -> PreTrainedModel:
         """The pretrained network of a hub id or folder."""
         try:
-            return self.auto_class.from_pretrained(
-                name, dtype=self.weights_dtype, **self.load_options
+            network, info = self.auto_class.from_pretrained(
+                name,
+                dtype=self.weights_dtype,
+                local_files_only=only_local_files(name),
+                output_loading_info=True,
+                **self.load_options,
             )
-        except (OSError, ValueError, ImportError) as error:
-            raise _no_weights(name, first_line(error)) from error
+        except LOAD_ERRORS as error:
+            raise load_error("model.name", name, "weights", error) from error
+        if missing := sorted(info["missing_keys"]):
+            raise InputError(
+                f"model.name={name}: its weights lack {len(missing)} of the model's parameters, "
+                f"such as {missing[0]}: they belong to another kind of model"
+            )
+        return network
 
     def configure_model(self) -> None:
         """Loads the weights, once."""
@@ -175,6 +202,12 @@ class PredictionModel(pl.LightningModule, Model):
             self.labels.validate(self.settings.max_new_tokens, self.decoding)
         processes = 1
         if trainer is not None:
+            for token in ("pad_token", "eos_token"):
+                if getattr(self.tokenizer, token) is None:
+                    raise InputError(
+                        f"model.name={self.name}: its tokenizer has no {token}: name one in its "
+                        "tokenizer_config.json"
+                    )
             self.validate_weights()
             processes = _build(trainer).world_size
         if trains:
@@ -185,20 +218,35 @@ class PredictionModel(pl.LightningModule, Model):
         """Raises InputError for settings with which `processes` could not train it."""
 
     def validate_weights(self) -> None:
-        """Raises InputError if configuration or weights are missing, or the context too short."""
+        """Raises InputError if a file is missing or cut off, or the files do not fit together.
+
+        Nothing is loaded but the configuration.
+        """
         try:
-            config = AutoConfig.from_pretrained(self.name)
-        except (OSError, ValueError) as error:
-            raise _no_weights(self.name, first_line(error)) from error
-        if Path(self.name).is_dir() and not any(map(Path(self.name).glob, WEIGHT_FILES)):
-            raise _no_weights(self.name, "it holds none")
-        context = getattr(config, "max_position_embeddings", None)
-        needed = self.settings.max_length + self.settings.max_new_tokens
+            _check_files(Path(self.name))
+            config = AutoConfig.from_pretrained(
+                self.name, local_files_only=only_local_files(self.name), **self.load_options
+            )
+        except LOAD_ERRORS as error:
+            raise load_error("model.name", self.name, "weights", error) from error
+        if config.is_encoder_decoder != self.multiple_passages:
+            raise InputError(
+                f"model.name={self.name} is {_kind(config.is_encoder_decoder)}, but this model= "
+                f"reads {_kind(self.multiple_passages)}"
+            )
+        embeddings = getattr(config.get_text_config(encoder=True), "vocab_size", None)
+        check_vocabulary(self.tokenizer, f"model.name={self.name}", embeddings)
+        context, needed = getattr(config, "max_position_embeddings", None), self.positions()
         if context is not None and needed > context:
             raise InputError(
-                f"max_length + max_new_tokens = {needed}, but model.name={self.name} has a context "
-                f"of {context} tokens: lower max_length"
+                f"max_length={self.settings.max_length} and max_new_tokens="
+                f"{self.settings.max_new_tokens} need {needed} positions, but model.name="
+                f"{self.name} has a context of {context} tokens: lower max_length"
             )
+
+    @abstractmethod
+    def positions(self) -> int:
+        """The most tokens that the network reads as one sequence, its answer included."""
 
     def predict(
         self,
@@ -228,19 +276,40 @@ class PredictionModel(pl.LightningModule, Model):
 
     def facts(self) -> Mapping[str, Any]:
         """Generation as it really was, batch size, threads, device, memory of a GPU."""
-        config = self.network.generation_config if self.network is not None else None
-        own = config.to_diff_dict() if config else {}  # the weights bring options, too
-        own.pop("transformers_version", None)
         memory = {}
         if torch.cuda.is_available():
             memory["peak_gpu_memory_mib"] = torch.cuda.max_memory_allocated() >> 20
         return {
-            "generation": {**own, **self.generation},
+            "generation": {**self._own_generation(), **self.generation},
+            "own_generation": self._own_generation_in_effect(),
             "decoding": self.decoding,
             "batch_size": self.settings.predict_batch_size,
             "threads": torch.get_num_threads(),  # another number, or device, rounds differently
             **self._run_facts,
             **memory,
+        }
+
+    def _own_generation(self) -> dict[str, Any]:
+        """The options that the weights bring, of which labels need the special tokens only."""
+        own = self.network.generation_config if self.network is not None else None
+        if own is not None and self.decoding != FREE:
+            own = _tokens_only(own)
+        found = own.to_diff_dict() if own else {}
+        return {name: value for name, value in found.items() if name != "transformers_version"}
+
+    def _own_generation_in_effect(self) -> dict[str, Any]:
+        """Those that change answers: readers of the results should know them."""
+        own = {**self._own_generation(), **dict.fromkeys(self.generation)}
+        sampled = self.generation.get("do_sample", own.get("do_sample"))
+        return {
+            name: value
+            for name, value in own.items()
+            if value is not None
+            and value != NEUTRAL.get(name, 0)
+            and not name.startswith("_")
+            and not name.endswith("_token_id")
+            and name not in WITHOUT_EFFECT
+            and (sampled or name not in SAMPLING_OPTIONS)
         }
 
     # --- Lightning -----------------------------------------------------------------------------
@@ -265,7 +334,6 @@ class PredictionModel(pl.LightningModule, Model):
 
     def predict_step(self, batch: Batch, index: int) -> list[tuple[Any, ...]]:
         """Plain tuples: Lightning cannot carry frozen dataclasses."""
-        torch.manual_seed(derived_seed(self.settings.seed, *batch["ids"]))  # for sampling
         answers = self.answers(batch)
         if self._journal is not None:
             self._journal.append(answers)
@@ -275,11 +343,13 @@ class PredictionModel(pl.LightningModule, Model):
 
     def answers(self, batch: Batch) -> list[Prediction]:
         """The answers to a batch of prompts."""
-        if self.decoding == LABELS:
-            return self._decode_labels(batch)
         if self.decoding == LIKELIHOOD:
             return self._decode_likelihood(batch)
-        return self._decode_free(batch)
+        seeds = [derived_seed(self.settings.seed, id) for id in batch["ids"]]
+        with SamplingByRow(seeds, self.device):
+            return (
+                self._decode_labels(batch) if self.decoding == LABELS else self._decode_free(batch)
+            )
 
     def _decode_free(self, batch: Batch) -> list[Prediction]:
         rows = self.generate(batch)
@@ -304,7 +374,12 @@ class PredictionModel(pl.LightningModule, Model):
             return labels.next_tokens(tokens[start:].tolist())
 
         options = {"prefix_allowed_tokens_fn": allowed, "max_new_tokens": labels.max_tokens}
-        rows = self.generate(batch, **options).tolist()
+        own = self.net.generation_config
+        self.net.generation_config = _tokens_only(own)  # its penalties would choose other labels
+        try:
+            rows = self.generate(batch, **options).tolist()
+        finally:
+            self.net.generation_config = own
         return self._label_predictions(batch, [labels.index(row) for row in rows])
 
     def _decode_likelihood(self, batch: Batch) -> list[Prediction]:
@@ -360,8 +435,34 @@ def _checked_generation(options: Mapping[str, Any]) -> dict[str, Any]:
     return dict(options)
 
 
-def _no_weights(name: str, reason: str) -> InputError:
-    return InputError(
-        f"model.name={name}: no weights could be loaded from it ({reason}): give a hub id (and a "
-        "network) or a local folder"
-    )
+def _tokens_only(config: GenerationConfig) -> GenerationConfig:
+    """A model's special tokens, without its other options."""
+    own = config.to_diff_dict()
+    return GenerationConfig(**{n: value for n, value in own.items() if n in TOKENS})
+
+
+def _kind(encoder_decoder: bool) -> str:
+    if encoder_decoder:
+        return "an encoder-decoder (model=flan_t5_base)"
+    return "a decoder-only model (model=causal)"
+
+
+def _check_files(folder: Path) -> None:
+    """Raises one of LOAD_ERRORS for a folder whose weights are missing or cut off."""
+    if not folder.is_dir():
+        return
+    if (folder / "adapter_config.json").is_file():
+        raise ValueError("it holds an adapter: merge it into its model, and save that")
+    names = {path.name for pattern in WEIGHT_FILES for path in folder.glob(pattern)}
+    for index in folder.glob("*.safetensors.index.json"):
+        names.update(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    if not names:
+        raise FileNotFoundError("it holds none")
+    for path in (folder / name for name in sorted(names)):
+        if not path.is_file():
+            raise FileNotFoundError(f"{path.name} is missing")
+        if path.suffix == ".safetensors":
+            with safe_open(path, framework="pt"):  # compares the file's length with its header
+                pass
+    if (folder / GENERATION_CONFIG_NAME).is_file():
+        GenerationConfig.from_pretrained(folder)  # transformers would do without a damaged one

@@ -76,6 +76,10 @@ class Seq2Seq(TrainableModel):
         if self.fresh is None:
             super().validate_weights()
 
+    def positions(self) -> int:
+        """Encoder and decoder read a sequence each."""
+        return max(self.settings.max_length, self.settings.max_new_tokens)
+
     def load(self, name: str) -> PreTrainedModel:
         """Pretrained weights, or random ones of the described size."""
         if self.fresh is not None and name == self.name:

@@ -16,7 +16,7 @@ from typing import Any
 from transformers import AutoTokenizer
 
 from lamp_exp.contracts import TokenCounter
-from lamp_exp.errors import InputError, first_line
+from lamp_exp.hub import LOAD_ERRORS, check_vocabulary, load_error, only_local_files
 
 MAX_TEXTS, MAX_WORDS = 1 << 12, 1 << 18  # whose tokens are remembered
 Ids = tuple[int, ...]
@@ -96,10 +96,10 @@ def _combines_with_space(word: str) -> bool:
 
 def load_tokenizer(name: str, option: str = "model.name", **options: Any) -> Any:
     """The tokenizer of a hub id or a folder; `option` is the one that InputError names."""
+    local = only_local_files(name)
     try:
-        return AutoTokenizer.from_pretrained(name, **options)
-    except (OSError, ValueError, ImportError) as error:
-        raise InputError(
-            f"{option}={name}: no tokenizer could be loaded from it ({first_line(error)}): give a "
-            "hub id (and a network) or a local folder"
-        ) from error
+        tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=local, **options)
+    except LOAD_ERRORS as error:
+        raise load_error(option, name, "tokenizer", error) from error
+    check_vocabulary(tokenizer, f"{option}={name}")
+    return tokenizer

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import torch
-from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 from transformers.utils import logging as transformers_logging
 
-from lamp_exp.errors import InputError, first_line
-from lamp_exp.hub import only_local_files, why_missing
+from lamp_exp.errors import InputError
+from lamp_exp.hub import LOAD_ERRORS, check_vocabulary, load_error, only_local_files
 
 
 def load_encoder(name: str, max_length: int, device: str | None) -> SentenceTransformer:
@@ -20,16 +19,16 @@ def load_encoder(name: str, max_length: int, device: str | None) -> SentenceTran
     local = only_local_files(name)
     try:
         encoder = SentenceTransformer(name, device=device, local_files_only=local)
-    except (OSError, ValueError) as error:
-        reason = first_line(error) if not local else why_missing(name)
-        raise InputError(f"retriever.name={name}: no sentence encoder: {reason}") from error
-    except (SafetensorError, RuntimeError, EOFError) as error:
-        raise InputError(
-            f"retriever.name={name}: its weights cannot be loaded ({first_line(error)}): "
-            "was the file cut off? Download it again"
-        ) from error
+    except LOAD_ERRORS as error:
+        raise load_error("retriever.name", name, "sentence encoder", error) from error
     if hasattr(encoder[0], "auto_model"):  # a transformer
-        _check_tokenizer(encoder, name)
+        embeddings = encoder[0].auto_model.get_input_embeddings().num_embeddings
+        check_vocabulary(encoder.tokenizer, f"retriever.name={name}", embeddings)
+        if encoder.tokenizer.pad_token is None:
+            raise InputError(
+                f"retriever.name={name}: its tokenizer has no pad_token: name one in its "
+                "tokenizer_config.json"
+            )
     longest = _longest_input(encoder)
     if longest is not None and max_length > longest:
         raise InputError(
@@ -37,20 +36,6 @@ def load_encoder(name: str, max_length: int, device: str | None) -> SentenceTran
         )
     encoder.max_seq_length = max_length
     return encoder
-
-
-def _check_tokenizer(encoder: SentenceTransformer, name: str) -> None:
-    """Transformers makes an empty tokenizer for a folder without one: all words are unknown."""
-    tokenizer = encoder.tokenizer
-    words = len(tokenizer) - len(set(tokenizer.all_special_ids))
-    if words <= 0:
-        raise InputError(f"retriever.name={name}: it has weights, but no tokenizer's files")
-    embeddings = encoder[0].auto_model.get_input_embeddings().num_embeddings
-    if len(tokenizer) > embeddings:
-        raise InputError(
-            f"retriever.name={name}: its tokenizer has {len(tokenizer)} tokens, but its weights "
-            f"only {embeddings}: they belong to different encoders"
-        )
 
 
 def _longest_input(encoder: SentenceTransformer) -> int | None:
