@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
+import importlib.util
 import inspect
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, make_dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -324,6 +326,7 @@ def build_experiment(cfg: DictConfig, answers: Any = None) -> Experiment:
     """
     check(cfg)
     mode, task = cfg.mode, cast(Task, build(cfg, "task"))
+    _check_passages(cfg)
     cache_dir = Path(cfg.output_dir).expanduser() / ".cache"
     data = _data_options(cfg, cache_dir)
     check_sources(task, data.data_dir, data.split, stages.parts_read(mode, data))
@@ -346,6 +349,18 @@ def build_experiment(cfg: DictConfig, answers: Any = None) -> Experiment:
         logger=recipe(cfg, "logger") if runs_model else None,
         from_checkpoint=bool(training_settings(str(OmegaConf.select(cfg, "model.name")))),
     )
+
+
+def _check_passages(cfg: DictConfig) -> None:
+    """Raises InputError for several passages for a model that reads one."""
+    if cfg.mode not in ("finetune", "zeroshot"):
+        return
+    passages = [class_value(cfg, group, "multiple_passages") for group in ("augmentation", "model")]
+    if passages == [True, False]:
+        raise InputError(
+            "augmentation=fid reads several passages apart, which only an encoder-decoder "
+            "model can: use augmentation=ipa, or a model such as model=flan_t5_base"
+        )
 
 
 def experiment_from_settings(settings: Mapping[str, Any]) -> Experiment:
@@ -394,6 +409,24 @@ def _trainer(cfg: DictConfig) -> TrainerOptions:
 def retriever_class(cfg: DictConfig) -> type[Retriever]:
     """The class of the chosen retriever, without building it."""
     return cast(type[Retriever], recipe(cfg, "retriever").func)
+
+
+def class_value(cfg: DictConfig, group: str, name: str) -> Any:
+    """A value of the chosen component's class.
+
+    A literal in the class's own body is read from the source, because to import a model's
+    libraries takes seconds.
+    """
+    module, _, class_name = cfg[group]._target_.rpartition(".")
+    with suppress(ModuleNotFoundError):  # of a package: `recipe` explains it
+        spec = importlib.util.find_spec(module)
+        source = Path(spec.origin).read_bytes() if spec and spec.origin else b""
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.ClassDef) and node.name == class_name:
+                for line in node.body:
+                    if isinstance(line, ast.Assign) and ast.unparse(line.targets[0]) == name:
+                        return ast.literal_eval(line.value)
+    return getattr(recipe(cfg, group).func, name)
 
 
 def build(cfg: DictConfig, group: str, **given: Any) -> Any:

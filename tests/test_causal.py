@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import sys
 from pathlib import Path
 
 import pytest
@@ -273,12 +272,6 @@ def test_training_gguf_weights_is_refused(folder):
     quantised = Causal(folder(), settings(), {}, gguf_file="x.gguf")
     with pytest.raises(InputError, match=r"model\.gguf_file is for mode=zeroshot"):
         quantised.validate(True, "32-true")
-
-
-def test_a_gguf_file_needs_its_reader(folder, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(sys.modules, "gguf", None)
-    with pytest.raises(InputError, match=r"pip install 'lamp-exp\[gguf\]'"):
-        Causal(folder(), settings(), {}, gguf_file="x.gguf").validate(False, "32-true")
 
 
 def test_a_gguf_file_that_does_not_exist_is_one_line(folder):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -208,39 +206,6 @@ def test_weights_that_were_cut_off_are_one_clear_error(encoder, tmp_path: Path, 
     weights.write_bytes(weights.read_bytes()[:keep])
     with pytest.raises(InputError, match=r"retriever\.name=.*cut: its weights cannot be loaded"):
         dense(str(folder)).validate()
-
-
-OFFLINE = """
-import sys, time
-from lamp_exp.errors import InputError
-from lamp_exp.retrievers.encoder import load_encoder
-start = time.monotonic()
-try:
-    load_encoder("facebook/contriever", 512, "cpu")
-except InputError as error:
-    print(error)
-print(time.monotonic() - start)
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("server", ["silent", "none"])
-def test_without_a_network_one_line_comes_within_seconds(tmp_path: Path, server):
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        port = silent.getsockname()[1]
-        if server == "none":
-            silent.close()
-        words = {"HF_ENDPOINT": f"http://127.0.0.1:{port}", "HF_HOME": str(tmp_path)}
-        environment = {n: v for n, v in os.environ.items() if n != "HF_HUB_OFFLINE"} | words
-        ended = subprocess.run(
-            [sys.executable, "-c", OFFLINE], capture_output=True, text=True, env=environment
-        )
-    assert ended.returncode == 0, ended.stderr
-    line, seconds = ended.stdout.splitlines()[-2:]  # imports may print something
-    assert line.startswith("retriever.name=facebook/contriever: no sentence encoder: it is not on")
-    assert line.endswith("give a local folder")
-    assert float(seconds) < 5
-    assert "retry" not in ended.stderr.lower()
 
 
 def test_a_sentence_transformers_folder_brings_its_own_pooling(encoder, tmp_path: Path):

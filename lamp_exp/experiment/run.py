@@ -295,7 +295,7 @@ def _result(
         seconds={stage: round(value, 3) for stage, value in results.seconds.items()},
         peak_memory_mb=round(peak_memory_mb()),
         retrieval={**retriever.facts(), "ranking_cache": results.rankings},
-        model={} if experiment.model is None else dict(experiment.model.facts()),
+        model=_model_facts(experiment),
         training=results.training,
         settings=configuration.settings,
         identity=identity,
@@ -303,6 +303,13 @@ def _result(
         code=CodeVersion(provenance.code, **commit()),
         flagged_questions=flagged_questions(parts.asked),
     )
+
+
+def _model_facts(experiment: Experiment) -> dict[str, Any]:
+    """The model's own facts; `fine_tuned` says that its weights are a checkpoint's."""
+    if experiment.model is None:
+        return {}
+    return {**experiment.model.facts(), "fine_tuned": experiment.from_checkpoint}
 
 
 def flagged_questions(part: Any) -> dict[str, tuple[str, ...]]:
@@ -338,6 +345,8 @@ def notes(experiment: Experiment) -> list[str]:
     untrained = mode == "zeroshot" and not experiment.from_checkpoint
     if untrained and passages and retrieval.used_k > 1:
         found.append("fid without fine-tuning: no model has learned to fuse passages")
+    if experiment.trainer is not None and experiment.from_checkpoint:
+        found.append("the weights were fine-tuned before: a checkpoint of this project")
     if mode == "finetune" and data.part == "train":
         found.append("scored on the part that it was trained on")
     if mode == "finetune" and data.part == "dev" and data.selection == "dev":

@@ -99,18 +99,12 @@ def read_parts(experiment: Experiment) -> Parts:
 
 def validate(experiment: Experiment) -> None:
     """Raises InputError for components that do not go together, or that cannot be loaded."""
-    retrieval, model, augmentation = experiment.retrieval, experiment.model, experiment.augmentation
+    retrieval, model = experiment.retrieval, experiment.model
     _refuse_pool(experiment)
     if retrieval.used_k or experiment.mode == "rank":
         retrieval.retriever.validate()
-    if model is None or augmentation is None:
+    if model is None:
         return
-    answers = experiment.trainer is not None
-    if answers and augmentation.multiple_passages and not model.multiple_passages:
-        raise InputError(
-            "augmentation=fid reads several passages apart, which only an encoder-decoder "
-            "model can: use augmentation=ipa, or a model such as model=flan_t5_base"
-        )
     trainer = experiment.trainer
     if trainer is None:
         model.validate(False, "")

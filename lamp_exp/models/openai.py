@@ -51,6 +51,8 @@ NETWORK_VARIABLES = {"ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "SSL_CERT_FILE", 
 class OpenAI(Model):
     """Requests several answers at a time; answers are stored and not requested again."""
 
+    multiple_passages = False
+
     def __init__(
         self,
         name: str,

@@ -11,6 +11,7 @@ from dataclasses import astuple
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
+from zipfile import is_zipfile
 
 import pytorch_lightning as pl
 import torch
@@ -464,5 +465,13 @@ def _check_files(folder: Path) -> None:
         if path.suffix == ".safetensors":
             with safe_open(path, framework="pt"):  # compares the file's length with its header
                 pass
+        elif _is_cut_archive(path):
+            raise EOFError(f"{path.name} was cut off")
     if (folder / GENERATION_CONFIG_NAME).is_file():
         GenerationConfig.from_pretrained(folder)  # transformers would do without a damaged one
+
+
+def _is_cut_archive(path: Path) -> bool:
+    """Whether a file that torch saved lacks its end."""
+    with path.open("rb") as file:
+        return file.read(2) == b"PK" and not is_zipfile(file)

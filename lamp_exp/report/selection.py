@@ -32,6 +32,7 @@ from lamp_exp.report.loading import Record, configuration_key, flat
 
 Facet = Callable[[Record], Any]
 NOWHERE = object()  # the value of an option that a record does not have
+CHECKPOINT = "checkpoint"  # as mode: fine-tuned weights answered without more training
 UNKNOWN = "unknown"  # what a record of imported predictions does not say
 
 # The order of columns and titles; facets that are not named here come last.
@@ -71,6 +72,13 @@ def _weights(record: Record) -> Any:
     return flat(record.result.settings).get("model.name")
 
 
+def _mode(record: Record) -> str:
+    """Weights that were fine-tuned before are no zero-shot model."""
+    result = record.result
+    tuned = result.mode == "zeroshot" and result.model.get("fine_tuned")
+    return CHECKPOINT if tuned else result.mode
+
+
 def _facets() -> dict[str, Facet]:
     found: dict[str, Facet] = {
         group.name: partial(_component_facet, group)
@@ -86,6 +94,7 @@ def _facets() -> dict[str, Facet]:
         "seed": lambda record: record.seed,
         "data": lambda record: "made-up" if record.result.made_up_data else "real",
         "weights": _weights,
+        "mode": _mode,
     }
     return dict(sorted(found.items(), key=lambda item: place_in_order(item[0])))
 

@@ -82,7 +82,7 @@ def _metrics(result: RunResult, baseline: RunResult | None) -> Table:
 def remarks(result: RunResult) -> list[str]:
     """What a reader of a run's numbers must know, with counts."""
     return [
-        *result.notes,
+        *_notes(result),
         *(f"{count} {text}" for text, count in _counted(result)),
         *(f"{part}: {count} {what}" for part, what, count in _odd(result)),
     ]
@@ -91,10 +91,17 @@ def remarks(result: RunResult) -> list[str]:
 def remark_kinds(result: RunResult) -> list[str]:
     """The same without counts, so that the remarks of many runs can be tallied."""
     return [
-        *result.notes,
+        *_notes(result),
         *(text for text, _ in _counted(result)),
         *(f"{part}: {what}" for part, what, _ in _odd(result)),
     ]
+
+
+def _notes(result: RunResult) -> Iterator[str]:
+    yield from result.notes
+    if own := result.model.get("own_generation"):
+        options = ", ".join(f"{name}={value}" for name, value in sorted(own.items()))
+        yield f"the model's own generation_config.json sets {options}"
 
 
 def _counted(result: RunResult) -> Iterator[tuple[str, int]]:

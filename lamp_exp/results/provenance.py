@@ -12,7 +12,8 @@ from typing import Any
 
 PACKAGES = (
     "lamp-exp", "torch", "transformers", "tokenizers", "pytorch-lightning", "hydra-core",
-    "omegaconf", "sentence-transformers", "faiss-cpu", "rouge-score", "peft", "openai", "numpy",
+    "omegaconf", "sentence-transformers", "faiss-cpu", "rouge-score", "peft", "openai", "gguf",
+    "accelerate", "numpy",
 )  # fmt: skip
 
 

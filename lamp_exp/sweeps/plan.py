@@ -28,6 +28,8 @@ from lamp_exp.results.folder import training_settings
 from lamp_exp.sweeps.rules import Excluded, JobFacts, select
 from lamp_exp.sweeps.status import Job
 
+PASSAGES = "multiple_passages"
+
 
 @dataclass(frozen=True, slots=True)
 class JobConfig:
@@ -160,11 +162,11 @@ def _words(override: Override) -> Iterator[str]:
 
 
 def job_facts(composed: JobConfig, index: int) -> JobFacts:
-    """What the rules need; classes are imported only where a rule needs them."""
+    """What the rules need; models are not imported, which takes seconds."""
     cfg, choices = composed.cfg, composed.choices
     retriever = _class(cfg, "retriever")
-    passages = cfg.mode != "rank" and _class(cfg, "augmentation").multiple_passages
-    model = _class(cfg, "model") if passages and cfg.mode != "prompts" else None
+    passages = cfg.mode != "rank" and config.class_value(cfg, "augmentation", PASSAGES)
+    answers = passages and cfg.mode != "prompts"
     return JobFacts(
         identity=_identity(composed, retriever.uses_profile, index),
         mode=cfg.mode,
@@ -178,7 +180,7 @@ def job_facts(composed: JobConfig, index: int) -> JobFacts:
         at_random=retriever.at_random,
         pool=cfg.profile.pool,
         multiple_passages=passages,
-        model_takes_passages=model is None or model.multiple_passages,
+        model_takes_passages=not answers or config.class_value(cfg, "model", PASSAGES),
         fine_tuned=bool(training_settings(str(OmegaConf.select(cfg, "model.name")))),
     )
 
