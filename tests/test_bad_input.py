@@ -15,6 +15,7 @@ import pytest
 from lamp_exp.environment import is_interrupt
 from lamp_exp.results.folder import RunFolder
 from lamp_exp.tasks.lamp1 import Lamp1
+from tests.conftest import settings
 from tests.test_cli import folder_of
 
 ZERO = ["mode=zeroshot", "model=tiny", "trainer=cpu", "trainer.enable_progress_bar=false"]
@@ -35,9 +36,18 @@ def test_a_length_that_cuts_off_the_instruction_is_refused(lamp_exp, task):
     assert "max_length=5 cuts off the instruction of LaMP_" in err
 
 
-def test_a_missing_file_is_refused_before_the_model_is_imported(tmp_path):
+EARLY = {
+    "data_dir=nowhere model=tiny": "no questions at nowhere/LaMP_4/dev/dev_questions.json",
+    "model.decoding=label": "model.decoding=label must be one of",
+    "model=causal model.name=x augmentation=fid": "augmentation=fid reads several passages apart",
+    "model=openai model.name=x augmentation=fid": "augmentation=fid reads several passages apart",
+}
+
+
+@pytest.mark.parametrize("words", EARLY)
+def test_it_is_refused_before_the_model_is_imported(tmp_path, words):
     code = (
-        "import sys; sys.argv = ['lamp_exp', 'data_dir=nowhere', 'model=tiny']\n"
+        f"import sys; sys.argv = ['lamp_exp', *{words.split()}]\n"
         "from lamp_exp.__main__ import main\n"
         "try: main()\n"
         "except SystemExit as end: print(end.code, 'torch' in sys.modules)"
@@ -46,7 +56,7 @@ def test_a_missing_file_is_refused_before_the_model_is_imported(tmp_path):
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False
     )
     assert run.stdout == "2 False\n", run.stderr
-    assert "no questions at nowhere/LaMP_4/dev/dev_questions.json" in run.stderr
+    assert EARLY[words] in run.stderr
 
 
 def test_a_misspelt_decoding_is_refused_with_the_choices(lamp_exp):
@@ -103,12 +113,54 @@ def test_outputs_that_are_all_invalid_are_shown(lamp_exp):
     assert "model.decoding=labels writes labels only" in out
 
 
-def test_unknown_tokens_are_a_warning(lamp_exp, data_dir):
+@pytest.mark.parametrize("words", [0, 30])
+def test_unknown_tokens_are_a_warning_on_screen_and_in_tables(lamp_exp, report, data_dir, words):
     row = {"id": "1", "input": "Generate a headline for the following article: "
-           + "\u4f60\u597d " * 30, "profile": []}  # fmt: skip
-    place = data_dir("LaMP_4", "dev", [row])
-    _, out, _ = lamp_exp("task=lamp4", "mode=prompts", "model=tiny", f"data_dir={place}", "k=1")
-    assert "unknown tokens in prompts: is it the right tokenizer for these data?" in out
+           + "\u4f60\u597d " * words, "profile": []}  # fmt: skip
+    golds = {"task": "LaMP_4", "golds": [{"id": "1", "output": "the rose"}]}
+    place = data_dir("LaMP_4", "dev", [row], golds)
+    _, out, _ = lamp_exp("task=lamp4", *ZERO, f"data_dir={place}", "k=1", "max_new_tokens=4")
+    line = "unknown tokens in prompts: is it the right tokenizer for these data?"
+    assert (line in out) == (words > 0)
+    _, out, _ = report("table", "--rows", "metric", "--format", "csv")
+    assert (f"in 1 of 1 runs: {line}" in out) == (words > 0)
+
+
+def test_the_models_own_generation_options_are_told(lamp_exp, report, tmp_path):
+    from lamp_exp.models.seq2seq import Seq2Seq
+
+    made = Seq2Seq(None, settings(), {}, fresh={"d_model": 16, "num_heads": 2, "d_kv": 8})
+    made.configure_model()
+    made.net.generation_config.repetition_penalty = 1.5
+    for saved in (made.net, made.tokenizer):
+        saved.save_pretrained(tmp_path / "own")
+    words = [*ZERO, "limit=2", "k=1", "max_new_tokens=8"]
+    code, out, err = lamp_exp("task=lamp4", *words, f"model.name={tmp_path}/own")
+    assert code == 0, err
+    line = "the model's own generation_config.json sets repetition_penalty=1.5"
+    assert line in out
+    _, out, _ = report("table", "--rows", "metric", "--format", "csv")
+    assert f"in 1 of 1 runs: {line}" in out
+    options = ["model.decoding=labels", "+model.generation.repetition_penalty=2.0"]
+    for task, option in zip(("lamp2", "lamp4"), options, strict=True):
+        _, out, _ = lamp_exp(f"task={task}", *words, f"model.name={tmp_path}/own", option)
+        assert "generation_config" not in out
+
+
+def test_the_batch_size_changes_no_sample(lamp_exp):
+    words = [
+        "task=lamp4",
+        *ZERO,
+        "limit=12",
+        "max_new_tokens=8",
+        "+model.generation.do_sample=true",
+    ]
+    told = []
+    for size in (16, 3):
+        code, out, err = lamp_exp(*words, f"predict_batch_size={size}", f"output_dir=by{size}")
+        assert code == 0, err
+        told.append((folder_of(out) / "predictions.json").read_bytes())
+    assert told[0] == told[1]
 
 
 def test_questions_that_are_in_their_own_profile_are_named(lamp_exp, data_dir):

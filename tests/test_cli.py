@@ -78,7 +78,7 @@ def test_prompts_and_rankings_need_no_golds(lamp_exp, data_dir):
     assert [gold["id"] for gold in predictions["golds"]] == [5]
 
 
-def test_finetune_records_everything_and_its_checkpoint_loads_back(lamp_exp):
+def test_finetune_records_everything_and_its_checkpoint_loads_back(lamp_exp, report):
     code, out, _ = lamp_exp("task=lamp4", "augmentation=fid", "retriever=random", "k=2", *TRAIN)
     assert code == 0
     folder = folder_of(out)
@@ -109,6 +109,13 @@ def test_finetune_records_everything_and_its_checkpoint_loads_back(lamp_exp):
     again = recorded(folder_of(out))
     assert again["metrics"] == result["metrics"]
     assert not any("the checkpoint was trained" in note for note in again["notes"])
+    assert "the weights were fine-tuned before: a checkpoint of this project" in again["notes"]
+    code, _, err = report("table4")
+    assert code == 2  # nothing is filed as zero-shot
+    assert "no run fits this table (LaMP table 4: zero-shot" in err
+    code, out, _ = report("table", "--where", "mode=checkpoint", "--rows", "metric", "mode")
+    assert code == 0
+    assert "checkpoint" in out
     _, out, _ = lamp_exp(
         "task=lamp4", "augmentation=fid", "retriever=bm25", "k=3", "mode=zeroshot", *QUICK,
         f"model.name={folder / 'checkpoint'}", "limit=12",

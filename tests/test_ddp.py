@@ -49,10 +49,12 @@ def same(one: RunFolder, two: RunFolder) -> None:
 
 
 @pytest.mark.launcher
-def test_two_processes_predict_what_one_does(lamp_exp, tmp_path):
-    assert lamp_exp(*command(tmp_path / "one", "mode=zeroshot")[3:])[0] == 0
+@pytest.mark.parametrize("sampled", ["false", "true"])
+def test_two_processes_predict_what_one_does(lamp_exp, tmp_path, sampled):
+    words = ["mode=zeroshot", f"+model.generation.do_sample={sampled}"]
+    assert lamp_exp(*command(tmp_path / "one", *words)[3:])[0] == 0
     (one,) = map(RunFolder, (tmp_path / "one").glob("lamp4-*"))
-    (two,) = ran(tmp_path / "two", "mode=zeroshot", *TWO)
+    (two,) = ran(tmp_path / "two", *words, *TWO)
     same(one, two)
     assert one.name == two.name  # the number of processes changes no answer
 

@@ -12,6 +12,7 @@ from lamp_exp.errors import InputError
 from lamp_exp.models.batches import ShuffledBatches, loader_workers, shuffled_batches
 from lamp_exp.models.causal import Causal
 from lamp_exp.models.labels import Labels
+from lamp_exp.models.sampling import SamplingByRow
 from lamp_exp.models.seq2seq import Seq2Seq
 from lamp_exp.tasks.lamp2 import Lamp2
 from lamp_exp.values import Prompt, TrainingSet
@@ -91,6 +92,79 @@ def test_longest_prompts_are_answered_first_and_told_in_their_order():
     assert [answer.id for answer in told] == [prompt.id for prompt in PROMPTS]
     tokens = {prompt.id: prompt.tokens for prompt in PROMPTS}
     assert [tokens[id] for id in seen] == sorted(tokens.values(), reverse=True)
+
+
+# --- sampling --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("decoding", ["free", "labels"])
+@pytest.mark.parametrize("beams", [1, 2])
+def test_samples_depend_on_the_seed_and_the_question_only(beams, decoding):
+    sampled = {"num_beams": beams, "do_sample": True, "temperature": 2.0, "top_p": 0.9}
+    twins = [Prompt(f"twin{n}", PROMPTS[0].passages, PROMPTS[0].tokens) for n in range(6)]
+    prompts = [*PROMPTS, *twins]
+
+    def answers(asked, **changes):
+        made = model(sampled, decoding, LABELS, scale=2, max_new_tokens=16, **changes)
+        return [prediction.output for prediction in made.predict(asked, trainer)]
+
+    first = answers(prompts)
+    assert [answers(prompts, predict_batch_size=size) for size in (1, 3, 16)] == [first] * 3
+    assert answers(prompts[::-1]) == first[::-1]
+    assert answers(prompts[4:9]) == first[4:9]  # as if the others were answered before
+    assert answers(prompts, seed=1) != first
+    if decoding == "free":
+        assert len(set(first[len(PROMPTS) :])) > 1  # equal prompts of several questions
+
+
+def test_samples_follow_the_probabilities():
+    rows = torch.tensor([[0.5, 0.3, 0.2, 0.0]]).repeat(4000, 1)
+    with SamplingByRow(range(4000), torch.device("cpu")):
+        drawn = torch.multinomial(rows, num_samples=1)
+        pairs = torch.multinomial(rows, num_samples=2)
+    shares = drawn.flatten().bincount(minlength=4) / 4000
+    assert torch.allclose(shares, rows[0], atol=0.03)
+    assert not (pairs == 3).any() and (pairs[:, 0] != pairs[:, 1]).all()
+    with pytest.raises(ValueError, match="shorter"), SamplingByRow([0], torch.device("cpu")):
+        torch.multinomial(rows, num_samples=1)
+
+
+# --- the model's own generation_config.json ----------------------------------------------------
+
+OWN = {"repetition_penalty": 9.0, "min_new_tokens": 7, "suppress_tokens": [40, 41], "num_beams": 3}
+
+
+@pytest.mark.parametrize("decoding", ["labels", "likelihood"])
+def test_options_that_weights_bring_choose_no_other_label(decoding):
+    plain, bent = (model({"do_sample": False}, decoding, LABELS, max_new_tokens=16) for _ in "ab")
+    for name, value in OWN.items():
+        setattr(bent.net.generation_config, name, value)
+    assert bent.predict(PROMPTS, trainer) == plain.predict(PROMPTS, trainer)
+    assert bent.net.generation_config.repetition_penalty == 9.0  # saved with a checkpoint
+    assert bent.facts()["own_generation"] == {}
+    free = model({"do_sample": False})
+    before = free.predict(PROMPTS, trainer)
+    for name, value in OWN.items():
+        setattr(free.net.generation_config, name, value)
+    assert free.predict(PROMPTS, trainer) != before
+
+
+def test_only_options_that_change_answers_are_told():
+    told = {"no_repeat_ngram_size": 2, "length_penalty": 2.0}
+    neutral = {
+        "temperature": 0.5,
+        "top_p": 0.9,
+        "max_length": 9,
+        "num_beams": 1,
+        "do_sample": False,
+    }
+    fid = model({"num_beams": 2})
+    for name, value in {**told, **neutral, "bos_token_id": 1, "num_beams": 7}.items():
+        setattr(fid.net.generation_config, name, value)
+    assert fid.facts()["own_generation"] == told
+    fid.net.generation_config.do_sample = True
+    sampling = {"do_sample": True, "temperature": 0.5, "top_p": 0.9}
+    assert fid.facts()["own_generation"] == told | sampling
 
 
 # --- labels ----------------------------------------------------------------------------------

@@ -153,12 +153,14 @@ class PredictionModel(pl.LightningModule, Model):
 
     def load(self, name: str) -> PreTrainedModel:
         """The pretrained network of a hub id or folder."""
+        local = {"local_files_only": only_local_files(name)}
         try:
             network, info = self.auto_class.from_pretrained(
                 name,
                 dtype=self.weights_dtype,
-                local_files_only=only_local_files(name),
                 output_loading_info=True,
+                adapter_kwargs=dict(local),  # else transformers asks the hub for an adapter
+                **local,
                 **self.load_options,
             )
         except LOAD_ERRORS as error:
