@@ -1,39 +1,136 @@
-"""Each extra of pyproject.toml brings what its feature needs, and nothing else has to."""
+"""Each extra of pyproject.toml brings what its feature needs."""
 
 from __future__ import annotations
 
+import ast
 import importlib.metadata
-import re
+import os
 import subprocess
 import sys
-import sysconfig
 import tomllib
 import venv
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from lamp_exp.models.causal import GGUF_PACKAGES
 from lamp_exp.results.provenance import PACKAGES
+from tests import gguf_model
 from tests.conftest import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-QUICK = [
-    "task=lamp4", "mode=zeroshot", "model=tiny", "trainer=cpu", "limit=2", "k=1",
-    "max_new_tokens=4", "trainer.enable_progress_bar=false",
-]  # fmt: skip
-RANK = ["-m", "task=lamp4", "mode=rank", "limit=2"]
-NEEDED = {  # by extra: the packages that the code imports, and a command that needs them
-    "lora": ({"peft"}, [*QUICK, "mode=finetune", "training.lora_rank=2", "trainer.max_epochs=1"]),
-    "openai": ({"openai"}, [*QUICK, "model=openai", "model.name=x", "model.tokenizer=${{oc.env:TINY}}",
-                            "model.base_url=http://localhost:9/v1", "model.retries=0"]),
-    "gguf": (set(GGUF_PACKAGES), [*QUICK, "model=causal", "model.name=.",
-                                  "model.gguf_file=small.gguf"]),
-    "wandb": ({"wandb-workspaces"}, ["-c", "from lamp_exp.wandb.workspace import _library as load; load()"]),
-    "joblib": ({"hydra-joblib-launcher"}, [*RANK, "hydra/launcher=joblib"]),
-    "slurm": ({"hydra-submitit-launcher"}, [*RANK, "hydra/launcher=submitit_local"]),
-    "ray": ({"hydra-ray-launcher"}, [*RANK, "hydra/launcher=ray_local"]),
-    "optuna": ({"hydra-optuna-sweeper"}, [*QUICK, "-m", "hydra/sweeper=optuna",
-                                          "hydra.sweeper.n_trials=1", "k=choice(0,1)"]),
-}  # fmt: skip
-COLLECTIONS = {"test", "dev"}  # extras of extras and of tools
+EXTRAS = PROJECT["optional-dependencies"]
+TOOLS = {"test", "dev"}
+RUN = (
+    "-m lamp_exp task=lamp4 limit=2 max_new_tokens=4 trainer.enable_progress_bar=false trainer=cpu"
+)
+ZERO = f"{RUN} mode=zeroshot model=tiny k=0"
+CAUSAL = "mode=zeroshot model=causal model.name=. model.gguf_file=small.gguf"
+WORKSPACES = "from lamp_exp.wandb.workspace import _library as load; load()"
+# By extra: the packages that the code imports by it, and the arguments of a Python that needs them.
+NEEDED: dict[str, tuple[set[str], list[str]]] = {
+    "lora": (
+        {"peft"},
+        f"{RUN} model=tiny training.lora_rank=2 trainer.max_epochs=1".split(),
+    ),
+    "openai": ({"openai"}, ["-c", "import lamp_exp.models.openai"]),
+    "gguf": ({*GGUF_PACKAGES}, f"{RUN} {CAUSAL}".split()),
+    "wandb": ({"wandb-workspaces"}, ["-c", WORKSPACES]),
+    "joblib": ({"hydra-joblib-launcher"}, f"{ZERO} -m hydra/launcher=joblib".split()),
+    "slurm": ({"hydra-submitit-launcher"}, f"{ZERO} -m hydra/launcher=submitit_local".split()),
+    "ray": ({"hydra-ray-launcher"}, f"{ZERO} -m hydra/launcher=ray_local".split()),
+    "optuna": (
+        {"hydra-optuna-sweeper"},
+        f"{RUN} mode=zeroshot model=tiny -m hydra/sweeper=optuna hydra.sweeper.n_trials=1 "
+        "hydra.sweeper.n_jobs=1 k=choice(0,1)".split(),
+    ),
+}
+RECORDED = {"lora", "openai", "gguf"}  # extras that make numbers
+
+
+def test_every_extra_is_tested():
+    assert set(NEEDED) == set(EXTRAS) - TOOLS
+
+
+@pytest.mark.parametrize("extra", NEEDED)
+def test_an_extra_names_the_packages_that_its_feature_needs(extra):
+    named = {Requirement(one).name for one in EXTRAS[extra]}
+    packages, _ = NEEDED[extra]
+    assert packages <= named
+    if extra in RECORDED:
+        assert packages <= set(PACKAGES)  # so that a card's install line has them
+
+
+def with_their_own(requirements: list[str]) -> set[str]:
+    """The names of packages and of all that they require, as far as they are installed."""
+    found: set[tuple[str, str]] = set()
+    waiting = [(Requirement(one), "") for one in requirements]
+    while waiting:
+        one, extra = waiting.pop()
+        if one.marker and not one.marker.evaluate({"extra": extra}):
+            continue
+        for chosen in ("", *one.extras):
+            key = canonicalize_name(one.name), chosen
+            if key not in found:
+                found.add(key)
+                try:
+                    inner = importlib.metadata.requires(one.name) or []
+                except importlib.metadata.PackageNotFoundError:
+                    continue
+                waiting += [(Requirement(other), chosen) for other in inner]
+    return {name for name, _ in found}
+
+
+def test_all_that_is_imported_is_required():
+    imported = set()
+    for path in (ROOT / "lamp_exp").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            if isinstance(node, ast.Import):
+                imported |= {name.name.partition(".")[0] for name in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                imported.add(node.module.partition(".")[0])
+    of_extras = {one for extra in NEEDED for one in EXTRAS[extra]}
+    required = with_their_own([*PROJECT["dependencies"], *of_extras])
+    known = importlib.metadata.packages_distributions()
+    for module in imported - set(sys.stdlib_module_names) - {"lamp_exp"}:
+        if module in known:  # else its extra is not installed
+            assert required & {canonicalize_name(name) for name in known[module]}, module
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory) -> Path:
+    """An environment that holds this project without any extra."""
+    place = tmp_path_factory.mktemp("base")
+    venv.create(place, with_pip=True)
+    install(place, str(ROOT))
+    return place
+
+
+def install(place: Path, *what: str) -> None:
+    command = [place / "bin" / "python", "-m", "pip", "install", "-q", *what]
+    told = subprocess.run(command, capture_output=True, text=True)
+    assert told.returncode == 0, told.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.network
+@pytest.mark.parametrize("extra", NEEDED)
+def test_an_environment_with_one_extra_has_all_that_it_needs(base, tmp_path, extra):
+    """Packages of the base are seen by a path, so that only those of the extra are installed."""
+    place, work = tmp_path / "env", tmp_path / "work"
+    venv.create(place, with_pip=True)
+    (inside,) = place.glob("lib/python3*/site-packages")
+    (outside,) = base.glob("lib/python3*/site-packages")
+    (inside / "base.pth").write_text(f"{outside}\n")
+    work.mkdir()
+    gguf_model.write(work / "small.gguf")
+    _, arguments = NEEDED[extra]
+    names = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    python = [str(place / "bin" / "python"), *arguments]
+    told = subprocess.run(python, cwd=work, env=names, capture_output=True, text=True)
+    assert told.returncode, told.stdout  # the base has not what the extra brings
+    install(place, *EXTRAS[extra])
+    told = subprocess.run(python, cwd=work, env=names, capture_output=True, text=True)
+    assert told.returncode == 0, told.stdout + told.stderr
