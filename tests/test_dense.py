@@ -199,15 +199,6 @@ def test_an_encoder_without_its_tokenizer_or_with_anothers_is_refused(encoder, t
         dense(str(folder)).validate()
 
 
-@pytest.mark.parametrize("keep", [0, 3, 3000])
-def test_weights_that_were_cut_off_are_one_clear_error(encoder, tmp_path: Path, keep):
-    folder = changed(encoder, tmp_path / "cut")
-    weights = folder / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:keep])
-    with pytest.raises(InputError, match=r"retriever\.name=.*cut: its weights cannot be loaded"):
-        dense(str(folder)).validate()
-
-
 def test_a_sentence_transformers_folder_brings_its_own_pooling(encoder, tmp_path: Path):
     SentenceTransformer(encoder, device="cpu").save(str(tmp_path / "st"))
     mine = dense(str(tmp_path / "st"))._encode(["the cat"], [3])
