@@ -303,7 +303,6 @@ class PredictionModel(pl.LightningModule, Model):
     def _own_generation_in_effect(self) -> dict[str, Any]:
         """Those that change answers: readers of the results should know them."""
         own = {**self._own_generation(), **dict.fromkeys(self.generation)}
-        sampled = self.generation.get("do_sample", own.get("do_sample"))
         return {
             name: value
             for name, value in own.items()
@@ -312,7 +311,7 @@ class PredictionModel(pl.LightningModule, Model):
             and not name.startswith("_")
             and not name.endswith("_token_id")
             and name not in WITHOUT_EFFECT
-            and (sampled or name not in SAMPLING_OPTIONS)
+            and (self.samples or name not in SAMPLING_OPTIONS)
         }
 
     # --- Lightning -----------------------------------------------------------------------------
@@ -348,11 +347,18 @@ class PredictionModel(pl.LightningModule, Model):
         """The answers to a batch of prompts."""
         if self.decoding == LIKELIHOOD:
             return self._decode_likelihood(batch)
+        decode = self._decode_labels if self.decoding == LABELS else self._decode_free
+        if not self.samples:
+            return decode(batch)
         seeds = [derived_seed(self.settings.seed, id) for id in batch["ids"]]
         with SamplingByRow(seeds, self.device):
-            return (
-                self._decode_labels(batch) if self.decoding == LABELS else self._decode_free(batch)
-            )
+            return decode(batch)
+
+    @property
+    def samples(self) -> bool:
+        """Whether answers are drawn; the weights may bring that, too."""
+        own = self.network.generation_config if self.network is not None else None
+        return bool(self.generation.get("do_sample", getattr(own, "do_sample", False)))
 
     def _decode_free(self, batch: Batch) -> list[Prediction]:
         rows = self.generate(batch)
