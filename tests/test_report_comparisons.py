@@ -126,8 +126,32 @@ def test_what_is_detectable_is_by_the_level_of_the_family(tmp_path: Path, report
 def test_the_number_of_users_is_told_where_they_are_what_counts(tmp_path: Path, report: Said):
     for k in (0, 4):
         make_run(tmp_path, k=k, questions=40, per_user=4)
-    for verb in ("tests", "ablation"):
-        assert "10 users, who count as independent" in notes(rows(report, verb, "--runs", tmp_path))
+    alone = [
+        ["ablation", "--no-tests"],
+        ["ablation", "--no-intervals"],
+        ["compare", *tmp_path.glob("*")],
+    ]
+    for words in (["tests"], ["ablation"], ["personal"], ["coldstart", "--quantiles", "1"], *alone):
+        found = rows(report, *words, "--runs", tmp_path)
+        assert "10 users, who count as independent" in notes(found)
+
+
+def test_intervals_that_may_cover_less_are_marked_and_told(tmp_path: Path, report: Said):
+    """One error of 4 in 40 answers, and of 3 in the other run."""
+    for k, first in ((0, "far"), (4, "3")):
+        make_run(tmp_path, "lamp3", k=k, questions=40, skill=1.0, outputs=[first])
+    runs = sorted(tmp_path.glob("*"))
+    few = "°: fewer than 10 users make up the errors: the interval may cover less"
+    spread = "°: fewer than 6 users make up the spread: the interval may cover less"
+    for words, notes_told in (
+        (["ablation"], [few]), (["tests"], [spread]), (["personal"], [spread]),
+        (["compare", *runs], [spread]), (["coldstart", "--quantiles", "1"], [few, spread]),
+    ):  # fmt: skip
+        code, out, _ = report(*words, "--runs", tmp_path)
+        assert code == 0 and "]°" in out
+        found = notes(rows(report, *words, "--runs", tmp_path))
+        for note in notes_told:
+            assert note in found, (words, found)
 
 
 # ---- the same seeds ----

@@ -4,6 +4,9 @@ The population: users with a taste of their own (an effect that all their exampl
 the same for both runs, partly not) answer 1 to 6 questions each, or one each. Each run turns
 what it sees into a rank between 0 and 1, uniform over the population, from which every metric
 of the benchmark is made so that its true value is known exactly.
+
+At the end are the hard cases: shares near 1, users with very uneven numbers of examples, errors
+that are rare and large, and rare labels.
 """
 
 from __future__ import annotations
@@ -11,17 +14,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import special, stats
 
 from lamp_exp.statistics import (
     Sample,
     compare,
     f1_sample,
     interval,
+    mean_over_seeds,
     mean_sample,
     rmse_sample,
 )
@@ -42,7 +47,7 @@ def drawn(chance: np.random.Generator, users: int, clustered: bool) -> Runs:
     n = len(whose)
     shared = chance.normal(size=users)[whose] * 0.6 + chance.normal(size=n) * 0.4
     own = chance.normal(size=(2, users))[:, whose] * 0.6 + chance.normal(size=(2, n)) * 0.35
-    a, b = stats.norm.cdf((shared + own) / math.sqrt(0.36 + 0.16 + 0.36 + 0.1225))
+    a, b = special.ndtr((shared + own) / math.sqrt(0.36 + 0.16 + 0.36 + 0.1225))
     return whose, a, b
 
 
@@ -205,6 +210,33 @@ def test_examples_taken_for_independent_would_find_what_is_not_there(metric: str
         assert (ps < 0.05).mean() > high, name
 
 
+# --- the level of the deciding test
+
+
+def level(metric: str, trials: int, users: int, clustered: bool) -> float:
+    """How often equal runs are called different."""
+    ps = null_ps(metric, trials, users, clustered, thorough=False)
+    return float((np.concatenate([*ps.values()]) < 0.05).mean())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("users", [50, 100, 200])
+@pytest.mark.parametrize("clustered", [False, True])
+@pytest.mark.parametrize("metric", METRICS)
+def test_the_deciding_test_keeps_its_level_from_50_users_on(
+    metric: str, clustered: bool, users: int
+):
+    found = level(metric, 2000, users, clustered)
+    exact = (metric, clustered) == ("accuracy", False)  # McNemar's is below its level
+    assert (0.01 if exact else 0.035) <= found <= 0.065, found
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "mae"])
+def test_the_deciding_test_keeps_its_level_in_a_quick_look(metric: str):
+    low, high = binomial_bounds(200)
+    assert low <= level(metric, 200, 50, clustered=True) <= high
+
+
 WITH_EFFECT: dict[str, Callable[[np.ndarray, np.ndarray, float], Sample]] = {
     "accuracy": lambda rank, whose, effect: mean_sample(rank < 0.6 + effect, whose, True, True),
     "rouge": lambda rank, whose, effect: mean_sample(rank**3 + effect, whose, True),
@@ -238,3 +270,145 @@ def test_the_detectable_effect_is_found_four_times_in_five(metric: str, clustere
 def test_the_detectable_effect_is_found_four_times_in_five_in_a_quick_look():
     effect, power = detectable_and_power("rouge", 200, clustered=True, trials=200)
     assert 0.7 <= power <= 0.9, (effect, power)
+
+
+# --- hard cases
+
+CONCENTRATED = np.array([[0.9, 0.07, 0.01, 0, 0.02], [0.88, 0.07, 0.01, 0, 0.04]])  # of 0, 1, … 4
+RARE = np.array([[0.7, 0.28, 0, 0, 0.02], [0.66, 0.3, 0, 0, 0.04]])
+
+
+def of_uneven_users(
+    chance: np.random.Generator, users: int, share: float, alike: float, other: float
+) -> tuple[Sample, Sample]:
+    """Shares of two runs; `alike` is the intraclass correlation of a user's answers.
+
+    The median user has three examples, one in ten of them more than ten.
+    """
+    sizes = np.ceil(chance.lognormal(1, 1, users)).astype(int)
+    whose = np.repeat(np.arange(users), sizes)
+    _, a, b = drawn(chance, users, clustered=False)
+    return tuple(
+        mean_sample(chance.random(len(whose)) < ease(rank, p, alike)[whose], whose, True, True)
+        for rank, p in ((a, share), (b, other))
+    )
+
+
+def ease(rank: np.ndarray, share: float, alike: float) -> np.ndarray:
+    """Chances to be right, of that mean and correlation, by their ranks."""
+    return quantiles(share, alike)[(rank * 4000).astype(int)]
+
+
+@lru_cache
+def quantiles(share: float, alike: float) -> np.ndarray:
+    size, middles = 1 / alike - 1, (np.arange(4000) + 0.5) / 4000
+    return stats.beta.ppf(middles, share * size, (1 - share) * size)
+
+
+def over_seeds(
+    chance: np.random.Generator, users: int, share: float, alike: float, other: float
+) -> tuple[Sample, Sample]:
+    """Means of the accuracies of three seeds, which are alike in which questions are easy."""
+    whose, a, b = drawn(chance, users, clustered=False)
+    return tuple(
+        mean_over_seeds([
+            mean_sample(chance.random(users) < ease(rank, p, alike), whose, True, binary=True)
+            for _ in range(3)
+        ])
+        for rank, p in ((a, share), (b, other))
+    )  # fmt: skip
+
+
+def of_errors(
+    chance: np.random.Generator, users: int, shares: np.ndarray, root: bool, equal: bool
+) -> tuple[Sample, Sample]:
+    """MAE or RMSE of two runs."""
+    whose, *ranks = drawn(chance, users, clustered=False)
+    made = []
+    for rank, row in zip(ranks, shares[[0, 0] if equal else [0, 1]], strict=True):
+        error = np.searchsorted(row.cumsum()[:-1], rank, side="right").astype(float)
+        made.append(rmse_sample(error, whose) if root else errors_sample(error, whose))
+    return made[0], made[1]
+
+
+def errors_sample(error: np.ndarray, whose: np.ndarray) -> Sample:
+    return mean_sample(error, whose, False).within(0, None)
+
+
+def mean_error(shares: np.ndarray, root: bool) -> float:
+    return math.sqrt(shares @ np.square(range(5))) if root else float(shares @ range(5))
+
+
+def hard_case(name: str) -> tuple[Callable[[np.random.Generator, int, bool], Any], float, float]:
+    """How two runs are made of so many users, equally good or not; the truth of a and of b."""
+    kind, *words = name.split()
+    if kind in {"uneven", "seeds"}:
+        share, alike, other = map(float, words)
+        make = of_uneven_users if kind == "uneven" else over_seeds
+        return lambda c, n, eq: make(c, n, share, alike, share if eq else other), share, other
+    shares, root = (CONCENTRATED if "concentrated" in words else RARE), kind == "rmse"
+    truth = (mean_error(shares[0], root), mean_error(shares[1], root))
+    return lambda c, n, eq: of_errors(c, n, shares, root, eq), *truth
+
+
+NEAR_ONE = ["seeds 0.97 0.3 0.93", "seeds 0.97 0.7 0.99", "uneven 0.98 0.2 0.95",
+            "uneven 0.95 0.5 0.98", "uneven 0.98 0.5 0.99"]  # fmt: skip
+WITH_LARGE_ERRORS = ["mae concentrated", "mae rare", "rmse concentrated", "rmse rare"]
+CASES = [
+    *((name, users) for name in NEAR_ONE for users in (50, 100, 200)),
+    *((name, users) for name in WITH_LARGE_ERRORS for users in (200, 300, 600)),
+]
+
+
+def hard_coverage(name: str, users: int, trials: int) -> dict[str, float]:
+    """The shares of intervals that hold the truth, and of those without a caution."""
+    make, truth, other = hard_case(name)
+    chance = np.random.default_rng([users, *name.encode()])
+    held: dict[str, list[bool]] = {"one": [], "apart": [], "warned": [], "apart warned": []}
+    for _ in range(trials):
+        a, b = make(chance, users, False)
+        one, apart = interval(a), compare(a, b, thorough=False).difference
+        held["one"].append(one.low <= truth <= one.high)
+        held["apart"].append(apart.low <= other - truth <= apart.high)
+        held["warned"].append(bool(one.caution))
+        held["apart warned"].append(bool(apart.caution))
+        assert a.lowest is None or not one.low < a.lowest
+        assert a.highest is None or not one.high > a.highest
+    return {key: float(np.mean(values)) for key, values in held.items()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "users"), CASES)
+def test_intervals_of_hard_cases_cover_what_they_claim(name: str, users: int):
+    """Within what chance allows of 1,000 trials; of differences, or a caution says so."""
+    found = hard_coverage(name, users, 1000)
+    assert 0.92 <= found["one"] <= 0.98, found
+    assert 0.92 <= found["apart"] <= 0.98 or found["apart warned"] > 0.5, found
+
+
+@pytest.mark.parametrize(("name", "users"), [("seeds 0.97 0.3 0.93", 100), ("mae rare", 100)])
+def test_intervals_of_hard_cases_cover_in_a_quick_look(name: str, users: int):
+    found = hard_coverage(name, users, 150)
+    assert 0.9 <= found["one"] <= 0.99 and 0.9 <= found["apart"] <= 0.99, found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "users"), CASES)
+def test_the_deciding_test_finds_nothing_in_equal_runs_of_hard_cases(name: str, users: int):
+    make, _, _ = hard_case(name)
+    chance = np.random.default_rng([users, *name.encode()])
+    pairs = (make(chance, users, True) for _ in range(1000))
+    ps = np.array([compare(a, b, thorough=False).decisive.p for a, b in pairs])
+    assert (ps < 0.05).mean() <= 0.065, (ps < 0.05).mean()
+
+
+def test_what_is_known_to_cover_less_has_a_caution():
+    """RMSE of 100 questions with two large errors (84%), a difference near 1 (86%), rare labels."""
+    for name, users, part in (
+        ("rmse concentrated", 100, "warned"), ("uneven 0.95 0.5 0.98", 50, "apart warned"),
+    ):  # fmt: skip
+        assert hard_coverage(name, users, 50)[part] > 0.7
+    few, many = (next(iter(pairs("f1", 1, users, clustered=False))) for users in (100, 2000))
+    assert "fewer than 10 times: the interval may cover less" in interval(few[0]).caution
+    assert compare(*few, thorough=False).difference.caution == interval(few[0]).caution
+    assert interval(many[0]).caution == compare(*many, thorough=False).difference.caution == ""

@@ -102,11 +102,13 @@ def _chosen(
 def left_out(found: Found, conditions: Sequence[str] = ()) -> list[str]:
     """One line per reason, with the first of the folders left out for it.
 
-    Of unfinished runs that meet the conditions, as far as their settings say, only the number.
+    Only of runs that meet the conditions, as far as their settings say; of unfinished ones, only
+    the number.
     """
     reasons: dict[str, list[str]] = {}
     for path, reason in found.left_out:
-        reasons.setdefault(reason, []).append(path.name)
+        if may_meet(path, conditions):
+            reasons.setdefault(reason, []).append(path.name)
     lines = []
     for reason, names in reasons.items():
         more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""

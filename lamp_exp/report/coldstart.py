@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from lamp_exp.errors import InputError
 from lamp_exp.report.cli_arguments import add_format, add_runs, check_range, scored, write
-from lamp_exp.report.footers import caution_footers, data_footers, difference_footers
+from lamp_exp.report.footers import data_footers, difference_footers, interval_footers
 from lamp_exp.report.loading import Record
 from lamp_exp.report.paired_examples import common_seeds, pair, subset
 from lamp_exp.report.personal import as_gain
@@ -228,7 +228,9 @@ def _bins_table(found: Sequence[Curve], by: str, quantiles: int, edges: Sequence
         "gain: against the same run without a profile; above zero is better, whatever the metric's "
         "direction",
         "all over the seeds that both runs have; no gain where they have none",
-        *caution_footers(one.value for curve in found for one in curve.bins),
+        *interval_footers(
+            [i for curve in found for one in curve.bins for i in (one.value, one.gain) if i]
+        ),
         "verdict at 5%, by the test of the verb personal, not corrected for the number of bins",
         *difference_footers([curve.group for curve in found], names),
         *([f"{unknown} questions of these runs have none and are left out"] if unknown else []),

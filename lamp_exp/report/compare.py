@@ -12,7 +12,7 @@ import numpy as np
 
 from lamp_exp.errors import InputError
 from lamp_exp.report.cli_arguments import add_format, add_named_runs, check_range, write
-from lamp_exp.report.footers import data_footers, remark_footers
+from lamp_exp.report.footers import data_footers, interval_footers, remark_footers
 from lamp_exp.report.loading import Record, one_run
 from lamp_exp.report.paired_examples import pair_of_runs
 from lamp_exp.report.selection import Group, choices_apart, differing, option_of, shown
@@ -115,6 +115,7 @@ def _metrics_table(a: Record, b: Record, compared: Mapping[str, Comparison]) -> 
         f"{first.n} questions of {first.clusters} users, paired by question",
         f"{DIFFERENCE}: the difference of the metric itself; of an error, less is better",
         *(f"interval of {metric}: {one.difference.method}" for metric, one in compared.items()),
+        *interval_footers([one.difference for one in compared.values()]),
         "verdict on B by the first test, at 5%; inconclusive is not equal; the others decide "
         "nothing",
         "detectable: the smallest difference that the first test would find with 80% power",

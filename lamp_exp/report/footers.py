@@ -140,23 +140,31 @@ def _intervals(entries: Sequence[Entry], level: float) -> list[str]:
         f"{level:.0%} interval over questions ({', '.join(sorted(metrics))}): {method}"
         for method, metrics in sorted(by_method.items())
     ]
-    return [*lines, *caution_footers(entry.interval for entry in entries if entry.interval)]
+    own = [entry.interval for entry in entries if entry.interval]
+    tested = [entry.comparison.difference for entry in entries if entry.comparison]
+    return [*lines, *_users([*own, *tested]), *_cautions(own)]
 
 
-def caution_footers(intervals: Iterable[Interval]) -> list[str]:
-    """Why intervals marked with ° may cover less than their level."""
+def interval_footers(intervals: Sequence[Interval]) -> list[str]:
+    """The number of users, if intervals are clustered; why those with ° may cover less."""
+    return [*_users(intervals), *_cautions(intervals)]
+
+
+def _users(intervals: Sequence[Interval]) -> list[str]:
+    users = [one.users for one in intervals if one.users]
+    return [f"{_range(users)} users, who count as independent"] if users else []
+
+
+def _cautions(intervals: Sequence[Interval]) -> list[str]:
     return [f"°: {caution}" for caution in sorted({one.caution for one in intervals} - {""})]
 
 
 def _tests(entries: Sequence[Entry], alpha: float) -> str:
     used = {e.comparison.tests[0].name for e in entries if e.comparison and e.comparison.tests}
     alone = sum(e.comparison is None and e.group.first.personal for e in entries)
-    users = [e.comparison.clusters for e in entries if e.comparison]
-    repeated = any(e.comparison and e.comparison.clusters < e.comparison.n for e in entries)
     lines = [
         f"*: differs from the same run without a profile, p < {alpha:g} after Holm over the table "
         f"({', '.join(sorted(used))})",
-        *([f"{_range(users)} users, who count as independent"] if repeated else []),
         *([f"{alone} without that run, or of other seeds: not tested"] if alone else []),
     ]
     return "; ".join(lines)

@@ -9,7 +9,12 @@ from itertools import combinations
 
 from lamp_exp.errors import InputError
 from lamp_exp.report.cli_arguments import add_format, add_runs, chosen, write
-from lamp_exp.report.footers import data_footers, difference_footers, remark_footers
+from lamp_exp.report.footers import (
+    data_footers,
+    difference_footers,
+    interval_footers,
+    remark_footers,
+)
 from lamp_exp.report.loading import Record
 from lamp_exp.report.paired_examples import common_seeds, pair
 from lamp_exp.report.selection import (
@@ -205,9 +210,6 @@ def _footers(
     records = [record for group in groups for record in group.records]
     tests = sorted({one.comparison.decisive.name for one in found})
     methods = sorted({one.comparison.difference.method for one in found})
-    clustered = {
-        one.comparison.clusters for one in found if one.comparison.clusters < one.comparison.n
-    }
     seeds = sorted({seed for one in found for seed in one.left_out}, key=int)
     return [
         *data_footers(records),
@@ -219,8 +221,7 @@ def _footers(
         f"p: {', '.join(tests)}; Holm (family-wise) and Benjamini-Hochberg (false discoveries), "
         f"over the {len(found)} pairs",
         f"interval: {'; '.join(methods)}",
-        *([f"{', '.join(map(str, sorted(clustered)))} users, who count as independent"]
-          if clustered else []),
+        *interval_footers([one.comparison.difference for one in found]),
         *([f"seeds left out, as only one of two runs has them: {', '.join(seeds)}"]
           if seeds else []),
         "detectable: the smallest difference that this test would find with 80% power at 5% over "

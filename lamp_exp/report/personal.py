@@ -17,6 +17,7 @@ from lamp_exp.report.cli_arguments import add_format, add_runs, scored, write
 from lamp_exp.report.footers import (
     data_footers,
     difference_footers,
+    interval_footers,
     remark_footers,
     system_words,
 )
@@ -179,6 +180,7 @@ def _gain_table(found: Sequence[Gain]) -> Table:
         "all over the seeds that both runs have; users: by the mean gain of their questions",
         *_left_out_footers(found),
         *(f"interval of {metric}: {method}" for metric, method in _methods(found)),
+        *interval_footers([one.interval for one in found]),
         "by another's: the gain of the same run with profile.control=shuffled_user and the same "
         "seeds: what a profile brings that is not the user's own",
         *difference_footers(groups, names),

@@ -22,7 +22,13 @@ from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.proportion import proportion_confint
 
-from lamp_exp.statistics.intervals import Estimate, Interval, estimate, interval_of
+from lamp_exp.statistics.intervals import (
+    Estimate,
+    Interval,
+    estimate,
+    interval_between,
+    interval_of,
+)
 from lamp_exp.statistics.resampling import Permutations, bootstrap_p, permutations
 from lamp_exp.statistics.samples import BINARY, OTHER, Sample, difference
 
@@ -202,9 +208,9 @@ def _exact_interval(pair: _Pair, level: float) -> Interval:
         exact = [(2 * float(share) - 1) * (lost + won) / len(pair.a) for share in shares]
         low = low if (low > 0) == (exact[0] > 0) else exact[0]
         high = high if (high < 0) == (exact[1] < 0) else exact[1]
-    ends = pair.apart.clipped(low, high)
     method = "Agresti-Min interval (Clopper-Pearson's where it contradicts the exact test)"
-    return Interval(pair.apart.measured(), *ends, level, method)
+    difference = (won - lost) / len(pair.a)
+    return interval_between(pair.apart, difference, (low, high), level, method)
 
 
 def _agresti_min_ends(pair: _Pair, level: float) -> tuple[float, float]:
@@ -229,9 +235,9 @@ def _inverted_permutation(pair: _Pair, level: float) -> Interval:
     if math.isinf(reach):
         few = "too few users differ" if pair.a.clustered else "too few examples differ"
         return Interval(value, math.nan, math.nan, level, f"none: {few}")
-    ends = pair.apart.clipped(value - reach, value + reach)
     method = "permutation test inverted"
-    return Interval(value, *ends, level, f"{method}, by user" if pair.a.clustered else method)
+    method = f"{method}, by user" if pair.a.clustered else method
+    return interval_between(pair.apart, value, (value - reach, value + reach), level, method)
 
 
 # --- what could be detected --------------------------------------------------------------------

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,12 +16,13 @@ from numpy.typing import ArrayLike, NDArray
 from lamp_exp.errors import InputError
 
 Floats = NDArray[np.float64]
-FEW_USERS = 10
-FEW_EXAMPLES = 5  # of a label, without which macro F1 moves by more than chance shows
+FEW_USERS = 10  # that make up the errors: with fewer, further users may have far larger ones
+FEW_NAMED = 10  # times that a label is expected or predicted: with fewer, its F1 jumps
+FEW_IN_SPREAD = 6  # users that make up the spread of a mean: with fewer, t intervals are too short
 BINARY, SHARE, MEAN, OTHER = "binary", "share", "mean", "other"  # kinds of samples
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Sample:
     """The examples of one run under one metric.
 
@@ -30,8 +32,8 @@ class Sample:
 
     `kind` is `binary` (the mean of zeros and ones), `share` (the mean of such scores over seeds),
     `mean`, or `other`; the terms of the first three are the score and 1. The metric lies between
-    `lowest` and `highest`; None is no bound. With `log_scale`, chance changes the metric by a
-    factor, and intervals are made of its logarithm. `caution` says why intervals may be too short.
+    `lowest` and `highest`; None is no bound. `doubt` maps the users' sums (users x terms) to the
+    reason why an interval may cover less than its level, `""` if there is none.
     """
 
     terms: Floats
@@ -39,34 +41,46 @@ class Sample:
     users: NDArray[np.intp]
     higher_is_better: bool
     kind: str
-    log_scale: bool = False
+    doubt: Callable[[Floats], str] = lambda sums: ""
     lowest: float | None = None
     highest: float | None = None
-    caution: str = ""
 
     def __len__(self) -> int:
         return len(self.terms)
 
-    @property
+    @cached_property
     def members(self) -> NDArray[np.intp]:
         """The user of each example, numbered 0, 1, … without gaps."""
         return np.unique(self.users, return_inverse=True)[1]
 
-    @property
+    @cached_property
     def clusters(self) -> int:
         """The number of users."""
-        return len(np.unique(self.users))
+        return int(self.members.max(initial=-1)) + 1
 
     @property
     def clustered(self) -> bool:
         """Whether some user has several examples."""
         return self.clusters < len(self)
 
-    @property
+    @cached_property
     def sums(self) -> Floats:
         """The terms summed over each user's examples (users x terms)."""
         members = self.members
         return np.stack([np.bincount(members, weights=term) for term in self.terms.T], axis=-1)
+
+    @property
+    def log_scale(self) -> bool:
+        """Whether chance changes the metric by a factor, as of errors: intervals are of its log."""
+        return self.lowest == 0 and self.highest is None and self.kind in (MEAN, OTHER)
+
+    @property
+    def caution(self) -> str:
+        """Why an interval of the metric may cover less than its level; `""` if it should not."""
+        if self.clusters < 2 or self.kind in (BINARY, SHARE):
+            return ""
+        reason = _few_users(self.sums) if self.log_scale else self.doubt(self.sums)
+        return f"{reason}: the interval may cover less" if reason else ""
 
     def measured(self) -> float:
         """The metric over all examples; NaN without any."""
@@ -94,7 +108,9 @@ def mean_sample(
     if binary and not np.isin(values, (0, 1)).all():
         raise ValueError("a binary score is 0 or 1")
     terms = np.stack([values, np.ones_like(values)], axis=-1)
-    sample = _sample(terms, _mean, users, BINARY if binary else MEAN, higher_is_better)
+    sample = _sample(
+        terms, _mean, users, BINARY if binary else MEAN, higher_is_better, _few_in_spread
+    )
     return sample.within(0.0, 1.0) if binary else sample
 
 
@@ -105,14 +121,8 @@ def rmse_sample(errors: ArrayLike, users: ArrayLike, higher_is_better: bool = Fa
     """
     squares = _finite(errors) ** 2
     terms = np.stack([squares, np.ones_like(squares)], axis=-1)
-    sample = _sample(terms, _root_mean, users, OTHER, higher_is_better)
-    few = 0 < _equal_users(sample.sums[:, 0]) < FEW_USERS
-    caution = (
-        f"fewer than {FEW_USERS} users make up the errors: the interval may cover less"
-        if few
-        else ""
-    )
-    return replace(sample, log_scale=True, lowest=0.0, caution=caution)
+    sample = _sample(terms, _root_mean, users, OTHER, higher_is_better, _few_users)
+    return sample.within(0.0, None)
 
 
 def f1_sample(
@@ -122,14 +132,7 @@ def f1_sample(
     predicted, expected = _one_hot(outputs, labels), _one_hot(targets, labels)
     terms = np.stack([2 * predicted * expected, predicted + expected], axis=-1)
     flat = terms.reshape(len(outputs), 2 * len(labels))
-    rare = bool(len(targets)) and float(expected.sum(axis=0).min()) < FEW_EXAMPLES
-    caution = (
-        f"labels with fewer than {FEW_EXAMPLES} examples: the interval may cover less"
-        if rare
-        else ""
-    )
-    sample = _sample(flat, _macro_f1, users, OTHER, True)
-    return replace(sample, lowest=0.0, highest=1.0, caution=caution)
+    return _sample(flat, _macro_f1, users, OTHER, True, _rare_labels).within(0.0, 1.0)
 
 
 def mean_over_seeds(samples: Sequence[Sample]) -> Sample:
@@ -166,17 +169,34 @@ def difference(a: Sample, b: Sample) -> Sample:
             return b.value(sums[..., width:]) - a.value(sums[..., :width])
 
         terms = np.hstack([a.terms, b.terms])
-        apart = _sample(terms, value, a.users, OTHER, a.higher_is_better)
+        apart = _sample(terms, value, a.users, OTHER, a.higher_is_better, a.doubt)
     if a.lowest is None or a.highest is None:
         return apart
     reach = a.highest - a.lowest
     return apart.within(-reach, reach)
 
 
-def _equal_users(sums: Floats) -> float:
-    """The number of equal users that would make up a sum as these do; 0 if it is 0."""
-    squares = float((sums**2).sum())
-    return float(sums.sum()) ** 2 / squares if squares else 0.0
+# --- reasons for doubt; the terms of several runs may stand side by side ------------------------
+
+
+def _few_in_spread(sums: Floats) -> str:
+    """By the number of equal users that would make up a variance as uncertain as the users' is."""
+    squares = (sums[:, 0] - sums[:, 0].sum() / sums[:, 1].sum() * sums[:, 1]) ** 2
+    few = float(squares.sum()) ** 2 < FEW_IN_SPREAD * float((squares**2).sum())
+    return f"fewer than {FEW_IN_SPREAD} users make up the spread" if few else ""
+
+
+def _few_users(sums: Floats) -> str:
+    """By the number of equal users whose errors would add up as these do."""
+    errors = sums[:, ::2]
+    total, squares = errors.sum(axis=0), (errors**2).sum(axis=0)
+    few = bool((total**2 < FEW_USERS * squares).any())
+    return f"fewer than {FEW_USERS} users make up the errors" if few else ""
+
+
+def _rare_labels(sums: Floats) -> str:
+    rare = bool((sums.sum(axis=0)[1::2] < FEW_NAMED).any())
+    return f"labels that are expected or predicted fewer than {FEW_NAMED} times" if rare else ""
 
 
 def _sample(
@@ -185,11 +205,12 @@ def _sample(
     users: ArrayLike,
     kind: str,
     higher_is_better: bool,
+    doubt: Callable[[Floats], str],
 ) -> Sample:
     numbered = np.asarray(users, dtype=np.intp)
     if numbered.shape != (len(terms),):
         raise ValueError(f"{len(terms)} examples, but users of the shape {numbered.shape}")
-    return Sample(terms, value, numbered, higher_is_better, kind)
+    return Sample(terms, value, numbered, higher_is_better, kind, doubt)
 
 
 def _finite(scores: ArrayLike) -> Floats:
