@@ -18,8 +18,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from lamp_exp.progress import duration
 from lamp_exp.results.folder import RunFolder
-from lamp_exp.sweeps.dry_run import duration
 from lamp_exp.sweeps.status import Job, JobStatus, StatusWriter, read_status
 from lamp_exp.sweeps.watch import DISK_FULL, LOST, Watcher, wait_for_running
 from tests.conftest import recorded

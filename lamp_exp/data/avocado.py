@@ -28,8 +28,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from lamp_exp.contracts import Task
 from lamp_exp.data.arguments import PARTS, SPLITS
 from lamp_exp.data.corpus import Corpus, Missing, find_zips
@@ -37,6 +35,7 @@ from lamp_exp.data.mail import Mail
 from lamp_exp.data.official import QuestionReader, RaiseFaults, format_ids
 from lamp_exp.data.stream import Hashing, read_objects
 from lamp_exp.errors import InputError
+from lamp_exp.progress import progress
 from lamp_exp.storage.atomic import json_list, remove_leftovers, replacing, write_text
 from lamp_exp.values import Example
 
@@ -90,7 +89,7 @@ def _run(parts: Sequence[PartFiles], avocado: Path, drop: bool) -> int:
         corpus.read(find_zips(avocado))
         print("\n".join(corpus.report()))
         works = [Completion(part, corpus, drop) for part in open_parts]
-        complete = [work.write() for work in tqdm(works, "complete LaMP_6", disable=None)]
+        complete = [work.write() for work in progress(works, len(works), "complete LaMP_6")]
     for work in works:
         print("\n".join(work.report()))
     list_missing(works)

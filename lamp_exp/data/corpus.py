@@ -8,15 +8,14 @@ import stat
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-from tqdm import tqdm
 
 from lamp_exp.data.mail import UNREADABLE_MAIL, Mail, read_mail
 from lamp_exp.data.official import format_ids
 from lamp_exp.errors import InputError
+from lamp_exp.progress import progress
 
 SHOWN = 5  # places named of each kind of fault
 EXTENSION = re.compile(r"\.[A-Za-z]\w{0,4}$", re.ASCII)
@@ -81,9 +80,9 @@ class Corpus:
         """Forgets all mails."""
         self.database.close()
 
-    def read(self, zips: Iterable[Path]) -> None:
+    def read(self, zips: Sequence[Path]) -> None:
         """Reads what is wanted from each zip; what cannot be read is counted and named."""
-        for path in tqdm(list(zips), "read Avocado", disable=None):
+        for path in progress(zips, len(zips), "read Avocado"):
             self.zips += 1
             try:
                 with zipfile.ZipFile(path) as archive:

@@ -13,8 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tqdm import tqdm
-
 from lamp_exp.contracts import Task
 from lamp_exp.data.findings import Findings
 from lamp_exp.data.leaks import own_items, same_text
@@ -23,6 +21,7 @@ from lamp_exp.data.source import Files
 from lamp_exp.data.stream import Hashing, read_objects
 from lamp_exp.data.view import MISWORDED
 from lamp_exp.errors import InputError
+from lamp_exp.progress import progress
 from lamp_exp.values import Example, ProfileItem
 
 Measure = Callable[[Sequence[str]], Sequence[int]]
@@ -67,7 +66,7 @@ def examine(target: Target, measure: Measure) -> Examined:
     path = target.files.questions_file
     try:
         rows = read_objects(path, Hashing(path))
-        for row in tqdm(rows, f"check {target.files.name}", disable=None, leave=False):
+        for row in progress(rows, None, f"check {target.files.name}"):
             examiner.question(row)
     except (InputError, OSError) as error:
         text = str(error) if isinstance(error, InputError) else f"cannot be read ({error})"

@@ -6,20 +6,18 @@ is right and its content has been read to the end.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import httpx2
-from tqdm import tqdm
 
 from lamp_exp.data.completeness import check_complete, is_complete
 from lamp_exp.data.partial import Origin, Partial
 from lamp_exp.data.retry import Interrupted, Patience, Refused, seconds_asked
 from lamp_exp.data.stream import Broken
+from lamp_exp.progress import announce, as_bytes, progress_of_bytes
 from lamp_exp.storage.locks import exclusive
 
 TRY_AGAIN = {408, 425, 429, 500, 502, 503, 504}
@@ -64,7 +62,7 @@ class Fetcher:
         final = self.data_dir / wanted.path
         try:
             final.parent.mkdir(parents=True, exist_ok=True)
-            with exclusive(final, waiting=partial(tqdm.write, file=sys.stderr)):
+            with exclusive(final, waiting=announce):
                 return self._bring(wanted, final)
         except Refused as error:
             state = "not offered" if error.missing and wanted.optional else "failed"
@@ -82,7 +80,7 @@ class Fetcher:
         self.patience.until_done(
             wanted.path, lambda: self._attempt(partial, final), lambda: partial.size
         )
-        size = tqdm.format_sizeof(final.stat().st_size, "B", 1024)
+        size = as_bytes(final.stat().st_size)
         return Outcome(wanted.path, "downloaded", size)
 
     def _why_it_will_do(self, wanted: Wanted, final: Path, address: str) -> str | None:
@@ -152,15 +150,12 @@ class Fetcher:
 
 def _write(response: httpx2.Response, partial: Partial, total: int) -> None:
     """Appends the body as it comes, so that what has come survives whatever happens next."""
-    bar = tqdm(
-        desc=partial.file.stem, total=total, initial=partial.size, disable=None, leave=False,
-        unit="B", unit_scale=True, unit_divisor=1024,
-    )  # fmt: skip
-    with bar, partial.file.open("ab") as file:
+    bar = progress_of_bytes(partial.file.stem, total, partial.size)
+    with bar as advance, partial.file.open("ab") as file:
         for chunk in response.iter_raw():
             file.write(chunk)
             file.flush()
-            bar.update(len(chunk))
+            advance(len(chunk))
             if partial.size > total:
                 break  # it need not ever end
     if partial.size > total:

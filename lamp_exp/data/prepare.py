@@ -11,8 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from lamp_exp.contracts import Task
 from lamp_exp.data import leaks
 from lamp_exp.data.arguments import PARTS, SPLITS, select_names
@@ -20,6 +18,7 @@ from lamp_exp.data.official import QuestionReader, RaiseFaults
 from lamp_exp.data.source import Source, code_stamp, find_source
 from lamp_exp.data.store import FORMAT, META, Store, Writer
 from lamp_exp.errors import InputError
+from lamp_exp.progress import progress
 from lamp_exp.storage.atomic import Damaged, remove_leftovers, replace_folder, temporary, touch
 from lamp_exp.storage.locks import exclusive
 
@@ -126,7 +125,7 @@ def _make(task: Task, source: Source, place: Path) -> None:
         handler = RaiseFaults(source.where)
         reader = QuestionReader(handler, task)
         writer = Writer(made, task)
-        rows = tqdm(source.questions(), f"prepare {source.name}", disable=None, leave=False)
+        rows = progress(source.questions(), None, f"prepare {source.name}")
         writer.write(reader.questions(rows, golds))
         writer.close(
             {

@@ -8,12 +8,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from lamp_exp.contracts import Task
 from lamp_exp.data import sample
 from lamp_exp.data.arguments import PARTS, SPLITS, select_names
 from lamp_exp.errors import InputError
+from lamp_exp.progress import progress
 from lamp_exp.storage.atomic import json_list, write_text
 
 
@@ -50,7 +49,7 @@ def write_part(task: Task, split: str, part: str, size: sample.Size, out: Path) 
     def questions() -> Iterator[dict[str, Any]]:
         rows = sample.rows(task, split, part, size)
         total = size.questions or sample.DEFAULT_QUESTIONS[part]
-        for row, gold in tqdm(rows, f"{task.name} {split} {part}", total, disable=None):
+        for row, gold in progress(rows, total, f"{task.name} {split} {part}"):
             golds.append({"id": row["id"], "output": gold})
             yield row
 

@@ -24,8 +24,8 @@ INSTALLED = {"site-packages", "dist-packages"}
 WITHOUT_NUMBERS = tuple(f"{PACKAGE}.{name}" for name in (
     "__main__", "cache", "config", "environment", "errors", "experiment.code_fingerprint",
     "experiment.ddp", "experiment.ddp_worker", "experiment.identity", "hub", "laws", "loggers",
-    "options", "overrides", "progress", "report", "reproduction", "results", "statistics",
-    "storage", "sweeps", "wandb",
+    "models.progress_bars", "options", "overrides", "progress", "report", "reproduction", "results",
+    "statistics", "storage", "sweeps", "wandb",
 ))  # fmt: skip
 PROGRESS = {"progress", "tqdm"}  # functions that return their first argument and show a bar
 LEVELS = {"critical", "debug", "error", "exception", "info", "log", "warning"}

@@ -23,7 +23,7 @@ from lamp_exp.experiment.code_fingerprint import code_fingerprint
 from lamp_exp.experiment.experiment import Configuration, DataOptions, Experiment
 from lamp_exp.experiment.ranking import Rankings, rank_part
 from lamp_exp.options import GROUPS
-from lamp_exp.progress import progress
+from lamp_exp.progress import Report, progress
 from lamp_exp.results.folder import RunFolder
 from lamp_exp.results.journal import AnswerJournal
 from lamp_exp.storage.contents import folder_fingerprint
@@ -367,7 +367,8 @@ class Stopwatch:
     def measure(self, stage: str) -> Iterator[None]:
         """Adds the seconds until the block ends."""
         start = time.perf_counter()
-        yield
+        with Report(stage):
+            yield
         self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
 
 

@@ -16,6 +16,7 @@ from zipfile import is_zipfile
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.callbacks import Callback
 from safetensors import safe_open
 from torch.utils.data import DataLoader
 from transformers import AutoConfig, GenerationConfig, PreTrainedModel
@@ -33,9 +34,11 @@ from lamp_exp.models.batches import (
     longest_first,
 )
 from lamp_exp.models.labels import Labels
+from lamp_exp.models.progress_bars import progress_bar
 from lamp_exp.models.sampling import SamplingByRow
 from lamp_exp.models.threads import limit_threads, threads_restored
 from lamp_exp.models.token_counter import TransformersTokenCounter, load_tokenizer
+from lamp_exp.progress import without_bars
 from lamp_exp.values import ModelSettings, Prediction, Prompt
 
 for name in ("pytorch_lightning", "lightning_fabric", "lightning"):
@@ -155,14 +158,15 @@ class PredictionModel(pl.LightningModule, Model):
         """The pretrained network of a hub id or folder."""
         local = {"local_files_only": only_local_files(name)}
         try:
-            network, info = self.auto_class.from_pretrained(
-                name,
-                dtype=self.weights_dtype,
-                output_loading_info=True,
-                adapter_kwargs=dict(local),  # else transformers asks the hub for an adapter
-                **local,
-                **self.load_options,
-            )
+            with without_bars():  # of GGUF files
+                network, info = self.auto_class.from_pretrained(
+                    name,
+                    dtype=self.weights_dtype,
+                    output_loading_info=True,
+                    adapter_kwargs=dict(local),  # else transformers asks the hub for an adapter
+                    **local,
+                    **self.load_options,
+                )
         except LOAD_ERRORS as error:
             raise load_error("model.name", name, "weights", error) from error
         if missing := sorted(info["missing_keys"]):
@@ -171,6 +175,14 @@ class PredictionModel(pl.LightningModule, Model):
                 f"such as {missing[0]}: they belong to another kind of model"
             )
         return network
+
+    def configure_callbacks(self) -> list[Callback]:
+        """Puts our way to show progress in the place of Lightning's."""
+        bar = self.trainer.progress_bar_callback
+        if bar is None:
+            return []
+        self.trainer.callbacks.remove(bar)  # type: ignore[attr-defined]
+        return [progress_bar()]
 
     def configure_model(self) -> None:
         """Loads the weights, once."""

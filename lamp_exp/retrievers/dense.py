@@ -23,9 +23,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
-from tqdm import tqdm
 
 from lamp_exp.contracts import Retriever, TextVectors, VectorStore, sort_by_score
+from lamp_exp.progress import progress
 from lamp_exp.retrievers.encoder import load_encoder
 from lamp_exp.storage.vectors import EncoderVectors
 from lamp_exp.values import Document, Query, Ranking
@@ -138,7 +138,7 @@ class Dense(Retriever):
         with torch.autocast(self.encoder.device.type, torch.bfloat16, enabled=self.on_gpu):
             parts = [
                 self._encode_batch([texts[position] for position in batch])
-                for batch in tqdm(batches, "encode", disable=None, leave=False)
+                for batch in progress(batches, len(batches), "encode")
             ]
         order = np.argsort(np.concatenate(batches))
         vectors: Vectors = np.concatenate(parts)[order]

@@ -21,7 +21,7 @@ from lamp_exp.experiment.experiment import Configuration, Experiment
 from lamp_exp.experiment.run import own_folder, run
 from lamp_exp.experiment.stages import read_parts
 from lamp_exp.experiment.tune import tuned_folder
-from lamp_exp.progress import progress
+from lamp_exp.progress import duration, progress
 from lamp_exp.results.folder import RunFolder
 from lamp_exp.sweeps.plan import SweepPlan
 from lamp_exp.sweeps.rules import count_of
@@ -204,15 +204,3 @@ def _timed(planned: PlannedRun, limit: int, output_dir: Path) -> tuple[int, floa
     result = run(small, changed, output_dir).folder.read()
     questions = sum(part.questions for part in result.data.values())
     return questions, sum(result.seconds.values())
-
-
-def duration(seconds: float) -> str:
-    """`40 s`, `12 min`, `3 h 20 min`, `2 days 4 h`."""
-    minutes, hours = round(seconds / 60), round(seconds / 3600)
-    if seconds < 99.5:
-        return f"{seconds:.0f} s"
-    if minutes < 100:
-        return f"{minutes} min"
-    if hours < 48:
-        return f"{minutes // 60} h {minutes % 60} min"
-    return f"{hours // 24} days {hours % 24} h"
