@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
@@ -57,6 +58,9 @@ def run(cfg: DictConfig) -> float | None:
             raise
         _fail(GO_ON, INTERRUPTED)
     except Exception as error:  # noqa: BLE001  (a fault of ours)
+        if _is_full(error):
+            _fail(f"{error}: the same command goes on once there is room")
+            return None
         traceback.print_exc()
         _fail(f"{type(error).__name__}: {error} (a run that had begun keeps this in its run.log)")
     return None
@@ -115,6 +119,10 @@ def main() -> None:
         _fail(GO_ON, INTERRUPTED)
     except InputError as error:
         _fail(str(error))
+    except OSError as error:
+        if not _is_full(error):
+            raise
+        _fail(f"{error}: the same command goes on once there is room")
     except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
         _fail(hydra_messages.explain(error))
     except ValueError as error:  # Hydra has no type of its own for these
@@ -123,6 +131,11 @@ def main() -> None:
         _fail(hydra_messages.explain(error))
     if _exit_codes:
         sys.exit(max(_exit_codes))
+
+
+def _is_full(error: Exception) -> bool:
+    """Whether a disk is full, or the user's share of it."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def set_up_logging() -> None:

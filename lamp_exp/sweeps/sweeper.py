@@ -92,7 +92,7 @@ class GridSweeper(Sweeper):
             error = None
             try:
                 if error := self._launch(plan.jobs):
-                    announce(f"the launcher ended early: {error}")
+                    announce(f"the launcher ended early: {one_line(error)}")
                     wait_for_slurm(folder)
                     wait_for_running(folder, plan.jobs)
             except KeyboardInterrupt as raised:
@@ -102,14 +102,17 @@ class GridSweeper(Sweeper):
         else:
             watcher.settle(error)
         summary = digest.summarize(folder, plan, watcher.ended)
-        digest.write(folder, summary)
+        try:
+            digest.write(folder, summary)
+        except OSError as full:  # the digest on screen is what matters
+            announce(f"summary.json could not be written: {full}")
         digest.show(summary)
         if interrupt:
             raise interrupt
         if summary["counts"]["failed"]:
             raise JobsFailed
 
-    def _launch(self, jobs: list[Job]) -> str | None:
+    def _launch(self, jobs: list[Job]) -> Exception | None:
         """Launches the jobs; an error of the launcher is returned, since the states are on disk."""
         size, error = self.max_batch_size or len(jobs), None
         for start in range(0, len(jobs), size):
@@ -118,7 +121,7 @@ class GridSweeper(Sweeper):
                 for returned in self.launcher.launch(batch, initial_job_idx=start):
                     _ = returned.return_value  # raises what a job raised
             except Exception as raised:  # noqa: BLE001  (each launcher has its own)
-                error = one_line(raised)
+                error = raised
         return error
 
     @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import threading
@@ -12,10 +13,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from lamp_exp.results.folder import STATUS, RunFolder
-from lamp_exp.sweeps.status import Job, JobStatus, read_status, short_name
+from lamp_exp.sweeps.slurm import last_word
+from lamp_exp.sweeps.status import Job, JobStatus, one_line, read_status, short_name
 
 LOST = "ended without a word (killed, or out of memory?)"
 DISK_FULL = "ended without a word: the disk is full"
+SIGNAL = re.compile(r"\bSIG[A-Z]+\d?\b")
 NEVER_STARTED = "did not start before the launcher ended"
 POLL_SECONDS = 0.2
 SILENCE_SECONDS = 60.0  # after which a job on another machine counts as dead
@@ -55,18 +58,31 @@ class Watcher:
     def _unended(self) -> list[Job]:
         return [job for job in self._jobs if job.number not in self.ended]
 
-    def settle(self, launcher_error: str | None) -> None:
+    def settle(self, launcher_error: Exception | None) -> None:
         """Decides how the jobs ended that did not write it themselves."""
         for job in self._unended():
             status = job_status(self._sweep, job)
             if status is None:
                 status = JobStatus("running", job.overrides)
-                error = f"{NEVER_STARTED} ({launcher_error})" if launcher_error else LOST
+                why = launcher_error and one_line(launcher_error)
+                error = f"{NEVER_STARTED} ({why})" if why else LOST
             else:
                 error = LOST
-            if error == LOST and shutil.disk_usage(self._sweep).free < FULL_BYTES:
-                error = DISK_FULL
+            if error == LOST:
+                error = self._reason(job, str(launcher_error))
             self._announce(job, replace(status, state="failed", error=error))
+
+    def _reason(self, job: Job, launcher_error: str) -> str:
+        """Why a job ended without a word, as far as the disk, Slurm or the launcher tell."""
+        if shutil.disk_usage(self._sweep).free < FULL_BYTES:
+            return DISK_FULL
+        if line := last_word(self._sweep, job.number):
+            return f"ended by Slurm: {line}"
+        signals = dict.fromkeys(SIGNAL.findall(launcher_error))
+        if not signals:
+            return LOST
+        guess = " (the system does that where memory runs out)" if "SIGKILL" in signals else ""
+        return f"killed by {' or '.join(signals)}{guess}"
 
     def stop(self, remote: bool) -> None:
         """Marks the jobs that have not ended as stopped, or as still running (`remote`)."""
