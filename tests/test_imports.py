@@ -48,6 +48,7 @@ MAY_IMPORT = {
     "overrides": BASE | {"options", "config", "hydra_messages", "results"},
     "sweeps": BASE
     | {"storage", "options", "environment", "progress", "results", "loggers", "experiment"}
+    | {"statistics"}
     | {"config", "overrides"},
     "reproduction": BASE
     | {"options", "results", "experiment", "config", "hydra_messages", "overrides"},

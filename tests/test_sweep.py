@@ -16,10 +16,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
+import pyarrow.parquet as pq
 import pytest
 
 from lamp_exp.progress import duration
 from lamp_exp.results.folder import RunFolder
+from lamp_exp.statistics import interval, mean_over_seeds, mean_sample
 from lamp_exp.sweeps.status import Job, JobStatus, StatusWriter, read_status
 from lamp_exp.sweeps.watch import DISK_FULL, LOST, Watcher, wait_for_running
 from tests.conftest import recorded
@@ -55,17 +57,25 @@ def test_seeds_are_a_mean_and_a_spread_and_the_difference_to_no_profile(lamp_exp
     assert "positive where it is better (lower is better: mae, rmse)" in out
     assert f"{statistics.mean(values):.4f} ± {statistics.stdev(values):.4f}" in out
     assert "6 of 6 runs: made-up sample" in out
+    columns = [pq.read_table(Path(seed["run"]) / "examples.parquet") for seed in read["seeds"]]
+    samples = [mean_sample(t["mae"].to_pylist(), range(3), False).within(0, None) for t in columns]
+    expected, told = interval(mean_over_seeds(samples)), read["intervals"]["mae"]
+    assert (told["low"], told["high"]) == pytest.approx((expected.low, expected.high))
+    assert f"[{told['low']:.3f}, {told['high']:.3f}]°" in out
+    assert "95% interval over questions (mae, rmse): jackknife of the logarithm" in out
+    assert f"°: {expected.caution}" in out and "fewer than 10 users" in out
     for number in range(1, 7):
         assert f"[{number}/6] done lamp3-user-dev-zeroshot-" in err
 
 
-def test_one_seed_has_no_spread_and_tasks_have_tables_of_their_own(lamp_exp):
+def test_one_seed_has_no_spread_and_tasks_have_tables_of_their_own(lamp_exp, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
     _, out, _ = lamp_exp("-m", *ZERO, "task=lamp2,lamp3,lamp4,lamp5")
     assert "±" not in out
     heads = [line.split() for line in out.splitlines() if line.lstrip().startswith("task")]
     assert heads == [
-        ["task", "questions", "seeds", "accuracy", "f1"],
-        ["task", "questions", "seeds", "mae", "rmse"],
+        ["task", "questions", "seeds", "accuracy", "95%", "interval", "f1"],
+        ["task", "questions", "seeds", "mae", "95%", "interval", "rmse", "95%", "interval"],
         ["task", "questions", "seeds", "rouge_1", "rouge_l"],
     ]
 

@@ -12,27 +12,15 @@ from numpy.typing import NDArray
 from lamp_exp.errors import InputError
 from lamp_exp.report.loading import Record
 from lamp_exp.report.selection import Group
-from lamp_exp.statistics import Sample, f1_sample, mean_over_seeds, mean_sample, rmse_sample
+from lamp_exp.statistics import Sample, mean_over_seeds, metric_sample
 
 
 @lru_cache(maxsize=256)  # a sample of many labels may take a megabyte
 def sample(record: Record, metric: str) -> Sample | None:
     """A run's examples, in their order; None if their scores were not recorded."""
-    facts, users = record.facts(metric), numbered(record.column("user"))
-    if facts.aggregate == "macro_f1":
-        if not facts.labels:
-            return None
-        outputs, targets = record.column("prediction"), record.column("target")
-        return f1_sample(outputs, targets, facts.labels, users)
-    column = facts.column or metric
-    if not record.has_column(column):
-        return None
-    scores = np.asarray(record.column(column), dtype=np.float64)
-    if facts.aggregate == "root_mean_square":
-        made = rmse_sample(scores, users, facts.higher_is_better)
-    else:
-        made = mean_sample(scores, users, facts.higher_is_better, binary=facts.binary)
-    return made.within(facts.lowest, facts.highest)
+    return metric_sample(
+        metric, record.facts(metric), lambda n: record.column(n) if record.has_column(n) else None
+    )
 
 
 def numbered(users: Sequence[str]) -> NDArray[np.intp]:

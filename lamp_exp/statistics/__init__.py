@@ -13,6 +13,7 @@ from lamp_exp.statistics.samples import (
     f1_sample,
     mean_over_seeds,
     mean_sample,
+    metric_sample,
     rmse_sample,
 )
 
@@ -28,5 +29,6 @@ __all__ = [
     "interval",
     "mean_over_seeds",
     "mean_sample",
+    "metric_sample",
     "rmse_sample",
 ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -95,6 +96,49 @@ class Sample:
         low = low if self.lowest is None else max(low, self.lowest)
         high = high if self.highest is None else min(high, self.highest)
         return low, high
+
+
+class MetricFacts(Protocol):
+    """What must be known of a metric; see `lamp_exp.contracts.Metric`."""
+
+    @property
+    def higher_is_better(self) -> bool: ...
+    @property
+    def aggregate(self) -> str: ...
+    @property
+    def column(self) -> str | None: ...
+    @property
+    def labels(self) -> Sequence[str]: ...
+    @property
+    def binary(self) -> bool: ...
+    @property
+    def lowest(self) -> float | None: ...
+    @property
+    def highest(self) -> float | None: ...
+
+
+def metric_sample(
+    metric: str, facts: MetricFacts, column: Callable[[str], Sequence[Any] | None]
+) -> Sample | None:
+    """A run's examples under a metric; None if their scores were not recorded.
+
+    `column` gives a column of `examples.parquet`, None if there is none of that name.
+    """
+    numbers: dict[str, int] = {}
+    users = [numbers.setdefault(user, len(numbers)) for user in column("user") or ()]
+    if facts.aggregate == "macro_f1":
+        outputs, targets = column("prediction"), column("target")
+        if not facts.labels or outputs is None or targets is None:
+            return None
+        return f1_sample(outputs, targets, facts.labels, users)
+    scores = column(facts.column or metric)
+    if scores is None:
+        return None
+    if facts.aggregate == "root_mean_square":
+        made = rmse_sample(scores, users, facts.higher_is_better)
+    else:
+        made = mean_sample(scores, users, facts.higher_is_better, binary=facts.binary)
+    return made.within(facts.lowest, facts.highest)
 
 
 def mean_sample(

@@ -6,6 +6,7 @@ import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import isnan
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -25,6 +26,7 @@ from lamp_exp.sweeps.slurm import cancel_command
 from lamp_exp.sweeps.status import Job, JobStatus, short_name, varying_keys
 
 STATES = ("done", "there", "failed", "stopped")
+EXAMPLES = "examples.parquet"
 TITLE = ("task", "split", "part", "mode", "retriever", "k", "augmentation", "model")
 MIN_KEY_WIDTH = 10  # characters of a key's values that stay on one line on a narrow screen
 Row = Mapping[str, Any]
@@ -97,6 +99,7 @@ def _row(group: Sequence[EndedJob], keys: Sequence[str]) -> dict[str, Any]:
         "jobs": len(group),
         "questions": finished[0][1].counts["questions"] if finished else None,
         "metrics": _metrics([job for job, _ in finished]),
+        "intervals": _intervals([job for job, _ in finished]),
         "seeds": [
             {"seed": result.seed, "run": job.status.run, "metrics": result.metrics}
             for job, result in finished
@@ -133,8 +136,41 @@ def _metrics(jobs: Sequence[EndedJob]) -> dict[str, dict[str, Any]]:
             "mean": mean(values),
             "sd": stdev(values) if len(values) > 1 else None,
             "difference": difference,
-            "gain": None if difference is None else sign * difference,
+            "gain": None if difference is None else sign * difference + 0.0,  # no -0.0
         }
+    return found
+
+
+def _intervals(jobs: Sequence[EndedJob]) -> dict[str, dict[str, Any]]:
+    """Per metric: the 95% interval over questions, of the mean over seeds.
+
+    Left out where scores are not recorded, or the seeds answered other questions.
+    """
+    import pyarrow.parquet
+
+    from lamp_exp.statistics import interval, mean_over_seeds, metric_sample
+
+    scored = [job for job in jobs if job.result and job.result.metrics and job.status.run]
+    files = [Path(job.status.run or "") / EXAMPLES for job in scored]
+    tables = [pyarrow.parquet.read_table(path) for path in files if path.is_file()]
+    if not tables or len(tables) < len(files) or any(t["id"] != tables[0]["id"] for t in tables):
+        return {}
+    found = {}
+    for name, facts in scored[0].result.metric_facts.items() if scored[0].result else ():
+        samples = [
+            metric_sample(
+                name, facts, lambda n, t=table: t[n].to_pylist() if n in t.column_names else None
+            )
+            for table in tables
+        ]
+        known = [sample for sample in samples if sample is not None]
+        if len(known) == len(samples):
+            one = interval(mean_over_seeds(known))
+            found[name] = {
+                "low": None if isnan(one.low) else one.low,
+                "high": None if isnan(one.high) else one.high,
+                "method": one.method, "users": one.users, "caution": one.caution,
+            }  # fmt: skip
     return found
 
 
@@ -188,6 +224,8 @@ def show(summary: Mapping[str, Any]) -> None:
     console.print()
     if line := _direction_line(summary["rows"]):
         console.print(line)
+    for line in _interval_lines(summary["rows"]):
+        console.print(line, markup=False)
     for line in summary["left_out"]:
         console.print(line)
     for failure in summary["failures"]:
@@ -233,14 +271,22 @@ def _table(rows: Sequence[Row], keys: Sequence[str], names: Sequence[str]) -> Ta
     has_gains = any(m["gain"] is not None for row in rows for m in row["metrics"].values())
     for name in names:
         table.add_column(name, justify="right", no_wrap=True)
+        if _has_interval(rows, name):
+            table.add_column("95% interval", justify="right", no_wrap=True)
         if has_gains:
             table.add_column("gain", justify="right", no_wrap=True)
     for row in rows:
-        table.add_row(*_cells(row, keys, names, has_gains))
+        table.add_row(*_cells(row, keys, names, has_gains, rows))
     return table
 
 
-def _cells(row: Row, keys: Sequence[str], names: Sequence[str], has_gains: bool) -> list[str]:
+def _has_interval(rows: Sequence[Row], name: str) -> bool:
+    return any(row["intervals"].get(name, {}).get("low") is not None for row in rows)
+
+
+def _cells(
+    row: Row, keys: Sequence[str], names: Sequence[str], has_gains: bool, rows: Sequence[Row]
+) -> list[str]:
     seeds = str(row["n"]) if row["n"] == row["jobs"] else f"{row['n']} of {row['jobs']}"
     cells = [str(row["keys"][key] or "") for key in keys]
     cells.append(str(row["questions"] or ""))
@@ -248,6 +294,8 @@ def _cells(row: Row, keys: Sequence[str], names: Sequence[str], has_gains: bool)
     for name in names:
         metric = row["metrics"].get(name)
         cells.append(_value(metric))
+        if _has_interval(rows, name):
+            cells.append(_interval(row["intervals"].get(name)))
         if has_gains:
             gain = metric and metric["gain"]
             cells.append("" if gain is None else f"{gain:+.4f}")
@@ -259,6 +307,25 @@ def _value(metric: Mapping[str, Any] | None) -> str:
         return "–"
     spread = "" if metric["sd"] is None else f" ± {metric['sd']:.4f}"
     return f"{metric['mean']:.4f}{spread}"
+
+
+def _interval(one: Mapping[str, Any] | None) -> str:
+    if one is None or one["low"] is None:
+        return "–"
+    return f"[{one['low']:.3f}, {one['high']:.3f}]{'°' if one['caution'] else ''}"
+
+
+def _interval_lines(rows: Iterable[Row]) -> list[str]:
+    """How the intervals were made, and why those with ° may cover less."""
+    found = [
+        item for row in rows for item in row["intervals"].items() if item[1]["low"] is not None
+    ]
+    methods: dict[str, dict[str, None]] = {}
+    for name, one in found:
+        users = f" ({one['users']} users)" if one["users"] else ""
+        methods.setdefault(f"{one['method']}{users}", {})[name] = None
+    lines = [f"95% interval over questions ({', '.join(n)}): {m}" for m, n in methods.items()]
+    return [*lines, *(f"°: {why}" for why in sorted({one["caution"] for _, one in found} - {""}))]
 
 
 def _title(rows: Sequence[Row], keys: Sequence[str]) -> str:
