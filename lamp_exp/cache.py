@@ -5,18 +5,20 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from lamp_exp.environment import end_with_the_reader, prepare_process
 from lamp_exp.errors import InputError
+from lamp_exp.results.folder import RESULT, RunFolder
 from lamp_exp.storage.inventory import damaged_shards, entries, leftovers, remove, size
 
 SECONDS = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 VERBS = {
     "list": "show what is kept: size, time since its last use, purpose",
     "verify": "check every file; exit code 1 if one is damaged",
-    "prune": "remove damaged files, and what killed jobs left",
+    "prune": "remove damaged files, and what killed jobs left behind in the cache",
 }
 
 
@@ -47,6 +49,8 @@ def _add_choices(prune: argparse.ArgumentParser) -> None:
     old = "also what was not used for this time: 12h, 30d, 8w (but never answers of APIs)"
     prune.add_argument("--older-than", metavar="TIME", help=old)
     prune.add_argument("--all", action="store_true", help="everything, answers of APIs included")
+    killed = "also folders of runs that did not finish, from which the same command would go on"
+    prune.add_argument("--unfinished", action="store_true", help=f"{killed} (see --older-than)")
     prune.add_argument("--dry-run", action="store_true", help="only print what would be removed")
 
 
@@ -88,6 +92,12 @@ def _prune(cache: Path, options: argparse.Namespace) -> int:
         freed += bytes if removed else 0
         reason = reason if removed else "in use: it stays"
         print(f"{_bytes(bytes):>9}  {path.relative_to(cache)} ({reason})")
+    for run in _unfinished(cache.parent, oldest) if options.unfinished else ():
+        bytes = size(run.path)
+        removed = options.dry_run or run.remove()
+        freed += bytes if removed else 0
+        reason = "a run that did not finish" if removed else "in use: it stays"
+        print(f"{_bytes(bytes):>9}  {run.path} ({reason})")
     print(f"{_bytes(freed):>9}  {'would be freed' if options.dry_run else 'freed'}")
     return 0
 
@@ -107,6 +117,15 @@ def _removals(cache: Path, oldest: float | None, everything: bool) -> Iterator[t
         elif entry.fault():
             shards = damaged_shards(entry.path) if entry.kind.name == "vectors" else {}
             yield from ((path, "damaged") for path in shards or [entry.path])
+
+
+def _unfinished(output_dir: Path, oldest: float | None) -> Iterator[RunFolder]:
+    """The folders of runs that were begun, not touched for at least `oldest` seconds."""
+    for path in sorted(output_dir.glob("*/config.yaml")):
+        run, files = RunFolder(path.parent), [*path.parent.rglob("*")]
+        age = time.time() - max(file.lstat().st_mtime for file in files)
+        if not (path.parent / RESULT).is_file() and (oldest is None or age > oldest):
+            yield run
 
 
 def seconds(text: str) -> float:

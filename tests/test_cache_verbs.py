@@ -14,6 +14,7 @@ from filelock import FileLock
 
 from lamp_exp.cache import main
 from lamp_exp.experiment.stages import load_parts
+from lamp_exp.results.folder import RunFolder
 from lamp_exp.storage.answers import DiskMap
 from lamp_exp.storage.vectors import VectorCache
 from tests.conftest import build, ranked, ranked_part
@@ -192,3 +193,26 @@ def test_the_verbs_load_no_model():
     )
     assert told.returncode == 0
     assert "torch" not in told.stderr
+
+
+def test_prune_removes_runs_that_did_not_finish_only_if_asked(empty_folder: None, capsys):
+    ranked("mode=rank", "limit=5")
+    for name in ("lamp4-begun", ".lamp4-again.new", "lamp4-old", "lamp4-busy", "lamp4-done"):
+        (Path("outputs") / name).mkdir()
+        (Path("outputs") / name / "config.yaml").write_text("k: 1\n")
+    (Path("outputs") / "lamp4-done" / "result.json").write_text("{}")
+    grow_old(Path("outputs/lamp4-old"), days=9)
+
+    def left() -> set[str]:
+        return {path.name for path in Path("outputs").iterdir() if (path / "config.yaml").exists()}
+
+    everything = left()
+    for words in ([], ["--unfinished", "--dry-run"]):
+        assert main(["prune", *words]) == 0 and left() == everything
+    assert "outputs/lamp4-old (a run that did not finish)" in capsys.readouterr().out
+    assert main(["prune", "--unfinished", "--older-than", "8d"]) == 0
+    assert everything - left() == {"lamp4-old"}
+    with RunFolder(Path("outputs/lamp4-busy")).lock():
+        assert main(["prune", "--unfinished"]) == 0
+    assert left() == {"lamp4-busy", "lamp4-done"}
+    assert "outputs/lamp4-busy (in use: it stays)" in capsys.readouterr().out

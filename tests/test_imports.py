@@ -54,7 +54,7 @@ MAY_IMPORT = {
     | {"options", "results", "experiment", "config", "hydra_messages", "overrides"},
     "report": BASE
     | {"options", "storage", "environment", "metrics", "statistics", "tasks", "data", "results"},
-    "cache": {"errors", "environment", "storage"},
+    "cache": {"errors", "environment", "storage", "results"},
     "laws": BASE | {"data", "experiment", "config", "hydra_messages"} | COMPONENTS,
     "__init__": BASE | {"options", "results", "experiment", "config", "sweeps", "report"},
     "__main__": BASE

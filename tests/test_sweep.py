@@ -455,6 +455,27 @@ def test_an_interrupt_stops_the_sweep_and_the_digest_says_how_to_go_on(lamp_exp,
     assert "Traceback" not in out + err
 
 
+def test_after_ctrl_c_jobs_in_slurm_go_on_and_the_digest_says_how_to_cancel_them(
+    lamp_exp, monkeypatch
+):
+    from lamp_exp.sweeps.sweeper import GridSweeper
+
+    def launch(self: GridSweeper, jobs: list[Job]) -> None:
+        for job in jobs:
+            (Path(self.config.hydra.sweep.dir) / ".submitit" / f"12_{job.number}").mkdir(
+                parents=True
+            )
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(GridSweeper, "_launch", launch)
+    code, out, err = lamp_exp("-m", *RANK, "seed=0,1")
+    assert code == 130 and "Traceback" not in err
+    assert summary_of(out)["counts"]["running"] == 2 and "running" in out
+    assert "2 jobs go on without this command; to end them: scancel 12" in out
+    assert "to go on, give the same command again" in out
+    assert "[2/2] running seed=1: it goes on in Slurm" in err
+
+
 @pytest.mark.parametrize("words", [["-m", "seed=0,1,2"], ["seed=0"]])
 def test_the_first_ctrl_c_ends_training_too(words, tmp_path: Path):
     """Lightning turns Ctrl-C into SystemExit(1), and ignores the next one."""

@@ -75,6 +75,15 @@ class RunFolder:
         except locks.Locked as error:
             raise InputError(str(error)) from error
 
+    def remove(self) -> bool:
+        """Removes the folder; returns False if a process writes here."""
+        try:
+            with locks.exclusive(self.path.with_name(self.name), wait=False):
+                shutil.rmtree(self.path)
+        except locks.Locked:
+            return False
+        return True
+
     # --- reading -------------------------------------------------------------------------------
 
     @property
