@@ -64,6 +64,9 @@ def test_seeds_are_a_mean_and_a_spread_and_the_difference_to_no_profile(lamp_exp
     assert f"[{told['low']:.3f}, {told['high']:.3f}]°" in out
     assert "95% interval over questions (mae, rmse): jackknife of the logarithm" in out
     assert f"°: {expected.caution}" in out and "fewer than 10 users" in out
+    (Path(read["seeds"][0]["run"]) / "examples.parquet").write_bytes(b"PAR1 cut")
+    _, out, _ = lamp_exp("-m", *ZERO, "task=lamp3", "k=2", "seed=1,2,3")
+    assert summary_of(out)["rows"][0]["intervals"] == {}
     for number in range(1, 7):
         assert f"[{number}/6] done lamp3-user-dev-zeroshot-" in err
 

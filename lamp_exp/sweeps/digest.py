@@ -6,6 +6,7 @@ import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import isnan
 from pathlib import Path
 from statistics import mean, stdev
@@ -144,25 +145,17 @@ def _metrics(jobs: Sequence[EndedJob]) -> dict[str, dict[str, Any]]:
 def _intervals(jobs: Sequence[EndedJob]) -> dict[str, dict[str, Any]]:
     """Per metric: the 95% interval over questions, of the mean over seeds.
 
-    Left out where scores are not recorded, or the seeds answered other questions.
+    Left out where scores are not recorded or damaged, or the seeds answered other questions.
     """
-    import pyarrow.parquet
-
     from lamp_exp.statistics import interval, mean_over_seeds, metric_sample
 
-    scored = [job for job in jobs if job.result and job.result.metrics and job.status.run]
-    files = [Path(job.status.run or "") / EXAMPLES for job in scored]
-    tables = [pyarrow.parquet.read_table(path) for path in files if path.is_file()]
-    if not tables or len(tables) < len(files) or any(t["id"] != tables[0]["id"] for t in tables):
+    scored = [job for job in jobs if job.result and job.result.metrics]
+    tables = [_examples(job) for job in scored]
+    if not tables or any(t is None or t["id"] != tables[0]["id"] for t in tables):
         return {}
     found = {}
     for name, facts in scored[0].result.metric_facts.items() if scored[0].result else ():
-        samples = [
-            metric_sample(
-                name, facts, lambda n, t=table: t[n].to_pylist() if n in t.column_names else None
-            )
-            for table in tables
-        ]
+        samples = [metric_sample(name, facts, partial(_column, table)) for table in tables]
         known = [sample for sample in samples if sample is not None]
         if len(known) == len(samples):
             one = interval(mean_over_seeds(known))
@@ -172,6 +165,21 @@ def _intervals(jobs: Sequence[EndedJob]) -> dict[str, dict[str, Any]]:
                 "method": one.method, "users": one.users, "caution": one.caution,
             }  # fmt: skip
     return found
+
+
+def _examples(job: EndedJob) -> Any:
+    """The table of a run's examples; None if there is none, or it is damaged."""
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    try:
+        return pyarrow.parquet.read_table(Path(job.status.run or "") / EXAMPLES)
+    except (OSError, pa.ArrowException):
+        return None
+
+
+def _column(table: Any, name: str) -> list[Any] | None:
+    return table[name].to_pylist() if name in table.column_names else None
 
 
 def _failure(job: EndedJob, jobs: Sequence[Job]) -> dict[str, Any]:
