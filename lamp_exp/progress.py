@@ -99,7 +99,7 @@ class Report:
 
     def _print_lines(self) -> None:
         while not self._ended.wait(LINE_SECONDS):
-            if self is _under_way[-1]:
+            if _under_way[-1:] == [self]:
                 announce(self.line())
 
     def line(self) -> str:
