@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from random import Random
 
 import pytest
@@ -17,7 +18,8 @@ from lamp_exp.tasks.lamp2 import Lamp2
 from lamp_exp.tasks.lamp4 import Lamp4
 from lamp_exp.tasks.lamp5 import Lamp5
 from lamp_exp.values import Hit
-from tests.conftest import TINY, Words, example
+from tests.conftest import TINY, Words, example, recorded
+from tests.test_cli import folder_of
 
 ARTICLE = "Generate a headline for the following article: one two three"
 
@@ -92,6 +94,46 @@ def test_items_that_do_not_fit_are_lost_worst_first_and_counted():
     assert made.lost_items == 8 - len(made.items)
     assert "number 0" in made.passages[0]
     assert ARTICLE in made.passages[0]
+
+
+@pytest.mark.parametrize("augmentation", [InPromptAugmentation, FusionInDecoder])
+def test_an_item_without_a_token_of_its_text_does_not_fit(augmentation):
+    asked = example("q", ARTICLE, *(titled(f"title {n}", "word " * 9) for n in range(3)))
+    emptied = {False: 0, True: 0}
+    for official, length in product((False, True), range(15, 80)):
+        made = augmentation(official)(Lamp4(), asked, hits(0, 1, 2), Words(), length)
+        emptied[official] += sum('for ""' in passage for passage in made.passages)
+        assert len(made.items) + made.lost_items == 3
+    assert emptied[False] == 0 < emptied[True]
+
+
+def test_pieces_of_white_space_are_no_token_of_a_text(t5_tokenizer):
+    """T5 reads a sign that it does not know as a space and an unknown token."""
+    tokens = TransformersTokenCounter(load_tokenizer(str(t5_tokenizer)))
+    text = "\u4f60\u597d word"
+    assert tokens.truncate(text, 2)[0].strip() == ""
+    asked = example("q", ARTICLE, titled("T", f"{text} {text}"))
+    for length in range(20, 60):
+        (passage,) = InPromptAugmentation()(Lamp4(), asked, hits(0), tokens, length).passages
+        assert 'for ""' not in passage
+
+
+def test_an_item_that_has_no_text_is_shown():
+    asked = example("q", ARTICLE, titled("T", " "))
+    made = InPromptAugmentation()(Lamp4(), asked, hits(0), Words(), 100)
+    assert made.passages == (f'"T" is the title for "" . {ARTICLE}',)
+    assert made.items == tuple(hits(0))
+
+
+@pytest.mark.parametrize("official", [False, True])
+def test_a_run_counts_items_that_do_not_fit_as_lost(lamp_exp, official):
+    run = ["task=lamp3", "mode=prompts", "model=tiny", "k=8", "limit=40", "max_length=100"]
+    _, out, _ = lamp_exp(*run, f"augmentation.official={official}")
+    prompts = (folder_of(out) / "prompts.jsonl").read_text()
+    counts = recorded(folder_of(out))["counts"]
+    assert ('for \\"\\"' in prompts) is official
+    assert ("prompts without room for all their items" in out) is (counts["items_lost"] > 0)
+    assert counts["items_lost"] > 0 or official
 
 
 def test_the_official_code_loses_the_whole_profile_there():

@@ -1,8 +1,9 @@
 """Cuts profile items so that they fit into a prompt.
 
 Source: `prompts/utils.py` of the benchmark's repository, whose prompts it repeats byte for byte.
-Where that code drops all items, or lets them push the instruction out of the prompt, the best
-items that fit are kept instead; `official=True` repeats the official prompts in these cases, too.
+Where that code drops all items, shows one without any of its text, or lets them push the instruction
+out of the prompt, the best items that fit are kept instead; `official=True` repeats the official
+prompts in these cases, too.
 """
 
 from __future__ import annotations
@@ -85,6 +86,8 @@ class Budget:
         if limit < 1:
             raise DoesNotFit
         text, used = self.counter.truncate(body, limit)
+        if not self.official and not text.strip() and body.strip():
+            raise DoesNotFit  # the end token alone, or pieces of white space
         return text, used, used < length
 
     def _instruction_survives(self, prompt: str, input: str) -> bool:
