@@ -6,16 +6,19 @@ import re
 from datetime import datetime
 from functools import lru_cache
 
-_DATE = re.compile(
-    r"(?P<year>\d{4})(?:[-/.](?P<month>\d{1,2})(?:[-/.](?P<day>\d{1,2})"
-    r"(?:[ T](?P<hour>\d{1,2}):(?P<minute>\d{2})(?::(?P<second>\d{2})(?:\.\d+)?)?Z?)?)?)?"
+_DATE = re.compile(  # 2012.5 might be May or the middle of the year: points need all three parts
+    r"(?P<year>\d{4})(?:(?P<mark>[-/]|\.(?=\d+\.))(?P<month>\d{1,2})(?:(?P=mark)(?P<day>\d{1,2})"
+    r"(?:[ T](?P<hour>\d{1,2}):(?P<minute>\d{2})"
+    r"(?::(?P<second>\d{2})(?:\.(?P<fraction>\d{1,6})0*)?)?Z?)?)?)?",
+    re.ASCII,
 )
 
 
 def parse_date(value: object) -> datetime | None:
-    """A date as text or as a bare year; what is left out counts as its earliest value.
+    """A date as text or as a bare year, exact to the microsecond; times are in UTC.
 
-    None stands for no date: null or blank. Raises ValueError for what is no date.
+    What is left out counts as its earliest value. None stands for no date: null or blank. Raises
+    ValueError for what is no date, or not plain.
     """
     text = "" if value is None else str(value).strip()
     return _parse(text) if text else None
@@ -26,7 +29,8 @@ def _parse(text: str) -> datetime:
     found = _DATE.fullmatch(text)
     if not found:
         raise ValueError(f"{text[:60]!r} is no date like 2013, 2013-05-09 or 2013-05-09 08:00:00")
-    parts = {name: int(digits) for name, digits in found.groupdict().items() if digits}
-    year, month, day = parts["year"], parts.get("month", 1), parts.get("day", 1)
-    hour, minute, second = (parts.get(name, 0) for name in ("hour", "minute", "second"))
-    return datetime(year, month, day, hour, minute, second)
+    year, month, day = (int(found[name] or 1) for name in ("year", "month", "day"))
+    hour, minute, second = (int(found[name] or 0) for name in ("hour", "minute", "second"))
+    return datetime(
+        year, month, day, hour, minute, second, int((found["fraction"] or "").ljust(6, "0"))
+    )
