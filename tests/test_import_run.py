@@ -203,6 +203,18 @@ def test_a_leaderboard_zip_of_ours_can_be_imported_again(report, lamp_exp, data)
     assert len({json.dumps(record.metrics) for record in ours}) == 1
 
 
+def test_answers_outside_the_scale_are_counted(report, data):
+    official("mine.json", {"a": "10", "b": "-3", "c": "no idea"})
+    out = report(*VERB)[1]
+    counts = record_of(out).result.counts
+    assert (counts["outputs_out_of_range"], counts["outputs_unreadable"]) == (2, 1)
+    told = "outputs outside the scale, scored as they are"
+    assert f"2 {told}" in out and "no output is an answer" not in out
+    assert f"in 1 of 1 runs: {told}" in report("table")[1]
+    official("mine.json", {"a": "10", "b": "-3", "c": "7"})
+    assert f"3 {told}" in report(*VERB)[1]
+
+
 FAULTS = {
     "no prediction for 1 ids: 'c'": {"a": "1", "b": "1"},
     "1 predictions without a question: 'd'": {**ANSWERS, "d": "1"},

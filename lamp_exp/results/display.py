@@ -22,6 +22,7 @@ WARNINGS = {
     "outputs_with_reasoning": "outputs with reasoning, which model.strip_reasoning=true removes",
     "outputs_refused": "outputs that refuse to answer",
     "outputs_filtered": "outputs that the server's filter stopped",
+    "outputs_out_of_range": "outputs outside the scale, scored as they are",
     "references_without_scorable_token": "references that ROUGE cannot score",
     "profiles_that_hold_the_question": "profiles that hold the question itself (a leak)",
     "items_dated_after_the_question": "profile items dated after their question",
@@ -54,7 +55,7 @@ def show(result: RunResult, baseline: RunResult | None, sample_output: str | Non
 
 def all_invalid(result: RunResult) -> bool:
     """Whether no output of the run was a valid answer."""
-    invalid = result.counts.get("outputs_unreadable", 0)
+    invalid = sum(result.counts.get(f"outputs_{n}", 0) for n in ("unreadable", "out_of_range"))
     return 0 < result.counts["questions"] == invalid
 
 

@@ -39,7 +39,7 @@ class Lamp3(LampTask):
     def score_notes(self, outputs: Sequence[str], targets: Sequence[str]) -> dict[str, int]:
         """Numbers outside the scale, which the metrics take as they are."""
         count = sum(not self.is_valid_output(o) for o in outputs) - self.count_invalid(outputs)
-        return {"outputs_out_of_range": count} if count else {}
+        return {"outputs_out_of_range": count}
 
     def sample_target(self, text: SampleText) -> str:
         """The rating that this user gives such products."""
