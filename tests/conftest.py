@@ -28,7 +28,7 @@ from lamp_exp import config
 from lamp_exp.config import ExperimentBuilder
 from lamp_exp.contracts import Task
 from lamp_exp.data import Part, prepare
-from lamp_exp.data.source import Source
+from lamp_exp.data.source import Sample, Source
 from lamp_exp.experiment.experiment import Configuration, Experiment
 from lamp_exp.experiment.identity import run_name
 from lamp_exp.experiment.run import run_identity
@@ -168,7 +168,7 @@ def sample_made_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
     kept, make = tmp_path_factory.mktemp("sample"), prepare._make
 
     def make_or_copy(task: Task, source: Source, place: Path) -> None:
-        if not source.made_up:
+        if not isinstance(source, Sample):
             return make(task, source, place)
         known = kept / f"{source.stamp()}-{source.name}"
         if not known.exists():

@@ -249,6 +249,7 @@ def test_mistakes_are_one_clear_line(corpus_dir, data_dir, tmp_path: Path):
         ('[{"id": "a"}]', "question 1 .*`input` must be text"),
         ('[{"id": true, "input": "1-2"}]', "`id`"),
         ('[{"id": "a", "input": "1-2"}]', "`profile`"),
+        ('[{"id": "a", "input": NaN, "profile": []}]', "`input` must be text"),
         ('[{"id": "a", "input": "1-2", "profile": [3]}]', "profile item 1 must be"),
         (
             '[{"id": "a", "input": "1-2", "profile": [{"id": "b", "text": "x y"}]}]',

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import codecs
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
 
+from lamp_exp.data import load
+from lamp_exp.data.__main__ import main as data_verb
+from lamp_exp.data.completeness import check_complete
 from lamp_exp.environment import is_interrupt
+from lamp_exp.report.__main__ import main as report_verb
 from lamp_exp.results.folder import RunFolder
+from lamp_exp.score import main as score
 from lamp_exp.tasks.lamp1 import Lamp1
 from tests.conftest import settings
+from lamp_exp.tasks.lamp4 import Lamp4
+from tests.conftest import recorded
 from tests.test_cli import folder_of
 
 ZERO = ["mode=zeroshot", "model=tiny", "trainer=cpu", "trainer.enable_progress_bar=false"]
@@ -180,6 +190,116 @@ def test_questions_that_are_in_their_own_profile_are_named(lamp_exp, data_dir):
     assert json.loads((folder_of(out) / "result.json").read_text())["flagged_questions"]
     log = (folder_of(out) / "run.log").read_text()
     assert "the profile holds the question itself: 0, 2" in log
+
+
+def asked(id: str = "1", **changes: object) -> dict[str, object]:
+    item = {"id": "i", "text": "alpha", "title": "A", **changes}
+    return {
+        "id": id,
+        "input": "Generate a headline for the following article: x",
+        "profile": [item],
+    }
+
+
+def outputs(*ids: str, output: object = "gold") -> dict[str, object]:
+    return {"task": "LaMP_4", "golds": [{"id": id, "output": output} for id in ids]}
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+def test_numbers_that_json_lacks_are_null(lamp_exp, data_dir, capsys, number):
+    rows = [asked(text=number, title=number)]
+    place = data_dir("LaMP_4", "dev", rows)
+    prompts = ["task=lamp4", "mode=prompts", "model=tiny", "k=1", f"data_dir={place}"]
+    code, out, _ = lamp_exp(*prompts)
+    assert code == 0 and "asked: 2 null fields" in out
+    (row,) = map(json.loads, (folder_of(out) / "prompts.jsonl").read_text().splitlines())
+    assert row["passages"][0].startswith('"" is the title for "" . Generate')
+    data_dir("LaMP_4", "dev", rows, outputs("1", output=number))
+    code, _, err = lamp_exp(*prompts)
+    assert code == 2 and "gold 1 (id '1'): its `output` must be text" in err
+    assert data_verb(["check", "--data-dir", str(place)]) == 1
+    found = capsys.readouterr().out
+    assert "2 │ fields_null" in found and "1 │ golds_malformed" in found
+
+
+def test_numbers_are_read_as_they_are_spelt(data_dir):
+    place = data_dir("LaMP_4", "dev", [asked(text=1984, title="NUMBER")], outputs("1"))
+    for file in place.rglob("*.json"):
+        file.write_text(file.read_text().replace('"NUMBER"', "1.10").replace('"gold"', "2.50"))
+    (example,) = load(str(place), Lamp4(), "user", "dev").examples
+    assert example.profile[0].fields == {"text": "1984", "title": "1.10"}
+    assert example.target == "2.50"
+
+
+@pytest.mark.parametrize(
+    "date",
+    [
+        2012.5, "2012.5", "2012.05", "2012/05-09", "2013-05-10T08:00+02:00",
+        "2013-05-10 08:00:00.1234567", "\u0662\u0660\u0661\u0662", "20130509",
+    ],
+)  # fmt: skip
+def test_a_date_whose_meaning_is_not_plain_is_refused(lamp_exp, data_dir, date):
+    place = data_dir("LaMP_4", "dev", [asked(date=date)], time=True)
+    rank = ["task=lamp4", "mode=rank", "retriever=recency", "split=time", f"data_dir={place}"]
+    code, out, err = lamp_exp(*rank)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "dev_questions.json: question 1 (id '1'): profile item 1 (id 'i'): " in err
+    assert data_verb(["check", "--data-dir", str(place)]) == 1
+    code, _, err = lamp_exp("task=lamp4", "mode=rank", "split=time", f'profile.before="{date}"')
+    assert code == 2 and f"profile.before={date}" in err
+
+
+def test_a_byte_order_mark_is_passed_over(lamp_exp, data_dir, capsys):
+    place = data_dir("LaMP_4", "dev", [asked()], outputs("1"))
+    files = [place / "LaMP_4/dev" / f"dev_{kind}.json" for kind in ("questions", "outputs")]
+    for file in files:
+        file.write_bytes(codecs.BOM_UTF8 + file.read_bytes())
+    assert lamp_exp("task=lamp4", "mode=rank", f"data_dir={place}")[0] == 0
+    assert data_verb(["check", "--data-dir", str(place)]) == 0
+    assert score([str(files[1]), str(files[1])]) == 0
+    with zipfile.ZipFile("sent.zip", "w") as archive:
+        archive.write(files[1], "LaMP_4.json")
+    given = ["import", "sent.zip", "--name", "x", "--data-dir", str(place)]
+    assert report_verb(given) == 0
+    check_complete(files[0])
+    check_complete(files[1])
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_ids_that_start_again_in_each_part_are_explained(lamp_exp, data_dir, capsys, named):
+    for part in ("train", "dev"):
+        rows = [{**asked(id), **({"user_id": f"u{id}"} if named else {})} for id in "1234"]
+        place = data_dir("LaMP_4", part, rows, outputs(*"1234"))
+    code, _, err = lamp_exp("task=lamp4", "model=tiny", "trainer=cpu", f"data_dir={place}")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "4 users of" in err and f"(such as '{'u' if named else ''}1')" in err
+    assert ("named by the question's id: add `user_id` to all questions" in err) is not named
+    data_verb(["check", "--data-dir", str(place), "--json", "-"])
+    (found,) = (
+        finding for file in json.loads(capsys.readouterr().out)["files"]
+        for finding in file["findings"] if finding["code"] == "users_shared"
+    )  # fmt: skip
+    assert found["count"] == 4 and "add `user_id`" in found["meaning"]
+
+
+def test_a_sample_written_as_files_is_known_as_one(lamp_exp, report, capsys):
+    assert data_verb(["sample", "--out", "made", "--task", "lamp4", "--questions", "3"]) == 0
+    run = ["task=lamp4", "data_dir=made", "part=test", *ZERO, "max_new_tokens=2", "k=1"]
+    code, out, _ = lamp_exp(*run)
+    assert code == 0 and "(made-up sample, 3 questions)" in out
+    assert recorded(folder_of(out))["made_up_data"] is True
+    assert report("leaderboard", "--out", "sent")[0] == 2
+    code, out, _ = report("leaderboard", "--out", "sent", "--allow-sample")
+    assert code == 0 and "MADE-UP SAMPLE, 3 questions" in out
+    predictions = str(next(Path("outputs").glob("lamp4*/predictions.json")))
+    given = ["import", predictions, "--name", "x", "--part", "test", "--data-dir", "made"]
+    code, out, _ = report(*given)
+    assert code == 0 and recorded(folder_of(out))["made_up_data"] is True
+    data_verb(["check", "--data-dir", "made", "--json", "-"])
+    files = json.loads(capsys.readouterr().out)["files"]
+    counts = [{f["code"]: f["count"] for f in file["findings"]} for file in files]
+    assert [one["questions_made_up"] for one in counts] == [3] * 6
 
 
 def test_lightnings_exit_after_an_interrupt_is_one():

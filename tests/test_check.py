@@ -89,6 +89,7 @@ CASES: dict[str, tuple[Any, Any, bool, int]] = {  # code: questions, outputs, ti
     "no_questions": ([], golds(), False, 1),
     "question_ids_missing": ([question(None), question(True), question()], golds("1"), False, 2),
     "question_ids_repeated": ([question("1"), question(1)], golds("1"), False, 1),
+    "questions_made_up": ([question(made_up_data=True)], golds("1"), False, 1),
     "inputs_missing": ([question(input=None)], golds("1"), False, 1),
     "inputs_misworded": ([question(input="Other words")], golds("1"), False, 1),
     "profiles_missing": ([question(profile="none")], golds("1"), False, 1),
@@ -308,7 +309,7 @@ def test_users_of_a_split_by_time_are_the_same(data_dir: Callable[..., Path]):
 @pytest.mark.parametrize(
     "content",
     [
-        b"", b"{}", b"5", b"[5]", b"[{", b"\xff\xfe[]", b"\xef\xbb\xbf[]", b"[" * 100_000,
+        b"", b"{}", b"5", b"[5]", b"[{", b"\xff\xfe[]", b"\xef\xbb\xbf", b"[" * 100_000,
         b'[{"id": ' + b"[" * 100_000, b'[{"id": ' + b"9" * 5000 + b"}]", b"[] {}", b'["\x00"]',
         '[{"id": "1"}]'.encode("utf-16"),
     ],

@@ -170,6 +170,9 @@ def test_the_time_split_has_users_and_dates(data_dir):
         ("2013-05-10 08:00:00", datetime(2013, 5, 10, 8)),
         ("2013/05/11", datetime(2013, 5, 11)),
         ("2013-05-10T08:00:01Z", datetime(2013, 5, 10, 8, 0, 1)),
+        ("2013.05.10", datetime(2013, 5, 10)),
+        ("2013-05-10 08:00:01.5", datetime(2013, 5, 10, 8, 0, 1, 500_000)),
+        ("2013-05-10 08:00:01.000001000", datetime(2013, 5, 10, 8, 0, 1, 1)),
         ("", None),
         (None, None),
     ],
@@ -184,6 +187,19 @@ def test_dates_sort_by_time_and_not_as_text(data_dir):
     folder = data_dir("LaMP_4", "dev", [question(profile=items)], time=True)
     ((_, hits),) = ranked("split=time", "mode=rank", "retriever=recency", f"data_dir={folder}")
     assert [hit.id for hit in hits][:3] == ["5", "4", "3"]
+
+
+def test_dates_are_ordered_to_their_last_digit(data_dir):
+    digits = ["000002", "000001", "1", "000003"]
+    items = [
+        {"id": one, "text": "", "title": "", "date": f"9999-05-10 08:00:00.{one}"} for one in digits
+    ]
+    folder = data_dir("LaMP_4", "dev", [question(profile=items)], time=True)
+    run = ["split=time", "mode=rank", f"data_dir={folder}"]
+    ((_, hits),) = ranked(*run, "retriever=recency")
+    assert [hit.id for hit in hits] == ["1", "000003", "000002", "000001"]
+    ((example, _),) = ranked(*run, "profile.max_items=2")
+    assert [item.id for item in example.profile] == ["1", "000003"]
 
 
 @pytest.mark.parametrize("bad", ["last week", "2013-13-01", "05/11/2013", "2013-02-30", True])

@@ -114,6 +114,10 @@ FAULTS = {
     "id '001' occurs more than once": lambda rows: [*rows, rows[0]],
     "ids 1 are written as '1' in the questions": lambda rows: [rows[0], {**rows[1], "id": 1}],
     "gold 2 (id '1'): its `output` must be text": lambda rows: [rows[0], {"id": "1"}],
+    "gold 1 (id '001'): its `output` must be text": lambda rows: [
+        {**rows[0], "output": float("nan")},
+        rows[1],
+    ],
     'no list `golds`; an outputs file is {"task": "LaMP_n", "golds": [...]}': lambda rows: {},
 }
 
@@ -176,10 +180,10 @@ def test_the_sample_may_be_tried_out(report, lamp_exp):
     assert "MADE-UP SAMPLE, 300 questions" in out
 
 
-def finished_without_predictions_are_left_out_and_told(report, lamp_exp, finished):
+def test_runs_without_predictions_are_left_out_and_told(report, lamp_exp, finished):
     assert lamp_exp("task=lamp4", "part=test", "mode=rank", "data_dir=data")[0] == 0
     code, _, err = report(*VERB)
-    assert (code, err) == (0, "1 runs without predictions are left out\n")
+    assert (code, err) == (0, "left out, without predictions: 1 of 3\n")
     for run in finished.values():
         shutil.rmtree(run)
     code, _, err = report(*VERB)

@@ -139,7 +139,7 @@ def test_prompts_byte_for_byte(asked, t5_tokens, task, official):
 
 
 def breaks_rules(prompt: str, length: int, tokens: TransformersTokenCounter) -> list[bool]:
-    """Whether a prompt of LaMP-5 has lost its instruction, and whether an item has lost its text."""
+    """Whether a prompt of LaMP-5 has lost its instruction, and whether an item its text."""
     shown, _ = tokens.truncate(prompt, length)
     return [Lamp5().instruction not in shown, 'is a title for "" ' in prompt]
 

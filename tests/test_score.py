@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,8 @@ def test_a_bare_list_is_explained(score):
         ({"task": "LaMP_9", "golds": [{"id": "a", "output": "[1]"}]}, "LaMP_9"),
         ({"task": "LaMP_1", "golds": [{"id": "a"}]}, "output"),
         ({"task": "LaMP_1", "golds": [{"id": None, "output": "[1]"}]}, "id"),
+        ({"task": "LaMP_4", "golds": [{"id": "a", "output": math.nan}]}, "`output` must be text"),
+        ({"task": "LaMP_3", "golds": [{"id": "a", "output": math.inf}]}, "`output` must be text"),
         ({"task": "LaMP_1", "golds": [{"id": "a", "output": "[1]"}] * 2}, "more than once"),
         ({"task": "LaMP_1", "golds": ["a"]}, "JSON object"),
     ],

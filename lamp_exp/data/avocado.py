@@ -33,7 +33,7 @@ from lamp_exp.data.arguments import PARTS, SPLITS
 from lamp_exp.data.corpus import Corpus, Missing, find_zips
 from lamp_exp.data.mail import Mail
 from lamp_exp.data.official import QuestionReader, RaiseFaults, format_ids
-from lamp_exp.data.stream import Hashing, read_objects
+from lamp_exp.data.stream import read_objects
 from lamp_exp.errors import InputError
 from lamp_exp.progress import progress
 from lamp_exp.storage.atomic import json_list, remove_leftovers, replacing, write_text
@@ -150,7 +150,7 @@ class PartFiles:
     def rows(self) -> Iterator[tuple[Json, Example]]:
         """The questions as downloaded, one by one and validated."""
         reader = QuestionReader(RaiseFaults(str(self.source)), fields=("text",))
-        for row in read_objects(self.source, Hashing(self.source)):
+        for row in read_objects(self.source):
             example = reader.question(row)
             assert example is not None, "RaiseFaults does not return from faults"
             yield row, example

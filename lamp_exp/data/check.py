@@ -22,7 +22,7 @@ from lamp_exp.data.examine import Examined, Measure, Target, examine
 from lamp_exp.data.findings import ERROR, NOTE, WARNING, Finding, shortened
 from lamp_exp.data.part_comparison import compare_parts, compare_size
 from lamp_exp.data.source import Files
-from lamp_exp.data.stream import Hashing, read_objects
+from lamp_exp.data.stream import read_objects
 from lamp_exp.errors import InputError, first_line
 from lamp_exp.storage.atomic import write_text
 
@@ -96,10 +96,10 @@ def _likeness(target: Target) -> int:
     """How many of the first inputs follow the task's wording."""
     path, like = target.files.questions_file, 0
     try:
-        for row in itertools.islice(read_objects(path, Hashing(path)), PEEK):
+        for row in itertools.islice(read_objects(path), PEEK):
             input = row.get("input")
             like += isinstance(input, str) and target.task.follows_template(input)
-    except (InputError, OSError):
+    except InputError:
         return like  # what is wrong with the file is told when it is examined
     return like
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from lamp_exp.data.official import QuestionReader, RaiseFaults, parse_outputs
-from lamp_exp.data.stream import Broken, objects
+from lamp_exp.data.stream import Broken, objects, open_text, parse_json
 
 HEAD = 2**20  # bytes in which a web page shows that it is one
 LONGEST_QUESTION = 2**26  # characters; the longest real ones have some millions
@@ -41,7 +40,7 @@ def is_complete(path: Path) -> bool:
 def check_questions(path: Path, longest: int = LONGEST_QUESTION) -> None:
     """Reads the questions one by one, of whatever task: some files are larger than memory."""
     reader = QuestionReader(RaiseFaults("the questions"))
-    with path.open(encoding="utf-8", newline="") as file:
+    with open_text(path) as file:
         for question in objects(file, longest):
             reader.question(question)
     if not reader.ids:
@@ -52,7 +51,7 @@ def check_outputs(path: Path) -> None:
     """Reads the outputs; if they name a task, it must be the folder's."""
     if path.stat().st_size > LARGEST_OUTPUTS:
         raise Broken("too large for an outputs file")
-    outputs = parse_outputs(json.loads(path.read_text(encoding="utf-8")), "the outputs")
+    outputs = parse_outputs(parse_json(path.read_bytes()), "the outputs")
     if outputs.task is not None and outputs.task not in path.parts:
         raise Broken(f"it is of task {outputs.task}")
     if not outputs.by_id:

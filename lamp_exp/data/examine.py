@@ -18,7 +18,7 @@ from lamp_exp.data.findings import Findings
 from lamp_exp.data.leaks import own_items, same_text
 from lamp_exp.data.official import Place, QuestionReader, read_json, read_outputs
 from lamp_exp.data.source import Files
-from lamp_exp.data.stream import Hashing, read_objects
+from lamp_exp.data.stream import read_objects
 from lamp_exp.data.view import MISWORDED
 from lamp_exp.errors import InputError
 from lamp_exp.progress import progress
@@ -65,13 +65,11 @@ def examine(target: Target, measure: Measure) -> Examined:
     examiner = _Examiner(examined, golds, measure, QuestionReader(collect, target.task))
     path = target.files.questions_file
     try:
-        rows = read_objects(path, Hashing(path))
-        for row in progress(rows, None, f"check {target.files.name}"):
+        for row in progress(read_objects(path), None, f"check {target.files.name}"):
             examiner.question(row)
-    except (InputError, OSError) as error:
-        text = str(error) if isinstance(error, InputError) else f"cannot be read ({error})"
+    except InputError as error:
         examined.complete = False
-        examined.findings.add("unreadable", error=text.removeprefix(f"{path} "))
+        examined.findings.add("unreadable", error=str(error).removeprefix(f"{path} "))
     examiner.close()
     return examined
 

@@ -29,6 +29,10 @@ KINDS: Mapping[str, tuple[str, str]] = {  # code: severity, and the sentence aft
         "questions under an id that an earlier one has, so that no gold can be told to be "
         "theirs: " + _AGAIN,
     ),
+    "questions_made_up": (
+        NOTE,
+        "questions of this program's made-up sample: no result on them is one of LaMP",
+    ),
     "inputs_missing": (
         ERROR,
         "questions whose `input` is no text: " + _AGAIN,
@@ -132,7 +136,8 @@ KINDS: Mapping[str, tuple[str, str]] = {  # code: severity, and the sentence aft
     "users_shared": (
         WARNING,
         "users who are in an earlier part, too, where a split by user has different users: call "
-        "no result on them one for new users",
+        "no result on them one for new users (a question without `user_id` is taken for a user "
+        "named by the question's id: add `user_id` where ids start again in each part)",
     ),
     "users_new": (
         NOTE,

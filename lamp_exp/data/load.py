@@ -76,7 +76,7 @@ def load(
     return Part(
         examples=Examples(store, rows, seen),
         source=source.where,
-        made_up=source.made_up,
+        made_up=meta["made_up"],
         fingerprint=meta["fingerprint"],
         has_golds=meta["golds"],
         counts=meta["counts"],

@@ -7,7 +7,6 @@ examine.CollectFaults   faults become findings, and reading goes on: `data check
 from __future__ import annotations
 
 import itertools
-import json
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -18,10 +17,12 @@ from typing import Any, Protocol, cast
 
 from lamp_exp.contracts import Task
 from lamp_exp.data.dates import parse_date
+from lamp_exp.data.stream import parse_json
 from lamp_exp.errors import InputError
 from lamp_exp.values import Example, ProfileItem
 
 Json = Mapping[str, Any]
+MADE_UP = "made_up_data"  # the key of questions that this project wrote itself
 MISWORDED_SHARE = 0.02  # more than this share of unknown wording is no defect but another task
 ODDITIES = {  # what is odd but can be read: its finding, and its name among a part's counts
     "profiles_empty": "empty_profiles",
@@ -130,6 +131,7 @@ class QuestionReader:
         self.ids: Counter[str] = Counter()
         self.numeric_ids: set[str] = set()  # ids that are JSON numbers in the file
         self.misworded: list[str] = []
+        self.made_up = False  # whether a question says that it is
         self.first_undated: tuple[int, str, str] | None = None  # row, question and item
 
     def questions(
@@ -154,6 +156,9 @@ class QuestionReader:
         self.ids[id] += 1
         if isinstance(row["id"], int):
             self.numeric_ids.add(id)
+        if row.get(MADE_UP):
+            self.made_up = True
+            self.handler.oddity("questions_made_up", self.place)
         return Example(
             id=id,
             user=self._user(row.get("user_id"), id),
@@ -405,7 +410,7 @@ def format_ids(ids: Sequence[object], most: int = 5) -> str:
 def read_json(path: Path) -> Any:
     """The content of a small JSON file, or an InputError that says where it is broken."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse_json(path.read_bytes())
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error
     except (OSError, ValueError, RecursionError) as error:

@@ -121,8 +121,8 @@ def _make(task: Task, source: Source, place: Path) -> None:
     made.mkdir()
     try:
         stamp = _stamp(task, source)
-        golds = source.golds()
         handler = RaiseFaults(source.where)
+        golds = source.golds(handler)
         reader = QuestionReader(handler, task)
         writer = Writer(made, task)
         rows = progress(source.questions(), None, f"prepare {source.name}")
@@ -131,6 +131,7 @@ def _make(task: Task, source: Source, place: Path) -> None:
             {
                 "stamp": stamp,
                 "fingerprint": source.fingerprint(),
+                "made_up": reader.made_up,
                 "golds": golds is not None,
                 "counts": dict(handler.counts),
                 "numeric_ids": sorted(reader.numeric_ids),

@@ -6,15 +6,15 @@ import hashlib
 import inspect
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from lamp_exp.contracts import Task
 from lamp_exp.data import sample
 from lamp_exp.data import vocabulary as words
-from lamp_exp.data.official import RaiseFaults, read_json, read_outputs
-from lamp_exp.data.stream import Hashing, read_objects
+from lamp_exp.data.official import MADE_UP, RaiseFaults, read_json, read_outputs
+from lamp_exp.data.stream import read_objects
 from lamp_exp.errors import InputError
 
 
@@ -31,17 +31,15 @@ class Source(Protocol):
         """What errors and records call it."""
         ...
 
-    @property
-    def made_up(self) -> bool:
-        """Whether the text was made by this project."""
-        ...
-
     def stamp(self) -> Any:
         """Changes (as JSON) when the source does, and costs nothing to ask for."""
         ...
 
-    def golds(self) -> Mapping[str, str] | None:
-        """The golds by id; None where there are none. Full once all questions are read."""
+    def golds(self, handler: RaiseFaults) -> Mapping[str, str] | None:
+        """The golds by id; None where there are none. Full once all questions are read.
+
+        `handler` counts what is odd in them.
+        """
         ...
 
     def questions(self) -> Iterator[Any]:
@@ -63,8 +61,6 @@ def find_source(data_dir: str | None, task: Task, split: str, part: str) -> Sour
 class Files:
     """`{part}_questions.json`, and `{part}_outputs.json` if it is there."""
 
-    made_up = False
-
     def __init__(self, data_dir: str, task: Task, split: str, part: str) -> None:
         """Looks below `data_dir` as the official download lays files out."""
         self.task = task
@@ -81,23 +77,20 @@ class Files:
         files = [self.questions_file, self.outputs_file]
         return [[s.st_size, s.st_mtime_ns] for s in (f.stat() for f in files if f.exists())]
 
-    def golds(self) -> Mapping[str, str] | None:
+    def golds(self, handler: RaiseFaults) -> Mapping[str, str] | None:
         """Read at once: an outputs file is small."""
         if not self.outputs_file.exists():
             return None
-        handler = RaiseFaults(f"the outputs beside {self.where}")
-        outputs = read_outputs(read_json(self.outputs_file), handler, self.task)
+        own = replace(handler, where=f"the outputs beside {self.where}")
+        outputs = read_outputs(read_json(self.outputs_file), own, self.task)
         self._hashes.append(hashlib.sha256(self.outputs_file.read_bytes()).hexdigest())
         return None if outputs is None else outputs.by_id
 
     def questions(self) -> Iterator[Any]:
         """One by one: a questions file may be larger than memory."""
-        try:
-            hashing = Hashing(self.questions_file)
-        except OSError as error:
-            raise InputError(f"{self.questions_file} cannot be read ({error.strerror})") from error
-        yield from read_objects(self.questions_file, hashing)
-        self._hashes.append(hashing.digest.hexdigest())
+        digest = hashlib.sha256()
+        yield from read_objects(self.questions_file, digest)
+        self._hashes.append(digest.hexdigest())
 
     def fingerprint(self) -> str:
         """Of the bytes of both files."""
@@ -120,7 +113,6 @@ def _part_folder(data_dir: Path, task: Task, split: str, part: str) -> Path:
 class Sample:
     """The made-up sample, at any size."""
 
-    made_up = True
     where = "made-up sample"
 
     def __init__(self, task: Task, split: str, part: str, size: sample.Size) -> None:
@@ -137,7 +129,7 @@ class Sample:
         """Of the code and the words that it is made from."""
         return self._stamp
 
-    def golds(self) -> Mapping[str, str]:
+    def golds(self, handler: RaiseFaults) -> Mapping[str, str]:
         """Filled as the questions are made."""
         return self._golds
 
@@ -146,7 +138,7 @@ class Sample:
         for row, gold in self.rows:
             self._golds[row["id"]] = gold
             self._digest.update(json.dumps([row, gold]).encode())
-            yield row
+            yield {MADE_UP: True, **row}
 
     def fingerprint(self) -> str:
         """Of the rows and golds."""

@@ -28,7 +28,7 @@ from lamp_exp.storage.atomic import Damaged, read_json, write_json
 from lamp_exp.values import Example, ProfileItem
 
 T = TypeVar("T")
-FORMAT = 3  # stores with another number are made again
+FORMAT = 4  # stores with another number are made again
 META = "store.json"
 ITEMS, QUESTIONS = "items.arrow", "questions.arrow"
 ITEMS_PER_BATCH, QUESTIONS_PER_BATCH = 20_000, 500

@@ -1,10 +1,15 @@
-"""JSON lists larger than memory, read object by object."""
+"""Reads JSON, also lists larger than memory object by object.
+
+Files may begin with a byte order mark. NaN and infinities, which JSON does not have but Python and
+pandas write, are read as null.
+"""
 
 from __future__ import annotations
 
-import hashlib
+import codecs
 import io
 import json
+import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +21,33 @@ WINDOW = 1 << 20  # characters read at once at least: some profiles are half a m
 LONGEST = 1 << 28  # characters of one object at most: what is longer is broken
 
 
+class Number(float):
+    """A number whose text is the file's: 1.10 is not 1.1."""
+
+    literal: str
+
+    def __new__(cls, literal: str) -> Number:
+        number = super().__new__(cls, literal)
+        number.literal = literal
+        return number
+
+    def __str__(self) -> str:
+        return self.literal
+
+
+def _finite(literal: str) -> Number | None:
+    number = Number(literal)
+    return number if math.isfinite(number) else None
+
+
+_DECODER = json.JSONDecoder(parse_float=_finite, parse_constant=_finite)
+
+
+def parse_json(content: bytes) -> Any:
+    """The value of a whole JSON text; ValueError or RecursionError if it is none."""
+    return _DECODER.decode(content.decode("utf-8-sig"))
+
+
 class Broken(ValueError):
     """What is read is not the JSON that it should be."""
 
@@ -24,7 +56,6 @@ class Window:
     """A JSON text through a window that slides and grows, but never beyond what it must."""
 
     _space = re.compile(r"[ \t\r\n]*")
-    _decoder = json.JSONDecoder()
 
     def __init__(self, file: TextIO, longest: int = LONGEST) -> None:
         """`longest` bounds, roughly, the characters of one object."""
@@ -45,7 +76,7 @@ class Window:
             raise Broken("a JSON object is expected")
         while True:
             try:
-                value, self.at = self._decoder.raw_decode(self.text, self.at)
+                value, self.at = _DECODER.raw_decode(self.text, self.at)
                 return value
             except json.JSONDecodeError as error:  # broken, or not all of it is in view yet
                 if len(self.text) - self.at > self.longest or not self._grow():
@@ -88,35 +119,34 @@ def objects(file: TextIO, longest: int = LONGEST) -> Iterator[Any]:
         raise Broken("something follows the list of questions")
 
 
-class Hashing(io.RawIOBase):
-    """A file that is hashed as it is read."""
+class Hashing(io.FileIO):
+    """A file that updates a digest with what is read."""
 
-    def __init__(self, path: Path) -> None:
-        """Opens `path`; `digest` is of the bytes read so far."""
-        self.file = path.open("rb", buffering=0)
-        self.digest = hashlib.sha256()
-
-    def readable(self) -> bool:
-        """It is."""
-        return True
+    def __init__(self, path: Path, digest: Any) -> None:
+        super().__init__(path)
+        self.digest = digest
 
     def readinto(self, buffer: Any) -> int:
-        """Reads as a raw file does."""
-        count = self.file.readinto(buffer) or 0
+        count = super().readinto(buffer) or 0
         self.digest.update(memoryview(buffer)[:count])
         return count
 
-    def close(self) -> None:
-        """Closes the file, too."""
-        self.file.close()
-        super().close()
+
+def open_text(path: Path, digest: Any = None) -> TextIO:
+    """A file of UTF-8 after its byte order mark; a `digest` of hashlib gets the bytes read."""
+    raw = Hashing(path, digest) if digest else io.FileIO(path)
+    file = io.BufferedReader(raw, 1 << 16)
+    if file.peek(3).startswith(codecs.BOM_UTF8):
+        file.read(3)
+    return io.TextIOWrapper(file, encoding="utf-8", newline="")
 
 
-def read_objects(path: Path, hashing: Hashing) -> Iterator[Any]:
+def read_objects(path: Path, digest: Any = None) -> Iterator[Any]:
     """The objects of a questions file; InputError names the file and the place of a fault."""
-    text = io.TextIOWrapper(io.BufferedReader(hashing, 1 << 20), encoding="utf-8", newline="")
     try:
-        with text:
+        with open_text(path, digest) as text:
             yield from objects(text)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror or error})") from error
     except (ValueError, RecursionError) as error:  # of JSON, UTF-8, numbers too long, nesting
         raise InputError(f"{path} cannot be read as JSON ({error}): download it again") from error

@@ -11,6 +11,7 @@ from typing import Any
 from lamp_exp.contracts import Task
 from lamp_exp.data import sample
 from lamp_exp.data.arguments import PARTS, SPLITS, select_names
+from lamp_exp.data.official import MADE_UP
 from lamp_exp.errors import InputError
 from lamp_exp.progress import progress
 from lamp_exp.storage.atomic import json_list, write_text
@@ -51,7 +52,7 @@ def write_part(task: Task, split: str, part: str, size: sample.Size, out: Path) 
         total = size.questions or sample.DEFAULT_QUESTIONS[part]
         for row, gold in progress(rows, total, f"{task.name} {split} {part}"):
             golds.append({"id": row["id"], "output": gold})
-            yield row
+            yield {MADE_UP: True, **row}
 
     write_text(folder / f"{part}_questions.json", json_list(questions()))
     if part != "test":

@@ -18,6 +18,7 @@ from typing import Any
 from lamp_exp.contracts import Task
 from lamp_exp.data import Part, load
 from lamp_exp.data.official import format_ids, parse_outputs, read_json
+from lamp_exp.data.stream import parse_json
 from lamp_exp.errors import InputError
 from lamp_exp.experiment.code_fingerprint import code_fingerprint
 from lamp_exp.experiment.identity import identity_hash
@@ -130,7 +131,7 @@ def _jsons(file: Path) -> Iterator[tuple[str, Any]]:
         for name in archive.namelist():
             if name.endswith(".json") and not name.startswith("__MACOSX/"):
                 try:
-                    yield name, json.loads(archive.read(name).decode("utf-8"))
+                    yield name, parse_json(archive.read(name))
                 except (ValueError, RuntimeError, zipfile.BadZipFile) as error:  # or locked
                     raise InputError(f"{file}/{name} cannot be read as JSON ({error})") from error
 

@@ -164,11 +164,19 @@ def _refuse_shared_users(train: Part, *others: Part) -> None:
     for other in others:
         if other.source == train.source:
             continue  # scored on train, or chosen on users held out of it
-        shared = [user for user in other.examples.column("user") if user in train_users]
+        questions = zip(other.examples.column("user"), other.examples.column("id"), strict=True)
+        shared = {user: id for user, id in questions if user in train_users}
         if shared:
+            user, id = next(iter(shared.items()))
+            remedy = "is it split=time?"
+            if user == id:
+                remedy = (
+                    "a question without `user_id` is taken for a user of its own, named by the "
+                    f"question's id: add `user_id` to all questions, or {remedy}"
+                )
             raise InputError(
-                f"{len(shared)} users of {other.source} are in train, too (such as "
-                f"{shared[0]!r}), which the user split forbids: is it split=time?"
+                f"{len(shared)} users of {other.source} are in train, too (such as {user!r}), "
+                f"which the user split forbids: {remedy}"
             )
 
 

@@ -157,8 +157,9 @@ def _entry(record: Record, data_dir: str | None) -> Entry:
     task = all_tasks().get(record.task)
     if task is None:
         raise InputError(f"{record.name} is of task={record.task}, which is none of LaMP's")
-    where = record.result.settings.get("data_dir") if data_dir is None else data_dir
-    where = None if record.result.made_up_data else where
+    where = record.result.settings.get("data_dir")
+    if where is not None and data_dir is not None:  # a run on the built-in sample has no folder
+        where = data_dir
     split, part = facet(record, "split"), facet(record, "part")
     try:
         asked = load(where, task, split, part, cache_dir=record.folder.parent / ".cache")
