@@ -62,7 +62,7 @@ def overrides_of(
     for resolve in (False, True):  # what follows from another value is first left to it
         made = _composed([*groups, *(_word(*one) for one in named)], resolve)
         named += _differing(settings, made)
-    return [*groups, *(_word(name, clean(value)) for name, value in named)]
+    return [*groups, *(_word(*one) for one in clean(dict(named)).items())]
 
 
 def _group_overrides(settings: Mapping[str, Any], choices: Mapping[str, str | None]) -> list[str]:

@@ -644,6 +644,13 @@ HARMLESS = {
     "https://me:word@node7.cluster:8000/v1": "https://***",
     "key=sk-never-to-be-seen.": "key=***.",
     "bf16-mixed": "bf16-mixed",
+    "some/where/LaMP": "LaMP",
+    "some/where else/LaMP": "LaMP",
+    "read from some/where/LaMP/dev.json, twice": "read from dev.json, twice",
+    "2013/05/11": "2013/05/11",
+    "hunter2": "***",
+    "a word as hunter2 is": "a word as hunter2 is",
+    "models/hunter2": "***",
 }
 
 
@@ -651,9 +658,41 @@ HARMLESS = {
 def test_a_text_is_made_harmless(text, monkeypatch):
     monkeypatch.setenv("HOME", "/home/me")
     monkeypatch.setenv("OPENAI_API_KEY", SECRETS["OPENAI_API_KEY"])
+    monkeypatch.setenv("MY_PASSWORD", "hunter2\n")
+    for folder in ("some/where/LaMP/dev.json", "some/where else/LaMP", "models/hunter2"):
+        Path(folder).mkdir(parents=True)
     assert harmless(text) == HARMLESS[text]
 
 
 def test_numbers_and_shapes_stay_as_they_are():
     value = {"a": [1, 0.1 + 0.2, None, True, {"b": ("/x/y",)}]}
     assert scrubbed(value) == {"a": [1, 0.1 + 0.2, None, True, {"b": ["y"]}]}
+
+
+def test_a_number_that_is_a_secret_and_paths_that_are_gone(monkeypatch):
+    monkeypatch.setenv("MY_TOKEN", "123456789")
+    monkeypatch.setenv("MAX_TOKENS", "128")
+    value = {"data_dir": "gone/LaMP", "pin": 123456789, "max_new_tokens": 128, "source": "a/b/c"}
+    assert scrubbed(value) == {
+        "data_dir": "LaMP", "pin": "***", "max_new_tokens": 128, "source": "c",
+    }  # fmt: skip
+
+
+def test_relative_places_and_values_of_secret_variables_stay_here(data_dir, monkeypatch):
+    monkeypatch.setenv("MY_PASSWORD", "hunter2")
+    row = {"id": "1", "input": "Generate a headline for the following article: x", "profile": []}
+    data_dir("LaMP_4", "dev", [row]).rename("LaMP")
+    for folder in ("secret/place", "private/models/hunter2", "mine"):
+        Path(folder).mkdir(parents=True)
+    Path("LaMP").rename("secret/place/LaMP")
+    shutil.copytree(TINY, "private/models/hunter2", dirs_exist_ok=True)
+    run = [*QUICK, "mode=zeroshot", "logger=wandb", "model.name=private/models/hunter2"]
+    assert command(*run, "data_dir=secret/place/LaMP", "output_dir=mine/runs") == 0
+    (folder,) = Path("mine/runs").glob("lamp4*")
+    (told,) = offline_runs(folder)
+    assert (told.config["data_dir"], told.config["output_dir"]) == ("LaMP", "runs")
+    assert told.config["model"]["name"] == "***"
+    for path in (folder / "wandb").rglob("*"):
+        content = path.read_bytes() if path.is_file() else b""
+        for private in (b"secret/place", b"mine/runs", b"private/models", b"hunter2"):
+            assert private not in content, path

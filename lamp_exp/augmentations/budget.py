@@ -1,9 +1,9 @@
 """Cuts profile items so that they fit into a prompt.
 
 Source: `prompts/utils.py` of the benchmark's repository, whose prompts it repeats byte for byte.
-Where that code drops all items, shows one without any of its text, or lets them push the instruction
-out of the prompt, the best items that fit are kept instead; `official=True` repeats the official
-prompts in these cases, too.
+Where that code drops all items, shows one without any of its text, or lets them push the
+instruction out of the prompt, the best items that fit are kept instead; `official=True` repeats the
+official prompts in these cases, too.
 """
 
 from __future__ import annotations

@@ -95,13 +95,14 @@ def _import_command(record: Record) -> str | None:
     source = record.result.imported
     if source is None:  # the record was damaged: it says neither name nor file
         return None
+    settings = scrubbed(record.result.settings)
     words = ["python", "-m", "lamp_exp.report", "import", str(source.file), "--task", record.task]
     options = {
         "name": source.name,
         "split": source.split,
         "part": source.part,
         "seed": source.seed,
-        "data-dir": scrubbed(record.result.settings.get("data_dir")),
+        "data-dir": settings.get("data_dir"),
         "golds": source.golds,
         "description": source.description,
         "url": source.url,
