@@ -19,7 +19,16 @@ LARGEST_NUMBER = 1e6  # a larger output is a model that repeats digits, not a ra
 Columns = Mapping[str, Sequence[float]]
 
 
-class Accuracy(Metric):
+class MeanMetric(Metric):
+    """A metric that is the mean of its scores per example."""
+
+    def value(self, per_example: Columns, outputs: Sequence[str], targets: Sequence[str]) -> float:
+        """The mean of `column`."""
+        assert self.column, "the metric has scores per example"
+        return mean(per_example[self.column])
+
+
+class Accuracy(MeanMetric):
     """The share of outputs that equal their target; both are stripped."""
 
     name = column = "accuracy"
@@ -32,10 +41,6 @@ class Accuracy(Metric):
         """1 where output and target are equal, else 0."""
         pairs = zip(outputs, targets, strict=True)
         return [float(output.strip() == target.strip()) for output, target in pairs]
-
-    def value(self, per_example: Columns, outputs: Sequence[str], targets: Sequence[str]) -> float:
-        """The mean."""
-        return mean(per_example[self.name])
 
 
 class MacroF1(Metric):
@@ -66,7 +71,7 @@ def _label_f1(label: str, pairs: Sequence[tuple[str, str]]) -> float:
     return 2 * correct / (predicted + expected) if predicted + expected else 0.0
 
 
-class MeanAbsoluteError(Metric):
+class MeanAbsoluteError(MeanMetric):
     """MAE of ratings; an output that is no number counts as the end of the scale farther away."""
 
     name = column = "mae"
@@ -79,10 +84,6 @@ class MeanAbsoluteError(Metric):
     def per_example(self, outputs: Sequence[str], targets: Sequence[str]) -> list[float]:
         """The absolute error of each output."""
         return [_error(o, float(t)) for o, t in zip(outputs, targets, strict=True)]
-
-    def value(self, per_example: Columns, outputs: Sequence[str], targets: Sequence[str]) -> float:
-        """The mean."""
-        return mean(per_example[self.column])
 
 
 class RootMeanSquareError(Metric):
@@ -118,7 +119,7 @@ def read_number(text: str) -> float | None:
     return value if abs(value) <= LARGEST_NUMBER else None
 
 
-class Rouge(Metric):
+class Rouge(MeanMetric):
     """ROUGE F-measure by rouge-score, without stemming; an empty output scores 0."""
 
     higher_is_better = True
@@ -141,10 +142,6 @@ class Rouge(Metric):
             float(scorer.score(target.strip(), output.strip())[self.kind].fmeasure)
             for output, target in zip(outputs, targets, strict=True)
         ]
-
-    def value(self, per_example: Columns, outputs: Sequence[str], targets: Sequence[str]) -> float:
-        """The mean."""
-        return mean(per_example[self.name])
 
 
 @lru_cache

@@ -19,12 +19,13 @@ from lamp_exp.data.leaks import own_items, same_text
 from lamp_exp.data.official import Place, QuestionReader, read_json, read_outputs
 from lamp_exp.data.source import Files
 from lamp_exp.data.stream import read_objects
-from lamp_exp.data.view import MISWORDED
+from lamp_exp.data.view import known_defects
 from lamp_exp.errors import InputError
 from lamp_exp.progress import progress
 from lamp_exp.values import Example, ProfileItem
 
 Measure = Callable[[Sequence[str]], Sequence[int]]
+LENGTHS = ("input", "item body", "items per profile")
 SHORT_PROFILE = 4  # items: a profile of fewer is short
 # The time split has dates and users, the user split has neither.
 ODD_IN_SPLIT = {"items_undated": "time", "users_missing": "time", "items_dated": "user"}
@@ -52,7 +53,9 @@ class Examined:
     findings: Findings
     questions: int = 0
     complete: bool = True
-    lengths: dict[str, Counter[int]] = field(default_factory=dict)
+    lengths: dict[str, Counter[int]] = field(
+        default_factory=lambda: {name: Counter() for name in LENGTHS}
+    )
     users: set[str] = field(default_factory=set)
     profiles: dict[str, array[int]] = field(default_factory=dict)  # hashes of items, rising
 
@@ -80,9 +83,7 @@ class CollectFaults:
     def __init__(self, findings: Findings, target: Target) -> None:
         self.findings = findings
         self.split = target.split
-        self.known_defects = {
-            id for *place, id in MISWORDED if place == [target.task.name, target.split, target.part]
-        }
+        self.known_defects = known_defects(target.task, target.split, target.part)
 
     def fault(self, code: str, place: Place, message: str, **words: str) -> None:
         """Adds it."""
@@ -132,13 +133,10 @@ class _Examiner:
         reader: QuestionReader,
     ) -> None:
         self.examined, self.golds, self.measure, self.reader = examined, golds, measure, reader
-        self.target, self.task = examined.target, examined.target.task
+        self.task, self.lengths = examined.target.task, examined.lengths
         self.add = examined.findings.add
         self.by_profile: dict[int, str] = {}  # hash of its items: the first question with it
         self.longest_body = 0
-        self.lengths = {
-            name: Counter[int]() for name in ("input", "item body", "items per profile")
-        }
 
     def question(self, row: Mapping[str, Any]) -> None:
         """Examines the next question."""
@@ -163,7 +161,6 @@ class _Examiner:
         """Examines what concerns the file as a whole."""
         self.reader.check_ids()
         self.reader.check_wording()
-        self.examined.lengths = self.lengths
         if self.lengths["item body"] and self.longest_body == 1:
             self.add("texts_single_words", count=self.lengths["item body"].total())
         if self.examined.complete:

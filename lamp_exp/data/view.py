@@ -50,8 +50,7 @@ class StoreView:
                 f"profile.before and profile.keep=newest need dates, but item {item!r} of question "
                 f"{question!r} has none: use split=time, or profile.keep=first"
             )
-        known_defects = {id for *place, id in MISWORDED if place == [task.name, split, part]}
-        reworded = frozenset(known_defects if options.fixes == "declared" else ())
+        reworded = known_defects(task, split, part) if options.fixes == "declared" else frozenset()
         return cls(task, store, options, _parse_limit(profile.before), reworded)
 
     def inputs(self, rows: Sequence[int]) -> list[str]:
@@ -147,6 +146,11 @@ class StoreView:
             if users[other] != users[row]:
                 return other
         raise InputError("profile.control=shuffled_user needs a part with more than one user")
+
+
+def known_defects(task: Task, split: str, part: str) -> frozenset[str]:
+    """The ids of the inputs of a part that the benchmark itself words wrongly."""
+    return frozenset(id for *place, id in MISWORDED if place == [task.name, split, part])
 
 
 def user_subset_rows(users: Sequence[str], user_subset: str | None) -> Sequence[int]:

@@ -11,7 +11,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from lamp_exp.storage.checksummed import ChecksummedFile
 from lamp_exp.storage.locks import Locked, exclusive
 from lamp_exp.storage.rankings import check_orders, read_key
 from lamp_exp.storage.vectors import ENCODER, read_shard
+from lamp_exp.values import ProfileOptions
 
 STORE = "store.json"  # of a prepared part; see lamp_exp/data/store.py
 
@@ -118,14 +119,8 @@ def _describe_ranking(path: Path) -> str:
 
 def _unusual(reading: dict[str, Any]) -> dict[str, Any]:
     """What was done to a part, leaving out that nothing was."""
-    usual = {"max_items": None, "keep": "newest", "before": None, "control": "none"}
-    usual |= {
-        "own_items": "keep",
-        "fixes": "none",
-        "limit": None,
-        "user_subset": None,
-        "seed": None,
-    }
+    usual = asdict(ProfileOptions())
+    usual |= {"fixes": "none", "limit": None, "user_subset": None, "seed": None}
     done = {**reading, **reading.get("profile", {})}
     return {name: done[name] for name, value in usual.items() if done.get(name, value) != value}
 

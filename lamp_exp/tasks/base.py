@@ -97,7 +97,7 @@ class LampTask(Task):
 
     def sample_target(self, text: SampleText) -> str:
         """The target of a question about `text` in the made-up sample."""
-        return text.title
+        return self.labels[text.choice % len(self.labels)] if self.labels else text.title
 
     def sample_question(self, text: SampleText) -> tuple[str, str]:
         """The instruction and the text, and its target."""
@@ -112,10 +112,6 @@ class ClassificationTask(LampTask):
     def is_valid_output(self, output: str) -> bool:
         """Whether the output is a label."""
         return output.strip() in self.labels
-
-    def sample_target(self, text: SampleText) -> str:
-        """The author's label for such a text."""
-        return self.labels[text.choice % len(self.labels)]
 
 
 class GenerationTask(LampTask):

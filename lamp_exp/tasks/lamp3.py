@@ -41,10 +41,6 @@ class Lamp3(LampTask):
         count = sum(not self.is_valid_output(o) for o in outputs) - self.count_invalid(outputs)
         return {"outputs_out_of_range": count}
 
-    def sample_target(self, text: SampleText) -> str:
-        """The rating that this user gives such products."""
-        return self.labels[text.choice % len(self.labels)]
-
     def sample_item(self, text: SampleText) -> dict[str, str]:
         """A review with its rating."""
         return {"text": text.text, "score": self.sample_target(text)}
