@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import argparse
+import itertools
+from collections.abc import Collection, Iterable, Sequence
 
 from lamp_exp.errors import InputError
 
@@ -18,6 +20,27 @@ SIZES = {
     ("lamp6", "user"): (4840, 1353, 1246), ("lamp6", "time"): (4821, 1250, 1250),
     ("lamp7", "user"): (10437, 1500, 1496), ("lamp7", "time"): (13437, 1498, 1500),
 }  # fmt: skip
+
+
+def add_part_arguments(parser: argparse.ArgumentParser, tasks: bool = True) -> None:
+    """Adds --task, --split and --part, each of which takes several names and may be repeated."""
+    names = {"task": "lamp1 ... lamp7, lamp2_news"} if tasks else {}
+    for name, choices in {**names, "split": "user, time", "part": "train, dev, test"}.items():
+        parser.add_argument(
+            f"--{name}", nargs="+", action="extend", metavar=name.upper(),
+            help=f"{choices}; several allowed, by default all",
+        )  # fmt: skip
+
+
+def chosen_parts(
+    options: argparse.Namespace, tasks: Collection[str]
+) -> Iterable[tuple[str, str, str]]:
+    """The names of each task, split and part that the options choose."""
+    return itertools.product(
+        select_names("task", options.task, tasks),
+        select_names("split", options.split, SPLITS),
+        select_names("part", options.part, PARTS),
+    )
 
 
 def select_names(option: str, given: Sequence[str] | None, known: Collection[str]) -> list[str]:

@@ -29,10 +29,11 @@ from pathlib import Path
 from typing import Any
 
 from lamp_exp.contracts import Task
-from lamp_exp.data.arguments import PARTS, SPLITS
+from lamp_exp.data.arguments import PARTS, SPLITS, add_part_arguments
 from lamp_exp.data.corpus import Corpus, Missing, find_zips
 from lamp_exp.data.mail import Mail
 from lamp_exp.data.official import QuestionReader, RaiseFaults, format_ids
+from lamp_exp.data.source import part_folder
 from lamp_exp.data.stream import read_objects
 from lamp_exp.errors import InputError
 from lamp_exp.progress import progress
@@ -57,8 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--avocado", type=Path, required=True, metavar="DIR", help="the LDC2015T03 folder")
     add("--data-dir", type=Path, required=True, metavar="DIR", help="where LaMP_6 was downloaded")
-    add("--split", action="append", choices=SPLITS, help="repeatable; default: all there")
-    add("--part", action="append", choices=PARTS, help="repeatable; default: all there")
+    add_part_arguments(parser, tasks=False)
     dropped = "leave out questions and items whose mail is missing, and count them"
     add("--drop-missing", action="store_true", help=dropped)
 
@@ -190,7 +190,7 @@ class PartFiles:
 def find_parts(data_dir: Path, splits: Sequence[str], parts: Sequence[str]) -> list[PartFiles]:
     """The parts that are there, of those named or of all; each one named must be there."""
     wanted = [
-        PartFiles(split, part, data_dir / ("time" if split == "time" else "") / TASK / part)
+        PartFiles(split, part, part_folder(data_dir, split, TASK, part))
         for split in SPLITS
         for part in PARTS
         if split in (splits or SPLITS) and part in (parts or PARTS)

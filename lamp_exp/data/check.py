@@ -17,11 +17,11 @@ from rich.table import Table
 from rich.text import Text
 
 from lamp_exp.contracts import Task
-from lamp_exp.data.arguments import PARTS, SPLITS, select_names
+from lamp_exp.data.arguments import add_part_arguments
 from lamp_exp.data.examine import Examined, Measure, Target, examine
 from lamp_exp.data.findings import ERROR, NOTE, WARNING, Finding, shortened
 from lamp_exp.data.part_comparison import compare_parts, compare_size
-from lamp_exp.data.source import Files
+from lamp_exp.data.source import parts_there
 from lamp_exp.data.stream import read_objects
 from lamp_exp.errors import InputError, first_line
 from lamp_exp.storage.atomic import write_text
@@ -34,10 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Which parts, where to, and how texts are measured."""
     add = parser.add_argument
     add("--data-dir", required=True, help="where the official files lie")
-    tasks = "lamp1 ... lamp7, lamp2_news; several allowed, by default all there"
-    add("--task", nargs="+", action="extend", metavar="TASK", help=tasks)
-    add("--split", nargs="+", action="extend", choices=SPLITS, help="by default both")
-    add("--part", nargs="+", action="extend", choices=PARTS, help="by default all there")
+    add_part_arguments(parser)
     add("--json", metavar="FILE", help="write the report there, too; - for stdout and no table")
     measured = "a folder or hub id: lengths are told in its tokens instead of in words"
     add("--tokenizer", metavar="NAME", help=measured)
@@ -64,32 +61,13 @@ def run(options: argparse.Namespace, tasks: Mapping[str, Task]) -> int:
 
 
 def find_targets(options: argparse.Namespace, tasks: Mapping[str, Task]) -> list[Target]:
-    """The parts to check; one that was asked for by name must be there."""
-    by_name = bool(options.task and options.split and options.part)
-    wanted = itertools.product(
-        select_names("task", options.task, tasks),
-        select_names("split", options.split, SPLITS),
-        select_names("part", options.part, PARTS),
-    )
+    """The parts to check."""
     by_file: dict[Path, list[Target]] = {}
-    for option, split, part in wanted:
-        files = _files(options.data_dir, tasks[option], split, part, by_name)
-        if files is not None:
-            target = Target(option, tasks[option], split, part, files)
-            by_file.setdefault(files.questions_file, []).append(target)
-    if not by_file:
-        raise InputError(f"no part that was asked for lies below {options.data_dir}")
+    for name, split, part, files in parts_there(options, tasks):
+        target = Target(name, tasks[name], split, part, files)
+        by_file.setdefault(files.questions_file, []).append(target)
     # The two LaMP-2 may share a folder: a file is of the one whose wording it has.
     return [max(rivals, key=_likeness) if rivals[1:] else rivals[0] for rivals in by_file.values()]
-
-
-def _files(data_dir: str, task: Task, split: str, part: str, must_be: bool) -> Files | None:
-    try:
-        return Files(data_dir, task, split, part)
-    except InputError:
-        if must_be:
-            raise
-        return None  # not downloaded, and not asked for by name
 
 
 def _likeness(target: Target) -> int:

@@ -12,9 +12,10 @@ import httpx2
 
 from lamp_exp import __version__
 from lamp_exp.contracts import Task
-from lamp_exp.data.arguments import PARTS, SPLITS, select_names
+from lamp_exp.data.arguments import add_part_arguments, chosen_parts
 from lamp_exp.data.fetch import Fetcher, Outcome, Wanted
 from lamp_exp.data.retry import Patience
+from lamp_exp.data.source import part_folder
 from lamp_exp.errors import InputError
 
 MIRROR = "https://ciir.cs.umass.edu/downloads/LaMP"
@@ -23,10 +24,7 @@ MIRROR = "https://ciir.cs.umass.edu/downloads/LaMP"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the verb."""
     add = parser.add_argument
-    tasks = "lamp1 ... lamp7, lamp2_news; several allowed, by default all"
-    add("--task", nargs="+", action="extend", metavar="TASK", help=tasks)
-    add("--split", nargs="+", action="extend", metavar="SPLIT", help="user or time (both)")
-    add("--part", nargs="+", action="extend", metavar="PART", help="train, dev or test (all)")
+    add_part_arguments(parser)
     add("--data-dir", type=Path, required=True, help="where the files are put")
     add("--mirror", default=MIRROR, metavar="ADDRESS", help="where from (%(default)s)")
     add("--retries", type=int, default=5, help="tries in a row without progress (%(default)s)")
@@ -62,13 +60,11 @@ def wanted_files(options: argparse.Namespace, tasks: Mapping[str, Task]) -> list
     tasks = {name: task for name, task in tasks.items() if task.download != "none"}
     return [
         Wanted(
-            path=f"{'time/' * (split == 'time')}{tasks[task].folders[0]}/{part}/{part}_{kind}.json",
+            path=f"{part_folder(Path(), split, tasks[task].folders[0], part)}/{part}_{kind}.json",
             optional=tasks[task].download == "optional" and task not in named,
             changes=task == "lamp6",
         )
-        for task in select_names("task", named, tasks)
-        for split in select_names("split", options.split, SPLITS)
-        for part in select_names("part", options.part, PARTS)
+        for task, split, part in chosen_parts(options, tasks)
         for kind in ("questions", "outputs")
         if (part, kind) != ("test", "outputs")
     ]

@@ -13,9 +13,9 @@ from typing import Any
 
 from lamp_exp.contracts import Task
 from lamp_exp.data import leaks
-from lamp_exp.data.arguments import PARTS, SPLITS, select_names
+from lamp_exp.data.arguments import add_part_arguments
 from lamp_exp.data.official import QuestionReader, RaiseFaults
-from lamp_exp.data.source import Source, code_stamp, find_source
+from lamp_exp.data.source import Source, code_stamp, parts_there
 from lamp_exp.data.store import FORMAT, META, Store, Writer
 from lamp_exp.errors import InputError
 from lamp_exp.progress import progress
@@ -28,53 +28,31 @@ log = logging.getLogger("lamp_exp.data")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Which parts, and where the stores lie."""
     parser.add_argument("--data-dir", required=True, help="where the official files lie")
-    parser.add_argument("--task", action="append", help="lamp1 … (repeatable; default: all there)")
-    parser.add_argument("--split", action="append", choices=SPLITS)
-    parser.add_argument("--part", action="append", choices=PARTS)
+    add_part_arguments(parser)
     kept = "where stores are kept, a run's output_dir/.cache (default: outputs/.cache)"
     parser.add_argument("--cache-dir", type=Path, default=Path("outputs/.cache"), help=kept)
 
 
 def run(options: argparse.Namespace, tasks: Mapping[str, Task]) -> int:
-    """Prepares what is there; a part that was asked for by name must be there."""
+    """Prepares what is there, and tells what it holds and how long that took."""
     done: set[str] = set()
     failed: dict[str, InputError] = {}
-    for task in [tasks[name] for name in select_names("task", options.task, tasks)]:
-        for split in options.split or SPLITS:
-            for part in options.part or PARTS:
-                _prepare_one(options, (task, split, part), done, failed)
-    if not done and not failed:
-        raise InputError(f"no part that was asked for lies below {options.data_dir}")
+    for name, _, _, files in parts_there(options, tasks):
+        start = time.perf_counter()
+        try:
+            store = prepared(tasks[name], files, options.cache_dir)
+        except InputError as error:
+            failed[files.where] = error
+            continue
+        done.add(files.where)
+        seconds = time.perf_counter() - start
+        told = f"{len(store)} questions, {store.meta['items']} items kept ({seconds:.1f} s)"
+        print(f"{files.where}: {told}")
     # The two LaMP-2 may share a folder: what one of them can read is no failure of the other.
     faults = [error for where, error in failed.items() if where not in done]
-    for error in faults:
-        print(error, file=sys.stderr)
+    for fault in faults:
+        print(fault, file=sys.stderr)
     return 1 if faults else 0
-
-
-def _prepare_one(
-    options: argparse.Namespace,
-    what: tuple[Task, str, str],
-    done: set[str],
-    failed: dict[str, InputError],
-) -> None:
-    """Prepares one part if it is there, and tells what it holds and how long that took."""
-    try:
-        source = find_source(options.data_dir, *what)
-    except InputError:
-        if options.task and options.split and options.part:
-            raise
-        return  # not downloaded, and not asked for by name
-    start = time.perf_counter()
-    try:
-        store = prepared(what[0], source, options.cache_dir)
-    except InputError as error:
-        failed[source.where] = error
-        return
-    done.add(source.where)
-    seconds = time.perf_counter() - start
-    told = f"{len(store)} questions, {store.meta['items']} items kept ({seconds:.1f} s)"
-    print(f"{source.where}: {told}")
 
 
 def prepared(task: Task, source: Source, cache_dir: Path) -> Store:

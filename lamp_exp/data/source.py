@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import inspect
 import json
@@ -13,6 +14,7 @@ from typing import Any, Protocol
 from lamp_exp.contracts import Task
 from lamp_exp.data import sample
 from lamp_exp.data import vocabulary as words
+from lamp_exp.data.arguments import chosen_parts
 from lamp_exp.data.official import MADE_UP, RaiseFaults, read_json, read_outputs
 from lamp_exp.data.stream import read_objects
 from lamp_exp.errors import InputError
@@ -64,7 +66,7 @@ class Files:
     def __init__(self, data_dir: str, task: Task, split: str, part: str) -> None:
         """Looks below `data_dir` as the official download lays files out."""
         self.task = task
-        folder = _part_folder(Path(data_dir).expanduser(), task, split, part)
+        folder = _find_folder(Path(data_dir).expanduser(), task, split, part)
         self.questions_file = folder / f"{part}_questions.json"
         self.outputs_file = folder / f"{part}_outputs.json"
         self.where = str(self.questions_file)
@@ -97,9 +99,32 @@ class Files:
         return _short_hash("".join(self._hashes).encode(), 16)
 
 
-def _part_folder(data_dir: Path, task: Task, split: str, part: str) -> Path:
-    base = data_dir / ("time" if split == "time" else "")
-    folders = [base / folder / part for folder in task.folders]
+def parts_there(
+    options: argparse.Namespace, tasks: Mapping[str, Task]
+) -> list[tuple[str, str, str, Files]]:
+    """The task, split and part of each part that is chosen and there, with its files.
+
+    Raises InputError if none is, or for one that is missing though all three are named.
+    """
+    found = []
+    for name, split, part in chosen_parts(options, tasks):
+        try:
+            found.append((name, split, part, Files(options.data_dir, tasks[name], split, part)))
+        except InputError:  # not downloaded
+            if options.task and options.split and options.part:
+                raise
+    if not found:
+        raise InputError(f"no part that was asked for lies below {options.data_dir}")
+    return found
+
+
+def part_folder(data_dir: Path, split: str, folder: str, part: str) -> Path:
+    """Where the official download has a part of the task with that `folder`."""
+    return data_dir / ("time" if split == "time" else "") / folder / part
+
+
+def _find_folder(data_dir: Path, task: Task, split: str, part: str) -> Path:
+    folders = [part_folder(data_dir, split, folder, part) for folder in task.folders]
     for folder in folders:
         if (folder / f"{part}_questions.json").is_file():
             return folder

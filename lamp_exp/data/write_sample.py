@@ -10,8 +10,9 @@ from typing import Any
 
 from lamp_exp.contracts import Task
 from lamp_exp.data import sample
-from lamp_exp.data.arguments import PARTS, SPLITS, select_names
+from lamp_exp.data.arguments import add_part_arguments, chosen_parts
 from lamp_exp.data.official import MADE_UP
+from lamp_exp.data.source import part_folder
 from lamp_exp.errors import InputError
 from lamp_exp.progress import progress
 from lamp_exp.storage.atomic import json_list, write_text
@@ -20,9 +21,7 @@ from lamp_exp.storage.atomic import json_list, write_text
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to make, how much of it, and where."""
     parser.add_argument("--out", type=Path, required=True, help="the data folder to write")
-    parser.add_argument("--task", action="append", help="lamp1 … (repeatable; default: all)")
-    parser.add_argument("--split", action="append", choices=SPLITS)
-    parser.add_argument("--part", action="append", choices=PARTS)
+    add_part_arguments(parser)
     parser.add_argument("--questions", type=int, help="of each part (default: 2000, 300, 300)")
     parser.add_argument("--items", type=int, default=sample.Size().items, help="of a profile, mean")
     parser.add_argument("--words", type=int, default=sample.Size().words, help="of a text")
@@ -34,16 +33,14 @@ def run(options: argparse.Namespace, tasks: Mapping[str, Task]) -> int:
     size = sample.Size(options.questions, options.items, options.words, options.seed)
     if min(size.questions or 1, size.items + 1, size.words) < 1:
         raise InputError("--questions and --words must be at least 1, --items at least 0")
-    for name in select_names("task", options.task, tasks):
-        for split in options.split or SPLITS:
-            for part in options.part or PARTS:
-                print(write_part(tasks[name], split, part, size, options.out))
+    for name, split, part in chosen_parts(options, tasks):
+        print(write_part(tasks[name], split, part, size, options.out))
     return 0
 
 
 def write_part(task: Task, split: str, part: str, size: sample.Size, out: Path) -> Path:
     """One part, row by row; no outputs for test, as the benchmark publishes none."""
-    folder = out / ("time" if split == "time" else "") / task.folders[0] / part
+    folder = part_folder(out, split, task.folders[0], part)
     folder.mkdir(parents=True, exist_ok=True)
     golds: list[dict[str, str]] = []
 
