@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from lamp_exp.environment import end_with_the_reader, prepare_process
+from lamp_exp.environment import run_command
 from lamp_exp.errors import InputError
 from lamp_exp.results.folder import RESULT, RunFolder
 from lamp_exp.storage.inventory import damaged_shards, entries, leftovers, remove, size
@@ -152,6 +152,4 @@ def _time(age: float) -> str:
 
 
 if __name__ == "__main__":
-    prepare_process()
-    end_with_the_reader()
-    sys.exit(main())
+    run_command(main)

@@ -6,9 +6,10 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 
 @contextmanager
@@ -53,3 +54,10 @@ def end_with_the_reader() -> None:
     """A command whose output nobody reads any more (`| head`) ends quietly, as others do."""
     if hasattr(signal, "SIGPIPE"):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+
+
+def run_command(main: Callable[[], int]) -> NoReturn:
+    """Runs a command in any terminal, and exits with its code."""
+    prepare_process()
+    end_with_the_reader()
+    sys.exit(main())

@@ -26,6 +26,7 @@ from lamp_exp.config import build_experiment, compose_today
 from lamp_exp.config import config_dir as use_config_dir
 from lamp_exp.contracts import Augmentation, Model, Retriever, Task, TokenCounter
 from lamp_exp.data import load
+from lamp_exp.environment import run_command
 from lamp_exp.errors import InputError
 from lamp_exp.experiment.experiment import Experiment
 from lamp_exp.tasks import all_tasks
@@ -345,4 +346,4 @@ def _check(group: str, experiment: Experiment) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

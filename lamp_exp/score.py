@@ -15,7 +15,7 @@ from typing import Any
 
 from lamp_exp.contracts import Task
 from lamp_exp.data.official import format_ids, parse_outputs, read_json
-from lamp_exp.environment import end_with_the_reader, prepare_process
+from lamp_exp.environment import run_command
 from lamp_exp.errors import InputError
 from lamp_exp.tasks import all_tasks
 
@@ -106,6 +106,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    prepare_process()
-    end_with_the_reader()
-    sys.exit(main())
+    run_command(main)

@@ -243,6 +243,13 @@ def test_golds_that_cannot_be_answers_are_refused(data_dir):
         load(str(folder), Lamp3(), "user", "dev")
 
 
+def test_what_is_odd_in_golds_is_counted_too(data_dir):
+    outputs = {"task": "LaMP_4", "golds": [{"id": "1", "output": "half \ud800"}]}
+    part = read(data_dir, [question("1")], outputs)
+    assert part.counts["texts_with_broken_characters"] == 1
+    assert part.examples[0].target == "half \ufffd"
+
+
 def test_outputs_of_another_task_are_refused(data_dir):
     with pytest.raises(InputError, match="of task LaMP_5, not LaMP_4"):
         read(data_dir, [question("1")], golds("1", task="LaMP_5"))

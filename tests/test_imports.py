@@ -55,7 +55,7 @@ MAY_IMPORT = {
     "report": BASE
     | {"options", "storage", "environment", "metrics", "statistics", "tasks", "data", "results"},
     "cache": {"errors", "environment", "storage", "results"},
-    "laws": BASE | {"data", "experiment", "config", "hydra_messages"} | COMPONENTS,
+    "laws": BASE | {"environment", "data", "experiment", "config", "hydra_messages"} | COMPONENTS,
     "__init__": BASE | {"options", "results", "experiment", "config", "sweeps", "report"},
     "__main__": BASE
     | {

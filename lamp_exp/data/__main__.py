@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
-from lamp_exp.environment import end_with_the_reader, prepare_process
+from lamp_exp.environment import run_command
 from lamp_exp.errors import InputError
 from lamp_exp.tasks import all_tasks
 
@@ -41,6 +41,4 @@ def _module(verb: str) -> ModuleType:
 
 
 if __name__ == "__main__":
-    prepare_process()
-    end_with_the_reader()
-    sys.exit(main())
+    run_command(main)

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import Protocol, cast
 
-from lamp_exp.environment import end_with_the_reader, prepare_process
+from lamp_exp.environment import run_command
 from lamp_exp.errors import InputError
 
 VERBS = {  # the module, and a description
@@ -78,6 +78,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    prepare_process()
-    end_with_the_reader()
-    sys.exit(main())
+    run_command(main)

@@ -7,6 +7,8 @@ import importlib
 import sys
 from collections.abc import Sequence
 
+from lamp_exp.environment import prepare_process
+
 VERBS = {
     "sync": "send the runs that are kept on disk for Weights & Biases",
     "workspace": "make a workspace with panels that compare runs",
@@ -27,4 +29,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    prepare_process()
     sys.exit(main())

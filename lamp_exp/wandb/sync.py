@@ -169,7 +169,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for line in failures:
         print(f"lamp_exp.wandb sync: {line}", file=sys.stderr)
     return 1 if failures else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -116,7 +116,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"lamp_exp.wandb workspace: {error}", file=sys.stderr)
         return 2
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
