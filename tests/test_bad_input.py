@@ -23,9 +23,8 @@ from lamp_exp.report.__main__ import main as report_verb
 from lamp_exp.results.folder import RunFolder
 from lamp_exp.score import main as score
 from lamp_exp.tasks.lamp1 import Lamp1
-from tests.conftest import settings
 from lamp_exp.tasks.lamp4 import Lamp4
-from tests.conftest import recorded
+from tests.conftest import recorded, settings
 from tests.test_cli import folder_of
 
 ZERO = ["mode=zeroshot", "model=tiny", "trainer=cpu", "trainer.enable_progress_bar=false"]
