@@ -106,10 +106,26 @@ def check(cfg: DictConfig) -> None:
                 f"the YAML of {group}= lacks its first line `# @package _global_`, without which "
                 f"its values ({', '.join(map(str, cfg[group]))}) would not be used"
             )
-    for name in OPTIONS:
+    _refuse_unknown(cfg)
+    for name, option in OPTIONS.items():
         options.check_value(name, OmegaConf.select(cfg, name))
+        unused = option.needs and OmegaConf.select(cfg, option.needs) is None
+        if unused and OmegaConf.select(cfg, name) != option.default:
+            raise InputError(f"{name} has no effect without {option.needs}")
     for option in options.COMPONENT_OPTIONS:
         option.check(OmegaConf.select(cfg, option.name))
+    for name, reason in options.FIXED_TRAINER_OPTIONS.items():
+        if OmegaConf.select(cfg, f"trainer.{name}") is not None:
+            raise InputError(f"trainer.{name} cannot be set: {reason}")
+
+
+def _refuse_unknown(cfg: DictConfig) -> None:
+    """Refuses what `+name=value` added beside the options: nothing would read it."""
+    outer = {name.partition(".")[0] for name in OPTIONS if "." in name}
+    inner = [f"{name}.{last}" for name in sorted(outer) for last in cfg[name]]
+    for name in [*map(str, cfg), *inner]:
+        if name not in {*GROUPS, *OPTIONS, *outer, "hydra"}:
+            raise InputError(f"{name} is no option{did_you_mean(name, [*GROUPS, *OPTIONS])}")
 
 
 def check_launcher(hydra: HydraConf) -> None:
@@ -403,7 +419,8 @@ def _model_settings(cfg: DictConfig, answers: Any, labels: tuple[str, ...]) -> M
 def _trainer(cfg: DictConfig) -> TrainerOptions:
     made = recipe(cfg, "trainer")
     precision = str(made.keywords.get("precision", ""))
-    return TrainerOptions(made, precision, made.keywords.get("max_epochs"))
+    epochs, batches = map(made.keywords.get, ("max_epochs", "limit_train_batches"))
+    return TrainerOptions(made, precision, epochs, batches)
 
 
 def retriever_class(cfg: DictConfig) -> type[Retriever]:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any, TypeVar
+
+Q = TypeVar("Q", bound=Any)
 
 
 class InputError(ValueError):
@@ -35,6 +38,25 @@ def naming(component: object, method: str, question: str | None = None) -> Itera
         if question is not None:
             place = f"{place}, question {question!r}"
         raise ComponentError(f"{place}: {type(error).__name__}: {first_line(error)}") from error
+
+
+@contextmanager
+def naming_one(
+    component: object, method: str, questions: Iterable[Q], alone: Callable[[Q], object]
+) -> Iterator[None]:
+    """As `naming`, for a block that is about several questions, each of which has an `id`.
+
+    After an exception, `alone` is called for one after the other: the first that fails is named.
+    """
+    try:
+        yield
+    except (InputError, ComponentError):
+        raise
+    except Exception:
+        for question in questions:
+            with naming(component, method, question.id):
+                alone(question)
+        raise
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -99,6 +99,7 @@ class Option:
     `kind` is the type of its value; `nullable` allows null. `choices` are all allowed values,
     `minimum` and `maximum` the allowed range (`above` excludes the minimum itself).
     `changes_numbers` says whether the results depend on it, `applies` when it matters at all.
+    `needs` names an option without which, at null, it would have no effect.
     `run_name` is its word in a run's name ("k{}"); unless `always_named`, the name has it only
     where it differs from the default. `column` is its name in reports, if that is another.
     """
@@ -114,6 +115,7 @@ class Option:
     above: bool = False
     changes_numbers: bool = True
     applies: Condition = always
+    needs: str | None = None
     run_name: str | None = None
     always_named: bool = False
     column: str | None = None
@@ -191,8 +193,8 @@ GROUPS: Mapping[str, Group] = {
         ),
         Group(
             "trainer", "default",
-            "how a model is run; its options are those of Lightning's Trainer: "
-            "`trainer.max_epochs=3`, `trainer.precision=bf16-mixed`",
+            "how a model is run; its options are those of Lightning's Trainer, but for what a run "
+            "decides itself: `trainer.max_epochs=3`, `trainer.precision=bf16-mixed`",
             applies=when_answering, by_values=True,
             runtime=frozenset({
                 "accelerator", "strategy", "devices", "num_nodes", "enable_progress_bar",
@@ -233,7 +235,7 @@ _OPTIONS = (
     Option("limit", None, int, "use only the first N questions of each part", nullable=True,
            minimum=1),
     Option("limit_sample", "first", str, "which questions limit takes: the first of the file, or "
-           "some drawn by seed", choices=("first", "random")),
+           "some drawn by seed", choices=("first", "random"), needs="limit"),
     Option("rank_processes", None, int, "processes that share the ranking of a large part; null: "
            "up to one per core and 8", nullable=True, minimum=1, changes_numbers=False),
     Option("rerun", False, object, "true: repeat finished runs; stale: those of changed code",
@@ -252,7 +254,8 @@ _OPTIONS = (
     Option("profile.max_items", None, int, "keep at most so many items of each profile",
            nullable=True, minimum=0, applies=when_personal, column="max_items"),
     Option("profile.keep", "newest", str, "which items max_items keeps",
-           choices=("newest", "first"), applies=when_personal, column="keep"),
+           choices=("newest", "first"), applies=when_personal, column="keep",
+           needs="profile.max_items"),
     Option("profile.before", None, str, "keep only items dated before that day", nullable=True,
            applies=when_personal, column="before"),
     Option("profile.control", "none", str, "shuffled_user: the profile of another user",
@@ -276,13 +279,20 @@ _OPTIONS = (
     Option("training.lora_rank", None, int, "train adapters of that rank instead of all weights",
            nullable=True, minimum=1, applies=when_training),
     Option("training.lora_alpha", 32, int, "scale of the adapters", minimum=1,
-           applies=when_training),
+           applies=when_training, needs="training.lora_rank"),
     Option("training.lora_dropout", 0.05, float, "dropout of the adapters", minimum=0,
-           maximum=1, applies=when_training),
+           maximum=1, applies=when_training, needs="training.lora_rank"),
 )  # fmt: skip
 COMPONENT_OPTIONS = (  # options of components whose range every component of the group shares
+    Option("trainer.strategy", "auto", str, "how several processes share the work", nullable=True,
+           choices=("auto", "ddp", "ddp_find_unused_parameters_true")),
     Option("trainer.max_epochs", None, int, "epochs; null: the paper's number", nullable=True,
            minimum=1),
+    Option("trainer.accumulate_grad_batches", 1, int, "batches of an optimiser step", minimum=1),
+    Option("trainer.gradient_clip_val", 1.0, float, "norm at which gradients are clipped",
+           nullable=True, minimum=0, above=True),
+    Option("trainer.limit_train_batches", None, object, "batches of an epoch, or their share",
+           nullable=True, minimum=0, above=True),
     Option("model.decoding", None, str, "how answers are decoded", nullable=True,
            choices=("free", "labels", "likelihood")),
     Option("model.strip_reasoning", None, object, "remove reasoning from answers: what the server "
@@ -294,6 +304,25 @@ COMPONENT_OPTIONS = (  # options of components whose range every component of th
            above=True),
 )  # fmt: skip
 OPTIONS: Mapping[str, Option] = {option.name: option for option in _OPTIONS}
+FIXED_TRAINER_OPTIONS = {  # of Lightning's Trainer: what a run decides instead of them
+    name: reason
+    for reason, names in {
+        "training takes whole epochs: use trainer.max_epochs or training.patience":
+            "max_steps min_steps min_epochs max_time",
+        "each epoch is validated on all questions: use limit":
+            "limit_val_batches val_check_interval check_val_every_n_epoch num_sanity_val_steps "
+            "overfit_batches",
+        "every question is answered: use limit": "limit_predict_batches",
+        "for a quick try, use trainer=debug limit=4": "fast_dev_run",
+        "use logger=csv or logger=wandb": "logger",
+        "a run has its own files, callbacks and plugins":
+            "enable_checkpointing callbacks plugins default_root_dir model_registry barebones",
+        "a run divides its questions itself":
+            "use_distributed_sampler reload_dataloaders_every_n_epochs",
+        "nothing here would use it": "limit_test_batches sync_batchnorm enable_autolog_hparams",
+    }.items()
+    for name in names.split()
+}  # fmt: skip
 
 
 def check_value(name: str, value: Any) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from lamp_exp import config, hydra_messages
 from lamp_exp.config import ExperimentBuilder
@@ -43,7 +44,7 @@ def run_again(
         with config.config_dir(config_dir), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "The `srun` command is available")
             return launch(_builder(result, output_dir), output_dir, rerun=True).folder
-    except HydraException as error:
+    except (HydraException, OmegaConfBaseException) as error:
         raise InputError(hydra_messages.explain(error)) from error
     finally:
         ddp.dismiss(output_dir)

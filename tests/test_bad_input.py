@@ -46,6 +46,8 @@ def test_a_length_that_cuts_off_the_instruction_is_refused(lamp_exp, task):
 
 
 EARLY = {
+    "+trainer.max_steps=2": "trainer.max_steps cannot be set: training takes whole epochs",
+    "+mynote=hello": "mynote is no option",
     "data_dir=nowhere model=tiny": "no questions at nowhere/LaMP_4/dev/dev_questions.json",
     "model.decoding=label": "model.decoding=label must be one of",
     "model=causal model.name=x augmentation=fid": "augmentation=fid reads several passages apart",

@@ -401,6 +401,29 @@ MISTAKES = {
     "training.learning_rate=1": "training.learning_rate is no option",
     "training.lora_rang=3": "training.lora_rang is no option",
     "+retriever.k2=1": "retriever.k2 is no option of BM25",
+    "trainer.max_epochs=x": "trainer.max_epochs=x must be a whole number",
+    "trainer.accumulate_grad_batches=0": "accumulate_grad_batches=0 must be at least 1",
+    "trainer.accumulate_grad_batches=1.5": "accumulate_grad_batches=1.5 must be a whole number",
+    "trainer.gradient_clip_val=-1": "trainer.gradient_clip_val=-1 must be above 0",
+    "+trainer.limit_train_batches=0": "trainer.limit_train_batches=0 must be above 0",
+    "+trainer.strategy=fsdp": "trainer.strategy=fsdp must be one of auto, ddp",
+    "+trainer.max_steps=2": "trainer.max_steps cannot be set: training takes whole epochs",
+    "+trainer.limit_val_batches=0": "trainer.limit_val_batches cannot be set: each epoch is",
+    "+trainer.check_val_every_n_epoch=2": "trainer.check_val_every_n_epoch cannot be set",
+    "+trainer.val_check_interval=0.34": "trainer.val_check_interval cannot be set: each epoch",
+    "+trainer.limit_predict_batches=1": "trainer.limit_predict_batches cannot be set: every",
+    "+trainer.fast_dev_run=true": "trainer.fast_dev_run cannot be set: for a quick try, use",
+    "+trainer.logger=false": "trainer.logger cannot be set: use logger=csv or logger=wandb",
+    "+model.generation.max_new_tokens=5": "max_new_tokens cannot be set: use max_new_tokens",
+    "+model.generation.num_return_sequences=2": "cannot be set: each question has one answer",
+    "+model.generation.temperature=0.5": "model.generation: `temperature`: `do_sample` is not set",
+    "+mynote=hello": "mynote is no option",
+    "+seeds=3": "seeds is no option: did you mean seed?",
+    "+training.learning_rate=1": "training.learning_rate is no option",
+    "+profile.max_item=1": "profile.max_item is no option: did you mean profile.max_items?",
+    "profile.keep=first": "profile.keep has no effect without profile.max_items",
+    "training.lora_alpha=8": "training.lora_alpha has no effect without training.lora_rank",
+    "training.lora_dropout=0.1": "lora_dropout has no effect without training.lora_rank",
     "+trainer.max_epoch=1": "trainer.max_epoch is no option of Trainer: did you mean max_epochs?",
     "+model.generation.num_beans=4": "is no generation option: did you mean num_beams?",
     "data_dir=~/LaMP": "data_dir=~/LaMP: this shell does not replace ~ there: write $HOME",
@@ -427,6 +450,15 @@ def test_a_mistake_ends_in_one_clear_line_and_exit_code_2(lamp_exp, words, tmp_p
     assert MISTAKES[words] in lines[0]
     assert "Traceback" not in err
     assert not list(tmp_path.glob("outputs/lamp*"))
+
+
+def test_epochs_that_are_cut_are_told(lamp_exp):
+    words = ["+trainer.limit_train_batches=1", "training.batch_size=2", "trainer.max_epochs=1"]
+    code, out, err = lamp_exp("task=lamp4", "mode=finetune", "limit=6", *QUICK, *words)
+    assert code == 0, err
+    result = RunFolder(folder_of(out)).read()
+    assert "each epoch is cut: trainer.limit_train_batches=1" in result.notes
+    assert result.training["optimizer_steps"] == 1
 
 
 def test_finetuning_without_golds_is_refused_before_any_work(lamp_exp, data_dir):

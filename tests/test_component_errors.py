@@ -61,3 +61,40 @@ def test_the_innermost_component_is_named():
         naming(BM25(), "rank", "q"),
     ):
         raise KeyError("x")
+
+
+def test_an_exception_inside_fit_names_the_model(lamp_exp, monkeypatch):
+    monkeypatch.setattr(Seq2Seq, "loss", fail_at(2, Seq2Seq.loss))
+    code, _, err = lamp_exp(*RUN, "mode=finetune", "trainer.max_epochs=1")
+    assert code == 2
+    assert "Seq2Seq.fit: ZeroDivisionError: in this component" in err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(("method", "named"), [("answers", "predict"), ("collate", "collate")])
+def test_of_a_batch_the_question_that_fails_alone_is_named(lamp_exp, monkeypatch, method, named):
+    works = getattr(Seq2Seq, method)
+
+    def fails(self, given, *rest):
+        ids = given["ids"] if method == "answers" else [prompt.id for prompt in given]
+        if "200001" in ids:
+            raise ZeroDivisionError("in this component")
+        return works(self, given, *rest)
+
+    monkeypatch.setattr(Seq2Seq, method, fails)
+    code, _, err = lamp_exp(*RUN, "predict_batch_size=3")
+    assert code == 2
+    place = f"Seq2Seq.{named}, question '200001'"
+    assert f"{place}: ZeroDivisionError: in this component" in err.splitlines()[-1]
+
+
+def test_what_fails_only_in_a_batch_is_named_without_a_question(lamp_exp, monkeypatch):
+    def fails(self, batch):
+        if len(batch["ids"]) > 1:
+            raise ZeroDivisionError("together")
+        return works(self, batch)
+
+    works = Seq2Seq.answers
+    monkeypatch.setattr(Seq2Seq, "answers", fails)
+    code, _, err = lamp_exp(*RUN, "predict_batch_size=3")
+    assert code == 2
+    assert "Seq2Seq.predict: ZeroDivisionError: together" in err.splitlines()[-1]

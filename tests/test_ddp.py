@@ -8,14 +8,19 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from lamp_exp.errors import InputError
 from lamp_exp.experiment import ddp
 from lamp_exp.results.folder import RunFolder
+from lamp_exp.results.journal import AnswerJournal
+from lamp_exp.values import Prediction, Prompt
 from tests.conftest import recorded, trainer
 
 QUICK = [
@@ -74,6 +79,23 @@ def test_two_processes_train_as_one_does_also_in_a_sweep(tmp_path):
             assert second["train_loss"] == pytest.approx(first["train_loss"], rel=1e-4)
 
 
+@pytest.mark.launcher
+def test_tokens_weigh_alike_however_a_step_is_divided(lamp_exp, tmp_path):
+    train = ["trainer.max_epochs=1", "training.lr=0.01"]  # 25 questions: the last step has one
+    large = [*train, "training.batch_size=6"]
+    assert lamp_exp(*command(tmp_path / "one", *large)[3:])[0] == 0
+    (one,) = map(RunFolder, (tmp_path / "one").glob("lamp4-*"))
+    small = [*train, "training.batch_size=3", "trainer.accumulate_grad_batches=2"]
+    (two,) = ran(tmp_path / "two", *small, *TWO)
+    first, second = recorded(one.path)["training"], recorded(two.path)["training"]
+    assert first["optimizer_steps"] == second["optimizer_steps"] == 5
+    losses = [record["epochs"][0]["train_loss"] for record in (first, second)]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+    weights = [load_file(run.path / "checkpoint" / "model.safetensors") for run in (one, two)]
+    for name, weight in weights[0].items():
+        assert torch.allclose(weights[1][name], weight, rtol=0, atol=1e-4), name
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("after", [6, 10, 14])
 def test_workers_end_with_their_leader_and_the_run_is_resumed(tmp_path, after):
@@ -112,6 +134,78 @@ def test_a_worker_that_dies_before_the_model_s_work_is_not_waited_for(tmp_path):
         ddp.workers(two, {}, tmp_path) as build,
     ):
         build()
+
+
+@pytest.fixture
+def mute_worker(tmp_path, monkeypatch):
+    """A worker that reports that it is ready, and then never meets the leader."""
+    code = "import os, sys, time\nos.write(int(sys.argv[1]), b'r')\ntime.sleep(600)\n"
+    (tmp_path / "mute.py").write_text(code)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(ddp, "WORKER", "mute")
+
+
+@pytest.mark.parametrize("end", ["killed", "interrupted"])
+def test_a_worker_that_never_comes_is_not_waited_for(tmp_path, mute_worker, end):
+    two = functools.partial(trainer, strategy="ddp", devices=2)
+    acted = []
+
+    def act() -> None:
+        while not (found := workers_of(tmp_path)):
+            time.sleep(0.1)
+        time.sleep(1)
+        acted.append(time.monotonic())
+        process, signal_ = {
+            "killed": (found[0], signal.SIGKILL),
+            "interrupted": (os.getpid(), signal.SIGINT),
+        }[end]
+        os.kill(process, signal_)
+
+    reason = "process 1 of the run failed: it was ended by SIGKILL"
+    raised = {"killed": (RuntimeError, reason), "interrupted": (KeyboardInterrupt, None)}[end]
+    threading.Thread(target=act, daemon=True).start()
+    with pytest.raises(raised[0], match=raised[1]), ddp.workers(two, {}, tmp_path) as build:
+        build()
+    assert time.monotonic() - acted[0] < 10
+    assert not workers_of(tmp_path)
+
+
+@pytest.mark.launcher
+@pytest.mark.parametrize("after", [0, 4, 6])
+def test_a_worker_that_is_killed_at_any_time_ends_the_run_with_the_reason(tmp_path, after):
+    words = command(tmp_path, *TRAIN, *TWO, "trainer.max_epochs=500")
+    started = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+    while not (found := workers_of(tmp_path)):
+        assert started.poll() is None
+        time.sleep(0.1)
+    time.sleep(after)
+    os.kill(found[0], signal.SIGKILL)
+    _, told = started.communicate(timeout=60)
+    assert started.returncode == 2
+    assert told.splitlines()[-1].startswith(
+        "lamp_exp: RuntimeError: process 1 of the run failed: it was ended by SIGKILL"
+    )
+
+
+@pytest.mark.launcher
+@pytest.mark.parametrize("answered", [0, 1])
+def test_fewer_questions_than_processes_are_answered_as_by_one(lamp_exp, tmp_path, answered):
+    words = ["mode=zeroshot", "limit=2"]
+    assert lamp_exp(*command(tmp_path / "one", *words)[3:])[0] == 0
+    (one,) = map(RunFolder, (tmp_path / "one").glob("lamp4-*"))
+    content = recorded(one.path)
+    begun = RunFolder(tmp_path / "three" / one.name)
+    begun.start(content["settings"], {"code": content["code"]["fingerprint"],
+                                      "versions": content["versions"]})  # fmt: skip
+    rows = map(json.loads, (one.path / "prompts.jsonl").read_text().splitlines())
+    prompts = [Prompt(row["id"], tuple(row["passages"])) for row in rows]
+    golds = json.loads((one.path / "predictions.json").read_text())["golds"]
+    AnswerJournal(begun.path, prompts).append(
+        Prediction(gold["id"], "kept") for gold in golds[:answered]
+    )
+    (three,) = ran(tmp_path / "three", *words, "trainer=ddp", "trainer.devices=3")
+    expected = [{**gold, "output": "kept"} for gold in golds[:answered]] + golds[answered:]
+    assert json.loads((three.path / "predictions.json").read_text())["golds"] == expected
 
 
 def workers_of(place: Path) -> list[int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -214,3 +215,16 @@ def test_faiss_and_torch_share_a_process_in_either_order(order):
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert told.returncode == 0, told.stderr
     assert told.stdout.splitlines()[-1] == "[4.0, 4.0]"
+
+
+def test_an_encoder_that_normalizes_by_itself_cannot_be_told_not_to(encoder, tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # 6 has another place for it
+        from sentence_transformers.models import Normalize
+    made = SentenceTransformer(encoder, device="cpu")
+    made.append(Normalize())
+    made.save(str(tmp_path))
+    with pytest.raises(InputError, match="retriever.normalize=false: .* normalizes its vectors"):
+        dense(str(tmp_path)).validate()
+    dense(str(tmp_path), normalize=True).validate()
+    dense(encoder).validate()

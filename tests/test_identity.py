@@ -29,7 +29,7 @@ def test_defaults_are_left_out_and_components_enter_by_name():
         ("training.lr=1e-3", "training.lr", 1e-3),
         ("trainer=debug", "trainer.max_epochs", 1),
         ("profile.max_items=3", "profile.max_items", 3),
-        ("+model.generation.top_p=0.5", "model.generation.top_p", 0.5),
+        ("+model.generation.min_length=2", "model.generation.min_length", 2),
         ("model.decoding=labels", "model.decoding", "labels"),
     ],
 )

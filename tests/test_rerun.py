@@ -204,3 +204,15 @@ def test_a_fault_of_ours_is_no_difference(report, run, monkeypatch):
     code, _, err = report("rerun", run)
     assert code == 2
     assert "ZeroDivisionError: broken on purpose" in err
+
+
+def test_options_that_were_added_are_repeated_and_unknown_ones_are_refused(report, lamp_exp):
+    added = ["+trainer.inference_mode=false", "+model.generation.no_repeat_ngram_size=2"]
+    code, out, err = lamp_exp(*ASKED, *added)
+    assert code == 0, err
+    run = folder_of(out)
+    assert report("rerun", run)[0] == 0
+    change(run, settings={**RunFolder(run).read().settings, "mynote": "hello"})
+    code, _, err = report("rerun", run)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "mynote" in err

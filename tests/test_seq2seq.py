@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import json
 import math
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import pytorch_lightning
 import torch
 import transformers
+from omegaconf import open_dict
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
+from lamp_exp import config
 from lamp_exp.errors import InputError
 from lamp_exp.models.checkpoints import best_checkpoint, best_epoch
+from lamp_exp.models.prediction import GENERATION_OPTIONS
 from lamp_exp.models.seq2seq import Seq2Seq
 from lamp_exp.models.training import IGNORED
+from lamp_exp.options import FIXED_TRAINER_OPTIONS
 from lamp_exp.tasks.lamp4 import Lamp4
 from lamp_exp.values import Prompt, TrainingOptions, TrainingSet
-from tests.conftest import mean_loss, settings, trainer
+from tests.conftest import compose, mean_loss, settings, trainer
 
 SIZES = {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4, "dropout_rate": 0.1}
 TEXTS = ["the old rose near lake", "the sailor meets the nurse", "the oven"]
@@ -297,12 +303,131 @@ def test_the_rehearsal_is_the_worst_batch_in_the_precision_of_the_steps(tmp_path
     assert {step[2] for step in seen} == {True}
 
 
-@pytest.mark.filterwarnings("ignore:.*could not find the monitored key")
-def test_training_without_validation_keeps_its_last_weights(tmp_path: Path):
-    fid = Seq2Seq(None, settings(), {"num_beams": 1}, fresh=SIZES)
-    report = fid.fit(lesson(tmp_path), functools.partial(trainer, limit_val_batches=0))
-    assert report["best_epoch"] is None
-    assert (tmp_path / "checkpoint" / "model.safetensors").is_file()
+@pytest.mark.parametrize(("batch_size", "batches"), [(4, 2), (2, 4), (1, 8)])
+def test_tokens_weigh_alike_over_the_whole_optimiser_step(tmp_path: Path, batch_size, batches):
+    targets = ["rose", "the old rose near lake the sailor meets the nurse the oven"]
+    pairs = [(prompt(str(n), TEXTS[n % 3]), targets[n % 2]) for n in range(13)]  # 8 and 5
+
+    def trained(size: int, accumulated: int) -> tuple[list[float], dict[str, torch.Tensor]]:
+        training = TrainingOptions(lr=1e-2, batch_size=size)
+        sizes = {**SIZES, "dropout_rate": 0.0}
+        made = Seq2Seq(None, settings(training=training, max_new_tokens=16), {}, fresh=sizes)
+        folder = tmp_path / str(size)
+        data = TrainingSet(pairs, pairs[:2], Lamp4().score, Lamp4().main_metric, 2, folder)
+        options = {"accumulate_grad_batches": accumulated, "gradient_clip_val": 1.0}
+        report = made.fit(data, functools.partial(trainer, **options))
+        assert report["optimizer_steps"] == 4
+        assert report["effective_batch_size"] == 8
+        return [epoch["train_loss"] for epoch in report["epochs"]], made.net.state_dict()
+
+    losses, weights = trained(8, 1)
+    other_losses, other_weights = trained(batch_size, batches)
+    assert other_losses == pytest.approx(losses, rel=1e-6)
+    for name, weight in weights.items():
+        assert torch.allclose(other_weights[name], weight, rtol=0, atol=1e-5), name
+
+
+OFFICIAL = {  # kinds of networks whose norms and biases are named otherwise
+    "T5ForConditionalGeneration": transformers.T5Config(**SIZES, vocab_size=99),
+    "BartForConditionalGeneration": transformers.BartConfig(**SMALL, vocab_size=99),
+    "GPT2LMHeadModel": transformers.GPT2Config(n_layer=1, n_embd=8, n_head=2, vocab_size=99),
+    "LlamaForCausalLM": transformers.LlamaConfig(
+        num_hidden_layers=1, hidden_size=8, intermediate_size=8, num_attention_heads=2,
+        vocab_size=99,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", OFFICIAL)
+def test_the_weights_that_decay_are_those_of_the_official_trainer(kind: str):
+    fid = Seq2Seq(None, settings(), {}, fresh=SIZES)
+    fid.network = getattr(transformers, kind)(OFFICIAL[kind])
+    names = {weight: name for name, weight in fid.net.named_parameters()}
+    decayed, others = fid._weights_by_decay()
+    official = transformers.Trainer.get_decay_parameter_names(None, fid.net)
+    assert {names[weight] for weight in decayed} == set(official) & set(names.values())
+    assert {names[weight] for weight in others} == set(names.values()) - set(official)
+    assert others
+
+
+def test_the_recipe_is_recorded_and_warm_up_is_rounded_up(tmp_path: Path):
+    build = compose("trainer=cpu")[0].trainer
+    assert build.gradient_clip_val == 1.0
+    assert build.accumulate_grad_batches == 1
+    training = TrainingOptions(batch_size=4, warmup=0.4)  # of three steps: 1.2
+    fid = Seq2Seq(None, settings(training=training), {}, fresh=SIZES)
+    report = fid.fit(lesson(tmp_path), functools.partial(trainer, gradient_clip_val=1.0))
+    assert report["warmup_steps"] == 2
+    assert report["gradient_clip_val"] == 1.0
+    biases = [name for name, _ in fid.net.named_parameters() if "bias" in name or "norm" in name]
+    assert report["weights_without_decay"] == len(biases) > 5
+
+
+def test_gradients_are_clipped_after_they_are_those_of_the_mean(tmp_path: Path):
+    norms = []
+
+    class Watched(Seq2Seq):
+        def optimizer_step(self, *words, **options):
+            super().optimizer_step(*words, **options)
+            gradients = [w.grad.flatten() for w in self.parameters() if w.grad is not None]
+            norms.append(torch.cat(gradients).norm().item())
+
+    for clip in (None, 0.01):
+        fid = Watched(None, settings(), {}, fresh=SIZES)
+        options = {"gradient_clip_val": clip, "accumulate_grad_batches": 2}
+        fid.fit(lesson(tmp_path / str(clip)), functools.partial(trainer, **options))
+    whole, clipped = norms
+    assert 0.01 < whole < 100
+    assert clipped == pytest.approx(0.01, rel=1e-3)
+
+
+OBEYED = {  # of Lightning's Trainer: options that do what they say, also in our runs
+    "accelerator", "strategy", "devices", "num_nodes", "precision", "max_epochs",
+    "limit_train_batches", "log_every_n_steps", "enable_progress_bar", "enable_model_summary",
+    "accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm", "deterministic",
+    "benchmark", "inference_mode", "profiler", "detect_anomaly",
+}  # fmt: skip
+
+
+def test_every_option_of_the_trainer_is_obeyed_or_refused():
+    known = set(inspect.signature(pytorch_lightning.Trainer).parameters)
+    assert known - OBEYED == set(FIXED_TRAINER_OPTIONS)
+    cfg, _ = compose("trainer=cpu")
+    for name, reason in FIXED_TRAINER_OPTIONS.items():
+        changed = cfg.copy()
+        with open_dict(changed):
+            changed.trainer[name] = 2
+        with pytest.raises(InputError, match=rf"^trainer\.{name} cannot be set: {reason}$"):
+            config.check(changed)
+
+
+def test_every_generation_option_is_obeyed_or_refused():
+    known = {name for name in transformers.GenerationConfig().to_dict() if name[0] != "_"}
+    assert known >= GENERATION_OPTIONS
+    for name in known - GENERATION_OPTIONS:
+        with pytest.raises(InputError, match=rf"^model\.generation\.{name} cannot be set: "):
+            Seq2Seq(None, settings(), {name: 2}, fresh=SIZES)
+
+
+@pytest.mark.parametrize(
+    ("generation", "words"),
+    [
+        ({"top_p": 0.9}, "`top_p`: `do_sample` is not set to `True`"),
+        ({"num_beams": 1, "length_penalty": 2.0}, "`length_penalty`: `num_beams` is set to 1"),
+        ({"early_stopping": "soon"}, "`early_stopping` must be a boolean or 'never'"),
+    ],
+)
+def test_generation_options_that_another_one_makes_useless_are_refused(generation, words):
+    with pytest.raises(InputError, match=f"model.generation: {words}"):
+        Seq2Seq(None, settings(), generation, fresh=SIZES)
+
+
+def test_likelihood_generates_nothing_so_that_its_options_are_refused():
+    fid = Seq2Seq(
+        None, settings(labels=("a", "b")), {"do_sample": True}, fresh=SIZES, decoding="likelihood"
+    )
+    with pytest.raises(InputError, match="do_sample has no effect with model.decoding=likelihood"):
+        fid.validate(False, "32-true")
 
 
 def test_the_record_tells_the_generation_options_that_the_weights_bring(tmp_path: Path):

@@ -11,23 +11,29 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lamp_exp.environment import environment
 from lamp_exp.errors import InputError
-from lamp_exp.storage.atomic import write_json
+from lamp_exp.storage.atomic import read_json_or_none, write_json
 
 PROCESS_INDEX = "SLURM_PROCID"
+WORKER = "lamp_exp.experiment.ddp_worker"  # the module that a worker runs
 Trainer = Callable[..., Any]
+Failure = Callable[[], Exception | None]  # of another process, if one has failed
 NO_MORE_WORK: dict[str, Any] = {}
+FAILURE = "failure"  # the file of the first process that failed
 
 
 def process_index() -> int:
@@ -68,6 +74,17 @@ def assigned_work(output_dir: Path) -> Iterator[dict[str, Any]]:
         yield work
 
 
+def report_failure(output_dir: Path, error: Exception) -> None:
+    """Tells the leader of this Slurm job why this process of it has failed."""
+    reason = f"process {process_index()} of the run failed: {type(error).__name__}: {error}"
+    write_json(_work_folder(output_dir) / FAILURE, {"reason": reason})
+
+
+def _reported_failure(output_dir: Path) -> RuntimeError | None:
+    found = read_json_or_none(_work_folder(output_dir) / FAILURE)
+    return RuntimeError(found["reason"]) if found else None
+
+
 def _work_folder(output_dir: Path) -> Path:
     """A folder for this Slurm job (and this attempt, if it was requeued) only."""
     names = [os.environ.get(name, "0") for name in ("SLURM_JOB_ID", "SLURM_RESTART_COUNT")]
@@ -91,16 +108,37 @@ def workers(trainer: Trainer, work: Mapping[str, Any], folder: Path) -> Iterator
         yield trainer
     elif cluster.creates_processes_externally:
         assign(folder.parent, work)
-        with _process_group_closed():
-            yield trainer
+        failure = partial(_reported_failure, folder.parent)
+        with _explaining(failure), _process_group_closed():
+            yield _joining(trainer, built.strategy, failure)
     elif built.num_nodes > 1:
         raise InputError(
             f"trainer.num_nodes={built.num_nodes} needs a launcher that starts processes on all "
             "nodes: hydra/launcher=slurm"
         )
     else:
-        with _process_group_closed(), _local_workers(built.world_size, work, folder) as started:
-            yield _waiting_for(started, trainer)
+        with (
+            _process_group_closed(),
+            _local_workers(built.world_size, work, folder) as started,
+            _explaining(partial(_failure_of, started)),
+        ):
+            joining = _joining(trainer, built.strategy, partial(_failure_of, started))
+            yield _waiting_for(started, joining)
+
+
+def _waiting_for(started: Sequence[Worker], trainer: Trainer) -> Trainer:
+    """`trainer`, which waits until all workers are ready before it is built for the first time.
+
+    They may take longer than the time in which a process group must be formed.
+    """
+    waiting = list(started)
+
+    def build(*args: Any, **options: Any) -> Any:
+        while waiting:
+            waiting.pop(0).wait_until_ready()
+        return trainer(*args, **options)
+
+    return build
 
 
 @contextmanager
@@ -139,25 +177,60 @@ class Worker:
         os.close(self.ready)
 
     def failure(self) -> RuntimeError:
-        """What a worker that has ended wrote last."""
-        lines = self.log.read_text(encoding="utf-8").strip().splitlines()
-        reason = lines[-1] if lines else f"it ended with {self.process.returncode}"
+        """The signal that ended the worker, or what it wrote last."""
+        code = self.process.returncode
+        lines = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        reason = lines[-1] if lines else f"it ended with {code}"
+        if code < 0:
+            reason = f"it was ended by {signal.Signals(-code).name}"
         return RuntimeError(f"process {self.number} of the run failed: {reason}")
 
 
-def _waiting_for(started: Sequence[Worker], trainer: Trainer) -> Trainer:
-    """`trainer`, which waits for all workers before it is built for the first time.
+def _joining(trainer: Trainer, strategy: Any, failure: Failure) -> Trainer:
+    """`trainer`, which forms the process group before it is built for the first time.
 
-    The process group waits for a worker that has ended for ever, and ignores Ctrl-C.
+    A thread waits for the other processes: the main one would ignore Ctrl-C meanwhile, and not
+    notice that one of them has failed.
     """
-    waiting = list(started)
+    import torch
+
+    errors: list[Exception] = []
+
+    def form_group() -> None:
+        try:
+            strategy.setup_environment()
+        except Exception as error:  # noqa: BLE001  (raised in the main thread)
+            errors.append(error)
 
     def build(*args: Any, **options: Any) -> Any:
-        while waiting:
-            waiting.pop(0).wait_until_ready()
+        if not torch.distributed.is_initialized():
+            thread = threading.Thread(target=form_group, daemon=True)
+            thread.start()
+            while thread.is_alive():
+                thread.join(0.2)
+                if found := failure():
+                    raise found
+            for error in errors:
+                raise error
         return trainer(*args, **options)
 
     return build
+
+
+@contextmanager
+def _explaining(failure: Failure) -> Iterator[None]:
+    """Raises the failure of another process instead of the errors that it causes in this one."""
+    try:
+        yield
+    except Exception as error:
+        # A closed connection is noticed earlier than the end of its process.
+        patience = 10 if isinstance(error.__cause__ or error, RuntimeError) else 0
+        deadline = time.monotonic() + patience
+        while not (found := failure()) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        if found:
+            raise found from error
+        raise
 
 
 @contextmanager
@@ -169,14 +242,15 @@ def _local_workers(
     try:
         with environment({**group, "LOCAL_RANK": "0"}):
             yield started
-    except Exception as error:
-        for worker in started:
-            if worker.process.poll():  # then the leader's error only says that it is gone
-                raise worker.failure() from error
-        raise
     finally:
         for worker in started:
             worker.end()
+
+
+def _failure_of(started: Sequence[Worker]) -> RuntimeError | None:
+    """Why a worker has ended; None while all are at work."""
+    ended = [worker for worker in started if worker.process.poll() is not None]
+    return ended[0].failure() if ended else None
 
 
 def _process_group(processes: int) -> dict[str, str]:
@@ -197,7 +271,7 @@ def _start(number: int, group: Mapping[str, str], work: Mapping[str, Any], folde
     log = folder / f"process-{number}.log"
     with log.open("w", encoding="utf-8") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", "lamp_exp.experiment.ddp_worker", str(report)],
+            [sys.executable, "-m", WORKER, str(report)],
             stdin=subprocess.PIPE,
             stdout=file,
             stderr=file,

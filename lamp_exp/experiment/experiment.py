@@ -54,11 +54,15 @@ class Retrieval:
 
 @dataclass(frozen=True, slots=True)
 class TrainerOptions:
-    """`build` makes Lightning's trainer; `max_epochs` is None where the task decides."""
+    """`build` makes Lightning's trainer; `max_epochs` is None where the task decides.
+
+    `train_batches` is how many batches of an epoch are used, or their share; None: all.
+    """
 
     build: Callable[..., Any]
     precision: str
     max_epochs: int | None
+    train_batches: int | float | None = None
 
 
 @dataclass(frozen=True, slots=True)

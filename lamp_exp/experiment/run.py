@@ -347,6 +347,9 @@ def notes(experiment: Experiment) -> list[str]:
         found.append("fid without fine-tuning: no model has learned to fuse passages")
     if experiment.trainer is not None and experiment.from_checkpoint:
         found.append("the weights were fine-tuned before: a checkpoint of this project")
+    trainer = experiment.trainer
+    if mode == "finetune" and trainer and trainer.train_batches is not None:
+        found.append(f"each epoch is cut: trainer.limit_train_batches={trainer.train_batches}")
     if mode == "finetune" and data.part == "train":
         found.append("scored on the part that it was trained on")
     if mode == "finetune" and data.part == "dev" and data.selection == "dev":

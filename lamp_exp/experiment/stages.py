@@ -330,6 +330,12 @@ def training_set(
     return data, counts
 
 
+def fit(model: Model, data: TrainingSet, trainer: Trainer) -> Mapping[str, Any]:
+    """Fine-tunes the model; returns facts for the record."""
+    with naming(model, "fit"):
+        return model.fit(data, trainer)
+
+
 # --- answer and score --------------------------------------------------------------------------
 
 
@@ -408,7 +414,7 @@ def run_stages(
         with watch.measure("prompts"):
             data, learned_from = training_set(experiment, ranker, parts, made, folder.path)
         with watch.measure("train"):
-            training = {**model.fit(data, trainer), "learned_from": learned_from}
+            training = {**fit(model, data, trainer), "learned_from": learned_from}
     with watch.measure("predict"):
         journal = AnswerJournal(folder.path, made.prompts)
         predictions = answer(model, made.prompts, trainer, journal)
@@ -437,8 +443,8 @@ def work_along(
     trainer = partial(experiment.trainer.build, logger=False)
     if experiment.mode == "finetune":
         data, _ = training_set(experiment, ranker, parts, made, folder)
-        experiment.model.fit(data, trainer)
-    experiment.model.predict(made.prompts, trainer, AnswerJournal(folder, made.prompts))
+        fit(experiment.model, data, trainer)
+    answer(experiment.model, made.prompts, trainer, AnswerJournal(folder, made.prompts))
 
 
 def question_columns(part: Part) -> dict[str, Sequence[Any]]:

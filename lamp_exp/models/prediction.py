@@ -24,7 +24,7 @@ from transformers.utils import GENERATION_CONFIG_NAME
 from transformers.utils import logging as transformers_logging
 
 from lamp_exp.contracts import Model, PredictionJournal
-from lamp_exp.errors import InputError, did_you_mean, first_line
+from lamp_exp.errors import InputError, did_you_mean, first_line, naming_one
 from lamp_exp.hub import LOAD_ERRORS, check_vocabulary, load_error, only_local_files
 from lamp_exp.models.batches import (
     Batch,
@@ -51,6 +51,22 @@ warnings.filterwarnings("ignore", ".*LeafSpec.*")  # Lightning's own, about torc
 log = logging.getLogger("lamp_exp")
 WEIGHT_FILES = ("*.safetensors", "*.bin", "*.pt", "*.gguf", "*.h5", "*.msgpack")
 FREE, LABELS, LIKELIHOOD = DECODINGS = ("free", "labels", "likelihood")
+GENERATION_OPTIONS = frozenset({  # of GenerationConfig: those that answers obey
+    "do_sample", "temperature", "top_k", "top_p", "min_p", "top_h", "typical_p", "epsilon_cutoff",
+    "eta_cutoff", "num_beams", "early_stopping", "length_penalty", "min_length", "min_new_tokens",
+    "guidance_scale", "repetition_penalty", "encoder_repetition_penalty", "no_repeat_ngram_size",
+    "encoder_no_repeat_ngram_size", "bad_words_ids", "sequence_bias", "suppress_tokens",
+    "begin_suppress_tokens", "forced_bos_token_id", "forced_eos_token_id",
+    "exponential_decay_length_penalty", "renormalize_logits", "remove_invalid_values",
+    "decoder_start_token_id", "bos_token_id", "eos_token_id", "pad_token_id", "use_cache",
+    "cache_implementation", "cache_config", "disable_compile",
+})  # fmt: skip
+FIXED_GENERATION = {
+    "max_new_tokens": "use max_new_tokens",
+    "max_length": "use max_new_tokens",
+    "max_time": "answers would depend on the machine: use max_new_tokens",
+    "num_return_sequences": "each question has one answer",
+}
 CACHE_OPTIONS = {"use_cache", "cache_implementation", "cache_config"}
 SAMPLING_OPTIONS = {
     "temperature", "top_k", "top_p", "top_h", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff",
@@ -213,6 +229,12 @@ class PredictionModel(pl.LightningModule, Model):
             raise InputError(
                 f"model.decoding={self.decoding} must be one of {', '.join(DECODINGS)}"
             )
+        if self.decoding == LIKELIHOOD:
+            for name, value in self.generation.items():
+                if value and name not in ("num_beams", "max_new_tokens"):
+                    raise InputError(
+                        f"model.generation.{name} has no effect with model.decoding={LIKELIHOOD}"
+                    )
         if self.decoding != FREE:
             self.labels.validate(self.settings.max_new_tokens, self.decoding)
         processes = 1
@@ -340,7 +362,11 @@ class PredictionModel(pl.LightningModule, Model):
         prompts = longest_first([prompt for prompt in self._prompts if prompt.id in ids])
         share = prompts[self.trainer.global_rank :: self.trainer.world_size]
         size = self.settings.predict_batch_size
-        return batches_in_order(share, size, self.collate, self.workers)
+        return batches_in_order(share, size, self._collate_prompts, self.workers)
+
+    def _collate_prompts(self, prompts: Sequence[Prompt]) -> Batch:
+        with naming_one(self, "collate", prompts, lambda prompt: self.collate([prompt])):
+            return self.collate(prompts)
 
     def on_predict_start(self) -> None:
         """Sets the number of threads."""
@@ -348,10 +374,15 @@ class PredictionModel(pl.LightningModule, Model):
 
     def predict_step(self, batch: Batch, index: int) -> list[tuple[Any, ...]]:
         """Plain tuples: Lightning cannot carry frozen dataclasses."""
-        answers = self.answers(batch)
+        prompts = (prompt for prompt in self._prompts if prompt.id in batch["ids"])
+        with naming_one(self, "predict", prompts, self._answer_alone):
+            answers = self.answers(batch)
         if self._journal is not None:
             self._journal.append(answers)
         return [astuple(answer) for answer in answers]
+
+    def _answer_alone(self, prompt: Prompt) -> None:
+        self.answers(self.transfer_batch_to_device(self.collate([prompt]), self.device, 0))
 
     # --- decoding ------------------------------------------------------------------------------
 
@@ -447,12 +478,24 @@ def _device_name(device: torch.device) -> str:
 
 
 def _checked_generation(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options; raises InputError for an unknown one and suggests a known one."""
+    """The options; raises InputError for one that is unknown or would have no effect."""
     known = [name for name in GenerationConfig().to_dict() if not name.startswith("_")]
     for name in options:
         if name not in known:
             hint = did_you_mean(name, known)
             raise InputError(f"model.generation.{name} is no generation option{hint}")
+        if name not in GENERATION_OPTIONS:
+            reason = FIXED_GENERATION.get(name, "it has no effect on the answers of this project")
+            raise InputError(f"model.generation.{name} cannot be set: {reason}")
+    config = GenerationConfig()
+    for name, value in options.items():
+        setattr(config, name, value)
+    try:
+        config.validate(strict=True)
+    except (ValueError, TypeError) as error:
+        lines = str(error).splitlines()
+        fault = next((line for line in lines if line.startswith("- ")), lines[0])
+        raise InputError(f"model.generation: {fault.removeprefix('- ')}") from error
     return dict(options)
 
 

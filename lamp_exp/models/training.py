@@ -73,7 +73,8 @@ class TrainableModel(PredictionModel):
         self.data = data
         self.history: list[dict[str, float]] = []  # loss and scores of each epoch
         self._outputs: dict[str, tuple[str, str]] = {}  # output and target by id, of validation
-        self._losses: list[float] = []
+        self._losses: list[tuple[float, float]] = []  # summed loss and tokens of each batch
+        self._tokens = 0.0  # of the current optimiser step
         facts = checkpoints.read_facts(data.folder)
         if facts is not None:
             log.info("this model is trained already: its checkpoint is used")
@@ -96,9 +97,8 @@ class TrainableModel(PredictionModel):
 
     def _load_best(self, runner: pl.Trainer) -> None:
         best_path = runner.checkpoint_callback.best_model_path  # type: ignore[union-attr]
-        if best_path:  # none if Lightning was told not to validate: then the last weights count
-            state = torch.load(best_path, map_location="cpu", weights_only=True)["state_dict"]
-            self.load_state_dict(state)
+        state = torch.load(best_path, map_location="cpu", weights_only=True)["state_dict"]
+        self.load_state_dict(state)
         if self.settings.training.lora_rank is not None:
             self.network = self.net.merge_and_unload()
 
@@ -118,6 +118,8 @@ class TrainableModel(PredictionModel):
             "epochs": self.history,
             "best_epoch": checkpoints.best_epoch(self.history, data.main_metric),
             "optimizer_steps": runner.global_step,
+            "gradient_clip_val": runner.gradient_clip_val,
+            **self._recipe,
             "effective_batch_size": batch_size * runner.accumulate_grad_batches,
             "processes": runner.world_size,
             "precision": str(runner.precision),
@@ -134,14 +136,28 @@ class TrainableModel(PredictionModel):
             self.network = _with_adapters(self.net, self.settings.training)
 
     def configure_optimizers(self) -> Any:
-        """AdamW with linear warm-up and decay, as published."""
-        training = self.settings.training
-        weights = [weight for weight in self.parameters() if weight.requires_grad]
-        optimizer = torch.optim.AdamW(weights, lr=training.lr, weight_decay=training.weight_decay)
-        steps = int(self.trainer.estimated_stepping_batches)
-        warmup = round(training.warmup * steps)
+        """AdamW with linear warm-up and decay, as in the official trainer."""
+        training, steps = self.settings.training, int(self.trainer.estimated_stepping_batches)
+        decayed, others = self._weights_by_decay()
+        groups: list[dict[str, Any]] = [
+            {"params": decayed, "weight_decay": training.weight_decay},
+            {"params": others, "weight_decay": 0.0},
+        ]
+        optimizer = torch.optim.AdamW(groups, lr=training.lr)
+        warmup = math.ceil(training.warmup * steps)
+        self._recipe = {"warmup_steps": warmup, "weights_without_decay": len(others)}
         schedule = get_linear_schedule_with_warmup(optimizer, warmup, steps)
         return [optimizer], [{"scheduler": schedule, "interval": "step"}]
+
+    def _weights_by_decay(self) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """The trained weights that decay, and the others: norms and biases."""
+        decayed: list[torch.Tensor] = []
+        others: list[torch.Tensor] = []
+        for name, weight in self.named_parameters():
+            if weight.requires_grad:
+                # T5 calls a matrix, that of relative positions, a bias.
+                (others if weight.ndim < 2 or "bias" in name else decayed).append(weight)
+        return decayed, others
 
     def train_dataloader(self) -> DataLoader[Any]:
         """The process's share of train, in another order each epoch."""
@@ -215,24 +231,37 @@ class TrainableModel(PredictionModel):
     # --- Lightning: steps ----------------------------------------------------------------------
 
     def training_step(self, batch: Batch, index: int) -> torch.Tensor:
-        """The mean loss over the tokens of all processes; raises InputError if it is no number."""
+        """The summed loss over a batch's target tokens; raises InputError if it is no number."""
         # Dropout depends on the step, not on what ran before it.
         process = self.trainer.global_rank
         torch.manual_seed(derived_seed(self.settings.seed, self.current_epoch, index, process))
         summed, tokens = self.loss(batch)
         if self._batches.is_padding(index):
             summed, tokens = summed * 0, tokens * 0
-        # Lightning averages the processes' gradients; tokens must count alike.
-        total: Any = self.trainer.strategy.reduce(tokens, reduce_op="sum")
-        loss: torch.Tensor = summed * (self.trainer.world_size / total)
-        if not torch.isfinite(loss):
+        both = torch.stack([summed.detach(), tokens.to(summed)])
+        reduced: Any = self.trainer.strategy.reduce(both, reduce_op="sum")  # of all processes
+        loss, count = reduced.tolist()
+        if not math.isfinite(loss):
             raise InputError(
-                f"the loss became {loss.item()} at step {self.global_step}: lower training.lr, or "
+                f"the loss became {loss} at step {self.global_step}: lower training.lr, or "
                 "use trainer.precision=bf16-mixed or 32-true"
             )
-        self._losses.append(loss.item())
-        self.log("train_loss", loss, prog_bar=True, batch_size=len(batch["ids"]))
-        return loss
+        self._losses.append((loss, count))
+        self._tokens += count
+        self.log("train_loss", loss / count, prog_bar=True, batch_size=len(batch["ids"]))
+        return summed
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Makes the gradients those of the mean loss over all tokens of the optimiser step.
+
+        Each token then weighs alike, however the step is divided into batches and processes.
+        """
+        # Lightning has averaged over the batches of a whole step, and over the processes.
+        shares = self.trainer.accumulate_grad_batches * self.trainer.world_size
+        for weight in self.parameters():
+            if weight.grad is not None:
+                weight.grad *= shares / self._tokens
+        self._tokens = 0.0
 
     def loss(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """The summed cross entropy of the target tokens, and their number."""
@@ -247,27 +276,26 @@ class TrainableModel(PredictionModel):
 
     def on_validation_epoch_end(self) -> None:
         """Computes the task's metrics on validation."""
-        outputs, losses = self._gather()
-        self._outputs, self._losses = {}, []
-        if self.trainer.sanity_checking or self.data is None:
-            return
+        assert self.data is not None, "fit sets it"
+        outputs = self._gathered_outputs()
         # In the order of validation, whichever process answered: sums of floats depend on it.
-        pairs = [outputs[prompt.id] for prompt, _ in self.data.validation if prompt.id in outputs]
-        scores = self.data.score([output for output, _ in pairs], [target for _, target in pairs])
+        scores = self.data.score(
+            [outputs[prompt.id][0] for prompt, _ in self.data.validation],
+            [outputs[prompt.id][1] for prompt, _ in self.data.validation],
+        )
         self.log_dict(dict(scores.metrics), prog_bar=True, sync_dist=True)
-        loss = math.fsum(losses) / len(losses) if losses else math.nan
+        losses, tokens = zip(*self._losses, strict=True)
+        loss = math.fsum(losses) / math.fsum(tokens)
         self.history.append({"train_loss": loss, **scores.metrics})
+        self._outputs, self._losses = {}, []
 
-    def _gather(self) -> tuple[dict[str, tuple[str, str]], list[float]]:
-        """The validation outputs and the losses of all processes."""
+    def _gathered_outputs(self) -> dict[str, tuple[str, str]]:
+        """The validation outputs of all processes."""
         if self.trainer.world_size == 1:
-            return self._outputs, self._losses
+            return self._outputs
         shares: list[Any] = [None] * self.trainer.world_size
-        torch.distributed.all_gather_object(shares, (self._outputs, self._losses))
-        outputs: dict[str, tuple[str, str]] = {}
-        for share, _ in shares:
-            outputs.update(share)
-        return outputs, [loss for _, losses in shares for loss in losses]
+        torch.distributed.all_gather_object(shares, self._outputs)
+        return {id: output for share in shares for id, output in share.items()}
 
 
 def log_likelihoods(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

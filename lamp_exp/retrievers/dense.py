@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
 from lamp_exp.contracts import Retriever, TextVectors, VectorStore, sort_by_score
+from lamp_exp.errors import InputError
 from lamp_exp.progress import progress
 from lamp_exp.retrievers.encoder import load_encoder
 from lamp_exp.storage.vectors import EncoderVectors
@@ -66,7 +67,11 @@ class Dense(Retriever):
 
     def validate(self) -> None:
         """Loads the encoder, or raises InputError."""
-        assert self.encoder
+        modules = [type(module).__name__ for module in self.encoder]
+        if not self.normalize and "Normalize" in modules:
+            raise InputError(
+                f"retriever.normalize=false: {self.name} normalizes its vectors itself: set it true"
+            )
 
     @property
     def on_gpu(self) -> bool:
