@@ -99,7 +99,7 @@ def show(finished: FinishedRun) -> None:
     from lamp_exp.results import display
 
     if finished.state == "there":
-        log.info("this run is there already; rerun=true runs it again")
+        log.info("this run is finished already; rerun=true runs it again")
     display.show(finished.folder.read(), finished.baseline, finished.folder.first_output())
     print(finished.folder.path, flush=True)
 
@@ -119,12 +119,12 @@ def main() -> None:
         _fail(GO_ON, INTERRUPTED)
     except InputError as error:
         _fail(str(error))
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
+        _fail(hydra_messages.explain(error))
     except OSError as error:
         if not _is_full(error):
             raise
         _fail(f"{error}: the same command goes on once there is room")
-    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
-        _fail(hydra_messages.explain(error))
     except ValueError as error:  # Hydra has no type of its own for these
         if not any(words in str(error) for words in ("Config group override", "--multirun, --cfg")):
             raise

@@ -1,4 +1,4 @@
-"""Which jobs of a sweep are left out, and that no grid of the paper loses what it asks for."""
+"""Which jobs of a sweep are skipped, and that no grid of the paper loses what it asks for."""
 
 from __future__ import annotations
 
@@ -76,15 +76,15 @@ def test_of_jobs_that_are_one_run_the_first_stays():
     kept, excluded = select(jobs)
     assert kept == [0, 1, 5]
     assert describe(excluded) == [
-        "left out 2 jobs: retriever=none reads no profile: k=4 says it all",
-        "left out 1 job: the same run as job 0",
+        "skipped 2 jobs: retriever=none reads no profile: k=4 says it all",
+        "skipped 1 job: the same run as job 0",
     ]
 
 
 def test_many_jobs_that_are_others_are_told_in_one_short_line():
     jobs = [replace(JOB, identity=str(n)) for n in range(12)]
     (line,) = describe(select([*jobs, *jobs])[1])
-    assert line == "left out 12 jobs: the same runs as jobs 0, 1, 2, 3, 4, 5, 6, 7, …"
+    assert line == "skipped 12 jobs: the same runs as jobs 0, 1, 2, 3, 4, 5, 6, 7, …"
 
 
 def of(*overrides: str, place: int = 0) -> JobFacts:
@@ -137,20 +137,20 @@ EXPANDED = {
     "oracle": 119,
 }
 UNDATED = "retriever=recency needs dates, which the user split does not have"
-# Of one task: the jobs that are run, and the lines that tell what is left out.
+# Of one task: the jobs that are run, and the lines that tell what is skipped.
 KEPT = {
     "table2": (9, []),
     "table3": (12, []),
-    "table4": (12, [f"left out 2 jobs: {UNDATED}"]),
-    "figure_k": (27, [f"left out 5 jobs: {UNDATED}"]),
+    "table4": (12, [f"skipped 2 jobs: {UNDATED}"]),
+    "figure_k": (27, [f"skipped 5 jobs: {UNDATED}"]),
     "best_item": (17, []),
     "oracle": (17, []),
     "ablation": (
         112,
         [
-            "left out 2 jobs: the same runs as jobs 0, 51",
-            "left out 16 jobs: retriever=none reads no profile: k=1 says it all",
-            f"left out 10 jobs: {UNDATED}",
+            "skipped 2 jobs: the same runs as jobs 0, 51",
+            "skipped 16 jobs: retriever=none reads no profile: k=1 says it all",
+            f"skipped 10 jobs: {UNDATED}",
         ],
     ),
 }

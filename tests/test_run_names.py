@@ -41,4 +41,4 @@ def test_the_command_finds_the_run_of_the_earlier_release(
     code, out, err = lamp_exp(*words, f"output_dir={output_dir}")
     assert code == 0, err
     assert out.splitlines()[-1] == str(output_dir / run.name)
-    assert "there already" in caplog.text
+    assert "finished already" in caplog.text

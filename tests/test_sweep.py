@@ -89,7 +89,7 @@ def test_the_digest_is_readable_on_narrow_screens(lamp_exp, monkeypatch):
         _, out, _ = lamp_exp(
             "-m", *ZERO, "retriever=bm25_okapi,random", "split=user,time", "seed=0,1"
         )
-        tables = out[: out.index("left out")].splitlines()
+        tables = out[: out.index("skipped")].splitlines()
         assert max(map(len, tables)) <= columns
         assert "…" not in "".join(tables)
         for value in ("bm25_okapi", "random", "user", "time", "0.0000 ± 0.0000"):
@@ -194,7 +194,7 @@ def test_what_is_stale_is_listed_and_not_averaged(lamp_exp):
 def test_jobs_that_mean_nothing_are_left_out_aloud(lamp_exp):
     code, out, err = lamp_exp("-m", *RANK, "retriever=recency,none,bm25", "k=1,4")
     assert code == 0
-    line = "left out 2 jobs: retriever=recency needs dates, which the user split does not have"
+    line = "skipped 2 jobs: retriever=recency needs dates, which the user split does not have"
     assert line in err
     assert line in out
     assert summary_of(out)["counts"]["left_out"] == 4

@@ -80,7 +80,7 @@ def test_without_a_profile_there_is_nothing_to_tune(lamp_exp):
 def test_a_dry_run_knows_a_tuned_run(lamp_exp):
     assert "ktune" in lamp_exp(*TUNE, "dry_run=true")[1]
     lamp_exp(*TUNE)
-    assert "there" in lamp_exp(*TUNE, "dry_run=true")[1]
+    assert "finished" in lamp_exp(*TUNE, "dry_run=true")[1]
 
 
 def test_other_values_are_another_run(lamp_exp):

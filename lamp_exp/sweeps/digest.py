@@ -24,7 +24,7 @@ from lamp_exp.storage.atomic import write_json
 from lamp_exp.sweeps.plan import SweepPlan
 from lamp_exp.sweeps.rules import count_of, describe
 from lamp_exp.sweeps.slurm import cancel_command
-from lamp_exp.sweeps.status import Job, JobStatus, short_name, varying_keys
+from lamp_exp.sweeps.status import SHOWN, Job, JobStatus, short_name, varying_keys
 
 STATES = ("done", "there", "failed", "stopped")
 EXAMPLES = "examples.parquet"
@@ -362,7 +362,8 @@ def _count_table(counts: Mapping[str, int]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False)
     for name, number in counts.items():
         bad = name in ("failed", "stopped") and number
-        table.add_column(name.replace("_", " "), justify="right", style="red" if bad else "")
+        shown = SHOWN.get(name, name).lower()
+        table.add_column(shown, justify="right", style="red" if bad else "")
     table.add_row(*map(str, counts.values()))
     return table
 

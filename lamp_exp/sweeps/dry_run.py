@@ -49,7 +49,7 @@ class PlannedRun:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """A job as it is on disk: `there`, `begun`, `to do`, or `cannot run` and why."""
+    """A job as it is on disk: `finished`, `begun`, `to do`, or `cannot run` and why."""
 
     job: Job
     state: str
@@ -100,7 +100,7 @@ def forecast(job: Job, cfg: DictConfig, choices: Mapping[str, str]) -> Forecast:
     except InputError as error:
         return Forecast(job, "cannot run", error=str(error))
     if folder.finished:
-        return Forecast(job, "there", folder.name)
+        return Forecast(job, "finished", folder.name)
     questions = sum(len(part.examples) for part in parts.by_name.values()) * max(len(values), 1)
     planned = PlannedRun(experiment, configuration, questions)
     return Forecast(job, "begun" if folder.path.is_dir() else "to do", folder.name, planned)

@@ -125,7 +125,7 @@ def describe(excluded: Sequence[Excluded]) -> list[str]:
         jobs = [job for job in excluded if job.reason == reason]
         others = sorted({job.same_as for job in jobs if job.same_as is not None})
         text = _same_as(others) if reason == SAME else reason
-        lines.append(f"left out {count_of(len(jobs), 'job')}: {text}")
+        lines.append(f"skipped {count_of(len(jobs), 'job')}: {text}")
     return lines
 
 

@@ -59,6 +59,9 @@ def short_name(job: Job, jobs: Sequence[Job]) -> str:
     return " ".join(words) or f"job {job.number}"
 
 
+SHOWN = {"there": "done before", "left_out": "skipped", "failed": "FAILED"}  # as people read them
+
+
 @dataclass(frozen=True, slots=True)
 class JobStatus:
     """The state of a job: `running`, `done`, `there` (it was finished before), `failed`, `stopped`.

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from lamp_exp.results.folder import STATUS, RunFolder
 from lamp_exp.sweeps.slurm import last_word
-from lamp_exp.sweeps.status import Job, JobStatus, one_line, read_status, short_name
+from lamp_exp.sweeps.status import SHOWN, Job, JobStatus, one_line, read_status, short_name
 
 LOST = "ended without a word (killed, or out of memory?)"
 DISK_FULL = "ended without a word: the disk is full"
@@ -109,14 +109,14 @@ def job_status(sweep: Path, job: Job) -> JobStatus | None:
 def describe(job: Job, status: JobStatus, jobs: Sequence[Job]) -> str:
     """One line: `done lamp4-…: rouge_1 0.4123 (12 s)`."""
     name = Path(status.run).name if status.run else short_name(job, jobs)
+    state = SHOWN.get(status.state, status.state)
     if not status.has_result:
-        state = "FAILED" if status.state == "failed" else status.state
         return f"{state} {name}: {status.error}"
     result = RunFolder(Path(status.run or "")).read()
     seconds = f" ({status.seconds:.0f} s)" if status.state == "done" else ""
     if result.main_value is None:
-        return f"{status.state} {name}{seconds}"
-    return f"{status.state} {name}: {result.main_metric} {result.main_value:.4f}{seconds}"
+        return f"{state} {name}{seconds}"
+    return f"{state} {name}: {result.main_metric} {result.main_value:.4f}{seconds}"
 
 
 def wait_for_running(sweep: Path, jobs: Iterable[Job]) -> None:
