@@ -234,7 +234,7 @@ def test_a_dry_run_lists_states_estimates_and_writes_nothing(lamp_exp, tmp_path)
     assert code == 0
     assert sorted(path for path in tmp_path.rglob("*") if ".cache" not in path.parts) == before
     told = [" ".join(line.split()) for line in out.splitlines()]
-    assert "0 lamp4 0 there" in told
+    assert "0 lamp4 0 finished" in told
     assert "1 lamp4 2 begun" in told
     assert "5 lamp3 4 to do" in told
     assert "(from 1 finished run of this kind)" in out
@@ -276,7 +276,7 @@ def test_relaunching_leaves_alone_what_is_finished(lamp_exp):
     code, out, err = lamp_exp(*sweep, "retriever=bm25,random")
     assert code == 0
     assert summary_of(out)["counts"]["there"] == 2
-    assert err.count("there lamp") == 2
+    assert err.count("done before lamp") == 2
     for run, written in zip(runs_of(lamp_exp(*sweep)[1]), times, strict=True):
         assert (run / "result.json").stat().st_mtime_ns == written
 
