@@ -38,7 +38,7 @@ def test_a_run_with_a_damaged_record_is_run_again(lamp_exp, report, caplog, how)
     damage(folder / "result.json", how)
     code, out, _ = lamp_exp(*RUN)
     assert code == 0
-    assert "there already" not in out
+    assert "finished already" not in out
     assert f"{folder / 'result.json'} is damaged" in caplog.text
     assert RunFolder(folder).read().metrics == metrics
     damage(folder / "result.json", how)
@@ -52,7 +52,7 @@ def test_a_run_with_an_empty_file_is_run_again(lamp_exp, name):
     (folder / name).write_bytes(b"")
     code, out, _ = lamp_exp(*RUN)
     assert code == 0
-    assert "there already" not in out
+    assert "finished already" not in out
     assert (folder / name).read_bytes() == content
 
 

@@ -117,7 +117,7 @@ def test_after_a_cancelled_job_the_same_command_runs_only_what_is_missing(tmp_pa
 
     again = sweep(tmp_path, *SLURM, *grid)
     assert again.returncode == 0, again.stderr
-    assert again.stderr.count("there lamp3") == 3
+    assert again.stderr.count("done before lamp3") == 3
     assert before.items() <= written(tmp_path).items()
     assert done.items() <= runs(tmp_path).items()
     assert len(runs(tmp_path)) == 4
