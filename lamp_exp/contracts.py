@@ -115,7 +115,8 @@ class Task(Component, ABC):
     `labels` are all valid outputs, empty for free text. `training_epochs` is the paper's number.
     A prompt's budget sets aside `separator_tokens` tokens and those of `fixed_text` once.
     `download` says whether the benchmark's server has the task's files: `required` (they must be
-    there), `optional` (they may be gone) or `none`.
+    there), `optional` (they may be gone) or `none`. `licence` names the licence that its real texts
+    are under, if they may not be passed on.
     """
 
     name: str
@@ -127,6 +128,7 @@ class Task(Component, ABC):
     separator_tokens: int = 1
     fixed_text: str = ""
     download: str = "none"
+    licence: str = ""
 
     @property
     def main_metric(self) -> Metric:

@@ -35,7 +35,8 @@ MAY_IMPORT = {
     "retrievers": BASE | {"storage", "progress", "hub"},
     "models": BASE | {"storage", "progress", "environment", "hub"},
     "data": BASE | {"storage", "options", "progress", "environment"},
-    "results": BASE | {"storage", "options", "environment", "tasks"},  # tasks: of old records
+    "results": BASE
+    | {"storage", "options", "environment", "statistics", "tasks"},  # tasks: of old records
     "score": BASE | {"data", "tasks", "options", "environment"},
     "wandb": BASE | {"storage", "options", "results", "environment", "tasks"},
     "loggers": BASE | {"storage", "options", "results", "wandb"},

@@ -341,6 +341,7 @@ def _result(
         selection=None,
         profile=settings["profile"],
         made_up_data=part.made_up,
+        licence="" if part.made_up else one.task.licence,
         data={"asked": replace(part_facts(part), golds=one.targets is not None)},
         counts=counts,
         seconds={},

@@ -290,6 +290,7 @@ def _result(
         selection=data.selection if trains else None,
         profile=configuration.settings["profile"],
         made_up_data=parts.asked.made_up,
+        licence="" if parts.asked.made_up else task.licence,
         data={name: part_facts(part) for name, part in parts.by_name.items()},
         counts=dict(results.counts),
         seconds={stage: round(value, 3) for stage, value in results.seconds.items()},

@@ -7,20 +7,20 @@ number needs them, and only the columns that it needs.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from lamp_exp.errors import InputError
-from lamp_exp.options import GROUPS, OPTIONS, TUNE, Usage, changes_numbers
-from lamp_exp.results.folder import RESULT, STATUS, RunFolder
+from lamp_exp.results.finding import UNFINISHED, run_folders
+from lamp_exp.results.folder import RESULT, RunFolder
+from lamp_exp.results.run_options import baseline_options, configuration_key, run_options
 from lamp_exp.results.schema import IMPORTED, MetricFacts, RunResult, SchemaError
 
 PREDICTIONS = "predictions.json"
 EXAMPLES = "examples.parquet"
-CONTENT = "folder:"  # how an identity begins the hash of a local folder
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,11 +100,8 @@ class Record:
     @cached_property
     def baseline(self) -> str | None:
         """The configuration of the same run without any personal part; None if this has none."""
-        if not self.personal:
-            return None
-        usage = Usage(self.result.mode, personal=False)
-        kept = {n: v for n, v in self.options.items() if changes_numbers(n, usage)}
-        return configuration_key({**kept, "k": 0})
+        found = baseline_options(self.result, self.options)
+        return None if found is None else configuration_key(found)
 
     @property
     def comparable_key(self) -> tuple[str, str]:
@@ -170,88 +167,7 @@ class Record:
             raise InputError(f"{path} is damaged: rerun=true makes it") from error
 
 
-# --- options -----------------------------------------------------------------------------------
-
-
-def run_options(result: RunResult) -> dict[str, Any]:
-    """All options that decide a run's numbers but the seed, with their values, by dotted name.
-
-    They are read from the choices and the resolved settings, which records of every schema
-    version have, so that old and new runs of one configuration have equal options. An option that
-    is newer than the record has its default. A folder of weights stands for its content.
-    """
-    if result.mode == IMPORTED:
-        return _imported_options(result)
-    usage = Usage.of(result.mode, True, result.k)
-    settings = flat(result.settings)
-    values: dict[str, Any] = {
-        name: result.choices.get(name)
-        for name, group in GROUPS.items()
-        if group.changes_numbers and not group.by_values and group.applies(usage)
-    }
-    known = {name: option.default for name, option in OPTIONS.items()} | settings
-    values |= {n: v for n, v in known.items() if _decides(n) and changes_numbers(n, usage)}
-    values |= {n: v for n, v in _folder_contents(result).items() if n in values}
-    values |= {**_part_options(result), "k": result.k}
-    values.pop("k_values", None)
-    if result.tuned is not None:
-        return {**values, "k": TUNE, "k_values": [point["k"] for point in result.tuned.curve]}
-    return values
-
-
-def _imported_options(result: RunResult) -> dict[str, Any]:
-    choices = {name: result.choices[name] for name in ("task", "model")}
-    golds = {name: value for name, value in result.identity.items() if name == "golds"}
-    limit = {"limit": result.settings.get("limit")}
-    return {**choices, **_part_options(result), **limit, **golds}
-
-
-def _part_options(result: RunResult) -> dict[str, Any]:
-    """The mode, and the questions."""
-    named = {name: getattr(result, name) for name in ("split", "part", "mode", "fixes")}
-    data = {f"data.{name}": part.fingerprint for name, part in result.data.items()}
-    return named | data
-
-
-def _decides(name: str) -> bool:
-    """Seeds are no part of a configuration; the classes of components are named by choices."""
-    last = name.rpartition(".")[2]
-    return last != "seed" and not last.startswith("_") and name not in GROUPS
-
-
-def _folder_contents(result: RunResult) -> dict[str, Any]:
-    """Options that name a local folder, with the hash of its content."""
-    return {
-        name: value
-        for name, value in flat(result.identity).items()
-        if isinstance(value, str) and value.startswith(CONTENT)
-    }
-
-
-def configuration_key(options: Mapping[str, Any]) -> str:
-    """A text that is equal for equal options; 1 and 1.0 are equal."""
-    content = {name: _as_number(value) for name, value in options.items()}
-    return json.dumps(content, sort_keys=True, ensure_ascii=False)
-
-
-def _as_number(value: Any) -> Any:
-    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
-def flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one, by dotted names; a value that is no mapping has the name itself."""
-    if not isinstance(value, Mapping):
-        return {prefix: value}
-    found: dict[str, Any] = {}
-    for key, inner in value.items():
-        found |= flat(inner, f"{prefix}.{key}" if prefix else str(key))
-    return found
-
-
 # --- finding runs ------------------------------------------------------------------------------
-
-
-UNFINISHED = "not finished"
 
 
 @dataclass(frozen=True)
@@ -274,7 +190,7 @@ def find(places: Sequence[Path], stale: bool = False) -> Found:
     """
     found = Found()
     newest: dict[tuple[str, int], Record] = {}
-    for folder, fault in _folders(places):
+    for folder, fault in run_folders(places):
         record, fault = (None, fault) if fault else _open(folder, stale)
         if fault == UNFINISHED:
             found.unfinished.append(folder)
@@ -299,43 +215,6 @@ def find(places: Sequence[Path], stale: bool = False) -> Found:
 def _rank(record: Record) -> tuple[bool, str]:
     """Of two runs of one configuration and seed, the greater counts."""
     return record.result.stale is None, record.result.started
-
-
-def _folders(places: Iterable[Path]) -> Iterator[tuple[Path, str]]:
-    """Each folder that should hold a run, with what is wrong with it, if that is known."""
-    for place in places:
-        folder = place.expanduser()
-        if not folder.is_dir():
-            raise InputError(f"{place} is no folder: give --runs as output_dir was")
-        if (folder / RESULT).is_file():
-            yield folder, ""
-        elif any(folder.glob(f"[0-9]*/{STATUS}")):
-            yield from _runs_of_sweep(folder)
-        else:
-            inner = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-            for path in inner:
-                if (path / RESULT).is_file():
-                    yield path, ""
-                elif (path / "config.yaml").is_file():
-                    yield path, UNFINISHED
-
-
-def _runs_of_sweep(sweep: Path) -> Iterator[tuple[Path, str]]:
-    """The runs of a sweep's jobs: beside the sweep's folder, or where they were written."""
-    for status in sorted(sweep.glob(f"[0-9]*/{STATUS}"), key=lambda p: int(p.parent.name)):
-        try:
-            content = json.loads(status.read_text(encoding="utf-8"))
-            run, state = content["run"], content.get("state", "")
-        except (ValueError, KeyError, TypeError) as error:
-            yield status.parent, f"its {STATUS} cannot be read ({type(error).__name__})"
-            continue
-        if not run:
-            yield status.parent, f"a job of the sweep that is {state or UNFINISHED}"
-            continue
-        places = (sweep.parent.parent / Path(run).name, Path(run))  # the output folder was moved
-        folder = next((place for place in places if (place / RESULT).is_file()), places[-1])
-        finished = (folder / RESULT).is_file()
-        yield folder, "" if finished else f"a job of the sweep that is {state or UNFINISHED}"
 
 
 def _open(folder: Path, stale: bool) -> tuple[Record | None, str]:
@@ -363,7 +242,7 @@ def one_run(name: str, places: Sequence[Path]) -> Record:
     if (Path(name).expanduser() / RESULT).is_file():
         folders = [Path(name).expanduser()]
     else:
-        near = [path for path, _ in _folders(places) if path.name.endswith(name)]
+        near = [path for path, _ in run_folders(places) if path.name.endswith(name)]
         folders = [path for path in near if path.name == name] or near
     if len(folders) != 1:
         number = f"{len(folders)} runs are" if folders else "no finished run is"

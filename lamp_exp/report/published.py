@@ -17,9 +17,10 @@ from lamp_exp.data.arguments import PARTS, SIZES
 from lamp_exp.errors import InputError
 from lamp_exp.options import OPTIONS
 from lamp_exp.report.cli_arguments import add_format, write
-from lamp_exp.report.loading import Record, flat
+from lamp_exp.report.loading import Record
 from lamp_exp.report.selection import facet, shown
 from lamp_exp.report.table import Row, Table, number
+from lamp_exp.results.run_options import flat
 
 SOURCES = {
     "2304.11406": "Salemi et al. 2024 (LaMP)",

@@ -28,7 +28,8 @@ from lamp_exp.options import (
     value_at,
 )
 from lamp_exp.options import Group as ComponentGroup
-from lamp_exp.report.loading import Record, configuration_key, flat
+from lamp_exp.report.loading import Record
+from lamp_exp.results.run_options import configuration_key, flat
 
 Facet = Callable[[Record], Any]
 NOWHERE = object()  # the value of an option that a record does not have

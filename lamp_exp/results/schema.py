@@ -95,7 +95,8 @@ class RunResult:
     `choices` are the names of the chosen group options, `settings` the whole resolved
     configuration, `identity` all that decides the numbers. `flagged_questions` names the first
     questions behind a count, such as those whose profile holds the question itself. Of imported
-    predictions, `k`, the retriever and the augmentation are None. `stale` says why the run should
+    predictions, `k`, the retriever and the augmentation are None. `licence` names the licence of
+    texts that may not be passed on. `stale` says why the run should
     not be compared with current ones; it is not part of the file.
     """
 
@@ -131,6 +132,7 @@ class RunResult:
     flagged_questions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     tuned: TunedK | None = None
     imported: ImportSource | None = None
+    licence: str = ""
     schema_version: int = SCHEMA_VERSION
     stale: str | None = None
 
@@ -188,6 +190,9 @@ def _typed(content: Mapping[str, Any]) -> dict[str, Any]:
     )
     values["data"] = {name: PartFacts(**part) for name, part in content["data"].items()}
     values["code"] = CodeVersion(**content["code"])
+    if "licence" not in content and not content["made_up_data"]:
+        task = all_tasks().get(content["choices"]["task"])
+        values["licence"] = task.licence if task else ""
     for name in ("notes", "files"):
         values[name] = tuple(content.get(name, ()))
     flagged = content.get("flagged_questions", {})

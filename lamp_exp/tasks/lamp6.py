@@ -9,5 +9,6 @@ class Lamp6(TitleTask):
     name = "LaMP_6"
     folders = ("LaMP_6",)
     download = "required"
+    licence = "Avocado Research Email Collection (LDC2015T03)"
     instruction = "Generate a subject for the following email:"
     document_fields = ("text",)

@@ -1,0 +1,246 @@
+"""Finished runs as one tidy pandas data frame: a row for each run and metric."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet
+
+from lamp_exp.options import GROUPS, OPTIONS, TUNE
+from lamp_exp.results.finding import run_folders
+from lamp_exp.results.folder import RunFolder
+from lamp_exp.results.run_options import baseline_options, configuration_key, run_options
+from lamp_exp.results.schema import (
+    IMPORTED,
+    SCHEMA_VERSION,
+    NewerSchemaError,
+    RunResult,
+    SchemaError,
+)
+from lamp_exp.statistics import Interval
+
+FRESH, STALE, SUPERSEDED = "fresh", "stale", "superseded"
+OLDER, NEWER = "older schema", "newer schema"
+# The columns that every frame has; those of options, counts and seconds follow.
+COLUMNS: Mapping[str, str] = {
+    "run": "string", "task": "string", "split": "string", "part": "string", "mode": "string",
+    "model": "string", "retriever": "string", "augmentation": "string", "k": "Int64",
+    "tuned": "boolean", "seed": "Int64", "metric": "string", "value": "float64",
+    "low": "float64", "high": "float64", "main": "boolean", "higher_is_better": "boolean",
+    "questions": "Int64", "users": "Int64", "made_up": "boolean", "licence": "string",
+    "state": "string", "stale": "string", "schema_version": "Int64",
+    "started": "datetime64[us, UTC]", "configuration": "string", "baseline": "string",
+    "folder": "string", "seconds": "float64", "peak_memory_mb": "Int64",
+}  # fmt: skip
+COMPONENTS = tuple(g.name for g in GROUPS.values() if g.changes_numbers and not g.by_values)
+DTYPES = {str: "string", int: "Int64", bool: "boolean", float: "float64"}
+
+
+class Recorded(Protocol):
+    """A finished run: its folder and its record."""
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder."""
+
+    @property
+    def result(self) -> RunResult:
+        """The content of its `result.json`, marked as stale if it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadRun:
+    """A finished run as it was read."""
+
+    folder: Path
+    result: RunResult
+
+
+@dataclass(frozen=True, slots=True)
+class UnusableRun:
+    """A folder without a usable record, and the reason; `newer`: its schema is not known yet."""
+
+    folder: Path
+    reason: str
+    newer: bool = False
+
+
+IntervalOf = Callable[[Any, str], Interval | None]  # given a run and the name of a metric
+
+
+def read_runs(places: Iterable[Path]) -> Iterator[ReadRun | UnusableRun]:
+    """All runs of output folders, sweeps or single runs, stale ones included.
+
+    Raises InputError for a place that is no folder.
+    """
+    for folder, fault in run_folders(places):
+        yield UnusableRun(folder, fault) if fault else _read(folder)
+
+
+def _read(folder: Path) -> ReadRun | UnusableRun:
+    try:
+        result = RunFolder(folder).finished_result()
+    except NewerSchemaError as error:
+        return UnusableRun(folder, str(error), newer=True)
+    except SchemaError as error:
+        return UnusableRun(folder, str(error))
+    if result is None:
+        return UnusableRun(folder, "its record is damaged, or files of it are missing")
+    return ReadRun(folder, result)
+
+
+def results_frame(
+    runs: Iterable[Path | Recorded | UnusableRun],
+    interval_of: IntervalOf = lambda run, metric: None,
+) -> pd.DataFrame:
+    """One row for each run and metric; a run without metrics has one row without a metric.
+
+    A path stands for all runs in it (see `read_runs`). `interval_of` is asked for the interval of
+    each metric, which becomes `low` and `high`.
+
+    Columns are those of `COLUMNS`; then every option that decides the numbers of one of the runs,
+    by its dotted name (`training.lr`), missing where it has no effect; then `counts.*` (of things)
+    and `seconds.*` (by stage). `configuration` is equal for runs that differ in nothing but the
+    seed, `baseline` is the configuration of the same run without a profile.
+
+    No run is left out for its `state`: `fresh`; `stale` (made by other code or data; the column
+    `stale` says why); `superseded` (the frame has a later run of the same configuration and seed);
+    `older schema` or `newer schema` (recorded by another version of this program; of a newer one,
+    only the folder is known).
+
+    `attrs["licences"]` lists the licences of texts that may not be passed on, `attrs["unusable"]`
+    the folders without a usable record, each with the reason.
+    """
+    rows: list[dict[str, Any]] = []
+    unusable: list[list[str]] = []
+    for run in _each(runs):
+        if not isinstance(run, UnusableRun):
+            rows += _rows(run, interval_of)
+            continue
+        unusable.append([str(run.folder), run.reason])
+        if run.newer:
+            rows.append({"run": run.folder.name, "folder": str(run.folder), "state": NEWER})
+    frame = _typed(rows)
+    frame.loc[_superseded(frame), "state"] = SUPERSEDED
+    licences = sorted(set(frame["licence"].dropna()) - {""})
+    frame.attrs.update(licences=licences, unusable=unusable)
+    return frame
+
+
+def _each(
+    runs: Iterable[Path | Recorded | UnusableRun],
+) -> Iterator[Recorded | UnusableRun]:
+    for run in runs:
+        if isinstance(run, Path):
+            yield from read_runs([run])
+        else:
+            yield run
+
+
+def _rows(run: Recorded, interval_of: IntervalOf) -> Iterator[dict[str, Any]]:
+    shared = _run_values(run)
+    result = run.result
+    if not result.metrics:
+        yield shared
+    for metric, value in (result.metrics or {}).items():
+        interval = interval_of(run, metric)
+        yield shared | {
+            "metric": metric,
+            "value": value,
+            "low": interval and interval.low,
+            "high": interval and interval.high,
+            "main": metric == result.main_metric,
+            "higher_is_better": result.metric_facts[metric].higher_is_better,
+        }
+
+
+def _run_values(run: Recorded) -> dict[str, Any]:
+    """What all rows of a run share."""
+    result, options = run.result, run_options(run.result)
+    baseline = baseline_options(result, options)
+    unused = None if result.mode == IMPORTED else "none"
+    older = OLDER if result.schema_version < SCHEMA_VERSION else FRESH
+    return {
+        **options,
+        **{name: options.get(name, unused) for name in COMPONENTS},
+        "run": run.folder.name,
+        "k": result.k,
+        "tuned": options.get("k") == TUNE,
+        "seed": result.seed,
+        "questions": result.counts["questions"],
+        "users": _users(run.folder),
+        "made_up": result.made_up_data,
+        "licence": result.licence,
+        "state": STALE if result.stale else older,
+        "stale": result.stale,
+        "schema_version": result.schema_version,
+        "started": result.started,
+        "configuration": _digest(options),
+        "baseline": None if baseline is None else _digest(baseline),
+        "folder": str(run.folder),
+        "seconds": sum(result.seconds.values()),
+        "peak_memory_mb": result.peak_memory_mb,
+        **{f"counts.{name}": count for name, count in result.counts.items()},
+        **{f"seconds.{stage}": seconds for stage, seconds in result.seconds.items()},
+    }
+
+
+def _digest(options: Mapping[str, Any]) -> str:
+    return hashlib.sha256(configuration_key(options).encode()).hexdigest()[:12]
+
+
+def _users(folder: Path) -> int | None:
+    """The number of users who asked; None where examples were not recorded."""
+    path = folder / "examples.parquet"
+    if not path.is_file():
+        return None
+    try:
+        column = pa.parquet.read_table(path, columns=["user"], use_threads=False).column(0)
+    except pa.ArrowException:  # whoever reads the examples themselves is told
+        return None
+    return len(column.unique())
+
+
+def _typed(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """The frame of these rows: `COLUMNS`, options in the order of their table, numbers."""
+    plain = pd.DataFrame(rows, dtype=object)
+    known = dict.fromkeys([*COLUMNS, *OPTIONS])
+    names = [*known, *sorted(set(plain.columns) - known.keys(), key=_place)]
+    kept = [name for name in names if name in plain.columns or name in COLUMNS]
+    plain = plain.reindex(columns=kept)
+    return pd.DataFrame({name: plain[name].astype(_dtype(name, plain[name])) for name in kept})
+
+
+def _place(name: str) -> tuple[int, str]:
+    """Options of components come first, then versions of data, counts, seconds."""
+    return {"data": 1, "counts": 2, "seconds": 3}.get(name.partition(".")[0], 0), name
+
+
+def _dtype(name: str, values: pd.Series) -> str:
+    if name in COLUMNS:
+        return COLUMNS[name]
+    if name.startswith("counts."):
+        return "Int64"
+    if name.startswith("seconds."):
+        return "float64"
+    kinds = {OPTIONS[name].kind} if name in OPTIONS else {type(v) for v in values if not _empty(v)}
+    if kinds == {int, float}:
+        return "float64"
+    return DTYPES.get(kinds.pop(), "object") if len(kinds) == 1 else "object"
+
+
+def _empty(value: Any) -> bool:
+    return value is None or value != value
+
+
+def _superseded(frame: pd.DataFrame) -> pd.Series:
+    """Which rows are of a run that is not stale, but has a later one beside it."""
+    fresh = frame[frame["state"].isin([FRESH, OLDER])]
+    latest = fresh.groupby(["configuration", "seed"])["started"].transform("max")
+    return (fresh["started"] < latest).reindex(frame.index, fill_value=False)

@@ -1,0 +1,95 @@
+"""The options that decide a run's numbers, read from its record."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from lamp_exp.options import GROUPS, OPTIONS, TUNE, Usage, changes_numbers
+from lamp_exp.results.schema import IMPORTED, RunResult
+
+CONTENT = "folder:"  # how an identity begins the hash of a local folder
+
+
+def run_options(result: RunResult) -> dict[str, Any]:
+    """All options that decide a run's numbers but the seed, with their values, by dotted name.
+
+    They are read from the choices and the resolved settings, which records of every schema
+    version have, so that old and new runs of one configuration have equal options. An option that
+    is newer than the record has its default. A folder of weights stands for its content.
+    """
+    if result.mode == IMPORTED:
+        return _imported_options(result)
+    usage = Usage.of(result.mode, True, result.k)
+    settings = flat(result.settings)
+    values: dict[str, Any] = {
+        name: result.choices.get(name)
+        for name, group in GROUPS.items()
+        if group.changes_numbers and not group.by_values and group.applies(usage)
+    }
+    known = {name: option.default for name, option in OPTIONS.items()} | settings
+    values |= {n: v for n, v in known.items() if _decides(n) and changes_numbers(n, usage)}
+    values |= {n: v for n, v in _folder_contents(result).items() if n in values}
+    values |= {**_part_options(result), "k": result.k}
+    values.pop("k_values", None)
+    if result.tuned is not None:
+        return {**values, "k": TUNE, "k_values": [point["k"] for point in result.tuned.curve]}
+    return values
+
+
+def _imported_options(result: RunResult) -> dict[str, Any]:
+    choices = {name: result.choices[name] for name in ("task", "model")}
+    golds = {name: value for name, value in result.identity.items() if name == "golds"}
+    limit = {"limit": result.settings.get("limit")}
+    return {**choices, **_part_options(result), **limit, **golds}
+
+
+def _part_options(result: RunResult) -> dict[str, Any]:
+    """The mode, and the questions."""
+    named = {name: getattr(result, name) for name in ("split", "part", "mode", "fixes")}
+    data = {f"data.{name}": part.fingerprint for name, part in result.data.items()}
+    return named | data
+
+
+def _decides(name: str) -> bool:
+    """Seeds are no part of a configuration; the classes of components are named by choices."""
+    last = name.rpartition(".")[2]
+    return last != "seed" and not last.startswith("_") and name not in GROUPS
+
+
+def _folder_contents(result: RunResult) -> dict[str, Any]:
+    """Options that name a local folder, with the hash of its content."""
+    return {
+        name: value
+        for name, value in flat(result.identity).items()
+        if isinstance(value, str) and value.startswith(CONTENT)
+    }
+
+
+def baseline_options(result: RunResult, options: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The options of the same run without any personal part; None if this has none."""
+    if not result.k:
+        return None
+    usage = Usage(result.mode, personal=False)
+    return {n: v for n, v in options.items() if changes_numbers(n, usage)} | {"k": 0}
+
+
+def configuration_key(options: Mapping[str, Any]) -> str:
+    """A text that is equal for equal options; 1 and 1.0 are equal."""
+    content = {name: _as_number(value) for name, value in options.items()}
+    return json.dumps(content, sort_keys=True, ensure_ascii=False)
+
+
+def _as_number(value: Any) -> Any:
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one, by dotted names; a value that is no mapping has the name itself."""
+    if not isinstance(value, Mapping):
+        return {prefix: value}
+    found: dict[str, Any] = {}
+    for key, inner in value.items():
+        found |= flat(inner, f"{prefix}.{key}" if prefix else str(key))
+    return found
