@@ -11,12 +11,9 @@ import warnings
 from typing import TYPE_CHECKING
 
 import hydra
-import yaml
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
 
 from lamp_exp import config, hydra_messages, usage
 from lamp_exp.environment import is_interrupt, prepare_process
@@ -79,19 +76,7 @@ def _run(cfg: DictConfig) -> None:
         show_dry_run_alone(cfg)
         return
     config.draw_seed(cfg)
-    show(run_one(cfg))
-
-
-def run_one(cfg: DictConfig) -> FinishedRun:
-    """Runs one experiment, whose seed is known."""
-    from lamp_exp.experiment.launch import launch, make_output_dir
-
-    output_dir = make_output_dir(cfg.output_dir)
-    builder = config.ExperimentBuilder.of(cfg, HydraConfig.get(), output_dir)
-    try:
-        return launch(builder, output_dir, cfg.rerun)
-    finally:
-        ddp.dismiss(output_dir)
+    show(config.run_composed(cfg, HydraConfig.get()))
 
 
 def show(finished: FinishedRun) -> None:
@@ -112,7 +97,8 @@ def main() -> None:
         return
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises, and we say it in one line
     try:
-        run()
+        with hydra_messages.explained():
+            run()
     except sweeper.JobsFailed:
         sys.exit(2)  # the digest has named them
     except KeyboardInterrupt:  # of a sweep

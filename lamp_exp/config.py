@@ -17,6 +17,7 @@ from hydra import compose, initialize_config_dir
 from hydra.conf import HydraConf
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
 from hydra.types import RunMode
 from hydra.utils import instantiate
@@ -26,7 +27,7 @@ from lamp_exp import options
 from lamp_exp.contracts import Retriever, Task
 from lamp_exp.data import check_sources
 from lamp_exp.errors import InputError, did_you_mean
-from lamp_exp.experiment import stages
+from lamp_exp.experiment import ddp, stages
 from lamp_exp.experiment.experiment import (
     Configuration,
     DataOptions,
@@ -35,6 +36,8 @@ from lamp_exp.experiment.experiment import (
     TrainerOptions,
     flatten,
 )
+from lamp_exp.experiment.launch import launch, make_output_dir
+from lamp_exp.experiment.run import FinishedRun, OnStart
 from lamp_exp.options import ANSWERING, GROUPS, OPTIONS, TUNE, Option
 from lamp_exp.results.folder import training_settings
 from lamp_exp.storage.answers import DiskMap
@@ -253,7 +256,9 @@ def compose_today(overrides: list[str], **options: Any) -> DictConfig:
     """Composes `conf/config.yaml`; within a Hydra application, with its search path."""
     register()
     if GlobalHydra.instance().is_initialized():
-        return compose("config", overrides, **options)
+        given = HydraConfig.get().overrides.hydra if HydraConfig.initialized() else []
+        search_path = [word for word in given if word.startswith("hydra.searchpath=")]
+        return compose("config", [*overrides, *search_path], **options)
     with initialize_config_dir(conf_folder(), version_base="1.3"):
         return compose("config", [*overrides, *_search_path], **options)
 
@@ -261,23 +266,27 @@ def compose_today(overrides: list[str], **options: Any) -> DictConfig:
 _search_path: list[str] = []  # the override that adds the user's folder
 
 
+def search_path(folder: Path) -> str:
+    """The override that adds a folder of the user's YAMLs, as --config-dir does."""
+    if not folder.is_dir():
+        raise InputError(f"--config-dir {folder} is no folder")
+    return f"hydra.searchpath=['file://{folder.absolute()}']"
+
+
 @contextmanager
 def config_dir(folder: Path | None) -> Iterator[None]:
     """Within the block, `compose_today` also finds the YAMLs of a folder, as --config-dir does."""
-    if folder is not None and not folder.is_dir():
-        raise InputError(f"--config-dir {folder} is no folder")
-    outer, _search_path[:] = list(_search_path), []
-    if folder is not None:
-        _search_path.append(f"hydra.searchpath=['file://{folder.absolute()}']")
-    _forget_compositions()
+    outer, _search_path[:] = list(_search_path), [] if folder is None else [search_path(folder)]
+    forget_defaults()
     try:
         yield
     finally:
         _search_path[:] = outer
-        _forget_compositions()
+        forget_defaults()
 
 
-def _forget_compositions() -> None:
+def forget_defaults() -> None:
+    """Reads the components' YAMLs anew when they are needed next."""
     _nested_overrides.cache_clear()
     _flat_defaults.cache_clear()
 
@@ -333,6 +342,22 @@ class ExperimentBuilder:
         cfg.part = part or cfg.part
         configuration = configure(cfg, self.choices)
         return build_experiment(cfg, self.answers), configuration
+
+
+def run_composed(
+    cfg: DictConfig,
+    hydra: HydraConf,
+    sweep: str | None = None,
+    on_start: OnStart = lambda folder, baseline: None,
+    with_baseline: bool = False,
+) -> FinishedRun:
+    """Runs the experiment of a composed configuration, unless it is finished; see `launch`."""
+    output_dir = make_output_dir(cfg.output_dir)
+    builder = ExperimentBuilder.of(cfg, hydra, output_dir)
+    try:
+        return launch(builder, output_dir, cfg.rerun, sweep, on_start, with_baseline)
+    finally:
+        ddp.dismiss(output_dir)
 
 
 def build_experiment(cfg: DictConfig, answers: Any = None) -> Experiment:

@@ -14,8 +14,11 @@ class InputError(ValueError):
     """A mistake in what the user gave.
 
     The message says in one line what is wrong, where, and what to do about it. The commands print
-    it and exit with code 2.
+    it and exit with code 2; a notebook shows it without a traceback.
     """
+
+    def _render_traceback_(self) -> list[str]:  # IPython asks for it
+        return [f"{type(self).__name__}: {self}"]
 
 
 class ComponentError(RuntimeError):

@@ -5,11 +5,16 @@ from __future__ import annotations
 import difflib
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
 
 from lamp_exp.config import conf_folder
+from lamp_exp.errors import InputError
 from lamp_exp.options import GROUPS, OPTIONS
 
 PLUGINS = {  # of Hydra: our extra
@@ -18,6 +23,21 @@ PLUGINS = {  # of Hydra: our extra
 }  # fmt: skip
 HOME = "this shell does not replace ~ there: write $HOME instead"
 QUOTES = "a value with = , : or brackets needs quotes inside quotes: 'key=\"a=b\"'"
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Turns errors of Hydra, OmegaConf and YAML inside the block into InputErrors."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
+        raise InputError(explain(error)) from error
+    except ValueError as error:  # Hydra has no type of its own for these
+        if not any(words in str(error) for words in ("Config group override", "--multirun, --cfg")):
+            raise
+        raise InputError(explain(error)) from error
 
 
 def explain(error: Exception) -> str:
@@ -49,7 +69,7 @@ def explain(error: Exception) -> str:
         override = first.removeprefix("Error merging override ")
         return f"{override}: {str(error.__cause__).splitlines()[0]}"
     if found := re.search(r"Ambiguous value for argument '(.+?)'", text):
-        return f"{found[1]} is several values: add -m to run each of them"
+        return f"{found[1]} is several values: add -m (in Python: lamp_exp.sweep) to run each"
     if "Config group override must be a string" in text:
         return "a group cannot be null: for the run without a profile, use retriever=none"
     if "=~" in first:

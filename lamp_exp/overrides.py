@@ -60,9 +60,9 @@ def overrides_of(
     groups = _group_overrides(settings, choices)
     named: list[NamedValue] = []
     for resolve in (False, True):  # what follows from another value is first left to it
-        made = _composed([*groups, *(_word(*one) for one in named)], resolve)
+        made = _composed([*groups, *(override(*one) for one in named)], resolve)
         named += _differing(settings, made)
-    return [*groups, *(_word(*one) for one in clean(dict(named)).items())]
+    return [*groups, *(override(*one) for one in clean(dict(named)).items())]
 
 
 def _group_overrides(settings: Mapping[str, Any], choices: Mapping[str, str | None]) -> list[str]:
@@ -105,21 +105,22 @@ def _differing(
         yield from ((f"~{prefix}{key}", None) for key in made if key not in wanted)
 
 
-def _word(name: str, value: Any) -> str:
-    return name if name.startswith("~") else f"{name}={_text(value)}"
+def override(name: str, value: Any) -> str:
+    """The override that sets an option to a Python value, in Hydra's grammar."""
+    return name if name.startswith("~") else f"{name}={value_text(value)}"
 
 
-def _text(value: Any) -> str:
-    """A value in Hydra's grammar of overrides."""
+def value_text(value: Any) -> str:
+    """A Python value in Hydra's grammar of overrides."""
     if value is None or isinstance(value, bool):
         return "null" if value is None else str(value).lower()
     if isinstance(value, int | float):
         return str(value)
     if isinstance(value, Mapping):
-        inner = ",".join(f"{_text(key)}:{_text(item)}" for key, item in value.items())
+        inner = ",".join(f"{value_text(key)}:{value_text(item)}" for key, item in value.items())
         return f"{{{inner}}}"
     if isinstance(value, list | tuple):
-        return f"[{','.join(map(_text, value))}]"
+        return f"[{','.join(map(value_text, value))}]"
     return _quoted(str(value))
 
 

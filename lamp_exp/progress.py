@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stderr
 from typing import TypeVar
 
-from tqdm import tqdm
+from tqdm.auto import tqdm  # in a notebook, a bar of its own kind
 
 T = TypeVar("T")
 LINE_SECONDS = 60.0

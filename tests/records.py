@@ -106,7 +106,7 @@ def make_run(
         metrics=dict(scores.metrics),
         metric_facts={metric.name: MetricFacts.of(metric) for metric in known.metrics},
         notes=(), fixes="none", selection="dev" if mode == "finetune" else None,
-        profile=resolved["profile"], made_up_data=made_up,
+        profile=resolved["profile"], made_up_data=made_up, licence="" if made_up else known.licence,
         data={"asked": PartFacts("x.json", asked, questions, True, {})},
         counts={"questions": questions, "prompt_tokens": 20 * questions,
                 "output_tokens": 3 * questions, "outputs_unreadable": scores.invalid_outputs},

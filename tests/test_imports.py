@@ -44,7 +44,7 @@ MAY_IMPORT = {
     | {"storage", "options", "environment", "progress", "metrics", "tasks", "data", "results"}
     | {"score"},
     "config": BASE | {"storage", "options", "data", "experiment", "results"} | COMPONENTS,
-    "hydra_messages": {"options", "config"},
+    "hydra_messages": {"errors", "options", "config"},
     "usage": {"options", "config", "environment"},
     "overrides": BASE | {"options", "config", "hydra_messages", "results"},
     "sweeps": BASE
@@ -57,7 +57,11 @@ MAY_IMPORT = {
     | {"options", "storage", "environment", "metrics", "statistics", "tasks", "data", "results"},
     "cache": {"errors", "environment", "storage", "results"},
     "laws": BASE | {"environment", "data", "experiment", "config", "hydra_messages"} | COMPONENTS,
-    "__init__": BASE | {"options", "results", "experiment", "config", "sweeps", "report"},
+    "python_interface": BASE
+    | {"environment", "options", "statistics", "results", "experiment", "config", "overrides"}
+    | {"hydra_messages", "sweeps", "report"},
+    "figures": BASE | {"results", "report", "python_interface"},
+    "__init__": set(),  # it imports the interface when a name of it is used
     "__main__": BASE
     | {
         "environment",
@@ -78,7 +82,10 @@ DOORS = {  # single modules that may import more
     "report/imports.py": {"experiment"},
     "report/rerun.py": {"reproduction"},
 }
-HYDRA = {"__main__", "__init__", "config", "overrides", "reproduction", "sweeps", "laws"}
+HYDRA = {
+    "__main__", "python_interface", "config", "hydra_messages", "overrides", "reproduction",
+    "sweeps", "laws",
+}  # fmt: skip
 HEAVY = {"torch", "transformers", "sentence_transformers", "faiss", "pytorch_lightning", "peft"}
 MAY_BE_HEAVY = {
     "models", "retrievers/dense.py", "retrievers/encoder.py", "loggers", "experiment/ddp.py",

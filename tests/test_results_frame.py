@@ -141,7 +141,7 @@ def test_intervals_are_those_that_are_asked_for(tmp_path: Path):
         value = record.metrics[metric]
         return Interval(value, 0.0, 1.0, 0.95, "") if metric == "rouge_1" else None
 
-    frame = results_frame(records, interval_of).set_index("metric")
+    frame = results_frame(records, interval_of=interval_of).set_index("metric")
     assert frame.loc["rouge_1", ["low", "high"]].tolist() == [0.0, 1.0]
     assert frame.loc["rouge_l", ["low", "high"]].isna().all()
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
 from lamp_exp.errors import InputError
-from lamp_exp.experiment.experiment import Configuration, Experiment
+from lamp_exp.experiment.experiment import NO_PROFILE, Configuration, Experiment
 from lamp_exp.experiment.run import FinishedRun, OnStart, run
 from lamp_exp.experiment.tune import run_tuned
 
@@ -30,12 +31,24 @@ def launch(
     rerun: bool | str = False,
     sweep: str | None = None,
     on_start: OnStart = lambda folder, baseline: None,
+    with_baseline: bool = False,
 ) -> FinishedRun:
-    """Runs and records the experiment, unless it is finished already. See `run`."""
+    """Runs and records the experiment, unless it is finished already. See `run`.
+
+    With `with_baseline`, then also runs its baseline: the same without a profile.
+    """
     values = builder.tuned_values
+    if with_baseline and builder.build(NO_PROFILE)[0].trainer is None:
+        raise InputError("a baseline needs answers: use mode=finetune or mode=zeroshot")
     if values:
-        return run_tuned(builder.build, values, output_dir, rerun, sweep, on_start)
-    return run(*builder.build(), output_dir, rerun, sweep, on_start)
+        finished = run_tuned(builder.build, values, output_dir, rerun, sweep, on_start)
+    else:
+        finished = run(*builder.build(), output_dir, rerun, sweep, on_start)
+    if with_baseline:
+        other = run(*builder.build(NO_PROFILE), output_dir, rerun, sweep).folder
+        if other != finished.folder:
+            return replace(finished, baseline=other.finished_result())
+    return finished
 
 
 def make_output_dir(name: str) -> Path:

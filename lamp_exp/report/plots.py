@@ -10,13 +10,13 @@ import html
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from io import StringIO
+from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure as Drawing
+from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
@@ -40,6 +40,15 @@ RC: Any = {
     "legend.frameon": False,
     "hatch.linewidth": 1.2,
 }
+
+
+class Drawing(Figure):
+    """A figure that a notebook shows without pyplot, whose state it does not touch."""
+
+    def _repr_png_(self) -> bytes:
+        out = BytesIO()
+        self.savefig(out, format="png", dpi=100)
+        return out.getvalue()
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,6 +248,12 @@ def frontier(points: Iterable[Point], higher: bool) -> list[Point]:
         if not kept or (point.y > kept[-1].y if higher else point.y < kept[-1].y):
             kept.append(point)
     return kept
+
+
+def figure(draw: Draw) -> Figure:
+    """The drawing in the light colours."""
+    with mpl.rc_context(RC):
+        return draw(LIGHT)
 
 
 def inline(draw: Draw, name: str, title: str, description: str) -> str:

@@ -6,13 +6,15 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 
-from lamp_exp.options import GROUPS, OPTIONS, TUNE
+from lamp_exp.errors import InputError, did_you_mean
+from lamp_exp.options import GROUPS, OPTIONS, TUNE, Usage, same_value
 from lamp_exp.results.finding import run_folders
 from lamp_exp.results.folder import RunFolder
 from lamp_exp.results.run_options import baseline_options, configuration_key, run_options
@@ -39,6 +41,7 @@ COLUMNS: Mapping[str, str] = {
     "folder": "string", "seconds": "float64", "peak_memory_mb": "Int64",
 }  # fmt: skip
 COMPONENTS = tuple(g.name for g in GROUPS.values() if g.changes_numbers and not g.by_values)
+RUN = object()  # the key of a row's run, until its interval is known
 DTYPES = {str: "string", int: "Int64", bool: "boolean", float: "float64"}
 
 
@@ -97,12 +100,14 @@ def _read(folder: Path) -> ReadRun | UnusableRun:
 
 def results_frame(
     runs: Iterable[Path | Recorded | UnusableRun],
+    where: Mapping[str, Any] = MappingProxyType({}),
     interval_of: IntervalOf = lambda run, metric: None,
 ) -> pd.DataFrame:
     """One row for each run and metric; a run without metrics has one row without a metric.
 
-    A path stands for all runs in it (see `read_runs`). `interval_of` is asked for the interval of
-    each metric, which becomes `low` and `high`.
+    A path stands for all runs in it (see `read_runs`). `where` chooses rows by columns, each with
+    its value or a list of values; an option of profiles has its default where none is read.
+    `interval_of` is asked for the interval of each metric, which becomes `low` and `high`.
 
     Columns are those of `COLUMNS`; then every option that decides the numbers of one of the runs,
     by its dotted name (`training.lr`), missing where it has no effect; then `counts.*` (of things)
@@ -115,19 +120,26 @@ def results_frame(
     only the folder is known).
 
     `attrs["licences"]` lists the licences of texts that may not be passed on, `attrs["unusable"]`
-    the folders without a usable record, each with the reason.
+    the folders without a usable record, each with the reason. Raises InputError for a column in
+    `where` that no run has.
     """
-    rows: list[dict[str, Any]] = []
+    rows: list[dict[Any, Any]] = []
     unusable: list[list[str]] = []
     for run in _each(runs):
         if not isinstance(run, UnusableRun):
-            rows += _rows(run, interval_of)
+            rows += _rows(run)
             continue
         unusable.append([str(run.folder), run.reason])
         if run.newer:
             rows.append({"run": run.folder.name, "folder": str(run.folder), "state": NEWER})
-    frame = _typed(rows)
-    frame.loc[_superseded(frame), "state"] = SUPERSEDED
+    _mark_superseded(rows)
+    conditions = _conditions(where, rows)
+    chosen = [row for row in rows if all(_meets(row, *one) for one in conditions)]
+    for row in chosen:
+        run, metric = row.pop(RUN, None), row.get("metric")
+        if metric is not None and (interval := interval_of(run, metric)):
+            row |= {"low": interval.low, "high": interval.high}
+    frame = _typed(chosen)
     licences = sorted(set(frame["licence"].dropna()) - {""})
     frame.attrs.update(licences=licences, unusable=unusable)
     return frame
@@ -143,18 +155,15 @@ def _each(
             yield run
 
 
-def _rows(run: Recorded, interval_of: IntervalOf) -> Iterator[dict[str, Any]]:
-    shared = _run_values(run)
+def _rows(run: Recorded) -> Iterator[dict[Any, Any]]:
+    shared: dict[Any, Any] = {**_run_values(run), RUN: run}
     result = run.result
     if not result.metrics:
         yield shared
     for metric, value in (result.metrics or {}).items():
-        interval = interval_of(run, metric)
         yield shared | {
             "metric": metric,
             "value": value,
-            "low": interval and interval.low,
-            "high": interval and interval.high,
             "main": metric == result.main_metric,
             "higher_is_better": result.metric_facts[metric].higher_is_better,
         }
@@ -239,8 +248,42 @@ def _empty(value: Any) -> bool:
     return value is None or value != value
 
 
-def _superseded(frame: pd.DataFrame) -> pd.Series:
-    """Which rows are of a run that is not stale, but has a later one beside it."""
-    fresh = frame[frame["state"].isin([FRESH, OLDER])]
-    latest = fresh.groupby(["configuration", "seed"])["started"].transform("max")
-    return (fresh["started"] < latest).reindex(frame.index, fill_value=False)
+def _mark_superseded(rows: Iterable[dict[Any, Any]]) -> None:
+    """Marks runs that are not stale, but have a later one of their configuration and seed."""
+    fresh = [row for row in rows if row["state"] in (FRESH, OLDER)]
+    latest: dict[tuple[str, int], str] = {}
+    for row in fresh:
+        key = row["configuration"], row["seed"]
+        latest[key] = max(latest.get(key, ""), row["started"])
+    for row in fresh:
+        if row["started"] < latest[row["configuration"], row["seed"]]:
+            row["state"] = SUPERSEDED
+
+
+def _conditions(
+    where: Mapping[str, Any], rows: Iterable[Mapping[Any, Any]]
+) -> list[tuple[str, list[Any]]]:
+    """Columns, also named by the labels of options in reports, with the values that they may have.
+
+    Raises InputError for a column that there is not.
+    """
+    known = {name for row in rows for name in row if name is not RUN} | {*COLUMNS, *OPTIONS}
+    names = {option.label: option.name for option in OPTIONS.values()}
+    found = []
+    for key, value in where.items():
+        name = key if key in known else names.get(key, key)
+        if name not in known:
+            raise InputError(f"{key} is no column of these runs{did_you_mean(key, known)}")
+        several = isinstance(value, list | tuple | set | range)
+        found.append((name, list(value) if several else [value]))
+    return found
+
+
+def _meets(row: Mapping[Any, Any], name: str, values: Iterable[Any]) -> bool:
+    value = row.get(name)
+    if name in OPTIONS and name not in row and "mode" in row:
+        applies = OPTIONS[name].applies
+        mode = row["mode"]
+        if applies(Usage(mode, personal=True)) and not applies(Usage(mode, personal=False)):
+            value = OPTIONS[name].default
+    return any(same_value(value, wanted) for wanted in values)

@@ -9,11 +9,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from lamp_exp import config
-from lamp_exp.config import ExperimentBuilder
 from lamp_exp.environment import is_interrupt
 from lamp_exp.errors import InputError
-from lamp_exp.experiment import ddp
-from lamp_exp.experiment.launch import launch, make_output_dir
 from lamp_exp.progress import announce
 from lamp_exp.results.folder import RunFolder
 from lamp_exp.sweeps.status import Job, JobStatus, StatusWriter, any_failed
@@ -78,9 +75,7 @@ def run_job(cfg: DictConfig) -> JobStatus:
     except OSError as error:  # the disk is full: the state cannot tell it
         raise InputError(f"job {hydra.job.num} of {sweep} cannot start: {error}") from error
     try:
-        output_dir = make_output_dir(cfg.output_dir)
-        builder = ExperimentBuilder.of(cfg, hydra, output_dir)
-        finished = launch(builder, output_dir, cfg.rerun, sweep.name, on_start)
+        finished = config.run_composed(cfg, hydra, sweep.name, on_start)
         status.update(finished.state)
     except (Exception, KeyboardInterrupt, SystemExit) as error:
         if is_interrupt(error):
@@ -90,6 +85,4 @@ def run_job(cfg: DictConfig) -> JobStatus:
             status.update("stopped", error="terminated")  # Lightning's exception for SIGTERM
             raise
         status.fail(error)
-    finally:
-        ddp.dismiss(Path(cfg.output_dir).expanduser())
     return status.status

@@ -28,7 +28,11 @@ from lamp_exp.sweeps.watch import Watcher, wait_for_running
 
 
 class JobsFailed(Exception):
-    """Some jobs of a sweep failed; the digest has named them."""
+    """Some jobs of a sweep failed. `folder` is the sweep's; the digest has named them."""
+
+    def __init__(self, message: str, folder: Path) -> None:
+        super().__init__(message)
+        self.folder = folder
 
 
 class GridSweeper(Sweeper):
@@ -63,8 +67,8 @@ class GridSweeper(Sweeper):
             hydra_context=hydra_context, task_function=task_function, config=config
         )
 
-    def sweep(self, arguments: list[str]) -> None:
-        """Runs the jobs. Raises JobsFailed at the end if any failed."""
+    def sweep(self, arguments: list[str]) -> Path | None:
+        """Runs the jobs; returns the sweep's folder. Raises JobsFailed at the end if any failed."""
         plan = self.planner.plan(arguments)
         self.master.activate()
         for line in describe(plan.excluded):
@@ -81,10 +85,12 @@ class GridSweeper(Sweeper):
         if self.config.dry_run:
             from lamp_exp.sweeps.dry_run import show_dry_run
 
-            return show_dry_run(plan)
+            show_dry_run(plan)
+            return None
         with self._folder() as folder:
             announce(f"{count_of(len(plan.jobs), 'job')}: {folder}")
             self._run(folder, plan)
+        return folder
 
     def _run(self, folder: Path, plan: SweepPlan) -> None:
         interrupt: KeyboardInterrupt | None = None
@@ -109,8 +115,10 @@ class GridSweeper(Sweeper):
         digest.show(summary)
         if interrupt:
             raise interrupt
-        if summary["counts"]["failed"]:
-            raise JobsFailed
+        if failures := summary["failures"]:
+            first = f"{failures[0]['name']}: {failures[0]['error']}"
+            jobs = f"{len(failures)} of {count_of(len(plan.jobs), 'job')} failed"
+            raise JobsFailed(f"{jobs}, the first of them {first} ({folder})", folder)
 
     def _launch(self, jobs: list[Job]) -> Exception | None:
         """Launches the jobs; an error of the launcher is returned, since the states are on disk."""
