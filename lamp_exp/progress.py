@@ -46,8 +46,9 @@ def progress_of_bytes(label: str, total: int, initial: int) -> Iterator[Callable
 
 
 def is_watched() -> bool:
-    """Whether the terminal shows what is written to stderr."""
-    return sys.stderr.isatty()
+    """Whether a terminal shows what is written to stderr, or a notebook its bars."""
+    in_notebook = any(one.__module__ == "tqdm.notebook" for one in tqdm.__mro__)
+    return in_notebook or sys.stderr.isatty()
 
 
 @contextmanager
