@@ -13,7 +13,13 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from lamp_exp.overrides import _quoted, _text, command_of, overrides_of, requested_settings
+from lamp_exp.overrides import (
+    _quoted,
+    command_of,
+    overrides_of,
+    requested_settings,
+    value_text,
+)
 from lamp_exp.results.folder import RunFolder
 from tests.conftest import build, compose, name_of
 from tests.test_cli import QUICK, folder_of
@@ -82,7 +88,7 @@ def test_lists_and_groups_of_values_survive():
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     value = {"a": [1, 2.5, "x y", None, True], "b": {"c": "d"}}
-    assert OverridesParser.create().parse_override(f"k={_text(value)}").value() == value
+    assert OverridesParser.create().parse_override(f"k={value_text(value)}").value() == value
 
 
 def test_an_option_that_is_gone_is_told():
