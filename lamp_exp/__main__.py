@@ -105,16 +105,10 @@ def main() -> None:
         _fail(GO_ON, INTERRUPTED)
     except InputError as error:
         _fail(str(error))
-    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
-        _fail(hydra_messages.explain(error))
     except OSError as error:
         if not _is_full(error):
             raise
         _fail(f"{error}: the same command goes on once there is room")
-    except ValueError as error:  # Hydra has no type of its own for these
-        if not any(words in str(error) for words in ("Config group override", "--multirun, --cfg")):
-            raise
-        _fail(hydra_messages.explain(error))
     if _exit_codes:
         sys.exit(max(_exit_codes))
 

@@ -482,6 +482,8 @@ def recipe(cfg: DictConfig, group: str) -> partial[Any]:
         made: partial[Any] = instantiate(cfg[group], _partial_=True, _convert_="all")
     except InstantiationException as error:
         raise _explained(error, group) from error
+    if group == "model":
+        made.keywords.pop("display_name", None)  # only reports read it
     parameters = inspect.signature(made.func).parameters
     takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
     for name in made.keywords:

@@ -192,9 +192,7 @@ def _points(rows: pd.DataFrame, x: str) -> list[Point]:
         several = len(own) > 1
         low = own["value"].min() if several else own["low"].iloc[0]
         high = own["value"].max() if several else own["high"].iloc[0]
-        known = not (pd.isna(low) or pd.isna(high))
-        bar = (float(low), float(high)) if known else (None, None)
-        made.append(Point(float(own[x].mean()), float(own["value"].mean()), *bar))
+        made.append(Point(*map(float, (own[x].mean(), own["value"].mean(), low, high))))
     return sorted(made, key=lambda point: point.x)
 
 

@@ -5,7 +5,6 @@ the checks of values, the identity and the name of a run, which jobs of a sweep 
 the columns and filters of reports, and the lists of options (`python -m lamp_exp options` and the
 table of conf/README.md). To add an option, add it here and pass its value on in
 `config.build_experiment` (a field of `ProfileOptions` or `TrainingOptions` is passed on already).
-The order of words in a run's name is `experiment.identity.NAME_ORDER`.
 
 Options of a component (`retriever.k1`) are declared by the component's own YAML; `GROUPS` says
 what is common to a group.
@@ -25,6 +24,13 @@ from lamp_exp.errors import InputError
 TUNE = "tune"  # as the value of k: choose it on dev from k_values
 LARGEST_SEED = 2**32 - 1
 ANSWERING = ("finetune", "zeroshot")  # the modes in which a model writes answers
+# The order of words in a run's name, and of columns in reports; there, others follow.
+NAME_ORDER = ("task", "split", "part", "mode", "retriever", "k", "skip", "augmentation", "model")
+# The role of an option in reports, if runs differ in it:
+QUESTIONS = "questions"  # they answered other questions, and are not compared
+METHOD = "method"  # they are methods, which tables compare; always a column
+SETTING = "setting"  # they are in different tables, or it is a column
+DETAIL = "detail"  # they may be in one table, which says so below
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +107,8 @@ class Option:
     `changes_numbers` says whether the results depend on it, `applies` when it matters at all.
     `needs` names an option without which, at null, it would have no effect.
     `run_name` is its word in a run's name ("k{}"); unless `always_named`, the name has it only
-    where it differs from the default. `column` is its name in reports, if that is another.
+    where it differs from the default. `column` is its name in reports, if that is another; `role`
+    says what it is there.
     """
 
     name: str
@@ -119,6 +126,7 @@ class Option:
     run_name: str | None = None
     always_named: bool = False
     column: str | None = None
+    role: str = SETTING
 
     @property
     def label(self) -> str:
@@ -169,26 +177,29 @@ class Group:
     applies: Condition = always
     runtime: frozenset[str] = frozenset()
     by_values: bool = False
+    role: str = SETTING
 
 
 GROUPS: Mapping[str, Group] = {
     group.name: group
     for group in (
-        Group("task", "lamp4", "the task of LaMP"),
+        Group("task", "lamp4", "the task of LaMP", role=METHOD),
         Group(
             "retriever", "bm25",
             "how the items of a profile are ranked; `recency` needs the dates of the time split",
             applies=when_personal, runtime=frozenset({"device", "batch_tokens"}),
+            role=METHOD,
         ),
         Group(
             "augmentation", "ipa",
             "ipa: one prompt with all items; fid: one passage per item, fused by the decoder",
-            applies=when_prompting_with_items,
+            applies=when_prompting_with_items, role=METHOD,
         ),
         Group(
             "model", "flan_t5_base", "the language model that answers", applies=when_prompting,
             runtime=frozenset({
                 "base_url", "key_variable", "concurrency", "retries", "timeout", "speed",
+                "display_name",
             }),
         ),
         Group(
@@ -209,33 +220,34 @@ ANSWERING_TRAINER_OPTIONS = frozenset({"trainer.precision"})  # the others matte
 
 _OPTIONS = (
     Option("split", "user", str, "user: new users in dev and test; time: the same users, later",
-           choices=("user", "time"), run_name="{}", always_named=True),
+           choices=("user", "time"), run_name="{}", always_named=True, role=QUESTIONS),
     Option("part", "dev", str, "the part that is answered and scored",
-           choices=("train", "dev", "test"), run_name="{}", always_named=True),
+           choices=("train", "dev", "test"), run_name="{}", always_named=True, role=QUESTIONS),
     Option("mode", "finetune", str,
            "how far a run goes; prompts: only make them, rank: only retrieve",
            choices=("finetune", "zeroshot", "prompts", "rank"), run_name="{}", always_named=True),
     Option("k", 4, object, "items per question; 0 is the run without a profile; "
            "tune: the best of k_values on dev", minimum=0, applies=when_prompting,
-           run_name="k{}", always_named=True),
+           run_name="k{}", always_named=True, role=METHOD),
     Option("k_values", (1, 2, 4, 8, 16), list, "the values from which k=tune chooses",
-           minimum=1, applies=when_prompting_with_items),
+           minimum=1, applies=when_prompting_with_items, role=DETAIL),
     Option("skip", 0, int, "pass over so many of the best items before the k that are used",
            minimum=0, applies=when_prompting_with_items, run_name="skip{}"),
     Option("max_length", 512, int, "tokens of a prompt (ipa) or of each passage (fid)",
-           minimum=1, applies=when_prompting),
-    Option("max_new_tokens", 128, int, "tokens of an answer", minimum=1, applies=when_answering),
+           minimum=1, applies=when_prompting, role=DETAIL),
+    Option("max_new_tokens", 128, int, "tokens of an answer", minimum=1, applies=when_answering,
+           role=DETAIL),
     Option("predict_batch_size", 16, int, "questions answered together", minimum=1,
            changes_numbers=False),
     Option("seed", 0, int, "null draws one and records it", nullable=True, minimum=0,
-           maximum=LARGEST_SEED, run_name="s{}", always_named=True),
+           maximum=LARGEST_SEED, run_name="s{}", always_named=True, role=DETAIL),
     Option("data_dir", None, str, "where the official files are; null: the made-up sample",
            nullable=True, changes_numbers=False),
     Option("output_dir", "outputs", str, "where runs are written", changes_numbers=False),
     Option("limit", None, int, "use only the first N questions of each part", nullable=True,
-           minimum=1),
+           minimum=1, role=QUESTIONS),
     Option("limit_sample", "first", str, "which questions limit takes: the first of the file, or "
-           "some drawn by seed", choices=("first", "random"), needs="limit"),
+           "some drawn by seed", choices=("first", "random"), needs="limit", role=QUESTIONS),
     Option("rank_processes", None, int, "processes that share the ranking of a large part; null: "
            "up to one per core and 8", nullable=True, minimum=1, changes_numbers=False),
     Option("rerun", False, object, "true: repeat finished runs; stale: those of changed code",
@@ -248,7 +260,7 @@ _OPTIONS = (
     Option("document_dates", False, bool, "retrievers also read each item's date",
            applies=when_personal),
     Option("fixes", "none", str, "declared: repair the known defects of the benchmark's files",
-           choices=("none", "declared")),
+           choices=("none", "declared"), role=QUESTIONS),
     Option("selection", "dev", str, "what the best epoch is chosen on: dev, or a tenth of train's "
            "users (holdout)", choices=("dev", "holdout"), applies=when_training),
     Option("profile.max_items", None, int, "keep at most so many items of each profile",

@@ -202,6 +202,19 @@ def test_a_tuned_run_is_asked_for_as_such(report, lamp_exp):
     assert f"k={result.k} was the best on dev (k=1: " in card
 
 
+def test_a_model_is_named_by_display_name_which_names_no_run(report, lamp_exp):
+    words = ["task=lamp4", "mode=zeroshot", "limit=3", *QUICK]
+    names = []
+    for more in ([], ["model.display_name=Mine"]):
+        code, out, err = lamp_exp(*words, *more, "rerun=true")
+        assert code == 0, err
+        names.append(folder_of(out).name)
+    assert names[0] == names[1]
+    code, out, _ = report("table", "--columns", "weights", "--format", "csv")
+    assert code == 0 and ",weights=Mine," in out
+    assert "model.display_name=Mine" in report("card", names[0])[1]
+
+
 def test_an_import_is_repeated_by_an_import(report, run):
     official = ["import", run / "predictions.json", "--name", "It's mine", "--url", "https://a.b/c"]
     code, out, _ = report(*official, "--data-dir", "secret_user/LaMP")

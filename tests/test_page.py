@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from html.parser import HTMLParser
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,15 @@ import pytest
 from lamp_exp.errors import InputError
 from lamp_exp.report import plots
 from lamp_exp.report.__main__ import main
-from lamp_exp.report.colours import DARK, LIGHT, SERIES, STEPS, contrast
+from lamp_exp.report.coldstart import Bin
+from lamp_exp.report.colours import DARK, LIGHT, SERIES, STEPS
+from lamp_exp.report.formats import TEMPLATES
 from lamp_exp.report.loading import Record, find
-from lamp_exp.report.page import FOLDER, page
+from lamp_exp.report.page import page
 from lamp_exp.report.page.browser import Limits, embed, script_of
-from lamp_exp.report.page.cold_start_section import bins_of
-from lamp_exp.report.page.figures import best_user_gains, comparable_sets
-from lamp_exp.report.plots import Bin, Point, Series
+from lamp_exp.report.page.sections import best_user_gains, cold_start_bins, comparable_sets
+from lamp_exp.report.plots import Point, Series
+from lamp_exp.statistics import Interval
 from tests.records import (
     QUESTION,
     change_record,
@@ -324,17 +327,17 @@ def test_the_gain_of_a_user_is_positive_if_better(tmp_path: Path):
 def test_cold_start_is_in_quarters_by_profile_size(tmp_path: Path):
     make_grid(tmp_path, ["lamp3"], ks=(4,), **asked(40))
     (ground,) = comparable_sets(records(tmp_path))
-    bins = bins_of(ground)
+    bins = cold_start_bins(ground)
     assert [one.n for one in bins] == [10, 10, 10, 10]
     sizes = ground.best.first.column("profile_size")
     rows = [n for n, size in enumerate(sizes) if size <= sorted(sizes)[9]]
     assert bins[0].label == f"{min(sizes)} to {sorted(sizes)[9]}"
     ours, theirs = (g.first.column("mae") for g in (ground.best, ground.baseline) if g)
-    assert bins[0].with_profile.y == pytest.approx(sum(ours[n] for n in rows) / 10)
-    assert bins[0].gain and bins[0].gain.y == pytest.approx(
+    assert bins[0].value.value == pytest.approx(sum(ours[n] for n in rows) / 10)
+    assert bins[0].gain and bins[0].gain.value == pytest.approx(
         sum(theirs[n] - ours[n] for n in rows) / 10  # lower is better
     )
-    assert bins[0].gain.low is not None and bins[0].gain.low < bins[0].gain.y
+    assert bins[0].gain.low < bins[0].gain.value
 
 
 def test_runs_on_other_ground_are_in_plots_of_their_own(tmp_path: Path):
@@ -372,8 +375,16 @@ def test_the_frontier_keeps_what_none_beats():
 # ---- plots ----
 
 CURVES = [Series("bm25 ipa", (Point(1, 0.3, 0.2, 0.4), Point(4, 0.5)), 0)]
-BINS = [Bin("1 to 9", 5, Point(0, 0.5, 0.4, 0.6), Point(0, 0.4), Point(0, 0.1, 0.0, 0.2)),
-        Bin("10 to 99", 7, Point(1, 0.6))]  # fmt: skip
+
+
+def interval(value: float, low: float, high: float) -> Interval:
+    return Interval(value, low, high, 0.95, "t")
+
+
+BINS = [
+    Bin(1, 9, 5, interval(0.5, 0.4, 0.6), interval(0.4, nan, nan), interval(0.1, 0.0, 0.2), ""),
+    Bin(10, 99, 7, interval(0.6, nan, nan), None, None, ""),
+]
 DRAWN = {
     "k": plots.k_curves(CURVES, "rouge_1", True, 0.25),
     "heat": plots.heat_map(["lamp4"], ["bm25", "random"], [[0.5, None]], [True]),
@@ -412,6 +423,20 @@ def test_a_kind_of_file_that_is_not_known_is_named():
 # ---- colours and code ----
 
 
+def contrast(one: str, other: str) -> float:
+    """WCAG's ratio of two colours, from 1 to 21; text needs 4.5, what is drawn 3."""
+    high, low = sorted((_luminance(one), _luminance(other)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+def _luminance(colour: str) -> float:
+    parts = [int(colour[start : start + 2], 16) / 255 for start in (1, 3, 5)]
+    red, green, blue = (
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
+    )
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
 @pytest.mark.parametrize("colours", [LIGHT, DARK], ids=["light", "dark"])
 def test_text_can_be_read_and_drawings_seen(colours: dict[str, str]):
     for ground in ("ground", "surface"):
@@ -433,12 +458,12 @@ def test_contrast_is_wcags():
 
 def test_both_modes_have_all_colours_that_are_used():
     assert LIGHT.keys() == DARK.keys()
-    used = set(re.findall(r"var\(--([a-z0-9]+)\)", (FOLDER / "page.css").read_text("utf-8")))
+    used = set(re.findall(r"var\(--([a-z0-9]+)\)", (TEMPLATES / "page.css").read_text("utf-8")))
     assert used - {"font", "mono", "width"} <= LIGHT.keys()
 
 
 def test_the_script_makes_no_markup_of_text_and_asks_for_nothing():
-    script = (FOLDER / "page.js").read_text(encoding="utf-8")
+    script = (TEMPLATES / "page.js").read_text(encoding="utf-8")
     for word in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(",
                  "Function(", "fetch(", "XMLHttpRequest", "import(", "localStorage"):  # fmt: skip
         assert word not in script, word

@@ -16,9 +16,9 @@ import yaml
 from lamp_exp.report import plots
 from lamp_exp.report.formats import as_csv, latex
 from lamp_exp.report.loading import Record, find
-from lamp_exp.report.page.figures import comparable_sets, k_curves
+from lamp_exp.report.page.sections import comparable_sets, k_curves
 from lamp_exp.report.selection import choices_apart, grouped
-from lamp_exp.report.table import Cell, Row, Table
+from lamp_exp.report.table import Cell, Table
 from tests.records import change_record, make_run
 
 Said = Callable[..., tuple[int, str, str]]
@@ -193,7 +193,7 @@ def test_runs_without_a_common_seed_are_told_and_not_tested(tmp_path: Path, repo
     code, _, err = report("personal", "--runs", tmp_path)
     assert code == 2 and "of a seed that both have" in err
     cold = rows(report, "coldstart", "--runs", tmp_path, "--quantiles", "2")
-    assert {row["value"] for row in cold if row["column"] == "gain"} == {"–"}
+    assert {row["value"] for row in cold if row["column"] == "gain"} == {""}
 
 
 def test_a_control_of_other_seeds_is_not_set_beside_the_gain(tmp_path: Path, report: Said):
@@ -202,10 +202,10 @@ def test_a_control_of_other_seeds_is_not_set_beside_the_gain(tmp_path: Path, rep
         make_run(tmp_path, k=4, seed=seed)
     make_run(tmp_path, k=4, seed=0, profile={"control": "shuffled_user"})
     found = rows(report, "personal", "--runs", tmp_path)
-    assert value(found, "by another's", control="none") == "–"
+    assert value(found, "by another's", control="none") == ""
     make_run(tmp_path, k=4, seed=1, profile={"control": "shuffled_user"})
     found = rows(report, "personal", "--runs", tmp_path)
-    assert value(found, "by another's", control="none") != "–"
+    assert value(found, "by another's", control="none") != ""
 
 
 # ---- what the runs differ in ----
@@ -347,16 +347,15 @@ def test_a_sweep_is_found_whose_folder_was_given_or_whose_jobs_wrote_elsewhere(t
 
 
 def test_a_cell_that_begins_with_a_bracket_is_no_option_of_a_line_break():
-    table = Table(
-        "t", ("a",), ("b",), (Row(("[odd]",), (Cell("1"),)), Row(("x",), (Cell("[1, 2]"),)))
-    )
+    rows = [(("[odd]",), {"b": Cell("1")}), (("x",), {"b": Cell("[1, 2]")})]
+    table = Table.of("t", ("a",), rows)
     text = latex([table])
     assert "{[}odd]" in text and "\\\\\n[" not in text
 
 
 @pytest.mark.parametrize("name", ["=cmd|'/c calc'!A1", "+1+1", "-2+3", "@SUM(A1)", "\t=1"])
 def test_a_name_is_no_formula_in_a_spreadsheet(name: str):
-    text = as_csv([Table(name, ("system",), ("b",), (Row((name,), (Cell("-0.5", -0.5),)),))])
+    text = as_csv([Table.of(name, ("system",), [((name,), {"b": Cell("-0.5", -0.5)})])])
     (row,) = csv.DictReader(io.StringIO(text))
     assert row["system"] == row["table"] == f"'{name}"
     assert float(row["value"]) == -0.5
@@ -367,7 +366,7 @@ def test_texts_with_line_separators_are_compared_by_a_rerun(tmp_path: Path):
 
     pair = [make_run(tmp_path / place, k=1, texts=["a\u2028b\u2029c\x85d"] * 40) for place in "ab"]
     records = [Record(run, find([run]).records[0].result) for run in pair]
-    assert Repetition(*records).contents["prompts"] == []
+    assert Repetition(*records).contents["prompts"] == {}
 
 
 def test_how_questions_were_chosen_is_told(tmp_path: Path, report: Said):

@@ -13,7 +13,7 @@ from lamp_exp import metrics
 from lamp_exp.contracts import Metric
 from lamp_exp.report.__main__ import main
 from lamp_exp.report.loading import find
-from lamp_exp.report.page.figures import best_user_gains, comparable_sets
+from lamp_exp.report.page.sections import best_user_gains, comparable_sets
 from lamp_exp.tasks.lamp4 import Lamp4
 from lamp_exp.values import Scores
 from tests.records import make_run
@@ -103,7 +103,7 @@ def test_the_table_has_the_lowest_in_bold_and_a_star(task, tmp_path, capsys):
         mine = [
             row
             for row in found
-            if (row["metric"], row["what"]) == (metric.name, "value") and row["value"] != "–"
+            if (row["metric"], row["what"]) == (metric.name, "value") and row["value"]
         ]
         best = {r["column"] for r in mine if r["note"] == "best"}
         assert best == {"k=4"}

@@ -49,11 +49,7 @@ def records(folder: Path) -> list[Record]:
 
 
 def cells(table: Table, kind: str = "value") -> dict[tuple[str, ...], dict[str, Cell]]:
-    return {
-        row.head: dict(zip(table.columns, row.cells, strict=True))
-        for row in table.rows
-        if row.kind == kind
-    }
+    return {row.head: dict(row.cells) for row in table.rows if row.kind == kind}
 
 
 def only(folder: Path, layout: Layout, **look: Any) -> Table:
@@ -326,11 +322,13 @@ def only_table(every: list[Record]) -> Table:
     return table
 
 
-NASTY = Table(
+NASTY = Table.of(
     "a|b_c & 50% <i>",
     ("head",),
-    ("x#1",),
-    (Row(("~^{}\\$",), (Cell("*1* ± 2", 1.0, best=True),)), Row(("α|β",), (Cell("`<b>`"),))),
+    [
+        Row(("~^{}\\$",), {"x#1": Cell("*1* ± 2", 1.0, best=True)}),
+        Row(("α|β",), {"x#1": Cell("`<b>`")}),
+    ],
     ("foot_note & more",),
 )
 
@@ -362,7 +360,7 @@ def test_latex_leaves_no_bare_special_character():
 def test_latex_compiles(tmp_path: Path):
     for k in (0, 1):
         make_run(tmp_path, "lamp3", k=k)
-    body = latex([NASTY.__class__(**{**_fields(NASTY), "rows": NASTY.rows[:1]}),
+    body = latex([Table.of(NASTY.title, NASTY.heads, NASTY.rows[:1], NASTY.footers),
                   *metric_tables(records(tmp_path), LAYOUTS["ablation"], TableOptions()),
                  ])  # fmt: skip
     page = (
@@ -376,19 +374,12 @@ def test_latex_compiles(tmp_path: Path):
     assert told.returncode == 0, told.stdout[-2000:]
 
 
-def _fields(table: Table) -> dict[str, Any]:
-    names = ("title", "heads", "columns", "rows", "footers")
-    return {name: getattr(table, name) for name in names}
-
-
 def test_a_narrow_screen_shows_a_wide_table_in_parts(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("COLUMNS", "60")
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm")
     columns = tuple(f"column {n}" for n in range(12))
-    wide = Table(
-        "wide", ("head",), columns, (Row(("row",), tuple(Cell(f"{n}.0") for n in range(12))),)
-    )
+    wide = Table.of("wide", ("head",), [(("row",), {name: Cell("1.0") for name in columns})])
     text = terminal([wide])
     assert max(len(line) for line in _bare(text).splitlines()) <= 60
     assert text.count("wide") > 1
@@ -403,7 +394,7 @@ def _bare(text: str) -> str:
 
 def test_into_a_pipe_a_table_goes_whole():
     columns = tuple(f"column {n}" for n in range(40))
-    wide = Table("wide", ("head",), columns, (Row(("row",), tuple(Cell("1") for _ in columns)),))
+    wide = Table.of("wide", ("head",), [(("row",), {name: Cell("1") for name in columns})])
     assert any(all(c in line for c in columns) for line in terminal([wide]).splitlines())
 
 
@@ -526,7 +517,7 @@ def test_other_weights_under_one_option_are_in_another_table(tmp_path: Path):
     make_run(tmp_path, mode="zeroshot", k=0)
     make_run(tmp_path, mode="zeroshot", k=1, settings={"model": {"name": "out/checkpoint"}})
     found = metric_tables(records(tmp_path), LAYOUTS["table4"], TableOptions())
-    assert [("weights=out/checkpoint" in table.title) for table in found] == [False, True]
+    assert [("weights=out)" in table.title) for table in found] == [False, True]
 
 
 def test_csv_keeps_marks_and_footers(tmp_path: Path, report: Said):
@@ -613,3 +604,55 @@ def test_numbers_out_of_range(words: list[str], told: str, tmp_path: Path, repor
     make_run(tmp_path)
     code, _, err = report(*words, "--runs", tmp_path)
     assert code == 2 and told in err
+
+
+# ---- names of models ----
+
+
+@pytest.mark.parametrize(
+    ("model", "told"),
+    [
+        ({"name": "google/flan-t5-small"}, "google/flan-t5-small"),
+        ({"name": "google/flan-t5-small", "display_name": "Small"}, "Small"),
+        ({"name": "/home/me/runs/lamp4-user-s0-1a2b3c4d/checkpoint"}, "lamp4-user-s0-1a2b3c4d"),
+        ({"name": "/home/me/weights/mine"}, "mine"),
+        ({"name": "../weights/mine"}, "mine"),
+        ({"name": "weights/of/mine"}, "mine"),
+        ({"name": None, "fresh": {"d_model": 8}}, "random"),
+        ({"name": "/home/me/tokenizer", "fresh": {"d_model": 8}, "display_name": "T"}, "T"),
+    ],
+)
+def test_a_model_has_a_name_that_is_no_path(tmp_path: Path, model: dict[str, Any], told: str):
+    make_run(tmp_path, settings={"model": model})
+    (record,) = records(tmp_path)
+    assert facet(record, "weights") == told
+
+
+def test_a_folder_of_one_name_is_no_hub_id_where_the_identity_says_so(tmp_path: Path):
+    hashed = {"model.name": "folder:0123456789abcdef"}
+    run = make_run(tmp_path, settings={"model": {"name": "out/mine"}})
+    change_record(run, identity=hashed)
+    (record,) = records(tmp_path)
+    assert facet(record, "weights") == "mine"
+
+
+PATHS = [
+    ["ablation"], ["table", "--columns", "weights"], ["tests", "--confounded"], ["personal"],
+    ["coldstart"], ["cost"], ["agreement"], ["html", "--out", "page.html"],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("words", PATHS, ids=lambda words: words[0])
+def test_no_path_of_a_machine_is_shown(words: list[str], tmp_path: Path, report: Said):
+    home = "/home/secret-user"
+    for name in ("first", "second"):
+        settings = {"model": {"name": f"{home}/{name}-weights"}, "data_dir": f"{home}/LaMP"}
+        encoder = {"retriever": {"name": f"{home}/{name}-encoder"}}
+        make_run(tmp_path / "runs", k=0, settings=settings)
+        for retriever in ("bm25", "random"):
+            make_run(tmp_path / "runs", retriever=retriever, settings={**settings, **encoder})
+    form = [] if words[0] == "html" else ["--format", "md"]
+    code, out, err = report(*words, "--runs", tmp_path / "runs", *form)
+    page = Path("page.html")
+    text = out + err + (page.read_text(encoding="utf-8") if page.exists() else "")
+    assert code == 0 and "secret-user" not in text and "first-weights" in text

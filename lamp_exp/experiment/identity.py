@@ -15,11 +15,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from lamp_exp.experiment.experiment import Configuration
-from lamp_exp.options import GROUPS, OPTIONS, TUNE, Option, Usage, changes_numbers
+from lamp_exp.options import GROUPS, NAME_ORDER, OPTIONS, TUNE, Option, Usage, changes_numbers
 from lamp_exp.storage.contents import folder_fingerprint
 
 CONTENT_OPTIONS = {"name", "tokenizer"}  # of components: a folder stands for its content
-NAME_ORDER = ("task", "split", "part", "mode", "retriever", "k", "skip", "augmentation", "model")
 
 
 def identity_options(configuration: Configuration, usage: Usage, k: int | str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
-from typing import Protocol, cast
+from typing import Any
 
 from lamp_exp.environment import run_command
 from lamp_exp.errors import InputError
@@ -32,33 +32,27 @@ VERBS = {  # the module, and a description
 }
 
 
-class Verb(Protocol):
-    """The interface of a verb's module."""
-
-    def add_options(self, parser: argparse.ArgumentParser) -> None:
-        """Adds the verb's own options."""
-        ...
-
-    def run(self, arguments: argparse.Namespace) -> int:
-        """Does the work; returns the exit code."""
-        ...
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; a mistake of the user ends in one line and exit code 2."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     name = _parser().parse_args(words[:1]).verb
     module, description = VERBS[name]
-    # Only the one verb is imported: statistics and plots take long to load.
-    verb = cast(Verb, importlib.import_module(f"lamp_exp.report.{module}"))
+    # Only the one verb is imported: statistics and plots take long to load. Its module has
+    # `add_options(parser)`, and `tables(arguments)` or `run(arguments)`, which is the exit code.
+    verb: Any = importlib.import_module(f"lamp_exp.report.{module}")
+    cli = importlib.import_module("lamp_exp.report.cli_arguments")
     parser = argparse.ArgumentParser(
         prog=f"python -m lamp_exp.report {name}",
         description=f"{description[0].upper()}{description[1:]}.",
     )
     verb.add_options(parser)
+    if hasattr(verb, "tables"):
+        cli.add_format(parser)
     parsed = parser.parse_args(words[1:], argparse.Namespace(verb=name))
     try:
-        return verb.run(parsed)
+        if hasattr(verb, "tables"):
+            return int(cli.write(verb.tables(parsed), parsed))
+        return int(verb.run(parsed))
     except (InputError, OSError) as error:
         print(f"lamp_exp.report {name}: {error}", file=sys.stderr)
         return 2

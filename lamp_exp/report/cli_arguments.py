@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from lamp_exp.errors import InputError
@@ -12,18 +12,16 @@ from lamp_exp.report.formats import FORMATS
 from lamp_exp.report.loading import Found, Record, find
 from lamp_exp.report.selection import may_meet, select
 from lamp_exp.report.table import Table
+from lamp_exp.results.folder import PREDICTIONS
 from lamp_exp.storage.atomic import write_text as write_file
 
 LISTED = 3  # folders that are named of those left out for one reason
 
 
 def add_runs(parser: argparse.ArgumentParser) -> None:
-    """Adds the options that choose runs."""
     _add_places(parser, "folders of runs, single runs, or sweeps (default: outputs)")
-    parser.add_argument(
-        "--where", nargs="+", default=[], metavar="KEY=VALUE",
-        help="only runs with these properties: task=lamp4 k=1,4 training.lr=0.001",
-    )  # fmt: skip
+    where = "only runs with these properties: task=lamp4 k=1,4 training.lr=0.001"
+    parser.add_argument("--where", nargs="+", default=[], metavar="KEY=VALUE", help=where)
     parser.add_argument("--stale", action="store_true", help="also runs that are marked as stale")
 
 
@@ -48,20 +46,36 @@ def add_named_runs(parser: argparse.ArgumentParser, *names: str) -> None:
 
 
 def add_config_dir(parser: argparse.ArgumentParser) -> None:
-    """Adds the folder of the user's YAMLs, for runs that used one."""
     text = "as it was given to the run, with YAMLs of components of one's own"
     parser.add_argument("--config-dir", type=Path, metavar="FOLDER", help=text)
 
 
 def add_format(parser: argparse.ArgumentParser) -> None:
-    """Adds the format of tables and the file they go to."""
     parser.add_argument("--format", choices=FORMATS, default="terminal", help="default: terminal")
     parser.add_argument("--out", type=Path, metavar="FILE", help="a file instead of the screen")
 
 
-def chosen(arguments: argparse.Namespace) -> list[Record]:
-    """The chosen runs with metrics; stderr names those left out. Raises InputError for none."""
-    return scored_of(find(arguments.runs, arguments.stale), arguments)
+def chosen(
+    arguments: argparse.Namespace, found: Found | None = None, answered: bool = False
+) -> list[Record]:
+    """The chosen runs with metrics; stderr names those left out. Raises InputError for none.
+
+    With `answered` all runs with predictions, whether or not targets are known. `found` are the
+    runs, if they are known already.
+    """
+    found = found or find(arguments.runs, arguments.stale)
+    needed = "predictions" if answered else "metrics"
+    usable = [r for r in found.records if (r.has_file(PREDICTIONS) if answered else r.metrics)]
+    lines = left_out(found, arguments.where)
+    if without := len(found.records) - len(usable):
+        lines.append(f"left out, without {needed}: {without} of {len(found.records)}")
+    for line in lines:
+        print(line, file=sys.stderr)
+    records = select(usable, arguments.where)
+    if not records:
+        of = f" of {' '.join(arguments.where)}" if arguments.where else ""
+        raise InputError(f"no run with {needed} is left{of}")
+    return records
 
 
 def scored(arguments: argparse.Namespace) -> tuple[list[Record], list[Record]]:
@@ -70,33 +84,7 @@ def scored(arguments: argparse.Namespace) -> tuple[list[Record], list[Record]]:
     A baseline may be one that `--where` leaves out.
     """
     found = find(arguments.runs, arguments.stale)
-    return scored_of(found, arguments), [record for record in found.records if record.metrics]
-
-
-def scored_of(found: Found, arguments: argparse.Namespace) -> list[Record]:
-    """The chosen runs with metrics of those found."""
-    return _chosen(found, arguments, "metrics", lambda record: bool(record.metrics))
-
-
-def answered(arguments: argparse.Namespace) -> list[Record]:
-    """The chosen runs with predictions, whether or not targets are known."""
-    found = find(arguments.runs, arguments.stale)
-    return _chosen(found, arguments, "predictions", lambda record: record.has_predictions)
-
-
-def _chosen(
-    found: Found, arguments: argparse.Namespace, needed: str, has: Callable[[Record], bool]
-) -> list[Record]:
-    for line in left_out(found, arguments.where):
-        print(line, file=sys.stderr)
-    usable = [record for record in found.records if has(record)]
-    if without := len(found.records) - len(usable):
-        print(f"left out, without {needed}: {without} of {len(found.records)}", file=sys.stderr)
-    records = select(usable, arguments.where)
-    if not records:
-        wanted = " ".join(arguments.where)
-        raise InputError(f"no run with {needed} is left{f' of {wanted}' if wanted else ''}")
-    return records
+    return chosen(arguments, found), [record for record in found.records if record.metrics]
 
 
 def left_out(found: Found, conditions: Sequence[str] = ()) -> list[str]:
@@ -113,26 +101,25 @@ def left_out(found: Found, conditions: Sequence[str] = ()) -> list[str]:
     for reason, names in reasons.items():
         more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
         lines.append(f"left out, {reason}: {', '.join(names[:LISTED])}{more}")
-    unfinished = sum(may_meet(folder, conditions) for folder in found.unfinished)
-    if unfinished:
+    if unfinished := sum(may_meet(folder, conditions) for folder in found.unfinished):
         runs = "run goes on or was killed" if unfinished == 1 else "runs go on or were killed"
         lines.append(f"left out, not finished: {unfinished} {runs}")
     return lines
 
 
-def write(tables: Sequence[Table], arguments: argparse.Namespace) -> None:
-    """Writes tables in the chosen format, to the screen or a file."""
-    write_text(FORMATS[arguments.format](tables), arguments.out)
+def write(tables: Sequence[Table], arguments: argparse.Namespace) -> int:
+    """Writes tables in the chosen format, to the screen or a file; returns the exit code."""
+    return write_text(FORMATS[arguments.format](tables), arguments.out)
 
 
-def write_text(text: str, out: Path | None) -> None:
-    """Writes to the screen, or to a file whose name is then printed.
+def write_text(text: str, out: Path | None) -> int:
+    """Writes to the screen, or to a file whose name is then printed; returns the exit code.
 
     Raises InputError if the file cannot be written.
     """
     if out is None:
         sys.stdout.write(text)
-        return
+        return 0
     path = out.expanduser()
     if path.is_dir():
         raise InputError(f"--out {out} is a folder: give the name of a file")
@@ -142,3 +129,4 @@ def write_text(text: str, out: Path | None) -> None:
     except OSError as error:
         raise InputError(f"--out {out} cannot be written ({error.strerror})") from error
     print(path)
+    return 0

@@ -8,49 +8,32 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lamp_exp.errors import InputError
-from lamp_exp.report.cli_arguments import add_format, add_runs, check_range, scored, write
-from lamp_exp.report.footers import data_footers, difference_footers, interval_footers
+from lamp_exp.report.cli_arguments import add_runs, check_range, scored
+from lamp_exp.report.footers import group_table, interval_footers
 from lamp_exp.report.loading import Record
-from lamp_exp.report.paired_examples import common_seeds, pair, subset
+from lamp_exp.report.paired_examples import common_seeds, pair
 from lamp_exp.report.personal import as_gain
-from lamp_exp.report.selection import Group, grouped, in_order, naming
-from lamp_exp.report.table import Cell, Row, Table, as_cell, interval_cell, number, worth_of
+from lamp_exp.report.selection import Group, alike_but_for, grouped
+from lamp_exp.report.table import Cell, Table, number, worth_of
 from lamp_exp.statistics import Interval, compare, interval
 
 QUANTILES = 5
 MAX_ITEMS = "profile.max_items"
 Values = NDArray[np.float64]  # one per question; NaN where it is not known
-
-
-def _sizes(record: Record) -> Values:
-    return np.asarray(record.column("profile_size"), dtype=np.float64)
-
-
-def _column_or_unknown(column: str) -> Callable[[Record], Values]:
-    def values(record: Record) -> Values:
-        if not record.has_column(column):  # older runs did not record it
-            return np.full(record.questions, np.nan)
-        found = record.column(column)
-        return np.array([np.nan if value is None else value for value in found], dtype=np.float64)
-
-    return values
-
-
-PROPERTIES: dict[str, tuple[str, Callable[[Record], Values]]] = {
-    "size": ("items in the profile", _sizes),
-    "similarity": (
-        "score of the best item (the retriever's own scale)", _column_or_unknown("top_similarity"),
-    ),
-    "age": ("days since the newest item", _column_or_unknown("newest_item_days")),
-    "span": ("days from the oldest item to the newest", _column_or_unknown("profile_days")),
-}  # fmt: skip
+PROPERTIES = {  # the column of the examples, and a description
+    "size": ("profile_size", "items in the profile"),
+    "similarity": ("top_similarity", "score of the best item (the retriever's own scale)"),
+    "age": ("newest_item_days", "days since the newest item"),
+    "span": ("profile_days", "days from the oldest item to the newest"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +53,6 @@ class Bin:
 
     @property
     def label(self) -> str:
-        """The range."""
         return f"{self.low:g}" if self.low == self.high else f"{self.low:.4g} to {self.high:.4g}"
 
 
@@ -80,7 +62,6 @@ class Curve:
 
     group: Group
     metric: str
-    by: str
     bins: tuple[Bin, ...]
     unknown: int
 
@@ -89,10 +70,8 @@ class Curve:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """By which property, and into which bins."""
     add_runs(parser)
-    add_format(parser)
-    words = "; ".join(f"{name}: {description}" for name, (description, _) in PROPERTIES.items())
+    words = "; ".join(f"{name}: {description}" for name, (_, description) in PROPERTIES.items())
     parser.add_argument("--by", choices=PROPERTIES, default="size", help=f"{words} (default: size)")
     parser.add_argument("--quantiles", type=int, metavar="N", help="bins of one size (default: 5)")
     parser.add_argument(
@@ -101,8 +80,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Writes the tables."""
+def tables(arguments: argparse.Namespace) -> list[Table]:
     if arguments.bins and arguments.quantiles is not None:
         raise InputError("--bins and --quantiles are two ways to make bins: give one")
     quantiles = QUANTILES if arguments.quantiles is None else arguments.quantiles
@@ -110,8 +88,8 @@ def run(arguments: argparse.Namespace) -> int:
     if not all(map(math.isfinite, arguments.bins)):
         raise InputError("--bins must be finite numbers: give the lowest value of each bin")
     records, pool = scored(arguments)
-    write(coldstart_tables(records, arguments.by, quantiles, arguments.bins, pool), arguments)
-    return 0
+    tables = coldstart_tables(records, arguments.by, quantiles, arguments.bins, pool)
+    return tables
 
 
 # --- numbers -----------------------------------------------------------------------------------
@@ -129,42 +107,43 @@ def curves(
     Baselines may also be in `pool`.
     """
     groups = grouped([*records, *pool])
-    found = []
-    for group in in_order(grouped(records).values()):
-        if group.first.personal:
-            curve = curve_of(group, groups, by, quantiles, edges)
-            found += [curve] if curve else []
-    return found
+    personal = (group for group in grouped(records).values() if group.first.personal)
+    found = (curve_of(group, groups, by, quantiles, edges) for group in personal)
+    return [curve for curve in found if curve]
 
 
 def curve_of(
     group: Group, groups: Mapping[str, Group], by: str, quantiles: int, edges: Sequence[float]
 ) -> Curve | None:
     """A run's curve; None without scores, or if the property is known of no question."""
-    metric = group.first.main_metric
+    metric, column = group.first.main_metric, PROPERTIES[by][0]
     baseline = groups.get(group.first.baseline or "")
     if baseline and not common_seeds([group, baseline]):
         baseline = None
     samples = pair(group, baseline or group, metric)
-    values = PROPERTIES[by][1](group.first)
-    known = ~np.isnan(values)
-    if samples is None or not known.any():
+    if samples is None or not group.first.has_column(column):  # older runs did not record it
         return None
+    values = np.array(group.first.column(column), dtype=np.float64)  # None becomes NaN
     bins = []
     for members in split(values, quantiles, edges):
-        run, other = (subset(sample, members) for sample in samples)
+        run, other = (
+            replace(sample, terms=sample.terms[members], users=sample.users[members])
+            for sample in samples
+        )
         compared = compare(other, run, thorough=False) if baseline else None
         gain = as_gain(compared.difference, run.higher_is_better) if compared else None
         without = interval(other) if baseline else None
         low, high = float(values[members].min()), float(values[members].max())
         verdict = compared.verdict if compared else ""
         bins.append(Bin(low, high, int(members.sum()), interval(run), without, gain, verdict))
-    return Curve(group, metric, by, tuple(bins), int((~known).sum()))
+    return Curve(group, metric, tuple(bins), int(np.isnan(values).sum())) if bins else None
 
 
 def split(values: Values, quantiles: int, edges: Sequence[float]) -> list[NDArray[np.bool_]]:
     """Which questions are in each bin; equal values are in one bin, empty bins are left out."""
     known = np.sort(values[~np.isnan(values)])
+    if not len(known):
+        return []
     if edges:
         place = np.searchsorted(np.sort(edges), values, side="right")
     else:
@@ -191,39 +170,24 @@ def coldstart_tables(
     Raises InputError if there is neither.
     """
     found = curves(records, by, quantiles, edges, pool)
-    limited = max_items_table(records)
-    if not found and not limited:
+    tables = [_bins_table(found, by, len(edges) or quantiles, bool(edges))] if found else []
+    tables += _max_items_tables(records)
+    if not tables:
         raise InputError(
-            f"no run tells the {PROPERTIES[by][0]} of its questions: runs with a profile (k > 0) "
+            f"no run tells the {PROPERTIES[by][1]} of its questions: runs with a profile (k > 0) "
             "and golds do; ages only where questions are dated, spans where items are"
         )
-    bins = [_bins_table(found, by, quantiles, edges)] if found else []
-    return [*bins, *([limited] if limited else [])]
+    return tables
 
 
-def _fewer_bins(found: Sequence[Curve], quantiles: int, edges: Sequence[float]) -> list[str]:
-    """Why runs have fewer bins than were asked for."""
-    wanted = len(edges) or quantiles
-    fewer = sum(len(curve.bins) < wanted for curve in found)
-    if not fewer:
-        return []
-    alone = sum(len(curve.bins) == 1 for curve in found)
-    one = f"; {alone} have a single value, and so one bin" if alone else ""
-    why = "bins without any question are left out" if edges else "equal values cannot be split"
-    return [f"{fewer} of {len(found)} runs have fewer bins than {wanted}: {why}{one}"]
-
-
-def _bins_table(found: Sequence[Curve], by: str, quantiles: int, edges: Sequence[float]) -> Table:
-    names, heads = naming([curve.group for curve in found])
-    words = PROPERTIES[by][0]
+def _bins_table(found: Sequence[Curve], by: str, wanted: int, by_edges: bool) -> Table:
+    words = PROPERTIES[by][1]
     rows = [
-        Row((*heads[curve.group.configuration], curve.metric, one.label), _cells(one))
+        (curve.group, (curve.metric, one.label), _cells(one))
         for curve in found
         for one in curve.bins
     ]
-    unknown = sum(curve.unknown for curve in found)
-    footers = [
-        *data_footers([record for curve in found for record in curve.group.records]),
+    notes = [
         f"bins of the {words}: lowest to highest value in it; equal values are in one bin",
         "gain: against the same run without a profile; above zero is better, whatever the metric's "
         "direction",
@@ -232,48 +196,49 @@ def _bins_table(found: Sequence[Curve], by: str, quantiles: int, edges: Sequence
             [i for curve in found for one in curve.bins for i in (one.value, one.gain) if i]
         ),
         "verdict at 5%, by the test of the verb personal, not corrected for the number of bins",
-        *difference_footers([curve.group for curve in found], names),
-        *([f"{unknown} questions of these runs have none and are left out"] if unknown else []),
-        *_fewer_bins(found, quantiles, edges),
     ]
-    columns = ("questions", "value", "interval", "gain", "gain's interval", "verdict")
-    all_heads = (*names, "metric", by)
-    return Table(f"By {words}", all_heads, columns, tuple(rows), tuple(footers))
+    if unknown := sum(curve.unknown for curve in found):
+        notes.append(f"{unknown} questions of these runs have none and are left out")
+    if fewer := sum(len(curve.bins) < wanted for curve in found):
+        alone = sum(len(curve.bins) == 1 for curve in found)
+        one = f"; {alone} have a single value, and so one bin" if alone else ""
+        why = (
+            "bins without any question are left out" if by_edges else "equal values cannot be split"
+        )
+        notes.append(f"{fewer} of {len(found)} runs have fewer bins than {wanted}: {why}{one}")
+    return group_table(f"By {words}", ("metric", by), rows, notes)
 
 
-def _cells(one: Bin) -> tuple[Cell, ...]:
+def _cells(one: Bin) -> dict[str, Any]:
     worth = worth_of(one.verdict)
-    return (
-        as_cell(one.n),
-        number(one.value.value),
-        interval_cell(one.value),
-        replace(number(one.gain.value if one.gain else None, sign=True), worth=worth),
-        interval_cell(one.gain) if one.gain else Cell("–"),
-        Cell(one.verdict or "–", worth=worth),
-    )
+    return {
+        "questions": one.n,
+        "value": one.value.value,
+        "interval": one.value,
+        "gain": number(one.gain.value if one.gain else None, sign=True, worth=worth),
+        "gain's interval": one.gain,
+        "verdict": Cell(one.verdict, worth=worth) if one.verdict else None,
+    }
 
 
-def max_items_table(records: Sequence[Record]) -> Table | None:
-    """Runs that differ only in the number of items left of each profile; None without any."""
-    lines: dict[str, list[Group]] = {}
-    for group in in_order(grouped(records).values()):
-        if group.first.personal:
-            lines.setdefault(group.first.configuration_without(MAX_ITEMS), []).append(group)
-    several = [members for members in lines.values() if len(members) > 1]
-    if not several:
-        return None
-    names, heads = naming([members[0] for members in several], without={"max_items"})
-    limits = sorted({_limit(group) for members in several for group in members})
+def _max_items_tables(records: Sequence[Record]) -> list[Table]:
+    """Runs that differ only in the number of items left of each profile; no table without any."""
+    sets = alike_but_for(MAX_ITEMS, records)
+    limits = sorted({_limit(group) for groups in sets for group in groups})
+    columns = {limit: "all" if limit == math.inf else f"{limit:g}" for limit in limits}
     rows = []
-    for members in several:
-        metric = members[0].first.main_metric
-        by_limit = {_limit(group): number(group.mean(metric)) for group in members}
-        cells = tuple(by_limit.get(limit, Cell("–")) for limit in limits)
-        rows.append(Row((*heads[members[0].configuration], metric), cells))
-    columns = tuple("all" if limit == math.inf else f"{limit:g}" for limit in limits)
-    footers = data_footers([r for members in several for group in members for r in group.records])
+    for groups in sets:
+        metric = groups[0].first.main_metric
+        cells = {columns[_limit(group)]: group.mean(metric) for group in groups}
+        rows.append((groups[0], (metric,), {name: cells.get(name) for name in columns.values()}))
     title = f"By the number of items left of each profile ({MAX_ITEMS})"
-    return Table(title, (*names, "metric"), columns, tuple(rows), tuple(footers))
+    records = [record for groups in sets for group in groups for record in group.records]
+    without = {"max_items"}
+    return (
+        [group_table(title, ("metric",), rows, [], without=without, records=records)]
+        if rows
+        else []
+    )
 
 
 def _limit(group: Group) -> float:

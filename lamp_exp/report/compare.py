@@ -5,28 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
-import numpy as np
+import pandas as pd
 
 from lamp_exp.errors import InputError
-from lamp_exp.report.cli_arguments import add_format, add_named_runs, check_range, write
+from lamp_exp.report.cli_arguments import add_named_runs, check_range
 from lamp_exp.report.footers import data_footers, interval_footers, remark_footers
 from lamp_exp.report.loading import Record, one_run
 from lamp_exp.report.paired_examples import pair_of_runs
-from lamp_exp.report.selection import Group, choices_apart, differing, option_of, shown
-from lamp_exp.report.table import (
-    Cell,
-    Row,
-    Table,
-    as_cell,
-    interval_cell,
-    number,
-    p_cell,
-    plain,
-    worth_of,
-)
+from lamp_exp.report.selection import WEIGHTS, Group, choices_apart, differing, shown
+from lamp_exp.report.table import Cell, Row, Table, number, p_cell, worth_of
 from lamp_exp.statistics import Comparison, compare
 
 A, B = "A", "B"
@@ -34,45 +23,36 @@ DIFFERENCE = "B - A"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """The two runs, and how much is shown of them."""
     add_named_runs(parser, "a", "b")
-    add_format(parser)
     most = "how many of the examples that changed most (default: 5)"
     parser.add_argument("--examples", type=int, default=5, metavar="N", help=most)
     parser.add_argument("--users", type=int, default=10, metavar="N", help="likewise users (10)")
     parser.add_argument("--user", metavar="ID", help="all questions of this user instead")
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Writes the tables."""
+def tables(arguments: argparse.Namespace) -> list[Table]:
     for name in ("examples", "users"):
         check_range(name, getattr(arguments, name), 0, 100_000)
     a, b = one_run(arguments.a, arguments.runs), one_run(arguments.b, arguments.runs)
     if arguments.user is not None:
-        tables = example_tables(a, b, questions_of(a, arguments.user))
-    else:
-        tables = comparison_tables(a, b, arguments.examples, arguments.users)
-    write(tables, arguments)
-    return 0
+        return example_tables(a, b, questions_of(a, arguments.user))
+    return comparison_tables(a, b, arguments.examples, arguments.users)
 
 
 def comparison_tables(a: Record, b: Record, examples: int, users: int) -> list[Table]:
     """All tables. Raises InputError for runs of other tasks or other questions."""
     refuse_other_questions(a, b)
-    one, other = Group((a,)), Group((b,))
-    compared = {}
-    for metric in a.metrics:
-        samples = pair_of_runs(a, b, metric) if metric in b.metrics else None
-        if samples is not None:
-            compared[metric] = compare(*samples)
+    samples = {metric: pair_of_runs(a, b, metric) for metric in a.metrics if metric in b.metrics}
+    compared = {metric: compare(*both) for metric, both in samples.items() if both}
     if not compared:
         raise InputError(f"{a.name} and {b.name} have no metric with scores in common")
+    scores = _scores(a, b)
     return [
-        _differences_table(one, other),
+        _differences_table(Group((a,)), Group((b,))),
         _metrics_table(a, b, compared),
-        _questions_table(a, b),
-        _users_table(a, b, users),
-        *example_tables(a, b, changed_questions(a, b)[:examples]),
+        _questions_table(a, b, scores),
+        _users_table(a, scores, users),
+        *example_tables(a, b, changed_questions(scores)[:examples]),
     ]
 
 
@@ -86,18 +66,25 @@ def refuse_other_questions(a: Record, b: Record) -> None:
         raise InputError(f"{a.name} and {b.name} answered other questions: nothing to compare")
 
 
+def _scores(a: Record, b: Record) -> pd.DataFrame:
+    """User and scores of the main metric by question, in the order of `a`."""
+    samples = pair_of_runs(a, b, a.main_metric)
+    if samples is None:
+        raise InputError(f"{a.name} and {b.name} have no scores of {a.main_metric} in common")
+    before, after = (sample.terms[:, 0] for sample in samples)
+    frame = pd.DataFrame({"user": a.column("user"), A: before, B: after}, index=a.column("id"))
+    return frame.rename_axis("id")
+
+
 def _differences_table(one: Group, other: Group) -> Table:
     """All options that decide the numbers and differ, the seed, and the code."""
-    rows: list[tuple[Any, ...]] = [("run", one.first.name, other.first.name)]
-    rows += [
-        (name, shown(option_of(one, name)), shown(option_of(other, name)))
-        for name in differing([one, other])
-    ]
-    rows += [("seed", one.first.seed, other.first.seed)]
-    rows = [row for row in rows if row[1] != row[2]]
-    codes = [group.first.result.code.fingerprint for group in (one, other)]
-    if codes[0] != codes[1]:
-        rows.append(("code", *codes))
+    values = {"run": (one.first.name, other.first.name)}
+    values[WEIGHTS] = (one.shown(WEIGHTS), other.shown(WEIGHTS))
+    for name in differing([one, other]):
+        values[name] = (shown(one.option(name)), shown(other.option(name)))
+    values["seed"] = (str(one.first.seed), str(other.first.seed))
+    values["code"] = (one.first.result.code.fingerprint, other.first.result.code.fingerprint)
+    rows = [((name,), {A: x, B: y}) for name, (x, y) in values.items() if x != y]
     footers = data_footers([one.first, other.first])
     apart = choices_apart(one, other)
     if len(apart) > 1:
@@ -105,7 +92,7 @@ def _differences_table(one: Group, other: Group) -> Table:
             f"confounded: they differ in {', '.join(apart)}, and none is known as the cause of a "
             "difference"
         )
-    return Table("What differs", ("",), (A, B), plain(rows), tuple(footers))
+    return Table.of("What differs", ("",), rows, footers)
 
 
 def _metrics_table(a: Record, b: Record, compared: Mapping[str, Comparison]) -> Table:
@@ -122,85 +109,65 @@ def _metrics_table(a: Record, b: Record, compared: Mapping[str, Comparison]) -> 
         *(f"A: {line}" for line in remark_footers([a])),
         *(f"B: {line}" for line in remark_footers([b])),
     )
-    columns = (A, B, DIFFERENCE, "95% interval", "detectable", "verdict")
-    return Table("Metrics", ("metric",), columns, tuple(rows), footers)
+    labels = {test.name: f"p, {test.name}" for one in compared.values() for test in one.tests}
+    return Table.of("Metrics", ("metric",), rows, footers, labels)
 
 
 def _metric_rows(a: Record, b: Record, metric: str, one: Comparison) -> Iterator[Row]:
     worth = worth_of(one.verdict)
-    cells = (
-        number(a.metrics[metric]),
-        number(b.metrics[metric]),
-        replace(number(one.difference.value, sign=True), worth=worth),
-        interval_cell(one.difference),
-        number(one.detectable),
-        Cell(one.verdict, worth=worth),
-    )
+    cells = {
+        A: a.metrics[metric],
+        B: b.metrics[metric],
+        DIFFERENCE: number(one.difference.value, sign=True, worth=worth),
+        "95% interval": one.difference,
+        "detectable": one.detectable,
+        "verdict": Cell(one.verdict, worth=worth),
+    }
     yield Row((metric,), cells)
-    for test in one.tests:
-        blank = (Cell(),) * 2
-        p_row = (*blank, p_cell(test.p), *blank, Cell())
-        yield Row((metric,), p_row, kind=test.name, label=f"p, {test.name}")
+    yield from (Row((metric,), {DIFFERENCE: p_cell(test.p)}, test.name) for test in one.tests)
 
 
-def _main_scores(a: Record, b: Record) -> tuple[list[float], list[float]]:
-    """The examples' scores of the main metric, in the order of `a`."""
-    samples = pair_of_runs(a, b, a.main_metric)
-    if samples is None:
-        raise InputError(f"{a.name} and {b.name} have no scores of {a.main_metric} in common")
-    before, after = samples
-    return before.terms[:, 0].tolist(), after.terms[:, 0].tolist()
-
-
-def _questions_table(a: Record, b: Record) -> Table:
-    """How many questions changed, by the main metric."""
-    pairs = list(zip(*_main_scores(a, b), strict=True))
+def _questions_table(a: Record, b: Record, scores: pd.DataFrame) -> Table:
+    sign = 1 if a.higher_is_better(a.main_metric) else -1
+    change = sign * (scores[B] - scores[A])
+    counts = {"B better": change > 0, "equal": change == 0, "A better": change < 0}
     if a.facts(a.main_metric).binary:
-        rows = [
-            ("both right", sum(x == y == 1 for x, y in pairs)),
-            ("only A right", sum(x > y for x, y in pairs)),
-            ("only B right", sum(x < y for x, y in pairs)),
-            ("both wrong", sum(x == y == 0 for x, y in pairs)),
-        ]
-    else:
-        sign = 1 if a.higher_is_better(a.main_metric) else -1
-        rows = [
-            ("B better", sum(sign * (y - x) > 0 for x, y in pairs)),
-            ("equal", sum(x == y for x, y in pairs)),
-            ("A better", sum(sign * (y - x) < 0 for x, y in pairs)),
-        ]
+        right = scores[[A, B]] == 1
+        counts = {
+            "both right": right.all(axis=1),
+            "only A right": right[A] & ~right[B],
+            "only B right": right[B] & ~right[A],
+            "both wrong": ~right.any(axis=1),
+        }
     outputs = b.by_question("prediction")
-    same = sum(outputs[id] == output for id, output in a.by_question("prediction").items())
-    rows.append(("the same answer", same))
-    return Table(f"Questions ({a.main_metric})", ("",), ("questions",), plain(rows))
+    counts["the same answer"] = pd.Series(
+        [outputs[id] == output for id, output in a.by_question("prediction").items()]
+    )
+    rows = [((name,), {"questions": int(which.sum())}) for name, which in counts.items()]
+    return Table.of(f"Questions ({a.main_metric})", ("",), rows)
 
 
-def _users_table(a: Record, b: Record, most: int) -> Table:
-    """The users whose mean score changed most."""
-    by_user: dict[str, list[tuple[float, float]]] = {}
-    for user, *scores in zip(a.column("user"), *_main_scores(a, b), strict=True):
-        by_user.setdefault(user, []).append((scores[0], scores[1]))
-    means = {user: tuple(np.mean(rows, axis=0)) for user, rows in by_user.items()}
-    moved = [user for user, (x, y) in means.items() if x != y]
-    ranked = sorted(moved, key=lambda user: (-abs(means[user][1] - means[user][0]), user))
-    rows = tuple(_user_row(user, len(by_user[user]), *means[user]) for user in ranked[:most])
+def _users_table(a: Record, scores: pd.DataFrame, most: int) -> Table:
+    by_user = scores.groupby("user")
+    means = by_user[[A, B]].mean().assign(n=by_user.size())
+    change = means[B] - means[A]
+    moved = means[change != 0].sort_index()
+    ranked = moved.loc[change[moved.index].abs().sort_values(ascending=False, kind="stable").index]
+    rows = [
+        ((str(user),), {"questions": int(n), A: x, B: y, DIFFERENCE: number(y - x, sign=True)})
+        for user, x, y, n in ranked.head(most).itertuples(name=None)
+    ]
     footer = (
         f"the {len(rows)} whose mean {a.main_metric} changed most (--users) of {len(moved)} that "
         f"changed, of {len(means)}"
     )
-    return Table("Users", ("user",), ("questions", A, B, DIFFERENCE), rows, (footer,))
+    return Table.of("Users", ("user",), rows, [footer], columns=("questions", A, B, DIFFERENCE))
 
 
-def _user_row(user: str, questions: int, before: float, after: float) -> Row:
-    difference = number(after - before, sign=True)
-    return Row((user,), (as_cell(questions), number(before), number(after), difference))
-
-
-def changed_questions(a: Record, b: Record) -> list[str]:
+def changed_questions(scores: pd.DataFrame) -> list[str]:
     """The ids of the questions whose scores differ, those that changed most first."""
-    rows = zip(a.column("id"), *_main_scores(a, b), strict=True)
-    ranked = sorted(rows, key=lambda row: (-abs(row[2] - row[1]), row[0]))
-    return [id for id, before, after in ranked if before != after]
+    change = (scores[B] - scores[A]).abs().sort_index().sort_values(ascending=False, kind="stable")
+    return [str(id) for id in change[change > 0].index]
 
 
 def questions_of(a: Record, user: str) -> list[str]:
@@ -215,27 +182,29 @@ def example_tables(a: Record, b: Record, ids: Sequence[str]) -> list[Table]:
     """A table per question: its gold, and of both runs score, answer, items and prompt."""
     refuse_other_questions(a, b)
     sides = [_examples_of(record) for record in (a, b)] if ids else []
-    return [_example_table(a, id, [side[id] for side in sides]) for id in ids]
+    users, golds = a.by_question("user"), a.by_question("target")
+    tables = []
+    for id in ids:
+        one, other = (side[id] for side in sides)
+        gold = json.dumps(golds[id], ensure_ascii=False)
+        rows = [((name,), {A: one[name], B: other[name]}) for name in one]
+        title = f"Question {id} of user {users[id]}: the gold is {gold}"
+        tables.append(Table.of(title, ("",), rows))
+    return tables
 
 
-def _examples_of(record: Record) -> dict[str, list[str]]:
+def _examples_of(record: Record) -> dict[str, dict[str, Any]]:
     """By question: score, answer, items with their scores, prompt."""
     prompts = record.prompts()
-    column = record.facts(record.main_metric).column or record.main_metric
-    names = ("id", column, "prediction", "items", "item_scores")
-    rows = zip(*(record.column(name) for name in names), strict=True)
+    metric = record.main_metric
+    names = ("id", record.score_column(metric), "prediction", "items", "item_scores")
     found = {}
-    for id, score, answer, items, scores in rows:
+    for id, score, answer, items, scores in zip(*map(record.column, names), strict=True):
         hits = [f"{i} ({s:.4g})" for i, s in zip(items, scores, strict=True)]
-        passages = "\n\n".join(prompts.get(id, ["(not recorded)"]))
-        found[id] = [f"{score:.4f}", answer, ", ".join(hits) or "none", passages]
+        found[id] = {
+            metric: Cell(f"{score:.4f}"),
+            "answer": Cell(answer),
+            "items": ", ".join(hits) or "none",
+            "prompt": "\n\n".join(prompts.get(id, ["(not recorded)"])),
+        }
     return found
-
-
-def _example_table(a: Record, id: str, sides: Sequence[Sequence[str]]) -> Table:
-    place = a.column("id").index(id)
-    user, gold = a.column("user")[place], a.column("target")[place]
-    names = (a.main_metric, "answer", "items", "prompt")
-    rows = [Row((name,), (Cell(x), Cell(y))) for name, x, y in zip(names, *sides, strict=True)]
-    title = f"Question {id} of user {user}: the gold is {json.dumps(gold, ensure_ascii=False)}"
-    return Table(title, ("",), (A, B), tuple(rows))

@@ -21,7 +21,6 @@ from lamp_exp.results.display import show
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """The file, and what it does not say itself."""
     add = parser.add_argument
     add("file", type=Path, metavar="PREDICTIONS", help="an official file, or a zip of such files")
     add("--name", required=True, help="the system's name in tables")

@@ -12,7 +12,7 @@ import json
 import sys
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +21,16 @@ from lamp_exp.contracts import Task
 from lamp_exp.data import Part, load
 from lamp_exp.data.official import format_ids, parse_outputs, read_json
 from lamp_exp.errors import InputError
-from lamp_exp.report.cli_arguments import add_runs, answered
-from lamp_exp.report.loading import PREDICTIONS, Record
-from lamp_exp.report.selection import FACETS, facet, shown
+from lamp_exp.report.cli_arguments import add_runs, chosen
+from lamp_exp.report.loading import Record
+from lamp_exp.report.selection import FACETS, METHODS, SEPARATE, WEIGHTS, facet, shown
+from lamp_exp.results.folder import PREDICTIONS
 from lamp_exp.results.redaction import scrubbed
 from lamp_exp.storage.atomic import replacing, write_json
 from lamp_exp.tasks import all_tasks
 
 Id = str | int
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the date of all files, so that the same runs make the same zip
-IN_MANIFEST = (
-    "mode", "model", "retriever", "k", "skip", "augmentation", "selection", "control", "max_items",
-    "before", "own_items", "fixes",
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +44,10 @@ class Entry:
 
     @property
     def archive(self) -> str:
-        """The name of its zip."""
-        return f"lamp_{facet(self.record, 'split')}_{facet(self.record, 'part')}.zip"
+        return f"lamp_{self.record.result.split}_{self.record.result.part}.zip"
 
     @property
     def file(self) -> str:
-        """Its name in the zip."""
         return f"{self.task.name}.json"
 
     @property
@@ -78,28 +73,28 @@ class Entry:
         """Whether the questions or golds are no longer those that the run read."""
         return self.part.fingerprint != self.record.comparable_key[1]
 
+    def line(self) -> str:
+        """What is in the file, and what to look at in it."""
+        words = [f"{n} {name.replace('_', ' ')}" for name, n in self.counts.items() if n]
+        sample = "MADE-UP SAMPLE, " if self.record.result.made_up_data else ""
+        return f"{self.archive}/{self.file}: {sample}{', '.join(words)} ({self.record.name})"
+
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Which runs, and where to."""
     add_runs(parser)
-    parser.add_argument(
-        "--out", type=Path, required=True, metavar="FOLDER_OR_ZIP",
-        help="a folder for a zip of each split and part, or one zip; a manifest lies beside",
-    )  # fmt: skip
-    parser.add_argument(
-        "--data-dir", metavar="DIR", help="the questions, if they lie elsewhere now"
-    )
-    parser.add_argument(
-        "--allow-sample", action="store_true", help="also the made-up sample, to try it out"
-    )
+    add = parser.add_argument
+    out = "a folder for a zip of each split and part, or one zip; a manifest lies beside"
+    add("--out", type=Path, required=True, metavar="FOLDER_OR_ZIP", help=out)
+    add("--data-dir", metavar="DIR", help="the questions, if they lie elsewhere now")
+    add("--allow-sample", action="store_true", help="also the made-up sample, to try it out")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Checks everything, then writes; names each file with what to look at in it."""
-    made = entries(answered(arguments), arguments.data_dir, arguments.allow_sample)
+    made = entries(chosen(arguments, answered=True), arguments.data_dir, arguments.allow_sample)
     paths = write(made, arguments.out.expanduser())
     for entry in made:
-        print(_line(entry))
+        print(entry.line())
         if entry.data_changed:
             text = "its questions or golds have changed since it was run (the ids are the same)"
             print(f"{entry.record.name}: {text}", file=sys.stderr)
@@ -107,24 +102,20 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _line(entry: Entry) -> str:
-    counts = entry.counts
-    unusual = [
-        f"{count} {name.replace('_', ' ')}"
-        for name, count in counts.items()
-        if count and name != "questions"
-    ]
-    words = [f"{counts['questions']} questions", *unusual]
-    sample = "MADE-UP SAMPLE, " if entry.record.result.made_up_data else ""
-    return f"{entry.archive}/{entry.file}: {sample}{', '.join(words)} ({entry.record.name})"
-
-
 def entries(records: Sequence[Record], data_dir: str | None, allow_sample: bool) -> list[Entry]:
     """Each run's predictions, checked. Raises InputError that names the run and its fault.
 
     `data_dir` replaces the data folder that the runs were given.
     """
-    _refuse_rivals(records)
+    known: dict[tuple[str, ...], Record] = {}
+    for record in records:
+        place = (record.result.task, record.result.split, record.result.part)
+        rival = known.setdefault(place, record)
+        if rival is not record:
+            raise InputError(
+                f"{rival.name} and {record.name} are both {place[0]} of the {place[1]} split, "
+                f"{place[2]}: choose one by --where {_apart(rival, record)}"
+            )
     for record in records:
         if record.result.made_up_data and not allow_sample:
             raise InputError(
@@ -135,18 +126,6 @@ def entries(records: Sequence[Record], data_dir: str | None, allow_sample: bool)
     return [_entry(record, data_dir) for record in records]
 
 
-def _refuse_rivals(records: Sequence[Record]) -> None:
-    known: dict[tuple[str, ...], Record] = {}
-    for record in records:
-        place = (record.result.task, facet(record, "split"), facet(record, "part"))
-        rival = known.setdefault(place, record)
-        if rival is not record:
-            raise InputError(
-                f"{rival.name} and {record.name} are both {place[0]} of the {place[1]} split, "
-                f"{place[2]}: choose one by --where {_apart(rival, record)}"
-            )
-
-
 def _apart(one: Record, other: Record) -> str:
     """A condition that only the first meets."""
     names = [key for key in FACETS if shown(facet(one, key)) != shown(facet(other, key))]
@@ -154,44 +133,39 @@ def _apart(one: Record, other: Record) -> str:
 
 
 def _entry(record: Record, data_dir: str | None) -> Entry:
-    task = all_tasks().get(record.task)
+    result, task = record.result, all_tasks().get(record.task)
     if task is None:
         raise InputError(f"{record.name} is of task={record.task}, which is none of LaMP's")
-    where = record.result.settings.get("data_dir")
+    where = result.settings.get("data_dir")
     if where is not None and data_dir is not None:  # a run on the built-in sample has no folder
         where = data_dir
-    split, part = facet(record, "split"), facet(record, "part")
+    cache = record.folder.parent / ".cache"
     try:
-        asked = load(where, task, split, part, cache_dir=record.folder.parent / ".cache")
+        asked = load(where, task, result.split, result.part, cache_dir=cache)
     except InputError as error:
         hint = "--data-dir tells where they lie now"
         raise InputError(
             f"{record.name}: its questions cannot be read ({hint}): {error}"
         ) from error
     ids = [asked.original_id(id) for id in asked.examples.column("id")]
-    outputs = _read(record, task)
-    _refuse_other_ids(record, ids, [id for id, _ in outputs])
-    by_id = dict(outputs)
+    path = record.folder / PREDICTIONS
+    outputs = parse_outputs(read_json(path), str(path))
+    if outputs.task != task.name:
+        raise InputError(f"{path} is of task {outputs.task}, not {task.name}")
+    by_id = {  # ids as they are written: 5 is another one than "5"
+        int(id) if id in outputs.numeric_ids else id: output for id, output in outputs.by_id.items()
+    }
+    _refuse_other_ids(record, ids, list(by_id))
     return Entry(record, asked, task, {id: by_id[id] for id in ids})
 
 
-def _read(record: Record, task: Task) -> list[tuple[Id, str]]:
-    """The predictions with their ids as written: 5 is another id than "5"."""
-    where = record.folder / PREDICTIONS
-    outputs = parse_outputs(read_json(where), str(where))
-    if outputs.task != task.name:
-        raise InputError(f"{where} is of task {outputs.task}, not {task.name}")
-    return [
-        (int(id) if id in outputs.numeric_ids else id, output)
-        for id, output in outputs.by_id.items()
-    ]
-
-
 def _refuse_other_ids(record: Record, asked: Sequence[Id], given: Sequence[Id]) -> None:
-    """Raises InputError unless each question is answered once, under exactly its id."""
-    missing, extra = _without(asked, given), _without(given, asked)
+    """Raises InputError unless each question is answered, under exactly its id."""
+    asked_ids, given_ids = set(asked), set(given)
+    missing = [id for id in asked if id not in given_ids]
+    extra = [id for id in given if id not in asked_ids]
     faults = []
-    if missing and {str(id) for id in missing} == {str(id) for id in extra}:
+    if missing and {*map(str, missing)} == {*map(str, extra)}:
         faults.append(
             f"ids {format_ids(extra)} are written as {format_ids(missing)} in the questions"
         )
@@ -201,11 +175,6 @@ def _refuse_other_ids(record: Record, asked: Sequence[Id], given: Sequence[Id]) 
         faults += [f"{len(extra)} {odd}: {format_ids(extra)}"] if extra else []
     if faults:
         raise InputError(f"{record.name}: {'; '.join(faults)}")
-
-
-def _without(ids: Sequence[Id], others: Sequence[Id]) -> list[Id]:
-    known = set(others)
-    return [id for id in ids if id not in known]
 
 
 def write(entries: Sequence[Entry], out: Path) -> list[Path]:
@@ -228,24 +197,21 @@ def write(entries: Sequence[Entry], out: Path) -> list[Path]:
         places, manifest = {archives[0]: out}, out.with_name(f"{out.stem}.manifest.json")
     manifest.parent.mkdir(parents=True, exist_ok=True)
     for name, place in places.items():
-        _zip([entry for entry in entries if entry.archive == name], place)
+        with replacing(place) as path, zipfile.ZipFile(path, "w") as archive:
+            for entry in sorted(entries, key=lambda entry: entry.file):
+                if entry.archive == name:
+                    info = zipfile.ZipInfo(entry.file, EPOCH)
+                    archive.writestr(info, entry.content, zipfile.ZIP_DEFLATED)
     files = [manifest_of(entry, places[entry.archive]) for entry in entries]
     write_json(manifest, {"made_by": f"lamp-exp {__version__}", "files": files})
     return [*places.values(), manifest]
 
 
-def _zip(entries: Sequence[Entry], place: Path) -> None:
-    with replacing(place) as path, zipfile.ZipFile(path, "w") as archive:
-        for entry in sorted(entries, key=lambda entry: entry.file):
-            info = zipfile.ZipInfo(entry.file, EPOCH)
-            archive.writestr(info, entry.content, zipfile.ZIP_DEFLATED)
-
-
 def manifest_of(entry: Entry, place: Path) -> dict[str, Any]:
     """The manifest's facts about one file, without paths and keys."""
     record, result = entry.record, entry.record.result
-    settings = {key: shown(facet(record, key)) for key in IN_MANIFEST}
-    facts = {
+    settings = {key: shown(facet(record, key)) for key in (*METHODS, *SEPARATE)}
+    cleaned: dict[str, Any] = scrubbed({
         "zip": place.name,
         "file": entry.file,
         "sha256": hashlib.sha256(entry.content).hexdigest(),
@@ -254,11 +220,10 @@ def manifest_of(entry: Entry, place: Path) -> dict[str, Any]:
         "part": result.part,
         "run": record.name,
         "seed": record.seed,
-        "settings": {**settings, "model.name": facet(record, "weights")},
+        "settings": {**settings, "model.name": settings[WEIGHTS]},
         "counts": entry.counts,
         "made_up_data": result.made_up_data,
         "data": {"fingerprint": entry.part.fingerprint, "changed_since": entry.data_changed},
-        "code": {n: v for n, v in asdict(result.code).items() if v is not None},
-    }
-    cleaned: dict[str, Any] = scrubbed(facts)
+        "code": result.code.known(),
+    })  # fmt: skip
     return cleaned

@@ -15,12 +15,9 @@ from typing import Any
 
 from lamp_exp.errors import InputError
 from lamp_exp.results.finding import UNFINISHED, run_folders
-from lamp_exp.results.folder import RESULT, RunFolder
+from lamp_exp.results.folder import EXAMPLES, PROMPTS, RESULT, RunFolder
 from lamp_exp.results.run_options import baseline_options, configuration_key, run_options
 from lamp_exp.results.schema import IMPORTED, MetricFacts, RunResult, SchemaError
-
-PREDICTIONS = "predictions.json"
-EXAMPLES = "examples.parquet"
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,10 +26,10 @@ class Record:
 
     folder: Path
     result: RunResult
+    _columns: dict[str, list[Any]] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def name(self) -> str:
-        """The folder's name."""
         return self.folder.name
 
     @property
@@ -42,12 +39,10 @@ class Record:
 
     @property
     def seed(self) -> int:
-        """The run's seed."""
         return self.result.seed
 
     @property
     def questions(self) -> int:
-        """The number of questions answered."""
         return self.result.counts["questions"]
 
     @property
@@ -61,12 +56,13 @@ class Record:
         return self.result.main_metric
 
     def facts(self, metric: str) -> MetricFacts:
-        """Direction, aggregate, column and range of a metric."""
         return self.result.metric_facts[metric]
 
     def higher_is_better(self, metric: str) -> bool:
-        """The direction of a metric."""
         return self.facts(metric).higher_is_better
+
+    def score_column(self, metric: str) -> str:
+        return self.facts(metric).column or metric
 
     @property
     def imported(self) -> bool:
@@ -108,32 +104,28 @@ class Record:
         """What must be equal for examples to be paired: the task, and the questions' data."""
         return self.task, self.result.data["asked"].fingerprint
 
-    @property
-    def has_predictions(self) -> bool:
-        """Whether it answered its questions, and did not only rank or make prompts."""
-        return (self.folder / PREDICTIONS).is_file()
+    def has_file(self, name: str) -> bool:
+        return (self.folder / name).is_file()
 
     def column(self, name: str) -> list[Any]:
         """A column of `examples.parquet`, a value per question. Raises InputError without it."""
+        if not self.has_column(name):
+            raise InputError(f"{self.folder} has no {name!r} of its examples: rerun=true makes it")
         if name not in self._columns:
-            self._columns[name] = self._read_column(name)
+            with self._open_examples() as file:
+                table = file.read(columns=[name], use_threads=False)  # threads take longer
+            self._columns[name] = table.column(0).to_pylist()
         return self._columns[name]
 
     def has_column(self, name: str) -> bool:
-        """Whether the examples were recorded with that column."""
         return name in self._column_names
 
     def by_question(self, name: str) -> dict[str, Any]:
-        """A column by the ids of the questions."""
         return dict(zip(self.column("id"), self.column(name), strict=True))
 
     @cached_property
-    def _columns(self) -> dict[str, list[Any]]:
-        return {}
-
-    @cached_property
     def _column_names(self) -> frozenset[str]:
-        if not (self.folder / EXAMPLES).is_file():
+        if not self.has_file(EXAMPLES):
             return frozenset()
         with self._open_examples() as file:
             return frozenset(file.schema_arrow.names)
@@ -147,24 +139,22 @@ class Record:
         except pa.ArrowException as error:
             raise InputError(f"{self.folder / EXAMPLES} is damaged: rerun=true makes it") from error
 
-    def _read_column(self, name: str) -> list[Any]:
-        if not self.has_column(name):
-            raise InputError(f"{self.folder} has no {name!r} of its examples: rerun=true makes it")
-        with self._open_examples() as file:
-            table = file.read(columns=[name], use_threads=False)  # threads take longer
-        values: list[Any] = table.column(0).to_pylist()
-        return values
-
     def prompts(self) -> dict[str, list[str]]:
         """The passages that the model was given, by question; empty if they are not recorded."""
-        path = self.folder / "prompts.jsonl"
-        if not path.is_file():  # imported predictions
-            return {}
-        try:
-            with path.open(encoding="utf-8") as lines:
-                return {row["id"]: row["passages"] for row in map(json.loads, lines)}
-        except ValueError as error:
-            raise InputError(f"{path} is damaged: rerun=true makes it") from error
+        there = self.has_file(PROMPTS)  # not of imported predictions
+        rows = read_by_question(self.folder / PROMPTS) if there else {}
+        return {id: row["passages"] for id, row in rows.items()}
+
+
+def read_by_question(path: Path) -> dict[str, Any]:
+    """The rows of a run's JSON or JSONL file by `id`. Raises InputError for a damaged file."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            # Lines end with \n only: texts may hold U+2028, at which str.splitlines splits.
+            rows = json.load(file)["golds"] if path.suffix == ".json" else map(json.loads, file)
+            return {str(row["id"]): row.get("output", row) for row in rows}
+    except ValueError as error:
+        raise InputError(f"{path} is damaged: rerun=true makes it") from error
 
 
 # --- finding runs ------------------------------------------------------------------------------
@@ -192,19 +182,17 @@ def find(places: Sequence[Path], stale: bool = False) -> Found:
     newest: dict[tuple[str, int], Record] = {}
     for folder, fault in run_folders(places):
         record, fault = (None, fault) if fault else _open(folder, stale)
-        if fault == UNFINISHED:
+        if record is not None:
+            same = newest.setdefault((record.configuration, record.seed), record)
+            loser, winner = sorted((same, record), key=_rank)
+            newest[record.configuration, record.seed] = winner
+            if loser.metrics != winner.metrics:
+                reason = f"the same configuration and seed as {winner.name}, with other numbers"
+                found.left_out.append((loser.folder, reason))
+        elif fault == UNFINISHED:
             found.unfinished.append(folder)
-            continue
-        if record is None:
+        else:
             found.left_out.append((folder, fault))
-            continue
-        key = (record.configuration, record.seed)
-        other = newest.get(key)
-        newest[key] = record if other is None or _rank(record) > _rank(other) else other
-        loser = other if newest[key] is record else record
-        if loser is not None and loser.metrics != newest[key].metrics:
-            reason = f"the same configuration and seed as {newest[key].name}, with other numbers"
-            found.left_out.append((loser.folder, reason))
     found.records.extend(newest.values())
     if not (found.records or found.left_out or found.unfinished):
         named = ", ".join(map(str, places))
@@ -218,10 +206,8 @@ def _rank(record: Record) -> tuple[bool, str]:
 
 
 def _open(folder: Path, stale: bool) -> tuple[Record | None, str]:
-    """The record, or the reason why there is none to use."""
-    run = RunFolder(folder)
     try:
-        result = run.finished_result()
+        result = RunFolder(folder).finished_result()
         if result is None:
             there = (folder / RESULT).is_file()
             return None, "files of it are missing" if there else f"its {RESULT} was damaged"
@@ -229,9 +215,7 @@ def _open(folder: Path, stale: bool) -> tuple[Record | None, str]:
         _ = record.configuration, record.questions, record.comparable_key
     except (SchemaError, ValueError, KeyError, TypeError, AttributeError) as error:
         return None, f"its {RESULT} cannot be read ({type(error).__name__}: {error})"
-    if record.result.stale and not stale:
-        return None, f"stale: {record.result.stale}"
-    return record, ""
+    return (None, f"stale: {result.stale}") if result.stale and not stale else (record, "")
 
 
 def one_run(name: str, places: Sequence[Path]) -> Record:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from lamp_exp.errors import InputError
@@ -24,32 +25,27 @@ def sample(record: Record, metric: str) -> Sample | None:
 
 
 def numbered(users: Sequence[str]) -> NDArray[np.intp]:
-    """Users as numbers, in the order in which they occur first."""
-    numbers: dict[str, int] = {}
-    return np.array([numbers.setdefault(user, len(numbers)) for user in users], dtype=np.intp)
+    numbers: NDArray[np.intp] = pd.factorize(np.asarray(users, dtype=object))[0]
+    return numbers
 
 
 @lru_cache(maxsize=512)  # a grid's tests ask for the same groups again and again
 def pooled(group: Group, metric: str, base: Record | None = None) -> Sample | None:
     """One sample of the metric's mean over seeds, with the examples in the order of `base`."""
-    base = base or group.first
-    samples = [aligned(base, record, metric) for record in group.records]
+    samples = [_aligned(base or group.first, record, metric) for record in group.records]
     known = [one for one in samples if one is not None]
-    if len(known) < len(samples):
-        return None
-    return mean_over_seeds(known)
+    return mean_over_seeds(known) if len(known) == len(samples) else None
 
 
-def aligned(base: Record, other: Record, metric: str) -> Sample | None:
+def _aligned(base: Record, other: Record, metric: str) -> Sample | None:
     """The examples of `other` in the order of `base`. Raises InputError for other questions."""
     theirs = sample(other, metric)
-    ids = base.column("id")
-    if theirs is None or ids == other.column("id"):
+    ids, their_ids = base.column("id"), other.column("id")
+    if theirs is None or ids == their_ids:
         return theirs
-    places = {id: n for n, id in enumerate(other.column("id"))}
-    if len(ids) != len(places) or not all(id in places for id in ids):
+    rows = pd.Index(their_ids).get_indexer(ids)
+    if len(ids) != len(their_ids) or rows.min(initial=0) < 0:
         raise InputError(f"{base.name} and {other.name} answered other questions: not comparable")
-    rows = np.array([places[id] for id in ids], dtype=np.intp)
     return replace(theirs, terms=theirs.terms[rows], users=numbered(base.column("user")))
 
 
@@ -62,7 +58,7 @@ def pair(a: Group, b: Group, metric: str) -> tuple[Sample, Sample] | None:
     if a.first.comparable_key != b.first.comparable_key:
         raise InputError(f"{a.first.name} and {b.first.name} are of other data: not comparable")
     shared = common_seeds([a, b])
-    return _pair(with_seeds(a, shared), with_seeds(b, shared), metric) if shared else None
+    return _pair(a.of_seeds(shared), b.of_seeds(shared), metric) if shared else None
 
 
 def pair_of_runs(a: Record, b: Record, metric: str) -> tuple[Sample, Sample] | None:
@@ -75,20 +71,8 @@ def _pair(a: Group, b: Group, metric: str) -> tuple[Sample, Sample] | None:
     return None if one is None or other is None else (one, other)
 
 
-def subset(whole: Sample, keep: NDArray[np.bool_]) -> Sample:
-    """The examples to keep."""
-    _, users = np.unique(whole.users[keep], return_inverse=True)
-    return replace(whole, terms=whole.terms[keep], users=users.astype(np.intp))
-
-
 def common_seeds(groups: Iterable[Group]) -> set[int]:
-    """The seeds that all groups have."""
     return set.intersection(*(set(group.seeds) for group in groups))
-
-
-def with_seeds(group: Group, seeds: Collection[int]) -> Group:
-    """The runs of these seeds."""
-    return Group(tuple(record for record in group.records if record.seed in seeds))
 
 
 def on_common_seeds(groups: Sequence[Group]) -> dict[str, Group]:
@@ -100,6 +84,6 @@ def on_common_seeds(groups: Sequence[Group]) -> dict[str, Group]:
     own = [group for group in groups if not group.first.imported]
     shared = common_seeds(own) if own else set()
     return {
-        group.configuration: with_seeds(group, shared) if shared and group in own else group
+        group.configuration: group.of_seeds(shared) if shared and group in own else group
         for group in groups
     }

@@ -1,137 +1,104 @@
 """Filters runs, groups them over seeds, names what differs between groups.
 
-The properties are those of the table of options (`lamp_exp.options`), by their labels; any other
-option is known by its dotted name.
+The properties of runs are those of the table of options (`lamp_exp.options`), by their labels; any
+other option is known by its dotted name.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 from statistics import mean, stdev
 from typing import Any
 
+import pandas as pd
 import yaml
 
 from lamp_exp.errors import InputError, did_you_mean
 from lamp_exp.options import (
+    DETAIL,
     GROUPS,
+    METHOD,
+    NAME_ORDER,
     OPTIONS,
-    Option,
+    QUESTIONS,
     Usage,
     changes_numbers,
     parse_value,
     same_value,
     value_at,
 )
-from lamp_exp.options import Group as ComponentGroup
 from lamp_exp.report.loading import Record
-from lamp_exp.results.run_options import configuration_key, flat
+from lamp_exp.results.run_options import configuration_key, flat, model_name
 
-Facet = Callable[[Record], Any]
-NOWHERE = object()  # the value of an option that a record does not have
-CHECKPOINT = "checkpoint"  # as mode: fine-tuned weights answered without more training
 UNKNOWN = "unknown"  # what a record of imported predictions does not say
-
-# The order of columns and titles; facets that are not named here come last.
-ORDER = (
-    "task", "split", "part", "mode", "model", "retriever", "k", "augmentation", "limit", "data",
-    "fixes", "selection", "control", "max_items", "before", "own_items", "skip", "document_dates",
-    "weights",
+CHECKPOINT = "checkpoint"  # as mode: fine-tuned weights answered without more training
+DATA, WEIGHTS = "data", "weights"  # properties that are no option
+LABELS = {"model.name": WEIGHTS} | {option.name: option.label for option in OPTIONS.values()}
+_NAMES = {option.label: option.name for option in OPTIONS.values()}
+_ROLES = (
+    {group.name: group.role for group in GROUPS.values()
+     if group.changes_numbers and not group.by_values}
+    | {DATA: QUESTIONS}
+    | {o.label: DETAIL if o.name.startswith("training.") else o.role
+       for o in OPTIONS.values() if o.changes_numbers}
+    | {WEIGHTS: ""}
 )  # fmt: skip
+FACETS = tuple(dict.fromkeys(["task", DATA, *NAME_ORDER, *_ROLES]))
+METHODS = tuple(name for name in FACETS if _ROLES[name] == METHOD)
+SAME_QUESTIONS = tuple(name for name in FACETS if _ROLES[name] == QUESTIONS)
+# Runs that differ in these stand in different tables, unless it is a row or column.
+SEPARATE = tuple(name for name in FACETS if _ROLES[name] not in (METHOD, DETAIL))
 # Columns of a table wherever its runs differ in them; others only if these cannot tell runs apart.
-NAMING = (*ORDER[:10], "control", "max_items", "before", "skip")
-ALWAYS_NAMED = ("task", "retriever", "k")
-# Names of options as reports show them, where the table of options has no label of its own.
-LABELS = {"model.name": "weights"} | {option.name: option.label for option in OPTIONS.values()}
-
-
-def _component_facet(group: ComponentGroup, record: Record) -> Any:
-    """The name of the chosen component; `none` where no item is shown."""
-    if group.applies(Usage(record.result.mode, personal=False)):
-        return record.result.choices.get(group.name)
-    if record.imported:
-        return UNKNOWN
-    return record.options.get(group.name, "none")
-
-
-def _option_facet(option: Option, record: Record) -> Any:
-    """The value of an option; its default where it is one of profiles, which are not read."""
-    if option.name in record.options:
-        return record.options[option.name]
-    mode = record.result.mode
-    of_profiles = option.applies(Usage(mode, True)) and not option.applies(Usage(mode, False))
-    if of_profiles or option.applies(Usage("rank", personal=False)):
-        return option.default
-    return UNKNOWN if record.imported else None
-
-
-def _weights(record: Record) -> Any:
-    return flat(record.result.settings).get("model.name")
-
-
-def _mode(record: Record) -> str:
-    """Weights that were fine-tuned before are no zero-shot model."""
-    result = record.result
-    tuned = result.mode == "zeroshot" and result.model.get("fine_tuned")
-    return CHECKPOINT if tuned else result.mode
-
-
-def _facets() -> dict[str, Facet]:
-    found: dict[str, Facet] = {
-        group.name: partial(_component_facet, group)
-        for group in GROUPS.values()
-        if group.changes_numbers and not group.by_values
-    }
-    found |= {
-        option.label: partial(_option_facet, option)
-        for option in OPTIONS.values()
-        if option.changes_numbers
-    }
-    found |= {
-        "seed": lambda record: record.seed,
-        "data": lambda record: "made-up" if record.result.made_up_data else "real",
-        "weights": _weights,
-        "mode": _mode,
-    }
-    return dict(sorted(found.items(), key=lambda item: place_in_order(item[0])))
-
-
-def place_in_order(name: str) -> int:
-    """Where a facet stands in titles and tables."""
-    return ORDER.index(name) if name in ORDER else len(ORDER)
-
-
-FACETS = _facets()
-
-
-def label_of(option: str) -> str:
-    """The name of an option in reports."""
-    return LABELS.get(option) or option
+_UNNAMED = {o.name for o in OPTIONS.values() if not (o.run_name or o.column)} | {WEIGHTS}
+NAMING = tuple(
+    n for n in FACETS if (n not in _UNNAMED and n in SEPARATE) or n in METHODS + SAME_QUESTIONS
+)
+DATA_VERSION = "questions"  # set where runs of one task and part answered different ones
+# What every title names, by its value alone; other properties only if they are not usual.
+IN_TITLES = {*GROUPS, DATA, *(o.name for o in OPTIONS.values() if o.always_named)}
 
 
 def facet(record: Record, key: str) -> Any:
     """A property of a run: one of FACETS, or any option by its dotted name (`training.lr`).
 
+    A component that is not used is `none`, an option of profiles that are not read has its default.
     Options of imported predictions are unknown. Raises InputError for what is no property.
     """
-    label = label_of(key)
-    if label in FACETS:
-        return FACETS[label](record)
-    value = value_at(record.result.settings, key, missing=NOWHERE)
-    if value is not NOWHERE:
+    result, name = record.result, _NAMES.get(key, key)
+    unknown = UNKNOWN if record.imported else None
+    if key == DATA:
+        return "made-up" if result.made_up_data else "real"
+    if key == WEIGHTS:
+        return model_name(result)
+    if key == "mode" and result.mode == "zeroshot" and result.model.get("fine_tuned"):
+        return CHECKPOINT
+    if key == "seed" or name in record.options:
+        return record.seed if key == "seed" else record.options[name]
+    if name in GROUPS:
+        return unknown or "none"
+    if name in OPTIONS:
+        applies = OPTIONS[name].applies
+        of_profiles = applies(Usage(result.mode, True)) and not applies(Usage(result.mode, False))
+        return OPTIONS[name].default if of_profiles or applies(Usage("rank", False)) else unknown
+    value = value_at(result.settings, key, missing=UNKNOWN)
+    if value != UNKNOWN or record.imported:
         return value
-    if record.imported:
-        return UNKNOWN
-    raise InputError(f"{key} is no property of {record.name}{_hint(key, record)}")
+    hint = did_you_mean(key, [*FACETS, *flat(result.settings)])
+    hint = hint or f": choose of {', '.join(FACETS)}, or any option"
+    raise InputError(f"{key} is no property of {record.name}{hint}")
 
 
-def _hint(key: str, record: Record) -> str:
-    hint = did_you_mean(key, [*FACETS, *flat(record.result.settings)])
-    return hint or f": choose of {', '.join(FACETS)}, or any option"
+def conditions_of(texts: Iterable[str]) -> list[tuple[str, list[str]]]:
+    """Conditions `key=value` or `key=value,value`: the key and the values."""
+    found = []
+    for text in texts:
+        key, sign, values = text.partition("=")
+        if not sign or not values:
+            raise InputError(f"{text!r} is no condition: write key=value, or key=value,value")
+        found.append((key, values.split(",")))
+    return found
 
 
 def select(records: Iterable[Record], conditions: Sequence[str]) -> list[Record]:
@@ -140,12 +107,8 @@ def select(records: Iterable[Record], conditions: Sequence[str]) -> list[Record]
     Values are compared as values: `weight_decay=1e-4` is 0.0001, `document_dates=false` False.
     """
     chosen = list(records)
-    for condition in conditions:
-        key, sign, values = condition.partition("=")
-        if not sign or not values:
-            raise InputError(f"{condition!r} is no condition: write key=value, or key=value,value")
-        wanted = values.split(",")
-        chosen = [r for r in chosen if any(equals(facet(r, key), value) for value in wanted)]
+    for key, values in conditions_of(conditions):
+        chosen = [r for r in chosen if any(equals(facet(r, key), value) for value in values)]
     return chosen
 
 
@@ -155,17 +118,12 @@ def may_meet(folder: Path, conditions: Sequence[str]) -> bool:
         settings = flat(yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")))
     except (OSError, yaml.YAMLError):
         return True  # nothing says that it does not
+    known = settings | {LABELS.get(name, name): value for name, value in settings.items()}
     words = folder.name.split("-")
-    names = {label_of(name): name for name in settings} | {name: name for name in settings}
-    for condition in conditions:
-        key, _, values = condition.partition("=")
-        if key in GROUPS:
-            met = any(value in words for value in values.split(","))
-        elif key in names:
-            met = any(equals(settings[names[key]], value) for value in values.split(","))
-        else:
-            met = True
-        if not met:
+    for key, values in conditions_of(conditions):
+        if key in GROUPS and not any(value in words for value in values):
+            return False
+        if key in known and not any(equals(known[key], value) for value in values):
             return False
     return True
 
@@ -176,8 +134,8 @@ def equals(value: Any, text: str) -> bool:
 
 
 def shown(value: Any) -> str:
-    """A property as a table shows it."""
-    return "none" if value is None else str(value)
+    text = "none" if value is None else str(value)
+    return PurePath(text).name if text.startswith(("/", "~", "./", "../")) else text
 
 
 def order(value: Any) -> tuple[int, float, str]:
@@ -185,6 +143,9 @@ def order(value: Any) -> tuple[int, float, str]:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return 1, float(value), ""
     return (0 if value in (None, "none") else 2), 0.0, str(value)
+
+
+# --- groups over seeds -------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -200,30 +161,63 @@ class Group:
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        """Their seeds."""
         return tuple(record.seed for record in self.records)
 
     @property
     def configuration(self) -> str:
-        """The configuration that they share."""
         return self.first.configuration
 
+    def of_seeds(self, seeds: Collection[int]) -> Group:
+        return Group(tuple(record for record in self.records if record.seed in seeds))
+
     def facet(self, key: str) -> Any:
-        """A property that they share."""
         return facet(self.first, key)
 
-    def values(self, metric: str) -> list[float]:
-        """One value per seed."""
-        return [float(record.metrics[metric]) for record in self.records]
+    def shown(self, key: str) -> str:
+        return shown(self.facet(key))
+
+    def place(self, keys: Iterable[str]) -> tuple[str, ...]:
+        return tuple(map(self.shown, keys))
+
+    def option(self, name: str) -> Any:
+        """The value of an option by its dotted name; None if it does not apply."""
+        return self.first.options.get(name)
+
+    def without_effect(self, name: str) -> bool:
+        """Whether an option has none, as with the likelihood of labels no tokens are written."""
+        written = name == "max_new_tokens" or name.startswith("model.generation.")
+        return written and self.option("model.decoding") == "likelihood"
+
+    def effective(self, names: Iterable[str]) -> tuple[str, ...]:
+        """The values of options as a table shows them; `none` of one without effect."""
+        return tuple("none" if self.without_effect(n) else shown(self.option(n)) for n in names)
 
     def mean(self, metric: str) -> float:
-        """The mean over the seeds."""
-        return mean(self.values(metric))
+        return mean(float(record.metrics[metric]) for record in self.records)
 
     def sd(self, metric: str) -> float | None:
         """The sample standard deviation over the seeds; None for one seed."""
-        values = self.values(metric)
+        values = [float(record.metrics[metric]) for record in self.records]
         return stdev(values) if len(values) > 1 else None
+
+
+def grouped(records: Iterable[Record]) -> dict[str, Group]:
+    """Groups over seeds, by their configuration, sorted by the usual properties."""
+    found: dict[str, dict[int, Record]] = {}
+    for record in records:
+        found.setdefault(record.configuration, {}).setdefault(record.seed, record)
+    groups = [Group(tuple(seeds[seed] for seed in sorted(seeds))) for seeds in found.values()]
+    groups.sort(key=lambda group: [order(group.facet(name)) for name in NAMING])
+    return {group.configuration: group for group in groups}
+
+
+def alike_but_for(name: str, records: Iterable[Record]) -> list[list[Group]]:
+    """Sets of several runs that read profiles and differ only in one option or component."""
+    found: dict[str, list[Group]] = {}
+    for group in grouped(records).values():
+        if group.first.personal:
+            found.setdefault(group.first.configuration_without(name), []).append(group)
+    return [groups for groups in found.values() if len(groups) > 1]
 
 
 def chosen_runs(group: Group) -> tuple[str, ...]:
@@ -231,15 +225,57 @@ def chosen_runs(group: Group) -> tuple[str, ...]:
     return tuple(r.result.tuned.run if r.result.tuned else r.name for r in group.records)
 
 
-def grouped(records: Iterable[Record]) -> dict[str, Group]:
-    """Groups over seeds, by their configuration."""
-    found: dict[str, dict[int, Record]] = {}
-    for record in records:
-        found.setdefault(record.configuration, {}).setdefault(record.seed, record)
-    return {
-        configuration: Group(tuple(seeds[seed] for seed in sorted(seeds)))
-        for configuration, seeds in found.items()
-    }
+# --- sets that may stand side by side ----------------------------------------------------------
+
+
+def properties(groups: Sequence[Group]) -> pd.DataFrame:
+    """A row for each group: its properties as tables show them, and the version of its questions.
+
+    The version is `none` for the usual questions of a task and part.
+    """
+    frame = pd.DataFrame([g.place(FACETS) for g in groups], pd.Index(groups), FACETS, dtype=object)
+    versions = pd.Series([g.first.comparable_key[1] for g in groups], frame.index)
+    parts = [frame[name] for name in ("task", "split", "part")]
+    usual = versions.groupby(parts).transform(lambda own: own.value_counts().idxmax())
+    return frame.assign(**{DATA_VERSION: versions.where(versions != usual, "none")})
+
+
+def comparable_sets(
+    groups: Sequence[Group], keys: Sequence[str]
+) -> list[tuple[dict[str, str], list[Group]]]:
+    """Groups that share these properties and the version of their questions, with what they share.
+
+    Sets are in the order of their properties.
+    """
+    names = [*keys, DATA_VERSION]
+    sets = properties(groups).groupby(names, sort=False).groups
+    return [
+        (dict(zip(names, place, strict=True)), list(sets[place]))
+        for place in sorted(sets, key=lambda place: list(map(order, place)))
+    ]
+
+
+def same_questions(group: Group) -> tuple[str, ...]:
+    """Equal for groups that answered the same questions."""
+    return (*group.first.comparable_key, *group.place(SAME_QUESTIONS))
+
+
+def shared_words(shared: Mapping[str, str]) -> str:
+    """The properties that runs share, without those at their default."""
+    words = []
+    for name, value in shared.items():
+        model = shared.get("model", "").replace("_", "-")
+        own_weights = name == WEIGHTS and value.rpartition("/")[2] in (model, "random")
+        option = OPTIONS.get(_NAMES.get(name, ""))
+        usual = option and name not in IN_TITLES and value == shown(option.default)
+        if value == "none" or own_weights or usual:
+            continue
+        text = f"{value} split" if name == "split" else f"{name}={value}"
+        words.append(value if name in IN_TITLES - {"split"} else text)
+    return ", ".join(words)
+
+
+# --- what differs ------------------------------------------------------------------------------
 
 
 def differing(groups: Sequence[Group]) -> list[str]:
@@ -247,29 +283,29 @@ def differing(groups: Sequence[Group]) -> list[str]:
 
     The usual properties come first, then options of components, then the others.
     """
-    names = {name for group in groups for name in group.first.options}
-    ordered = sorted(names, key=_rank_of_option)
-    return [n for n in ordered if len({_key(group, n) for group in groups}) > 1]
+
+    def rank(name: str) -> tuple[int, bool, str]:
+        label = LABELS.get(name, name)
+        place = NAMING.index(label) if label in NAMING else len(NAMING)
+        return place, name.partition(".")[0] not in GROUPS, name
+
+    names = sorted({name for group in groups for name in group.first.options}, key=rank)
+    return [n for n in names if len({configuration_key({n: g.option(n)}) for g in groups}) > 1]
 
 
-def _rank_of_option(name: str) -> tuple[int, bool, str]:
-    return place_in_order(label_of(name)), name.partition(".")[0] not in GROUPS, name
+def telling(groups: Sequence[Group], places: Sequence[tuple[str, ...]] = ()) -> list[str]:
+    """The options by which groups may be told apart: those whose effective values differ.
 
-
-def telling(groups: Sequence[Group]) -> list[str]:
-    """The options by which groups may be told apart: those whose effective values differ."""
-    return [n for n in differing(groups) if len({shown(effective(g, n)) for g in groups}) > 1]
-
-
-def effective(group: Group, name: str) -> Any:
-    """The value of an option; None if it has no effect in the group."""
-    return None if _without_effect(group, name) else option_of(group, name)
-
-
-def _without_effect(group: Group, name: str) -> bool:
-    """Whether another option takes the effect: the likelihood of labels needs no tokens written."""
-    written = name == "max_new_tokens" or name.startswith("model.generation.")
-    return written and option_of(group, "model.decoding") == "likelihood"
+    With `places`, one a group, only those that are needed to tell groups of one place apart.
+    """
+    chosen: list[str] = []
+    for name in differing(groups):
+        values: dict[tuple[str, ...], set[tuple[str, ...]]] = {}
+        for group, place in zip(groups, places or [()] * len(groups), strict=True):
+            key = (*place, *group.effective(chosen)) if places else ()
+            values.setdefault(key, set()).add(group.effective([name]))
+        chosen += [name] if any(len(different) > 1 for different in values.values()) else []
+    return chosen
 
 
 def choices_apart(one: Group, other: Group) -> list[str]:
@@ -281,7 +317,7 @@ def choices_apart(one: Group, other: Group) -> list[str]:
     names = [
         name
         for name in telling([one, other])
-        if not (name.startswith("data.") or any(_without_effect(g, name) for g in (one, other)))
+        if not (name.startswith("data.") or any(g.without_effect(name) for g in (one, other)))
     ]
     if one.first.personal != other.first.personal:
         impersonal = Usage(one.first.result.mode, personal=False)
@@ -291,36 +327,26 @@ def choices_apart(one: Group, other: Group) -> list[str]:
     return [n for n in names if n.partition(".")[0] not in apart - {n} and n != "k_values"]
 
 
-def _key(group: Group, name: str) -> str:
-    return configuration_key({name: group.first.options.get(name)})
-
-
-def option_of(group: Group, name: str) -> Any:
-    """The value of an option that decides the group's numbers; None if it does not apply."""
-    return group.first.options.get(name)
-
-
 def hidden_differences(groups: Sequence[Group], shown_names: Iterable[str]) -> list[str]:
     """What groups also differ in, beyond the properties that a table shows, as footer lines.
 
     Options of a component count among groups that have chosen the same component.
     """
-    names, lines = set(shown_names), []
+    names, lines = {*shown_names, "k_values"}, []
     for name in differing(groups):
-        if label_of(name) in names or name in names or name == "k_values":
-            continue
-        if name.startswith("data."):
+        if {LABELS.get(name, name), name} & names or name.startswith("data."):
             continue
         owner = name.split(".")[0]
         values: dict[str, set[str]] = {}
         for group in groups:
             if name in group.first.options:
-                place = shown(group.facet(owner)) if owner in FACETS else ""
-                values.setdefault(place, set()).add(shown(option_of(group, name)))
-        for place, different in values.items():
-            if len(different) > 1:
-                whose = f"{place} " if place else ""
-                lines.append(f"{whose}{name} ({', '.join(sorted(different))})")
+                place = f"{group.shown(owner)} " if owner in FACETS else ""
+                values.setdefault(place, set()).add(shown(group.option(name)))
+        lines += [
+            f"{place}{name} ({', '.join(sorted(different))})"
+            for place, different in values.items()
+            if len(different) > 1
+        ]
     return lines
 
 
@@ -329,32 +355,19 @@ def naming(
 ) -> tuple[tuple[str, ...], dict[str, tuple[str, ...]]]:
     """How groups are told apart in one table: column names, and values by configuration.
 
-    The columns are the usual properties in which groups differ; where these are not enough,
-    further options. None of `without`, labels of properties or names of options, is used.
+    The columns are the methods and the usual properties in which groups differ; where these are
+    not enough, the model's name and further options. None of `without`, labels of properties or
+    names of options, is used.
     """
+    frame = properties(groups)
     names = [
         name
         for name in NAMING
-        if name not in without
-        and (name in ALWAYS_NAMED or len({shown(group.facet(name)) for group in groups}) > 1)
+        if name not in without and (name in METHODS or frame[name].nunique() > 1)
     ]
-    heads = {g.configuration: tuple(shown(g.facet(name)) for name in names) for g in groups}
-    for name in telling(groups):
-        if name in without or label_of(name) in (*names, *without):
-            continue
-        if len(set(heads.values())) == len(groups):
-            break
-        alike = [head for head, count in Counter(heads.values()).items() if count > 1]
-        values = {shown(effective(g, name)) for g in groups if heads[g.configuration] in alike}
-        if len(values) > 1:
-            names.append(name)
-            heads = {
-                g.configuration: (*heads[g.configuration], shown(effective(g, name)))
-                for g in groups
-            }
-    return tuple(names), heads
-
-
-def in_order(groups: Iterable[Group]) -> list[Group]:
-    """Sorted by the usual properties."""
-    return sorted(groups, key=lambda group: [order(group.facet(name)) for name in NAMING])
+    if len(frame.value_counts([*names, WEIGHTS])) > len(frame.value_counts(names)):
+        names.append(WEIGHTS)
+    further = telling(groups, list(frame[names].itertuples(index=False, name=None)))
+    further = [n for n in further if not {n, LABELS.get(n, n)} & {*names, *without}]
+    heads = {g.configuration: (*g.place(names), *g.effective(further)) for g in groups}
+    return (*names, *further), heads

@@ -1,10 +1,12 @@
-"""Tables as data, independent of the format in which they are written."""
+"""Tables as data frames of cells, independent of the format in which they are written."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import pandas as pd
 
 from lamp_exp.statistics import Interval
 
@@ -24,100 +26,143 @@ class Cell:
     parts: Mapping[str, float] = field(default_factory=dict)
     note: str = ""
 
+    def numbers(self, kind: str) -> Iterator[tuple[str, float | str | None]]:
+        """What it holds: each number by its name; a text if it has no number; None for a dash."""
+        if self.value is not None:
+            yield kind, self.value
+        elif self.text and not self.parts:
+            yield kind, None if self.text == MISSING else self.text
+        yield from self.parts.items()
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A row; `head` names it.
 
-    `kind` is `value`, or says what its cells are of the row above (`interval`, `published`, …);
-    such a row shows its `label` in place of the head.
+MISSING = "–"
+VALUE = "value"
+
+
+class Row(NamedTuple):
+    """A row: its head, and cells by column, which `as_cell` makes of plain values.
+
+    `kind` is `value`, or says what its cells are of the row above (`interval`, `published`, …).
     """
 
     head: tuple[str, ...]
-    cells: tuple[Cell, ...]
-    kind: str = "value"
-    label: str = ""
-
-    @property
-    def words(self) -> tuple[str, ...]:
-        """The head as shown."""
-        return (*("",) * (len(self.head) - 1), self.label) if self.label else self.head
+    cells: Mapping[str, Any]
+    kind: str = VALUE
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table: `heads` name the columns of the rows' heads, `columns` those of the cells."""
+    """A frame of cells, whose index has the rows' heads and, as its last level, their kinds.
+
+    A row of another kind than `value` shows, in place of its head, its kind or that kind's label.
+    """
 
     title: str
-    heads: tuple[str, ...]
-    columns: tuple[str, ...]
-    rows: tuple[Row, ...]
+    cells: pd.DataFrame
     footers: tuple[str, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
 
-    def tidy(self) -> Iterator[dict[str, Any]]:
-        """One mapping per number: the table, the row's heads, the column, its kind, its value."""
-        for row in self.rows:
-            for column, cell in zip(self.columns, row.cells, strict=True):
-                head = dict(zip(self.heads, row.head, strict=True))
-                place = {"table": self.title, **head, "column": column}
-                for what, value in _numbers(row.kind, cell):
-                    yield {**place, "what": what, "value": value, "note": cell.note}
-        for line in self.footers:
-            yield {"table": self.title, "what": "note", "note": line}
+    @classmethod
+    def of(
+        cls,
+        title: str,
+        heads: Sequence[str],
+        rows: Iterable[tuple[Any, ...]],
+        footers: Sequence[str] = (),
+        labels: Mapping[str, str] = {},
+        columns: Iterable[str] = (),
+    ) -> Table:
+        """A table of `Row`s, or tuples of a head and cells.
 
+        Its columns are `columns`, and then those of the rows as they come.
 
-def _numbers(kind: str, cell: Cell) -> Iterator[tuple[str, float | str]]:
-    if cell.value is not None:
-        yield kind, cell.value
-    elif cell.text and not cell.parts:
-        yield kind, cell.text
-    yield from cell.parts.items()
+        A cell that a row lacks is a dash, or blank in rows that belong to the one above.
+        """
+        lines = [Row(*row) for row in rows]
+        names = list(dict.fromkeys([*columns, *(name for row in lines for name in row.cells)]))
+        index = pd.MultiIndex.from_tuples(
+            [(*row.head, row.kind) for row in lines], names=[*heads, "kind"]
+        )
+        made = [
+            [as_cell(row.cells.get(name, None if row.kind == VALUE else "")) for name in names]
+            for row in lines
+        ]
+        cells = pd.DataFrame(made, index=index, columns=names, dtype=object)
+        return cls(title, cells, tuple(footers), labels)
 
+    @property
+    def heads(self) -> tuple[str, ...]:
+        return tuple(self.cells.index.names[:-1])
 
-def plain(rows: Sequence[Sequence[Any]]) -> tuple[Row, ...]:
-    """Rows of a head followed by cells, texts or numbers."""
-    return tuple(Row((str(head),), tuple(map(as_cell, cells))) for head, *cells in rows)
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return tuple(self.cells.columns)
+
+    @property
+    def rows(self) -> list[Row]:
+        return [
+            Row(tuple(head), dict(zip(self.columns, cells, strict=True)), kind)
+            for (*head, kind), cells in zip(
+                self.cells.index, self.cells.itertuples(index=False, name=None), strict=True
+            )
+        ]
+
+    def words(self, row: Row) -> tuple[str, ...]:
+        if row.kind == VALUE:
+            return row.head
+        return (*("",) * (len(row.head) - 1), self.labels.get(row.kind, row.kind))
+
+    def tidy(self) -> pd.DataFrame:
+        """A row per number: the table, the row's heads, the column, its kind, its value."""
+        found = [
+            {"table": self.title, **dict(zip(self.heads, row.head, strict=True)),
+             "column": column, "what": what, "value": value, "note": cell.note}
+            for row in self.rows
+            for column, cell in row.cells.items()
+            for what, value in cell.numbers(row.kind)
+        ]  # fmt: skip
+        found += [{"table": self.title, "what": "note", "note": line} for line in self.footers]
+        return pd.DataFrame(
+            found, columns=["table", *self.heads, "column", "what", "value", "note"]
+        )
 
 
 def as_cell(value: Any) -> Cell:
-    """A text, a whole number or None as a cell."""
+    """A cell of a text, a number, an interval or None."""
     if isinstance(value, Cell):
         return value
-    if value is None:
-        return Cell("–")
-    number = float(value) if isinstance(value, int | float) else None
-    return Cell(str(value), number)
+    if isinstance(value, Interval):
+        return interval_cell(value)
+    if value is None or isinstance(value, float):
+        return number(value)
+    return Cell(str(value), float(value) if isinstance(value, int) else None)
 
 
 def worth_of(verdict: str) -> str:
-    """The worth of a cell with that verdict."""
     return {"better": "good", "worse": "bad"}.get(verdict, "")
 
 
-def number(value: float | None, digits: int = 4, sign: bool = False) -> Cell:
+def number(value: float | None, digits: int = 4, sign: bool = False, worth: str = "") -> Cell:
     """A number with that many digits after the point."""
     if value is None or value != value:
-        return Cell("–")
+        return Cell(MISSING)
     rounded = round(float(value), digits) + 0.0  # no -0.0
-    return Cell(f"{rounded:{'+' if sign else ''}.{digits}f}", float(value))
+    return Cell(f"{rounded:{'+' if sign else ''}.{digits}f}", float(value), worth=worth)
 
 
 def p_cell(p: float) -> Cell:
-    """A p-value; very small ones by their bound."""
-    if p != p:
-        return Cell("–")
-    return Cell("< 0.0001" if p < 1e-4 else f"{p:.4f}", p)
+    cell = number(p)
+    return replace(cell, text="< 0.0001") if p < 1e-4 else cell
 
 
-def percent(share: float) -> Cell:
-    """A share as a percentage."""
-    return Cell(f"{share:.1%}", share)
+def percent(share: float, digits: int = 1) -> Cell:
+    return number(share) if share != share else Cell(f"{share:.{digits}%}", float(share))
 
 
 def interval_cell(one: Interval, digits: int = 4, sign: bool = False) -> Cell:
     """The ends of an interval; a dash if there is none, and ° if it may cover less."""
     if one.high != one.high:
-        return Cell("–")
+        return Cell(MISSING)
     form = f"{'+' if sign else ''}.{digits}f"
     text = f"[{one.low:{form}}, {one.high:{form}}]{'°' if one.caution else ''}"
     return Cell(text, parts={"low": one.low, "high": one.high}, note=one.caution)

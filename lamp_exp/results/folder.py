@@ -36,9 +36,10 @@ RESULT = "result.json"
 BEGUN = "begun.json"  # the code and versions that a run was started with, until it is finished
 STATUS = "status.json"  # of a job of a sweep, and of a run that failed as one
 STALE = "stale.txt"
-MADE_FILES = (  # what a finished run has, as far as its mode makes them
-    "config.yaml", "rankings.jsonl", "prompts.jsonl", "predictions.json", "examples.parquet",
-)  # fmt: skip
+CONFIG, EXAMPLES = "config.yaml", "examples.parquet"
+RANKINGS, PROMPTS, PREDICTIONS = "rankings.jsonl", "prompts.jsonl", "predictions.json"
+# What a finished run has, as far as its mode makes them.
+MADE_FILES = (CONFIG, RANKINGS, PROMPTS, PREDICTIONS, EXAMPLES)
 NULLABLE_NUMBERS = {"newest_item_days", "profile_days", "top_similarity"}  # columns of examples
 REPLACEMENT = ".new"
 CHECKPOINT, TRAINING_SETTINGS = "checkpoint", "lamp_exp.json"
@@ -140,7 +141,7 @@ class RunFolder:
 
     def first_output(self) -> str | None:
         """The output for the first question; None where there are no predictions."""
-        content = atomic.read_json_or_none(self.path / "predictions.json")
+        content = atomic.read_json_or_none(self.path / PREDICTIONS)
         return content["golds"][0]["output"] if content and content["golds"] else None
 
     @property
@@ -162,7 +163,7 @@ class RunFolder:
             shutil.rmtree(self.path, ignore_errors=True)
         self.path.mkdir(parents=True, exist_ok=True)
         text = yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True)
-        atomic.write_text(self.path / "config.yaml", [text])
+        atomic.write_text(self.path / CONFIG, [text])
         atomic.write_json(self.path / BEGUN, provenance)
 
     def mark_stale(self, reason: str | None) -> None:
@@ -184,7 +185,7 @@ class RunFolder:
 
     def copy_files(self, other: RunFolder) -> None:
         """Copies another run's files and checkpoint, except its record and configuration."""
-        for name in set(MADE_FILES) - {"config.yaml"}:
+        for name in set(MADE_FILES) - {CONFIG}:
             if (other.path / name).is_file():
                 shutil.copyfile(other.path / name, self.path / name)
         if (other.path / CHECKPOINT).is_dir():
@@ -197,7 +198,7 @@ class RunFolder:
 
     def write_rankings(self, rankings: Iterable[tuple[str, Ranking]]) -> None:
         """Writes `rankings.jsonl`: the id of each question with all hits, best first."""
-        with (self.path / "rankings.jsonl").open("w", encoding="utf-8") as file:
+        with (self.path / RANKINGS).open("w", encoding="utf-8") as file:
             for id, ranking in rankings:
                 hits = zip(ranking.item_ids(), ranking.scores, strict=True)
                 items = [{"id": item_id, "score": score} for item_id, score in hits]
@@ -206,7 +207,7 @@ class RunFolder:
     @contextmanager
     def prompts_file(self) -> Iterator[Callable[[Prompt], None]]:
         """Opens `prompts.jsonl`; yields a function that writes a prompt: passages and items."""
-        with (self.path / "prompts.jsonl").open("w", encoding="utf-8") as file:
+        with (self.path / PROMPTS).open("w", encoding="utf-8") as file:
 
             def write(prompt: Prompt) -> None:
                 row = {"id": prompt.id, "passages": list(prompt.passages)}
@@ -217,7 +218,7 @@ class RunFolder:
     def write_predictions(self, task: str, outputs: Iterable[tuple[str | int, str]]) -> None:
         """Writes `predictions.json` in the official format, ids as the question file has them."""
         golds = [{"id": id, "output": output} for id, output in outputs]
-        atomic.write_json(self.path / "predictions.json", {"task": task, "golds": golds})
+        atomic.write_json(self.path / PREDICTIONS, {"task": task, "golds": golds})
 
     def write_examples(
         self,
@@ -258,7 +259,7 @@ class RunFolder:
             column = made.schema.get_field_index(name)
             nulls = pa.nulls(made.num_rows, made.schema.field(name).type)
             made = made.set_column(column, name, nulls)
-        pyarrow.parquet.write_table(made, self.path / "examples.parquet")
+        pyarrow.parquet.write_table(made, self.path / EXAMPLES)
 
 
 def training_settings(checkpoint: str) -> dict[str, Any]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Any
 
 from lamp_exp.options import GROUPS, OPTIONS, TUNE, Usage, changes_numbers
+from lamp_exp.results.folder import CHECKPOINT
 from lamp_exp.results.schema import IMPORTED, RunResult
 
 CONTENT = "folder:"  # how an identity begins the hash of a local folder
@@ -93,3 +95,22 @@ def flat(value: Any, prefix: str = "") -> dict[str, Any]:
     for key, inner in value.items():
         found |= flat(inner, f"{prefix}.{key}" if prefix else str(key))
     return found
+
+
+def model_name(result: RunResult) -> str | None:
+    """The name of a run's model as reports show it, which is no path of a machine.
+
+    `model.display_name` if it is given; `random` of weights that were drawn; of a checkpoint, the
+    name of its run; of another folder, its last part; else the hub id. None if it is not known.
+    """
+    model = result.settings.get("model") or {}
+    drawn = "random" if model.get("fresh") is not None else None
+    name = result.model.get("weights") or model.get("name") or drawn
+    if model.get("display_name") or name is None:
+        return model.get("display_name")
+    path = PurePath(name)
+    if path.name == CHECKPOINT and path.parent.name:
+        return path.parent.name
+    hashed = str(result.identity.get("model.name")).startswith(CONTENT)
+    is_folder = hashed or path.is_absolute() or name[0] in "~." or len(path.parts) > 2
+    return path.name if is_folder else str(name)

@@ -64,6 +64,10 @@ class CodeVersion:
     commit: str | None = None
     changed: bool | None = None
 
+    def known(self) -> dict[str, Any]:
+        """What is known of it."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
 
 @dataclass(frozen=True, slots=True)
 class TunedK:
@@ -152,7 +156,7 @@ class RunResult:
         for name in ("tuned", "imported"):
             if content[name] is None:
                 del content[name]
-        content["code"] = {k: v for k, v in content["code"].items() if v is not None}
+        content["code"] = self.code.known()
         direction = "max" if self.metric_facts[self.main_metric].higher_is_better else "min"
         content["monitor"] = [content.pop("main_metric"), direction]
         return content

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
 
+from markupsafe import Markup
+
 from lamp_exp.errors import InputError
 from lamp_exp.report.loading import Record
-from lamp_exp.report.metric_tables import SEPARATE
-from lamp_exp.report.selection import Group, grouped, order, select, shown
+from lamp_exp.report.selection import SEPARATE, Group, comparable_sets, grouped, select
+from lamp_exp.results.folder import PROMPTS
 
 MEGABYTE = 1_000_000
+Passages = list[str | list[str]]  # one that ends with the question: without it, in a list
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +36,11 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """Script elements with the data, facts about each run, notes, and the size in bytes."""
+    """Script elements with the data, facts about each run, and notes."""
 
-    html: str
+    html: Markup
     runs: tuple[Mapping[str, Any], ...]
     notes: tuple[str, ...]
-    size: int
 
 
 def embed(records: Sequence[Record], limits: Limits) -> Embedded:
@@ -55,24 +57,28 @@ def embed(records: Sequence[Record], limits: Limits) -> Embedded:
     runs: list[Mapping[str, Any]] = []
     size = 0
     for place, record in enumerate(wanted):
-        made = _embedded_run(record, place, groups, questions, limits)
-        bytes = sum(len(script.encode()) for script in made.scripts)
+        facts, made = _embedded_run(record, place, groups, questions, limits)
+        bytes = sum(len(script.encode()) for script in made)
         if place >= len(rounds[0]) and size + bytes > limits.megabytes * MEGABYTE:
             break
         size += bytes
-        scripts += made.scripts
-        runs.append(made.facts)
-    notes = _notes(len(runs), len(wanted), len(records), limits, size)
-    elements = [script_of("example-runs", runs), *scripts]
-    return Embedded("\n".join(elements), tuple(runs), notes, size)
-
-
-@dataclass(frozen=True, slots=True)
-class EmbeddedRun:
-    """Facts about a run, and its script elements; its questions only if they are new."""
-
-    facts: Mapping[str, Any]
-    scripts: list[str]
+        scripts += made
+        runs.append(facts)
+    notes = [
+        f"{len(runs)} of {len(records)} runs can be browsed (one seed of each, the best of every "
+        f"task first; {size / MEGABYTE:.1f} MB)."
+    ]
+    if len(runs) < len(wanted):
+        notes.append(
+            f"{len(wanted) - len(runs)} more are left out for the size: --browse KEY=VALUE chooses "
+            f"others, --megabytes (now {limits.megabytes:g}) makes room."
+        )
+    notes.append(
+        f"At most {limits.examples} examples of a run (--examples) and {limits.characters} "
+        "characters of a prompt (--characters); where more are left out, it is said there."
+    )
+    html = "\n".join([script_of("example-runs", runs), *scripts])
+    return Embedded(Markup(html), tuple(runs), tuple(notes))
 
 
 class QuestionSets:
@@ -84,8 +90,9 @@ class QuestionSets:
     def __init__(self, records: Sequence[Record]) -> None:
         self._baselines: dict[tuple[str, str], Record] = {}
         for record in records:
-            if record.result.k == 0 and _has_prompts(record):
+            if record.result.k == 0 and record.has_file(PROMPTS):
                 self._baselines.setdefault(record.comparable_key, record)
+        self._texts: dict[tuple[str, str], dict[str, list[str]]] = {}
         self._numbers: dict[tuple[str, ...], int] = {}
 
     def number(self, record: Record, ids: Sequence[str]) -> tuple[int, bool]:
@@ -96,9 +103,11 @@ class QuestionSets:
 
     def inputs(self, record: Record, ids: Sequence[str]) -> list[str | None]:
         """The texts of the questions; None where no baseline is there."""
-        baseline = self._baselines.get(record.comparable_key)
-        passages = _prompts(baseline, ids) if baseline else [[] for _ in ids]
-        return [row[0] if row else None for row in passages]
+        key = record.comparable_key
+        if key not in self._texts:
+            baseline = self._baselines.get(key)
+            self._texts[key] = baseline.prompts() if baseline else {}
+        return [next(iter(self._texts[key].get(id, [])), None) for id in ids]
 
 
 def _embedded_run(
@@ -107,7 +116,8 @@ def _embedded_run(
     groups: Mapping[str, Group],
     questions: QuestionSets,
     limits: Limits,
-) -> EmbeddedRun:
+) -> tuple[dict[str, Any], list[str]]:
+    """Facts about a run, and its script elements; its questions only if they are new."""
     ids = record.column("id")[: limits.examples]
     baseline = _baseline_of(record, groups)
     number, new = questions.number(record, ids)
@@ -115,8 +125,10 @@ def _embedded_run(
     answers = _answer_columns(record, baseline, ids, inputs, limits.characters)
     scripts = [script_of(f"examples-{place}", answers)]
     if new:
-        scripts.append(script_of(f"questions-{number}", _question_columns(record, ids, inputs)))
-    return EmbeddedRun({**_facts(record, baseline, len(ids)), "questions": number}, scripts)
+        names = {"id": "id", "user": "user", "target": "target", "size": "profile_size"}
+        columns = {name: record.column(column)[: len(ids)] for name, column in names.items()}
+        scripts.append(script_of(f"questions-{number}", columns | {"input": inputs}))
+    return {**_facts(record, baseline, len(ids)), "questions": number}, scripts
 
 
 def script_of(name: str, content: Any) -> str:
@@ -128,19 +140,13 @@ def script_of(name: str, content: Any) -> str:
 
 
 def in_turn(records: Sequence[Record]) -> list[list[Record]]:
-    """The best of each comparable set, then each second best, …; the first seed of each."""
-    found: dict[tuple[str, ...], list[Group]] = {}
-    for group in grouped(records).values():
-        place = tuple(shown(group.facet(key)) for key in ("task", *SEPARATE))
-        found.setdefault(place, []).append(group)
-    queues = [_ranked(found[place]) for place in sorted(found, key=lambda p: list(map(order, p)))]
-    return [[g.first for g in turn if g is not None] for turn in zip_longest(*queues)]
-
-
-def _ranked(groups: Sequence[Group]) -> list[Group]:
-    metric = groups[0].first.main_metric
-    sign = -1 if groups[0].first.higher_is_better(metric) else 1
-    return sorted(groups, key=lambda group: sign * group.mean(metric))
+    sets = comparable_sets(list(grouped(records).values()), ("task", *SEPARATE))
+    for _, groups in sets:
+        metric = groups[0].first.main_metric
+        sign = -1 if groups[0].first.higher_is_better(metric) else 1
+        groups.sort(key=lambda group: sign * group.mean(metric))
+    turns = zip_longest(*(groups for _, groups in sets))
+    return [[group.first for group in turn if group is not None] for turn in turns]
 
 
 def _facts(record: Record, baseline: Record | None, n: int) -> dict[str, Any]:
@@ -159,25 +165,10 @@ def _facts(record: Record, baseline: Record | None, n: int) -> dict[str, Any]:
 
 
 def _baseline_of(record: Record, groups: Mapping[str, Group]) -> Record | None:
-    """The same run without a profile, of the same seed if there is one."""
     group = groups.get(record.baseline or "")
     if group is None:
         return None
-    same_seed = [other for other in group.records if other.seed == record.seed]
-    return same_seed[0] if same_seed else group.first
-
-
-def _question_columns(
-    record: Record, ids: Sequence[str], inputs: Sequence[str | None]
-) -> dict[str, Any]:
-    n = len(ids)
-    return {
-        "id": ids,
-        "user": record.column("user")[:n],
-        "target": record.column("target")[:n],
-        "size": record.column("profile_size")[:n],
-        "input": inputs,
-    }
+    return next(iter(group.of_seeds([record.seed]).records), group.first)
 
 
 def _answer_columns(
@@ -187,28 +178,32 @@ def _answer_columns(
     inputs: Sequence[str | None],
     characters: int,
 ) -> dict[str, Any]:
-    n = len(ids)
-    shortened = map(_without_input, _prompts(record, ids), inputs)
-    cut = [_cut_to(passages, characters) for passages in shortened]
+    n, prompts = len(ids), record.prompts()
+    cut = [
+        _cut_to(_without_input(prompts.get(id, []), input), characters)
+        for id, input in zip(ids, inputs, strict=True)
+    ]
     return {
         "prediction": record.column("prediction")[:n],
         "items": record.column("items")[:n],
         "itemScores": [list(map(_rounded, row)) for row in record.column("item_scores")[:n]],
-        "scores": {name: values[:n] for name, values in _score_columns(record)},
+        "scores": {name: list(map(_rounded, record.column(column)[:n]))
+                   for name, column in _score_columns(record).items()},
         "passages": [passages for passages, _ in cut],
         "cut": [left_out for _, left_out in cut],
         "baseline": _baseline_columns(baseline, ids) if baseline else None,
+    }  # fmt: skip
+
+
+def _score_columns(record: Record) -> dict[str, str]:
+    """The columns of the examples' scores, of metrics that are means and of the main one."""
+    columns = {name: record.score_column(name) for name in record.metrics}
+    return {
+        name: column
+        for name, column in columns.items()
+        if record.has_column(column)
+        and (record.facts(name).aggregate == "mean" or name == record.main_metric)
     }
-
-
-def _score_columns(record: Record) -> Iterator[tuple[str, list[float | None]]]:
-    """The scores of the examples by metric, for metrics that are means and the main one."""
-    for name in record.metrics:
-        facts = record.facts(name)
-        column = facts.column or name
-        wanted = facts.aggregate == "mean" or name == record.main_metric
-        if wanted and record.has_column(column):
-            yield name, list(map(_rounded, record.column(column)))
 
 
 def _rounded(value: float | None) -> float | None:
@@ -217,27 +212,16 @@ def _rounded(value: float | None) -> float | None:
 
 
 def _baseline_columns(baseline: Record, ids: Sequence[str]) -> dict[str, Any]:
-    places = {id: n for n, id in enumerate(baseline.column("id"))}
-    rows = [places.get(id) for id in ids]
-
-    def at(values: Sequence[Any]) -> list[Any]:
-        return [None if row is None else values[row] for row in rows]
-
-    scores = {name: at(values) for name, values in _score_columns(baseline)}
-    return {"prediction": at(baseline.column("prediction")), "scores": scores}
-
-
-def _has_prompts(record: Record) -> bool:
-    return (record.folder / "prompts.jsonl").is_file()
+    outputs = baseline.by_question("prediction")
+    scores = {
+        name: [_rounded(found.get(id)) for id in ids]
+        for name, column in _score_columns(baseline).items()
+        for found in [baseline.by_question(column)]
+    }
+    return {"prediction": [outputs.get(id) for id in ids], "scores": scores}
 
 
-def _prompts(record: Record, ids: Sequence[str]) -> list[list[str]]:
-    """The passages of each question; empty if they were not recorded."""
-    known = record.prompts()
-    return [known.get(id, []) for id in ids]
-
-
-def _without_input(passages: Sequence[str], input: str | None) -> list[str | list[str]]:
+def _without_input(passages: Sequence[str], input: str | None) -> Passages:
     """Passages that end with the question's text without it, each in a list of its own."""
     return [
         [passage.removesuffix(input)] if input and passage.endswith(input) else passage
@@ -245,37 +229,15 @@ def _without_input(passages: Sequence[str], input: str | None) -> list[str | lis
     ]
 
 
-def _cut_to(
-    passages: Sequence[str | list[str]], characters: int
-) -> tuple[list[str | list[str]], int]:
+def _cut_to(passages: Passages, characters: int) -> tuple[Passages, int]:
     """The first `characters` of the passages, and the number of characters left out."""
-    kept: list[str | list[str]] = []
+    kept: Passages = []
     left, cut = characters, 0
     for passage in passages:
         text = passage if isinstance(passage, str) else passage[0]
         part = text[:left]
         left -= len(part)
         cut += len(text) - len(part)
-        if len(part) == len(text):
-            kept.append(passage)
-        elif part:
-            kept.append(part)
+        if part or not text:
+            kept.append(passage if len(part) == len(text) else part)
     return kept, cut
-
-
-def _notes(embedded: int, wanted: int, all_runs: int, limits: Limits, size: int) -> tuple[str, ...]:
-    """What is embedded and what is not, with the option that changes it."""
-    lines = [
-        f"{embedded} of {all_runs} runs can be browsed (one seed of each, the best of every task "
-        f"first; {size / MEGABYTE:.1f} MB)."
-    ]
-    if embedded < wanted:
-        lines.append(
-            f"{wanted - embedded} more are left out for the size: --browse KEY=VALUE chooses "
-            f"others, --megabytes (now {limits.megabytes:g}) makes room."
-        )
-    lines.append(
-        f"At most {limits.examples} examples of a run (--examples) and {limits.characters} "
-        "characters of a prompt (--characters); where more are left out, it is said there."
-    )
-    return tuple(lines)

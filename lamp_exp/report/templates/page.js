@@ -161,11 +161,11 @@ class Examples {
   }
 
   question(row) {
-    return this.columns.input ? this.columns.input[row] : null;
+    return this.columns.input[row];
   }
 
   passages(row) {
-    return this.columns.passages ? this.columns.passages[row] : [];
+    return this.columns.passages[row];
   }
 
   text(row) {
@@ -286,7 +286,6 @@ function items(columns, row) {
 /** The passages; where one ends with the question, as most do, it is not repeated. */
 function prompt(run, row, words) {
   const passages = run.passages(row);
-  if (!passages.length && !run.columns.cut) return [];
   const made = passages.map((passage) => {
     const [text, end] = Array.isArray(passage)
       ? [passage[0], make("span", { className: "tag" }, "the question")] : [passage, null];
