@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
+
+import pandas as pd
 
 from lamp_exp.errors import InputError
 from lamp_exp.report.cli_arguments import add_runs, chosen
@@ -22,23 +24,8 @@ from lamp_exp.report.selection import (
     select,
 )
 from lamp_exp.report.table import Cell, Row, Table, number, p_cell, worth_of
-from lamp_exp.statistics import Comparison, benjamini_hochberg, compare, holm
+from lamp_exp.statistics import benjamini_hochberg, compare, holm
 from lamp_exp.statistics.paired import SIGNIFICANT
-
-
-@dataclass(frozen=True, slots=True)
-class ComparedPair:
-    """The second group compared with the first, on the seeds that both have.
-
-    They differ in the choices `apart`. `left_out` are the seeds that only one of them has.
-    """
-
-    first: Group
-    second: Group
-    metric: str
-    comparison: Comparison
-    apart: tuple[str, ...]
-    left_out: frozenset[int]
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -65,28 +52,37 @@ def compared_pairs(
     against: Sequence[str] = (),
     metric: str | None = None,
     confounded: bool = False,
-) -> tuple[list[ComparedPair], list[str]]:
-    """All pairs on the same questions, compared; and how many were left out for which reason.
+) -> tuple[pd.DataFrame, list[str]]:
+    """A row for each pair on the same questions; and how many are left out for which reason.
 
-    By the main metric of each task, or `metric`; with `against`, only pairs with a run that meets
-    these conditions. Raises InputError if no run meets the conditions or has the metric.
+    `comparison` is of the group `second` with `first`, on the seeds that both have, by the main
+    metric of each task or by `metric`; `apart` are the choices in which they differ, `left_out` the
+    seeds that only one has. With `against`, only pairs with a run that meets these conditions.
+    Raises InputError if no run meets the conditions or has the metric.
     """
-    pairs: list[tuple[Group, Group]] = []
+    pairs: list[dict[str, Any]] = []
     without_seed = hidden = 0
     for one, other in _candidates(records, against, metric):
+        apart, by = choices_apart(one, other), metric or one.first.main_metric
         if not common_seeds([one, other]):
             without_seed += 1
-        elif len(choices_apart(one, other)) > 1 and not confounded:
+        elif len(apart) > 1 and not confounded:
             hidden += 1
-        elif pair(one, other, metric or one.first.main_metric):
-            pairs.append((one, other))
-    left_out = []
+        elif pair(one, other, by):
+            left_out = {*one.seeds} ^ {*other.seeds}
+            named = {"first": one, "second": other, "metric": by, "apart": apart}
+            pairs.append({**named, "left_out": left_out})
+    reasons = []
     if hidden:
         shows = "--confounded shows them"
-        left_out.append(f"pairs that differ in more than one choice: {hidden} ({shows})")
+        reasons.append(f"pairs that differ in more than one choice: {hidden} ({shows})")
     if without_seed:
-        left_out.append(f"pairs without a seed in common: {without_seed} (not tested)")
-    return [_compared(*both, metric, len(pairs)) for both in pairs], left_out
+        reasons.append(f"pairs without a seed in common: {without_seed} (not tested)")
+    for row in pairs:
+        samples = pair(row["first"], row["second"], row["metric"])
+        assert samples, "pairs without scores are left out"
+        row["comparison"] = compare(*samples, thorough=False, family=len(pairs))
+    return pd.DataFrame(pairs), reasons
 
 
 def _candidates(
@@ -116,15 +112,6 @@ def _candidates(
     ]
 
 
-def _compared(one: Group, other: Group, metric: str | None, family: int) -> ComparedPair:
-    metric = metric or one.first.main_metric
-    samples = pair(one, other, metric)
-    assert samples, "pairs without scores are left out"
-    comparison = compare(*samples, thorough=False, family=family)
-    left_out = frozenset(one.seeds) ^ frozenset(other.seeds)
-    return ComparedPair(one, other, metric, comparison, tuple(choices_apart(one, other)), left_out)
-
-
 def pairs_table(
     records: Sequence[Record],
     against: Sequence[str] = (),
@@ -133,29 +120,29 @@ def pairs_table(
 ) -> Table:
     """A row per pair. Raises InputError if there is none."""
     found, left_out = compared_pairs(records, against, metric, confounded)
-    if not found:
+    if found.empty:
         why = "; ".join(left_out)
         reason = "no two runs answered the same questions of the same part"
         raise InputError(f"nothing is left to test; {why}" if why else reason)
-    groups = list(dict.fromkeys(group for one in found for group in (one.first, one.second)))
+    groups = list(pd.unique(found[["first", "second"]].to_numpy().ravel()))
     names, heads = naming(groups)
     labels = {
         key: " ".join(f"{n}={v}" for n, v in zip(names, head, strict=True) if n != "task")
         for key, head in heads.items()
     }
-    ps = [one.comparison.decisive.p for one in found]
-    corrected = zip(found, holm(ps), benjamini_hochberg(ps), strict=True)
-    rows = [_row(one, labels, float(by_holm), float(by_bh)) for one, by_holm, by_bh in corrected]
+    found["p"] = [one.decisive.p for one in found["comparison"]]
+    found["holm"], found["bh"] = holm(found["p"]), benjamini_hochberg(found["p"])
+    rows = [_row(one, labels) for one in found.itertuples()]
     footers = table_footers(groups, [*names, "differ in"], *_notes(found), remarks=True)
     footers += [f"left out, {line}" for line in left_out]
     return Table.of("Pairs", ("task", "metric", "differ in", "first", "second"), rows, footers)
 
 
-def _notes(found: Sequence[ComparedPair]) -> list[str]:
-    all_compared = [one.comparison for one in found]
-    tests = sorted({one.decisive.name for one in all_compared})
-    methods = sorted({one.difference.method for one in all_compared})
-    seeds = sorted({seed for one in found for seed in one.left_out})
+def _notes(found: pd.DataFrame) -> list[str]:
+    tests = sorted({one.decisive.name for one in found["comparison"]})
+    differences = [one.difference for one in found["comparison"]]
+    methods = sorted({one.method for one in differences})
+    seeds = ", ".join(map(str, sorted(set().union(*found["left_out"]))))
     return [
         "differ in: the choices in which the two differ; profile: with and without, a component: "
         "with its options; where there are several (confounded), none is known as the cause",
@@ -164,29 +151,28 @@ def _notes(found: Sequence[ComparedPair]) -> list[str]:
         f"p: {', '.join(tests)}; Holm (family-wise) and Benjamini-Hochberg (false discoveries), "
         f"over the {len(found)} pairs",
         f"interval: {'; '.join(methods)}",
-        *interval_footers([one.difference for one in all_compared]),
-        *([f"seeds left out, as only one of two runs has them: {', '.join(map(str, seeds))}"]
-          if seeds else []),
+        *interval_footers(differences),
+        *([f"seeds left out, as only one of two runs has them: {seeds}"] if seeds else []),
         "detectable: the smallest difference that this test would find with 80% power at 5% over "
         f"the {len(found)} pairs (Holm's first step)",
         "verdict on the second by Holm at 5%: inconclusive is not equal",
-    ]  # fmt: skip
+    ]
 
 
-def _row(one: ComparedPair, labels: dict[str, str], by_holm: float, by_bh: float) -> Row:
+def _row(one: Any, labels: dict[str, str]) -> Row:
     verdict = one.comparison.verdict
-    if verdict in ("better", "worse") and not by_holm < SIGNIFICANT:
+    if verdict in ("better", "worse") and not one.holm < SIGNIFICANT:
         verdict = "inconclusive"
     worth = worth_of(verdict)
     apart = ", ".join(one.apart) + (" (confounded)" if len(one.apart) > 1 else "")
-    first, second = labels[one.first.configuration], labels[one.second.configuration]
+    both = labels[one.first.configuration], labels[one.second.configuration]
     cells = {
         "second - first": number(one.comparison.difference.value, sign=True, worth=worth),
         "95% interval": one.comparison.difference,
-        "p": p_cell(one.comparison.decisive.p),
-        "Holm": p_cell(by_holm),
-        "BH": p_cell(by_bh),
+        "p": p_cell(one.p),
+        "Holm": p_cell(one.holm),
+        "BH": p_cell(one.bh),
         "detectable": one.comparison.detectable,
         "verdict": Cell(verdict, worth=worth),
     }
-    return Row((one.first.first.task, one.metric, apart, first, second), cells)
+    return Row((one.first.first.task, one.metric, apart, *both), cells)
