@@ -56,16 +56,6 @@ class Bin:
         return f"{self.low:g}" if self.low == self.high else f"{self.low:.4g} to {self.high:.4g}"
 
 
-@dataclass(frozen=True, slots=True)
-class Curve:
-    """A run over the bins of one property, which is `unknown` for that many questions."""
-
-    group: Group
-    metric: str
-    bins: tuple[Bin, ...]
-    unknown: int
-
-
 # --- the verb ----------------------------------------------------------------------------------
 
 
@@ -101,28 +91,31 @@ def curves(
     quantiles: int = QUANTILES,
     edges: Sequence[float] = (),
     pool: Sequence[Record] = (),
-) -> list[Curve]:
-    """A curve of each run with a profile; bins by `edges` (lowest values), else by quantiles.
+) -> dict[Group, list[Bin]]:
+    """The bins of each run with a profile, by `edges` (lowest values), else by quantiles.
 
-    Baselines may also be in `pool`.
+    Baselines may also be in `pool`. Runs without scores, or of whose questions the property is not
+    known, are left out.
     """
     groups = grouped([*records, *pool])
-    personal = (group for group in grouped(records).values() if group.first.personal)
-    found = (curve_of(group, groups, by, quantiles, edges) for group in personal)
-    return [curve for curve in found if curve]
+    found = {
+        group: bins_of(group, groups.get(group.first.baseline or ""), by, quantiles, edges)
+        for group in grouped(records).values()
+        if group.first.personal
+    }
+    return {group: bins for group, bins in found.items() if bins}
 
 
-def curve_of(
-    group: Group, groups: Mapping[str, Group], by: str, quantiles: int, edges: Sequence[float]
-) -> Curve | None:
-    """A run's curve; None without scores, or if the property is known of no question."""
-    metric, column = group.first.main_metric, PROPERTIES[by][0]
-    baseline = groups.get(group.first.baseline or "")
+def bins_of(
+    group: Group, baseline: Group | None, by: str, quantiles: int, edges: Sequence[float] = ()
+) -> list[Bin]:
+    """The bins of a run, lowest first, beside its baseline if the two have a seed in common."""
     if baseline and not common_seeds([group, baseline]):
         baseline = None
-    samples = pair(group, baseline or group, metric)
+    samples = pair(group, baseline or group, group.first.main_metric)
+    column = PROPERTIES[by][0]
     if samples is None or not group.first.has_column(column):  # older runs did not record it
-        return None
+        return []
     values = np.array(group.first.column(column), dtype=np.float64)  # None becomes NaN
     bins = []
     for members in split(values, quantiles, edges):
@@ -136,7 +129,7 @@ def curve_of(
         low, high = float(values[members].min()), float(values[members].max())
         verdict = compared.verdict if compared else ""
         bins.append(Bin(low, high, int(members.sum()), interval(run), without, gain, verdict))
-    return Curve(group, metric, tuple(bins), int(np.isnan(values).sum())) if bins else None
+    return bins
 
 
 def split(values: Values, quantiles: int, edges: Sequence[float]) -> list[NDArray[np.bool_]]:
@@ -180,12 +173,12 @@ def coldstart_tables(
     return tables
 
 
-def _bins_table(found: Sequence[Curve], by: str, wanted: int, by_edges: bool) -> Table:
+def _bins_table(found: Mapping[Group, list[Bin]], by: str, wanted: int, by_edges: bool) -> Table:
     words = PROPERTIES[by][1]
     rows = [
-        (curve.group, (curve.metric, one.label), _cells(one))
-        for curve in found
-        for one in curve.bins
+        (group, (group.first.main_metric, one.label), _cells(one))
+        for group, bins in found.items()
+        for one in bins
     ]
     notes = [
         f"bins of the {words}: lowest to highest value in it; equal values are in one bin",
@@ -193,14 +186,15 @@ def _bins_table(found: Sequence[Curve], by: str, wanted: int, by_edges: bool) ->
         "direction",
         "all over the seeds that both runs have; no gain where they have none",
         *interval_footers(
-            [i for curve in found for one in curve.bins for i in (one.value, one.gain) if i]
+            [i for bins in found.values() for one in bins for i in (one.value, one.gain) if i]
         ),
         "verdict at 5%, by the test of the verb personal, not corrected for the number of bins",
     ]
-    if unknown := sum(curve.unknown for curve in found):
+    asked = sum(group.first.questions for group in found)
+    if unknown := asked - sum(one.n for bins in found.values() for one in bins):
         notes.append(f"{unknown} questions of these runs have none and are left out")
-    if fewer := sum(len(curve.bins) < wanted for curve in found):
-        alone = sum(len(curve.bins) == 1 for curve in found)
+    if fewer := sum(len(bins) < wanted for bins in found.values()):
+        alone = sum(len(bins) == 1 for bins in found.values())
         one = f"; {alone} have a single value, and so one bin" if alone else ""
         why = (
             "bins without any question are left out" if by_edges else "equal values cannot be split"

@@ -12,7 +12,7 @@ from statistics import mean
 from lamp_exp.errors import InputError
 from lamp_exp.report import plots, selection
 from lamp_exp.report.agreement import agreement_tables
-from lamp_exp.report.coldstart import Bin, coldstart_tables, curve_of
+from lamp_exp.report.coldstart import Bin, bins_of, coldstart_tables
 from lamp_exp.report.cost import cost_table, read_prices, tokens_per_question
 from lamp_exp.report.footers import system_words
 from lamp_exp.report.layouts import LAYOUTS
@@ -331,9 +331,7 @@ def cold_start(records: Sequence[Record]) -> Content:
 
 def cold_start_bins(runs: ComparableSet) -> Sequence[Bin]:
     """Quarters of the questions by profile size, smallest first; fewer where sizes repeat."""
-    groups = {runs.baseline.configuration: runs.baseline} if runs.baseline else {}
-    curve = curve_of(runs.best, groups, "size", QUARTERS, ()) if groups else None
-    return curve.bins if curve else ()
+    return bins_of(runs.best, runs.baseline, "size", QUARTERS) if runs.baseline else []
 
 
 def _cold_plot(runs: ComparableSet) -> Plot | None:
