@@ -42,7 +42,8 @@ WAYS = [
     "mode=rank split=time profile.before=2015-06-01 profile.control=shuffled_user fixes=declared",
     "mode=prompts model=tiny k=2 skip=1 augmentation=fid augmentation.official=true",
     "mode=zeroshot model=tiny trainer=cpu k=0 max_length=64 max_new_tokens=3",
-    "mode=zeroshot model=tiny trainer=cpu +model.generation.top_p=0.9 +model.generation.top_k=7",
+    "mode=zeroshot model=tiny trainer=cpu +model.generation.do_sample=true "
+    "+model.generation.top_p=0.9 +model.generation.top_k=7",
     "mode=zeroshot model=tiny trainer=cpu ~model.generation.num_beams retriever=none",
     "mode=finetune experiment=first trainer.max_epochs=1 training.lr=1e-3 selection=holdout",
 ]

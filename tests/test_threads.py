@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from lamp_exp.errors import ComponentError
 from lamp_exp.models import threads
 from lamp_exp.models.seq2seq import Seq2Seq
 from lamp_exp.tasks.lamp4 import Lamp4
@@ -65,7 +66,7 @@ def test_the_setting_comes_back_after_a_failure():
             raise ZeroDivisionError
 
     made = Failing(None, settings(), {"num_beams": 1}, fresh=SIZES)
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(ComponentError, match="ZeroDivisionError"):
         made.predict(PROMPTS, trainer)
     assert torch.get_num_threads() == 3
 
