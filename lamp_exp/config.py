@@ -29,6 +29,7 @@ from lamp_exp.data import check_sources
 from lamp_exp.errors import InputError, did_you_mean
 from lamp_exp.experiment import ddp, stages
 from lamp_exp.experiment.experiment import (
+    NO_PROFILE,
     Configuration,
     DataOptions,
     Experiment,
@@ -367,6 +368,7 @@ def build_experiment(cfg: DictConfig, answers: Any = None) -> Experiment:
     """
     check(cfg)
     mode, task = cfg.mode, cast(Task, build(cfg, "task"))
+    _check_folders(cfg)
     _check_passages(cfg)
     cache_dir = Path(cfg.output_dir).expanduser() / ".cache"
     data = _data_options(cfg, cache_dir)
@@ -390,6 +392,21 @@ def build_experiment(cfg: DictConfig, answers: Any = None) -> Experiment:
         logger=recipe(cfg, "logger") if runs_model else None,
         from_checkpoint=bool(training_settings(str(OmegaConf.select(cfg, "model.name")))),
     )
+
+
+def _check_folders(cfg: DictConfig) -> None:
+    """Raises InputError for a name that looks like a folder, and is none."""
+    used = {"model": cfg.mode != "rank", "retriever": cfg.mode == "rank" or cfg.k != NO_PROFILE}
+    content = {
+        group: cast(dict[str, Any], OmegaConf.to_container(cfg[group], resolve=False))
+        for group in used
+        if used[group]
+    }
+    for name, value in flatten(content):
+        if name.rpartition(".")[2] not in ("name", "tokenizer") or not isinstance(value, str):
+            continue
+        if value.startswith(("/", "./", "../", "~")) and not Path(value).expanduser().exists():
+            raise InputError(f"{name}={value}: there is no such folder")
 
 
 def _check_passages(cfg: DictConfig) -> None:

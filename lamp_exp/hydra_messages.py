@@ -84,14 +84,21 @@ def _no_option(name: str) -> str:
         owners = " and ".join(f"{group}={owner}" for owner in _owners(group, inner.split(".")[0]))
         return (
             f"{name} is no option of the {group} that was chosen"
-            f"{f', but of {owners}' if owners else f': see conf/{group}/'}; "
-            "in a sweep over several, every one of them must have it"
+            f"{f', but of {owners}' if owners else f': see conf/{group}/'}{_in_a_sweep(group)}"
         )
     names = [*GROUPS, *OPTIONS, *(name.partition(".")[0] for name in OPTIONS)]
     by_last_part = {option.rpartition(".")[2]: option for option in names}
     near = difflib.get_close_matches(name, names, n=1)
     meant = by_last_part.get(name) or (near[0] if near else None)
     return f"{name} is no option" + (f": did you mean {meant}?" if meant else "; see --help")
+
+
+def _in_a_sweep(group: str) -> str:
+    """How to give an option to some of a sweep's components."""
+    several = any(re.match(rf"{group}=.*,", word) for word in sys.argv[1:])
+    return (
+        f": in a sweep, give those another command of their own ({group}=NAME)" if several else ""
+    )
 
 
 def _owners(group: str, option: str) -> list[str]:

@@ -49,6 +49,8 @@ EARLY = {
     "+trainer.max_steps=2": "trainer.max_steps cannot be set: training takes whole epochs",
     "+mynote=hello": "mynote is no option",
     "data_dir=nowhere model=tiny": "no questions at nowhere/LaMP_4/dev/dev_questions.json",
+    "model.name=/nonexist": "model.name=/nonexist: there is no such folder",
+    "model=tiny retriever=minilm retriever.name=./no": "retriever.name=./no: there is no",
     "model.decoding=label": "model.decoding=label must be one of",
     "model=causal model.name=x augmentation=fid": "augmentation=fid reads several passages apart",
     "model=openai model.name=x augmentation=fid": "augmentation=fid reads several passages apart",
@@ -120,7 +122,7 @@ def test_a_user_without_a_home_can_score(tmp_path):
 def test_outputs_that_are_all_invalid_are_shown(lamp_exp):
     code, out, _ = lamp_exp("task=lamp2", *ZERO, "limit=2", "k=0", "max_new_tokens=3")
     assert code == 0
-    assert "no output is an answer; the first is: " in out
+    assert "no output is a valid answer; the first is: " in out
     assert "model.decoding=labels writes labels only" in out
 
 
@@ -345,7 +347,7 @@ LINES = {
     "own_items=remove": "own_items is no option: did you mean profile.own_items?",
     "experiment=frist": "(did you mean first?)",
     "-m +sweep=tabel2": "(did you mean table2?)",
-    "-m retriever=bm25,random retriever.k1=1.2,1.5": "in a sweep over several, every one of them",
+    "-m retriever=bm25,random retriever.k1=1.2,1.5": "in a sweep, give those another command",
     "experiment=nopackage": "lacks its first line `# @package _global_`",
     "experiment=broken": "broken YAML: while parsing a flow sequence",
     "experiment=misspelt": "experiment/misspelt.yaml: kk is no option: did you mean k?",

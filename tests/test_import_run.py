@@ -209,7 +209,7 @@ def test_answers_outside_the_scale_are_counted(report, data):
     counts = record_of(out).result.counts
     assert (counts["outputs_out_of_range"], counts["outputs_unreadable"]) == (2, 1)
     told = "outputs outside the scale, scored as they are"
-    assert f"2 {told}" in out and "no output is an answer" not in out
+    assert f"2 {told}" in out and "no output is a valid answer" not in out
     assert f"in 1 of 1 runs: {told}" in report("table")[1]
     official("mine.json", {"a": "10", "b": "-3", "c": "7"})
     assert f"3 {told}" in report(*VERB)[1]

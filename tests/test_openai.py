@@ -242,7 +242,7 @@ def test_a_server_that_is_away_is_named_in_one_line(kept):
     with pytest.raises(InputError, match="is the server running") as caught:
         ask(model(url, kept, retries=0), *"abc")
     line = str(caught.value)
-    assert line.startswith(f"no answer from {url} after 1 tries (")
+    assert line.startswith(f"no answer from {url} after 1 try (")
     assert "Connect call failed" in line
     assert "\n" not in line
 
@@ -369,7 +369,7 @@ def test_replies_without_an_answer_are_asked_again(kept):
 def test_a_server_that_keeps_failing_ends_in_one_line_and_nothing_is_kept(kept, reply):
     with (
         serving(lambda prompt, number: (200, FAILED[reply])) as server,
-        pytest.raises(InputError, match=r"no answer from .* after 1 tries \(") as caught,
+        pytest.raises(InputError, match=r"no answer from .* after 1 try \(") as caught,
     ):
         ask(model(server.url, kept, retries=0), "a")
     assert "is the server running" not in str(caught.value)
@@ -714,7 +714,7 @@ def test_an_environment_without_a_network_is_one_line_before_any_work(
 def test_a_proxy_that_is_not_there_is_one_line(lamp_exp, proxy, monkeypatch):
     monkeypatch.setenv("HTTP_PROXY", proxy)
     _, _, err = lamp_exp(*CALL, "model.base_url=http://example.invalid/v1", "model.retries=0")
-    assert "no answer from http://example.invalid/v1 after 1 tries" in one_line(err)
+    assert "no answer from http://example.invalid/v1 after 1 try" in one_line(err)
     assert "HTTP_PROXY" in err
 
 

@@ -420,7 +420,7 @@ def test_the_verbs_are_listed(report: Said):
     [
         (["table2"], "outputs is no folder"),
         (["table2", "--runs", "."], "there is no finished run"),
-        (["tabel"], "invalid choice"),
+        (["tabel"], "tabel is no verb: did you mean table?"),
         ([], "required: VERB"),
         (["table", "--format", "word"], "invalid choice"),
         (["published", "--where", "task=lamp9"], "nothing was published"),

@@ -209,7 +209,7 @@ def test_jobs_that_mean_nothing_are_left_out_aloud(lamp_exp):
         (
             ["retriever=bm25,minilm", "retriever.name=x"],
             "retriever.name is no option of the retriever that was chosen, but of "
-            "retriever=contriever and retriever=minilm; in a sweep over several",
+            "retriever=contriever and retriever=minilm: in a sweep, give those another command",
         ),
         (["retriever=bm25,random", "retriever.k1=1.2,1.5"], "but of retriever=bm25"),
         (["+experiment=first"], "experiment has a default: set it without a plus"),
@@ -618,7 +618,7 @@ def test_a_sweep_that_is_told_to_end_begins_no_other_job(lamp_exp, monkeypatch, 
     def terminated(*words: object) -> None:
         raise Terminated(143)
 
-    monkeypatch.setattr(jobs, "launch", terminated)
+    monkeypatch.setattr(jobs.config, "run_composed", terminated)
     assert lamp_exp("-m", *ZERO, "seed=0,1")[0] == 143
     (told,) = tmp_path.glob("outputs/.sweeps/*/*/status.json")
     assert json.loads(told.read_text())["state"] == "stopped"

@@ -78,7 +78,7 @@ def answer_of(response: httpx2.Response) -> dict[str, Any]:
     message, reason = choice.get("message"), choice.get("finish_reason")
     failure = reply.get("error") or choice.get("error")
     if failure or not isinstance(message, dict) or reason in FAILURES:
-        raise FailedAnswer(f"the server failed: {_clean(str(failure or choice or reply))[:200]}")
+        raise FailedAnswer(f"the server failed: {_reason(failure, reason)}")
     usage = reply.get("usage")
     counts = usage if isinstance(usage, dict) else {}
     return {
@@ -86,6 +86,16 @@ def answer_of(response: httpx2.Response) -> dict[str, Any]:
         "capped": reason in LIMITS,
         **{name: _valid_count(counts.get(name)) for name in USAGE},
     }
+
+
+def _reason(failure: Any, finish_reason: object) -> str:
+    """Why a reply holds no answer, in the server's words if it has any."""
+    told = failure.get("message") if isinstance(failure, dict) else failure
+    if told or failure:
+        return _clean(str(told or failure))[:200]
+    if finish_reason in FAILURES:
+        return f"finish_reason is {finish_reason}"
+    return "its reply has no message"
 
 
 def _content(message: Mapping[str, Any], reason: object) -> dict[str, Any]:

@@ -242,7 +242,7 @@ class OpenAI(Model):
         return answer
 
     def _error_message(self, error: openai.APIError) -> str:
-        tries = f"after {self.retries + 1} tries"
+        tries = f"after {self.retries + 1} tries" if self.retries else "after 1 try"
         if isinstance(error, openai.APITimeoutError):
             return (
                 f"no answer from {self.base_url} within {self.timeout} s {tries}: raise "
@@ -258,6 +258,8 @@ class OpenAI(Model):
             return f"no answer from {self.base_url} {tries} ({cause}{hint}); {ANSWERS_KEPT}"
         if key := self._api_key():
             message = message.replace(key, "...")
+        if isinstance(error, openai.InternalServerError):
+            return f"no answer from {self.base_url} {tries} ({message}); {ANSWERS_KEPT}"
         unauthorised = isinstance(error, openai.AuthenticationError)
         hint = f" (the key is that of {self.key_variable})" if unauthorised else ""
         return f"{self.base_url} refused{hint}: {message}; {ANSWERS_KEPT}"

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lamp_exp.environment import run_command
-from lamp_exp.errors import InputError
+from lamp_exp.errors import InputError, did_you_mean
 
 VERBS = {  # the module, and a description
     "table2": ("metric_tables", "the paper's table 2: fine-tuned, user split"),
@@ -35,6 +35,10 @@ VERBS = {  # the module, and a description
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; a mistake of the user ends in one line and exit code 2."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if words and not words[0].startswith("-") and words[0] not in VERBS:
+        hint = did_you_mean(words[0], VERBS) or "; see --help"
+        print(f"lamp_exp.report: {words[0]} is no verb{hint}", file=sys.stderr)
+        return 2
     name = _parser().parse_args(words[:1]).verb
     module, description = VERBS[name]
     # Only the one verb is imported: statistics and plots take long to load. Its module has

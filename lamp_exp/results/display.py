@@ -47,7 +47,7 @@ def show(result: RunResult, baseline: RunResult | None, sample_output: str | Non
         console.print(line, style="yellow", highlight=False)
     if sample_output is not None and all_invalid(result):
         shown = textwrap.shorten(sample_output, 100, placeholder=" …") or "(nothing)"
-        line = f"no output is an answer; the first is: {shown}"
+        line = f"no output is a valid answer; the first is: {shown}"
         console.print(line, highlight=False, markup=False)
         if "decoding" in result.model and any(f.labels for f in result.metric_facts.values()):
             console.print("model.decoding=labels writes labels only", highlight=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
@@ -28,21 +29,25 @@ def run_multirun_job(cfg: DictConfig) -> float | None:
         run_job(cfg)
         return None
     if sweeper != "optuna":
-        line = f"hydra/sweeper={sweeper} would not show which jobs failed: use grid, or optuna"
-        print(f"lamp_exp: {line}", file=sys.stderr)
-        sys.exit(2)
+        _refuse(f"hydra/sweeper={sweeper} would not show which jobs failed: use grid, or optuna")
     return _run_trial(cfg)
+
+
+def _refuse(line: str) -> NoReturn:
+    """Ends the command: the sweeper would report an exception in many lines."""
+    print(f"lamp_exp: {line}", file=sys.stderr)
+    sys.exit(2)
 
 
 def _run_trial(cfg: DictConfig) -> float:
     hydra = HydraConfig.get()
     if cfg.part != "dev":
-        raise InputError(f"part={cfg.part}: optuna chooses by its results, which is for dev")
+        _refuse(f"part={cfg.part}: optuna chooses by its results, which is for dev")
     metric = config.build(cfg, "task").main_metric
     direction = "maximize" if metric.higher_is_better else "minimize"
     chosen = getattr(hydra.sweeper.direction, "name", hydra.sweeper.direction)
     if chosen != direction:
-        raise InputError(f"{metric.name} needs hydra.sweeper.direction={direction}")
+        _refuse(f"{metric.name} needs hydra.sweeper.direction={direction}")
     if hydra.job.num == 0:
         announce(f"the best values will be in {hydra.sweep.dir}/optimization_results.yaml")
     status = run_job(cfg)
