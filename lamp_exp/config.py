@@ -326,6 +326,9 @@ class ExperimentBuilder:
     def tuned_values(self) -> list[int]:
         """The values from which k is chosen; empty if k is given or no profile is read."""
         check(self.cfg)
+        given = tuple(self.cfg.k_values) != OPTIONS["k_values"].default
+        if given and self.cfg.k not in (0, TUNE):  # 0: the baseline of a sweep over k=0,tune
+            raise InputError(f"k_values has no effect without k={TUNE}")
         tuned = self.cfg.k == TUNE and retriever_class(self.cfg).uses_profile
         return list(self.cfg.k_values) if tuned else []
 
@@ -342,7 +345,9 @@ class ExperimentBuilder:
             cfg.k = 0  # of a retriever that reads no profile
         cfg.part = part or cfg.part
         configuration = configure(cfg, self.choices)
-        return build_experiment(cfg, self.answers), configuration
+        experiment = build_experiment(cfg, self.answers)
+        _refuse_without_effect(experiment, configuration.changed)
+        return experiment, configuration
 
 
 def run_composed(
@@ -419,6 +424,19 @@ def _check_passages(cfg: DictConfig) -> None:
             "augmentation=fid reads several passages apart, which only an encoder-decoder "
             "model can: use augmentation=ipa, or a model such as model=flan_t5_base"
         )
+
+
+def _refuse_without_effect(experiment: Experiment, changed: Mapping[str, Any]) -> None:
+    """Raises InputError for options that the model, as it was built, does not use."""
+    model = experiment.model
+    if model is None or experiment.trainer is None:
+        return
+    unused = options.ANSWERING_TRAINER_OPTIONS | options.SHARING_TRAINER_OPTIONS
+    for name in changed:
+        if name in unused and not model.uses_trainer:
+            raise InputError(f"{name} has no effect: this model does not run on this machine")
+        if name.startswith("model.fresh.") and getattr(model, "fresh", None) is None:
+            raise InputError(f"{name} has no effect: model.name has weights of its own")
 
 
 def experiment_from_settings(settings: Mapping[str, Any]) -> Experiment:

@@ -147,6 +147,10 @@ class Task(Component, ABC):
     def is_valid_output(self, output: str) -> bool:
         """Whether `output` is a possible answer: a label, a rating, or any text."""
 
+    def output_counts(self, outputs: Sequence[str]) -> dict[str, int]:
+        """How many outputs are no answer, and how many are odd in another way; needs no golds."""
+        return {"outputs_unreadable": sum(not self.is_valid_output(output) for output in outputs)}
+
     @abstractmethod
     def query(self, input: str) -> str:
         """The text that the profile is searched with."""
@@ -308,11 +312,12 @@ class Model(Component, ABC):
 
     `multiple_passages` is True for models that can encode several passages separately, which
     Fusion-in-Decoder needs. `distributed` says that several processes can share the work, as
-    Lightning's trainers do.
+    Lightning's trainers do. `uses_trainer` is False for models that run elsewhere.
     """
 
     multiple_passages: ClassVar[bool] = False
     distributed: ClassVar[bool] = False
+    uses_trainer: ClassVar[bool] = True
 
     @property
     @abstractmethod

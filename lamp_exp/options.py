@@ -217,6 +217,7 @@ GROUPS: Mapping[str, Group] = {
     )
 }  # fmt: skip
 ANSWERING_TRAINER_OPTIONS = frozenset({"trainer.precision"})  # the others matter in training only
+SHARING_TRAINER_OPTIONS = frozenset({"trainer.strategy", "trainer.devices", "trainer.num_nodes"})
 
 _OPTIONS = (
     Option("split", "user", str, "user: new users in dev and test; time: the same users, later",

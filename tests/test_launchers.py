@@ -6,11 +6,15 @@ Slurm has a file of its own, tests/test_slurm.py.
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +22,7 @@ import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 
+from lamp_exp.sweeps.status import read_status
 from tests.conftest import CONF
 from tests.sweeps import SHORT, command, runs, sweep
 
@@ -67,27 +72,58 @@ def test_a_job_that_cannot_be_does_not_stop_its_neighbour(tmp_path: Path):
     assert len(list(tmp_path.glob("outputs/*/result.json"))) == 1
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("launcher", ["ray_local", "ray_cluster"])
-def test_jobs_through_ray_give_the_numbers_of_those_without(launcher: str, tmp_path: Path):
+@pytest.fixture
+def ray() -> Iterator[dict[str, str]]:
+    """The environment of a command in which Ray is alone."""
     if not importlib.util.find_spec("ray"):
         pytest.skip("Ray is not installed: pip install 'lamp-exp[ray]'")
     if subprocess.run([*ALONE, "ip link set lo up"], capture_output=True, check=False).returncode:
         pytest.skip("no network namespace can be made here, and Ray is only tried in one")
+    place = tempfile.mkdtemp(prefix="ray")  # pytest's is too long for sockets
+    yield {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "RAY_TMPDIR": place, "HOME": place}
+    shutil.rmtree(place)
+
+
+def through_ray(launcher: str, *grid: str) -> list[str]:
+    words = [*ALONE, RAY, "bash", launcher, str(Path(sys.executable).parent)]
+    return [*words, *command(f"hydra/launcher={launcher}", *grid)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["ray_local", "ray_cluster"])
+def test_jobs_through_ray_give_the_numbers_of_those_without(launcher: str, ray, tmp_path: Path):
     grid = [*SHORT, "k=0", "seed=0,1"]
     assert sweep(tmp_path / "serial", *grid).returncode == 0
     (tmp_path / "ray").mkdir()
-    place = tempfile.mkdtemp(prefix="ray")  # pytest's is too long for sockets
-    env = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "RAY_TMPDIR": place, "HOME": place}
-    words = [*ALONE, RAY, "bash", launcher, str(Path(sys.executable).parent)]
-    words += command(f"hydra/launcher={launcher}", *grid)
     told = subprocess.run(
-        words, cwd=tmp_path / "ray", env=env, capture_output=True, text=True, check=False
-    )
-    shutil.rmtree(place)
+        through_ray(launcher, *grid),
+        cwd=tmp_path / "ray", env=ray, capture_output=True, text=True, check=False,
+    )  # fmt: skip
     assert told.returncode == 0, told.stdout + told.stderr
     assert len(runs(tmp_path / "ray")) == 2
     assert runs(tmp_path / "ray") == runs(tmp_path / "serial")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["ray_local", "ray_cluster"])
+def test_the_jobs_of_ray_end_with_a_sweep_that_is_interrupted(launcher: str, ray, tmp_path: Path):
+    words = through_ray(launcher, *SHORT, "k=0", "seed=0,1,2,3", "trainer.max_epochs=500")
+    pipes: dict[str, int] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(
+        words, cwd=tmp_path, env=ray, text=True, start_new_session=True, **pipes
+    ) as process:
+        while process.poll() is None and not list(tmp_path.glob("outputs/lamp3*/training/*.csv")):
+            time.sleep(0.1)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        out, err = process.communicate(timeout=120)
+    assert process.returncode == 130, out + err
+    assert "stopped lamp3-" in err and "interrupted, it ends with this command" in err
+    statuses = [path.parent for path in tmp_path.glob("outputs/.sweeps/*/*/status.json")]
+    (summary,) = tmp_path.glob("outputs/.sweeps/*/summary.json")
+    assert json.loads(summary.read_text())["counts"]["stopped"] == 4
+    pids = [status.pid for status in map(read_status, statuses) if status]
+    assert pids
+    assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
 
 
 def test_a_launcher_that_is_not_installed_says_what_to_install():

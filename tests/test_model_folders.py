@@ -158,6 +158,38 @@ def test_a_whole_folder_works(lamp_exp, folders, kind):
     assert code == 0, err
 
 
+def test_sizes_of_a_fresh_model_are_refused_for_a_folder_with_weights(lamp_exp, folders):
+    words = ["model=tiny", f"model.name={folders['t5'][0]}"]
+    code, _, err = lamp_exp("task=lamp4", *ZERO, *words, "model.fresh.d_model=32")
+    assert code == 2
+    assert "model.fresh.d_model has no effect: model.name has weights of its own" in err
+    assert lamp_exp("task=lamp4", *ZERO, *words)[0] == 0
+
+
+@pytest.mark.parametrize("kind", ["t5", "gpt2"])
+def test_a_models_own_generation_options_are_checked_and_answer_once(
+    lamp_exp, folders, tmp_path, kind, caplog
+):
+    place, *words = folders[kind]
+    shutil.copytree(place, tmp_path / "own")
+    call = ["task=lamp4", *ZERO, words[0], f"model.name={tmp_path}/own", "rerun=true"]
+    several = {"num_return_sequences": 2, "num_beams": 4, "return_dict_in_generate": True}
+    edit("generation_config.json", **several)(tmp_path / "own")
+    code, out, err = lamp_exp(*call, "output_dir=several")
+    assert code == 0, err
+    assert "generation_config.json: num_return_sequences=2 is not used" in caplog.text
+    edit("generation_config.json", num_return_sequences=1, return_dict_in_generate=False)(
+        tmp_path / "own"
+    )
+    answers = [path.read_text() for path in tmp_path.glob("several/lamp4*/predictions.json")]
+    assert lamp_exp(*call, "output_dir=one")[0] == 0
+    assert answers == [path.read_text() for path in tmp_path.glob("one/lamp4*/predictions.json")]
+    edit("generation_config.json", do_sample=True, temperature=-1)(tmp_path / "own")
+    code, _, err = lamp_exp(*call, "output_dir=wrong")
+    assert code == 2
+    assert "generation_config.json cannot be used: `temperature` (=-1) has to be" in err
+
+
 def test_weights_of_another_kind_are_refused(lamp_exp, folders, tmp_path):
     for model, kind in (("flan_t5_base", "gpt2"), ("causal", "t5")):
         code, _, err = lamp_exp(

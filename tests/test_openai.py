@@ -676,6 +676,8 @@ MISTAKES = {
     "+model.generation.timeout=5": "set model.timeout",
     "+model.generation.model=x": "set model.name",
     "+model.generation.do_sample=true": "set model.generation.temperature",
+    "trainer.precision=bf16-mixed": "trainer.precision has no effect: this model does not run on",
+    "trainer.devices=2": "trainer.devices has no effect: this model does not run on this machine",
 }
 
 

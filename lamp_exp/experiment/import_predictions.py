@@ -320,8 +320,7 @@ def _result(
 ) -> RunResult:
     source, part = one.source, one.part
     counts = part.facts.counts() | {"outputs_empty": sum(not o.strip() for o in one.outputs)}
-    if scores is not None:
-        counts |= {"outputs_unreadable": scores.invalid_outputs, **scores.notes}
+    counts |= {**one.task.output_counts(one.outputs), **(scores.notes if scores else {})}
     names = {"task": one.option, "model": source.name, "retriever": None, "augmentation": None}
     return RunResult(
         run=folder.name,

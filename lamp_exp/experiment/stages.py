@@ -425,7 +425,7 @@ def run_stages(
         scores = score(experiment.task, part, predictions)
     columns = {**question_columns(part), "top_similarity": made.top_scores}
     folder.write_examples(columns, made.prompts, predictions, scores)
-    counts.update(answer_counts(predictions, scores))
+    counts.update(answer_counts(experiment.task, predictions, scores))
     return StageResults(counts, watch.seconds, cache.report(), scores, training)
 
 
@@ -458,7 +458,9 @@ def question_columns(part: Part) -> dict[str, Sequence[Any]]:
     }
 
 
-def answer_counts(predictions: Sequence[Prediction], scores: Scores | None) -> dict[str, int]:
+def answer_counts(
+    task: Task, predictions: Sequence[Prediction], scores: Scores | None
+) -> dict[str, int]:
     """What the record says about outputs."""
     counts = {
         "outputs_at_the_token_limit": sum(prediction.capped for prediction in predictions),
@@ -471,9 +473,8 @@ def answer_counts(predictions: Sequence[Prediction], scores: Scores | None) -> d
         "outputs_filtered": sum(p.withheld == "filtered" for p in predictions),
     }
     counts |= {name: count for name, count in marked.items() if count}
-    if scores is not None:
-        counts |= {"outputs_unreadable": scores.invalid_outputs, **scores.notes}
-    return counts
+    counts |= task.output_counts([prediction.output for prediction in predictions])
+    return counts if scores is None else {**counts, **scores.notes}
 
 
 def _ranking_rows(part: Part, rankings: Rankings | None) -> Iterable[tuple[str, Ranking]]:

@@ -11,7 +11,13 @@ from typing import Any
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
-from transformers import AutoModelForCausalLM, DynamicCache
+from transformers import (
+    AutoModelForCausalLM,
+    DynamicCache,
+    GPT2Config,
+    GPT2LMHeadModel,
+    PreTrainedModel,
+)
 
 from lamp_exp.errors import InputError
 from lamp_exp.models.batches import Batch
@@ -60,6 +66,13 @@ class Causal(TrainableModel):
             if not find_spec(package):
                 raise InputError(f"model.gguf_file needs {package}: pip install 'lamp-exp[gguf]'")
         super().validate(trains, precision, trainer)
+
+    def small_network(self) -> PreTrainedModel:
+        """A GPT-2 of one layer."""
+        tokenizer = self.tokenizer
+        sizes = {"n_embd": 8, "n_layer": 1, "n_head": 1, "vocab_size": len(tokenizer)}
+        tokens = {f"{n}_token_id": getattr(tokenizer, f"{n}_token_id") for n in ("eos", "pad")}
+        return GPT2LMHeadModel(GPT2Config(**sizes, **tokens))
 
     def positions(self) -> int:
         """A prompt of `max_length`, what the chat template writes around it, and the answer."""

@@ -52,6 +52,7 @@ class OpenAI(Model):
     """Requests several answers at a time; answers are stored and not requested again."""
 
     multiple_passages = False
+    uses_trainer = False
 
     def __init__(
         self,

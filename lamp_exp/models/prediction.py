@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -70,6 +71,9 @@ FIXED_GENERATION = {
 CACHE_OPTIONS = {"use_cache", "cache_implementation", "cache_config"}
 SAMPLING_OPTIONS = {
     "temperature", "top_k", "top_p", "top_h", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff",
+}  # fmt: skip
+COUNTS = {  # generation ignores them where they are negative
+    "top_k", "min_length", "min_new_tokens", "no_repeat_ngram_size", "encoder_no_repeat_ngram_size",
 }  # fmt: skip
 TOKENS = {"bos_token_id", "decoder_start_token_id", "eos_token_id", "pad_token_id"}
 WITHOUT_EFFECT = {*CACHE_OPTIONS, "max_length"}  # max_new_tokens is always given
@@ -207,6 +211,9 @@ class PredictionModel(pl.LightningModule, Model):
                 torch.cuda.reset_peak_memory_stats()  # an earlier run's do not count
             torch.manual_seed(self.settings.seed)  # for random weights
             self.network = self.load(self.name)
+            if own := self.network.generation_config:
+                for name, value in _drop_unused(own).items():
+                    log.warning("generation_config.json: %s=%s is not used", name, value)
 
     @property
     def net(self) -> PreTrainedModel:
@@ -246,9 +253,41 @@ class PredictionModel(pl.LightningModule, Model):
                         "tokenizer_config.json"
                     )
             self.validate_weights()
+            self._validate_generation()
             processes = _build(trainer).world_size
         if trains:
             self.validate_training(precision, processes)
+
+    @abstractmethod
+    def small_network(self) -> PreTrainedModel:
+        """A network of a few weights that generates in the same way, with the same vocabulary."""
+
+    def _validate_generation(self) -> None:
+        """Tries the options of generation on a small network: transformers checks most of them
+        only when it generates."""
+        if self.decoding == LIKELIHOOD:
+            return
+        shortest = self.generation.get("min_new_tokens") or 0
+        if shortest > self.settings.max_new_tokens:
+            raise InputError(
+                f"model.generation.min_new_tokens={shortest} is more than max_new_tokens="
+                f"{self.settings.max_new_tokens}"
+            )
+        with torch.random.fork_rng(devices=[]), torch.inference_mode():
+            network = self.small_network()
+            own = Path(self.name) / GENERATION_CONFIG_NAME
+            if own.is_file() and self.decoding == FREE:
+                network.generation_config = GenerationConfig.from_pretrained(self.name)
+                _drop_unused(network.generation_config)
+            options = {**self.generation, "max_new_tokens": max(shortest, 1)}
+            try:
+                network.generate(torch.full((2, 2), self.tokenizer.eos_token_id), **options)
+            except Exception as error:  # noqa: BLE001  (of whatever kind a wrong value leads to)
+                given = ", ".join(f"{n}={v}" for n, v in options.items() if n != "max_new_tokens")
+                where = f" and {own}" if own.is_file() else ""
+                raise InputError(
+                    f"model.generation ({given}){where} cannot be used: {first_line(error)}"
+                ) from error
 
     @abstractmethod
     def validate_training(self, precision: str, processes: int) -> None:
@@ -454,11 +493,7 @@ class PredictionModel(pl.LightningModule, Model):
     def rows_per_example(self) -> int:
         """How many answers to a question are generated side by side: its beams."""
         config = self.net.generation_config
-        counts = [
-            self.generation.get(name, getattr(config, name, None)) or 1
-            for name in ("num_beams", "num_return_sequences")
-        ]
-        return max(counts)
+        return self.generation.get("num_beams", getattr(config, "num_beams", None)) or 1
 
 
 def _by_id(predictions: Iterable[Prediction]) -> dict[str, Prediction]:
@@ -487,6 +522,13 @@ def _checked_generation(options: Mapping[str, Any]) -> dict[str, Any]:
         if name not in GENERATION_OPTIONS:
             reason = FIXED_GENERATION.get(name, "it has no effect on the answers of this project")
             raise InputError(f"model.generation.{name} cannot be set: {reason}")
+        value = options[name]
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InputError(f"model.generation.{name}={value} must be a finite number")
+        if name in COUNTS and isinstance(value, int) and value < 0:
+            raise InputError(f"model.generation.{name}={value} must be at least 0")
+        if name == "do_sample" and value not in (None, True, False):
+            raise InputError(f"model.generation.{name}={value} must be true or false")
     config = GenerationConfig()
     for name, value in options.items():
         setattr(config, name, value)
@@ -503,6 +545,21 @@ def _tokens_only(config: GenerationConfig) -> GenerationConfig:
     """A model's special tokens, without its other options."""
     own = config.to_diff_dict()
     return GenerationConfig(**{n: value for n, value in own.items() if n in TOKENS})
+
+
+def _drop_unused(config: GenerationConfig) -> dict[str, Any]:
+    """Removes and returns a model's own options that no answer here obeys: such as several answers
+    to a question."""
+    known = GENERATION_OPTIONS | {"max_length", "max_new_tokens", "transformers_version"}
+    own = config.to_diff_dict()
+    unused = {
+        name: value
+        for name, value in own.items()
+        if name not in known and not name.startswith("_") and value != NEUTRAL.get(name, 0)
+    }
+    for name in unused:
+        setattr(config, name, None)
+    return unused
 
 
 def _kind(encoder_decoder: bool) -> str:

@@ -76,6 +76,11 @@ class Seq2Seq(TrainableModel):
         if self.fresh is None:
             super().validate_weights()
 
+    def small_network(self) -> PreTrainedModel:
+        """A T5 of one layer."""
+        sizes = dict.fromkeys(("d_model", "d_kv", "d_ff"), 8)
+        return fresh_t5(self.tokenizer, {**sizes, "num_layers": 1, "num_heads": 1})
+
     def positions(self) -> int:
         """Encoder and decoder read a sequence each."""
         return max(self.settings.max_length, self.settings.max_new_tokens)

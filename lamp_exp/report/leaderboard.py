@@ -64,7 +64,10 @@ class Entry:
         return {
             "questions": len(outputs),
             "empty": sum(not output.strip() for output in outputs),
-            "unreadable": sum(not self.task.is_valid_output(output) for output in outputs),
+            **{
+                name.removeprefix("outputs_"): count
+                for name, count in self.task.output_counts(outputs).items()
+            },
             "at_the_token_limit": counts.get("outputs_at_the_token_limit"),
         }
 

@@ -85,11 +85,15 @@ class Watcher:
         return f"killed by {' or '.join(signals)}{guess}"
 
     def stop(self, remote: bool) -> None:
-        """Marks the jobs that have not ended as stopped, or as still running (`remote`)."""
+        """Marks the jobs that have not ended as stopped, or as still running (`remote`).
+
+        The jobs of all launchers but Slurm's end with this process: Ray ends those of a driver that
+        has gone, also in a cluster.
+        """
         for job in self._unended():
             status = job_status(self._sweep, job)
             state = "running" if remote else "stopped"
-            error = "interrupted" if status else "interrupted before it started"
+            error = "interrupted, it ends with this command" if status else "interrupted before it started"
             error = "it goes on in Slurm" if remote else error
             last = status or JobStatus("running", job.overrides)
             self._announce(job, replace(last, state=state, error=error))

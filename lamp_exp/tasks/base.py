@@ -82,17 +82,15 @@ class LampTask(Task):
         end = len(self.instruction) if self.follows_template(input) else 0
         return len(prompt) - len(input) + end
 
-    def count_invalid(self, outputs: Sequence[str]) -> int:
-        """The number of outputs that are not valid."""
-        return sum(not self.is_valid_output(output) for output in outputs)
-
-    def score_notes(self, outputs: Sequence[str], targets: Sequence[str]) -> dict[str, int]:
-        """Further counts of outputs or targets that the metrics cannot judge."""
+    def score_notes(self, targets: Sequence[str]) -> dict[str, int]:
+        """Counts of targets that the metrics cannot judge."""
         return {}
 
     def score(self, outputs: Sequence[str], targets: Sequence[str]) -> Scores:
         """All metrics of the task."""
-        invalid, notes = self.count_invalid(outputs), self.score_notes(outputs, targets)
+        notes = self.output_counts(outputs)
+        invalid = notes.pop("outputs_unreadable")
+        notes |= self.score_notes(targets)
         return metrics.score(self.metrics, outputs, targets, invalid, notes)
 
     def sample_target(self, text: SampleText) -> str:
@@ -124,11 +122,11 @@ class GenerationTask(LampTask):
         """True: any text may be a target, the empty one included."""
         return True
 
-    def count_invalid(self, outputs: Sequence[str]) -> int:
+    def output_counts(self, outputs: Sequence[str]) -> dict[str, int]:
         """The number of blank outputs."""
-        return sum(not output.strip() for output in outputs)
+        return {"outputs_unreadable": sum(not output.strip() for output in outputs)}
 
-    def score_notes(self, outputs: Sequence[str], targets: Sequence[str]) -> dict[str, int]:
+    def score_notes(self, targets: Sequence[str]) -> dict[str, int]:
         """Targets that ROUGE cannot score."""
         count = metrics.references_without_scorable_token(targets)
         return {"references_without_scorable_token": count} if count else {}

@@ -32,14 +32,11 @@ class Lamp3(LampTask):
         number = metrics.read_number(output)
         return number is not None and metrics.LOWEST_RATING <= number <= metrics.HIGHEST_RATING
 
-    def count_invalid(self, outputs: Sequence[str]) -> int:
-        """The number of outputs that are no number."""
-        return sum(metrics.read_number(output) is None for output in outputs)
-
-    def score_notes(self, outputs: Sequence[str], targets: Sequence[str]) -> dict[str, int]:
-        """Numbers outside the scale, which the metrics take as they are."""
-        count = sum(not self.is_valid_output(o) for o in outputs) - self.count_invalid(outputs)
-        return {"outputs_out_of_range": count}
+    def output_counts(self, outputs: Sequence[str]) -> dict[str, int]:
+        """Outputs that are no number; numbers off the scale, which the metrics take as they are."""
+        unreadable = sum(metrics.read_number(output) is None for output in outputs)
+        invalid = sum(not self.is_valid_output(output) for output in outputs)
+        return {"outputs_unreadable": unreadable, "outputs_out_of_range": invalid - unreadable}
 
     def sample_item(self, text: SampleText) -> dict[str, str]:
         """A review with its rating."""
