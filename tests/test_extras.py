@@ -26,7 +26,7 @@ TOOLS = {"test", "dev"}
 RUN = (
     "-m lamp_exp task=lamp4 limit=2 max_new_tokens=4 trainer.enable_progress_bar=false trainer=cpu"
 )
-ZERO = f"{RUN} mode=zeroshot model=tiny k=0"
+SWEEP = f"-m lamp_exp -m {RUN.removeprefix('-m lamp_exp')} mode=zeroshot model=tiny"
 CAUSAL = "mode=zeroshot model=causal model.name=. model.gguf_file=small.gguf"
 WORKSPACES = "from lamp_exp.wandb.workspace import _library as load; load()"
 # By extra: the packages that the code imports by it, and the arguments of a Python that needs them.
@@ -38,13 +38,13 @@ NEEDED: dict[str, tuple[set[str], list[str]]] = {
     "openai": ({"openai"}, ["-c", "import lamp_exp.models.openai"]),
     "gguf": ({*GGUF_PACKAGES}, f"{RUN} {CAUSAL}".split()),
     "wandb": ({"wandb-workspaces"}, ["-c", WORKSPACES]),
-    "joblib": ({"hydra-joblib-launcher"}, f"{ZERO} -m hydra/launcher=joblib".split()),
-    "slurm": ({"hydra-submitit-launcher"}, f"{ZERO} -m hydra/launcher=submitit_local".split()),
-    "ray": ({"hydra-ray-launcher"}, f"{ZERO} -m hydra/launcher=ray_local".split()),
+    "joblib": ({"hydra-joblib-launcher"}, f"{SWEEP} k=0 hydra/launcher=joblib".split()),
+    "slurm": ({"hydra-submitit-launcher"}, f"{SWEEP} k=0 hydra/launcher=submitit_local".split()),
+    "ray": ({"hydra-ray-launcher"}, f"{SWEEP} k=0 hydra/launcher=ray_local".split()),
     "optuna": (
         {"hydra-optuna-sweeper"},
-        f"{RUN} mode=zeroshot model=tiny -m hydra/sweeper=optuna hydra.sweeper.n_trials=1 "
-        "hydra.sweeper.n_jobs=1 k=choice(0,1)".split(),
+        f"{SWEEP} k=choice(0,1) hydra/sweeper=optuna hydra.sweeper.n_trials=1 "
+        "hydra.sweeper.n_jobs=1".split(),
     ),
 }
 RECORDED = {"lora", "openai", "gguf"}  # extras that make numbers
@@ -104,12 +104,13 @@ def base(tmp_path_factory) -> Path:
     """An environment that holds this project without any extra."""
     place = tmp_path_factory.mktemp("base")
     venv.create(place, with_pip=True)
-    install(place, str(ROOT))
+    install(place, place, str(ROOT))
     return place
 
 
-def install(place: Path, *what: str) -> None:
-    command = [place / "bin" / "python", "-m", "pip", "install", "-q", *what]
+def install(base: Path, place: Path, *what: str) -> None:
+    pip = [base / "bin" / "python", "-m", "pip", "--python", place / "bin" / "python"]
+    command = [*pip, "install", "-q", "--no-compile", *what]
     told = subprocess.run(command, capture_output=True, text=True)
     assert told.returncode == 0, told.stderr
 
@@ -120,7 +121,7 @@ def install(place: Path, *what: str) -> None:
 def test_an_environment_with_one_extra_has_all_that_it_needs(base, tmp_path, extra):
     """Packages of the base are seen by a path, so that only those of the extra are installed."""
     place, work = tmp_path / "env", tmp_path / "work"
-    venv.create(place, with_pip=True)
+    venv.create(place)
     (inside,) = place.glob("lib/python3*/site-packages")
     (outside,) = base.glob("lib/python3*/site-packages")
     (inside / "base.pth").write_text(f"{outside}\n")
@@ -130,7 +131,8 @@ def test_an_environment_with_one_extra_has_all_that_it_needs(base, tmp_path, ext
     names = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     python = [str(place / "bin" / "python"), *arguments]
     told = subprocess.run(python, cwd=work, env=names, capture_output=True, text=True)
-    assert told.returncode, told.stdout  # the base has not what the extra brings
-    install(place, *EXTRAS[extra])
+    assert told.returncode  # the base has not what the extra brings
+    assert f"lamp-exp[{extra}]" in told.stderr or "No module named" in told.stderr, told.stderr
+    install(base, place, *EXTRAS[extra])
     told = subprocess.run(python, cwd=work, env=names, capture_output=True, text=True)
     assert told.returncode == 0, told.stdout + told.stderr

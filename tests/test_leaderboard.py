@@ -197,3 +197,13 @@ def test_a_stale_run_is_left_out(report, finished):
     assert code == 0
     assert "left out, stale: old" in err
     assert "LaMP_4" not in out
+
+
+def test_outputs_are_counted_by_kind_also_without_golds(report, finished):
+    recorded = RunFolder(finished["lamp3"]).read()
+    assert recorded.metrics is None
+    assert {"outputs_unreadable", "outputs_out_of_range"} <= recorded.counts.keys()
+    texts = zip((5, 6, 7), ("10", "-3", "good"), strict=True)
+    change(finished["lamp3"], [{"id": id, "output": text} for id, text in texts])
+    _, out, _ = report(*VERB)
+    assert "3 questions, 1 unreadable, 2 out of range" in out

@@ -184,10 +184,10 @@ def test_a_models_own_generation_options_are_checked_and_answer_once(
     answers = [path.read_text() for path in tmp_path.glob("several/lamp4*/predictions.json")]
     assert lamp_exp(*call, "output_dir=one")[0] == 0
     assert answers == [path.read_text() for path in tmp_path.glob("one/lamp4*/predictions.json")]
-    edit("generation_config.json", do_sample=True, temperature=-1)(tmp_path / "own")
+    edit("generation_config.json", repetition_penalty=-1)(tmp_path / "own")
     code, _, err = lamp_exp(*call, "output_dir=wrong")
     assert code == 2
-    assert "generation_config.json cannot be used: `temperature` (=-1) has to be" in err
+    assert "generation_config.json cannot be used: `penalty` has to be a strictly positive" in err
 
 
 def test_weights_of_another_kind_are_refused(lamp_exp, folders, tmp_path):

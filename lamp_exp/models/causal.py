@@ -71,7 +71,9 @@ class Causal(TrainableModel):
         """A GPT-2 of one layer."""
         tokenizer = self.tokenizer
         sizes = {"n_embd": 8, "n_layer": 1, "n_head": 1, "vocab_size": len(tokenizer)}
-        tokens = {f"{n}_token_id": getattr(tokenizer, f"{n}_token_id") for n in ("eos", "pad")}
+        tokens = {
+            f"{n}_token_id": getattr(tokenizer, f"{n}_token_id") for n in ("bos", "eos", "pad")
+        }
         return GPT2LMHeadModel(GPT2Config(**sizes, **tokens))
 
     def positions(self) -> int:

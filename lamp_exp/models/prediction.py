@@ -280,8 +280,11 @@ class PredictionModel(pl.LightningModule, Model):
                 network.generation_config = GenerationConfig.from_pretrained(self.name)
                 _drop_unused(network.generation_config)
             options = {**self.generation, "max_new_tokens": max(shortest, 1)}
+            special = self.tokenizer.all_special_ids
+            token = next(id for id in range(len(self.tokenizer)) if id not in special)
+            prompt = torch.tensor([[token]])
             try:
-                network.generate(torch.full((2, 2), self.tokenizer.eos_token_id), **options)
+                network.generate(prompt, attention_mask=torch.ones_like(prompt), **options)
             except Exception as error:  # noqa: BLE001  (of whatever kind a wrong value leads to)
                 given = ", ".join(f"{n}={v}" for n, v in options.items() if n != "max_new_tokens")
                 where = f" and {own}" if own.is_file() else ""

@@ -93,7 +93,11 @@ class Watcher:
         for job in self._unended():
             status = job_status(self._sweep, job)
             state = "running" if remote else "stopped"
-            error = "interrupted, it ends with this command" if status else "interrupted before it started"
+            error = (
+                "interrupted, it ends with this command"
+                if status
+                else "interrupted before it started"
+            )
             error = "it goes on in Slurm" if remote else error
             last = status or JobStatus("running", job.overrides)
             self._announce(job, replace(last, state=state, error=error))
