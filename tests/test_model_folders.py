@@ -175,7 +175,7 @@ def test_a_models_own_generation_options_are_checked_and_answer_once(
     call = ["task=lamp4", *ZERO, words[0], f"model.name={tmp_path}/own", "rerun=true"]
     several = {"num_return_sequences": 2, "num_beams": 4, "return_dict_in_generate": True}
     edit("generation_config.json", **several)(tmp_path / "own")
-    code, out, err = lamp_exp(*call, "output_dir=several")
+    code, _, err = lamp_exp(*call, "output_dir=several")
     assert code == 0, err
     assert "generation_config.json: num_return_sequences=2 is not used" in caplog.text
     edit("generation_config.json", num_return_sequences=1, return_dict_in_generate=False)(

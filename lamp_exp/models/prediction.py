@@ -263,8 +263,7 @@ class PredictionModel(pl.LightningModule, Model):
         """A network of a few weights that generates in the same way, with the same vocabulary."""
 
     def _validate_generation(self) -> None:
-        """Tries the options of generation on a small network: transformers checks most of them
-        only when it generates."""
+        """Tries the options on a small network: transformers checks most when it generates."""
         if self.decoding == LIKELIHOOD:
             return
         shortest = self.generation.get("min_new_tokens") or 0
@@ -285,7 +284,7 @@ class PredictionModel(pl.LightningModule, Model):
             prompt = torch.tensor([[token]])
             try:
                 network.generate(prompt, attention_mask=torch.ones_like(prompt), **options)
-            except Exception as error:  # noqa: BLE001  (of whatever kind a wrong value leads to)
+            except Exception as error:  # of whatever kind a wrong value leads to
                 given = ", ".join(f"{n}={v}" for n, v in options.items() if n != "max_new_tokens")
                 where = f" and {own}" if own.is_file() else ""
                 raise InputError(
@@ -551,8 +550,7 @@ def _tokens_only(config: GenerationConfig) -> GenerationConfig:
 
 
 def _drop_unused(config: GenerationConfig) -> dict[str, Any]:
-    """Removes and returns a model's own options that no answer here obeys: such as several answers
-    to a question."""
+    """Removes and returns a model's own options that answers here do not obey."""
     known = GENERATION_OPTIONS | {"max_length", "max_new_tokens", "transformers_version"}
     own = config.to_diff_dict()
     unused = {
