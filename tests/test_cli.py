@@ -422,7 +422,7 @@ MISTAKES = {
     "+model.generation.do_sample=true +model.generation.top_p=a": "top_p=a) cannot be used: ",
     "+model.generation.do_sample=true +model.generation.temperature=-1": "strictly positive float",
     "+model.generation.do_sample=maybe": "do_sample=maybe must be true or false",
-    "+model.generation.length_penalty=.nan": "length_penalty=nan must be a finite number",
+    "+model.generation.length_penalty=nan": "length_penalty=nan must be a finite number",
     "+model.generation.eos_token_id=x": "eos_token_id=x) cannot be used: ",
     "+model.generation.bad_words_ids=3": "`bad_words_ids` has to be a non-empty list",
     "+model.generation.min_new_tokens=-1": "min_new_tokens=-1 must be at least 0",

@@ -44,7 +44,7 @@ NEEDED: dict[str, tuple[set[str], list[str]]] = {
     "optuna": (
         {"hydra-optuna-sweeper"},
         f"{SWEEP} k=choice(0,1) hydra/sweeper=optuna hydra.sweeper.n_trials=1 "
-        "hydra.sweeper.n_jobs=1".split(),
+        "hydra.sweeper.n_jobs=1 hydra.sweeper.direction=maximize".split(),
     ),
 }
 RECORDED = {"lora", "openai", "gguf"}  # extras that make numbers
