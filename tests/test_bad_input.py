@@ -88,6 +88,7 @@ def test_what_scoring_needs_is_loaded_before_any_work(lamp_exp, monkeypatch, tmp
     assert not list(tmp_path.glob("outputs/lamp4*"))
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
 def test_a_terminal_of_another_encoding_is_no_failure(tmp_path, encoding):
     run = subprocess.run(
@@ -317,6 +318,7 @@ def test_lightnings_exit_after_an_interrupt_is_one():
     assert is_interrupt(KeyboardInterrupt())
 
 
+@pytest.mark.process
 def test_an_interrupted_run_ends_in_one_line(tmp_path: Path):
     command = [*PYTHON, "experiment=first", "k=1", "trainer.enable_progress_bar=false"]
     process = subprocess.Popen(

@@ -157,6 +157,7 @@ OPTUNA = [
 ]  # fmt: skip
 
 
+@pytest.mark.process
 def test_optuna_searches_by_the_main_metric_on_dev(tmp_path: Path):
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="the extra optuna")
     told = sweep(tmp_path, *OPTUNA, "hydra.sweeper.direction=minimize")

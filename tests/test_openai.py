@@ -750,6 +750,7 @@ def test_reasoning_and_refusals_are_counted_and_shown(lamp_exp):
     assert folder_of(plain) != folder
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     "slow", [Slow(b" " * 1000, pause=0.5), (503, "later")], ids=["slow", "busy"]
 )

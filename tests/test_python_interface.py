@@ -528,6 +528,7 @@ def outputs(notebook: Any, source: str) -> list[Any]:
     return list(cell.outputs)
 
 
+@pytest.mark.process
 def test_the_notebook_of_the_first_hour_runs(tmp_path: Path):
     notebook = executed(tmp_path, "{'limit': 6, 'trainer.max_epochs': 1}")
     first = outputs(notebook, "baseline=True")

@@ -479,6 +479,7 @@ def test_after_ctrl_c_jobs_in_slurm_go_on_and_the_digest_says_how_to_cancel_them
     assert "[2/2] running seed=1: it goes on in Slurm" in err
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("words", [["-m", "seed=0,1,2"], ["seed=0"]])
 def test_the_first_ctrl_c_ends_training_too(words, tmp_path: Path):
     """Lightning turns Ctrl-C into SystemExit(1), and ignores the next one."""
