@@ -12,13 +12,14 @@ from lamp_exp.contracts import Retriever, sort_by_score
 from lamp_exp.errors import InputError
 from lamp_exp.experiment.code_fingerprint import code_fingerprint
 from lamp_exp.options import changes_numbers
+from lamp_exp.results.run_options import configuration_key, run_options
 from lamp_exp.retrievers.bm25 import BM25
 from lamp_exp.retrievers.recency import Recency
 from lamp_exp.retrievers.recent_and_similar import RecentAndSimilar
 from lamp_exp.retrievers.rrf import ReciprocalRankFusion
 from lamp_exp.retrievers.time_decay import TimeDecay
 from lamp_exp.values import Document, Query
-from tests.conftest import build, name_of
+from tests.conftest import build, minimal_result, name_of
 from tests.test_retrievers import documents, ids
 
 Q = Query("q", "")
@@ -135,3 +136,14 @@ def test_a_combination_is_known_by_its_parts(lamp_exp):
 
 def test_the_code_of_inner_components_counts():
     assert code_fingerprint(TimeDecay(Recency())) != code_fingerprint(TimeDecay(BM25()))
+
+
+def test_reports_tell_runs_of_other_inner_retrievers_apart():
+    """Also if these have no options of their own, or only a seed."""
+    inner = "retriever@retriever.of"
+    choices = {"task": "lamp4", "model": "tiny", "retriever": "time_decay"}
+    keys = {
+        configuration_key(run_options(minimal_result(k=2, choices={**choices, inner: name})))
+        for name in ("recency", "random")
+    }
+    assert len(keys) == 2

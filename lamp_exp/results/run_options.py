@@ -30,6 +30,10 @@ def run_options(result: RunResult) -> dict[str, Any]:
         for name, group in GROUPS.items()
         if group.changes_numbers and not group.by_values and group.applies(usage)
     }
+    nested = {
+        group.partition("@")[2]: name for group, name in result.choices.items() if "@" in group
+    }
+    values |= {name: choice for name, choice in nested.items() if changes_numbers(name, usage)}
     known = {name: option.default for name, option in OPTIONS.items()} | settings
     values |= {n: v for n, v in known.items() if _decides(n) and changes_numbers(n, usage)}
     values |= {n: v for n, v in _folder_contents(result).items() if n in values}
