@@ -416,7 +416,7 @@ def _check_folders(cfg: DictConfig) -> None:
 
 def _check_passages(cfg: DictConfig) -> None:
     """Raises InputError for several passages for a model that reads one."""
-    if cfg.mode not in ("finetune", "zeroshot"):
+    if cfg.mode not in ANSWERING:
         return
     passages = [class_value(cfg, group, "multiple_passages") for group in ("augmentation", "model")]
     if passages == [True, False]:

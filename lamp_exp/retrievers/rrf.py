@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from lamp_exp.contracts import Retriever
+from lamp_exp.contracts import Retriever, sort_by_score
 from lamp_exp.errors import InputError
 from lamp_exp.retrievers.combined import Combined
 from lamp_exp.values import Documents, Query, Ranking
@@ -35,5 +35,4 @@ class ReciprocalRankFusion(Combined):
         gains = 1 / (self.c + np.arange(1, len(documents) + 1))
         for ranking in rankings:
             scores[np.asarray(ranking.positions, int)] += gains
-        order = np.argsort(-scores, kind="stable")
-        return Ranking(documents.ids, order.tolist(), scores[order].tolist())
+        return sort_by_score(documents, scores.tolist())

@@ -17,11 +17,10 @@ from transformers import (
     EncoderDecoderCache,
     PreTrainedModel,
 )
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
 from transformers.modeling_outputs import BaseModelOutput
 
 NAME = "lamp_exp_shared_keys"
+SDPA = "sdpa"  # transformers' attention by torch's function
 ARCHITECTURES = ("t5", "mt5")  # whose attention and cache are known to work with this
 
 
@@ -42,7 +41,7 @@ def shared_keys_attention(
     """
     (rows, heads, length, width), examples = query.shape, len(key)
     if rows == examples:
-        own: tuple[torch.Tensor, None] = sdpa_attention_forward(
+        own: tuple[torch.Tensor, None] = AttentionInterface()[SDPA](
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **options
         )
         return own
@@ -57,7 +56,7 @@ def shared_keys_attention(
 
 
 AttentionInterface.register(NAME, shared_keys_attention)
-AttentionMaskInterface.register(NAME, sdpa_mask)
+AttentionMaskInterface.register(NAME, AttentionMaskInterface()[SDPA])
 
 
 def enable(network: PreTrainedModel) -> bool:
