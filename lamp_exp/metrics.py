@@ -132,7 +132,6 @@ class Rouge(MeanMetric):
         self.kind = kind
 
     def load(self) -> None:
-        """Imports rouge-score."""
         _rouge_scorer(self.kind)
 
     def per_example(self, outputs: Sequence[str], targets: Sequence[str]) -> list[float]:

@@ -51,17 +51,14 @@ class Usage:
 
     @property
     def trains(self) -> bool:
-        """Whether a model is fine-tuned."""
         return self.mode == "finetune"
 
     @property
     def answers(self) -> bool:
-        """Whether a model writes answers."""
         return self.mode in ANSWERING
 
     @property
     def makes_prompts(self) -> bool:
-        """Whether prompts are made."""
         return self.mode != "rank"
 
 

@@ -75,7 +75,6 @@ class Run:
 
     @property
     def name(self) -> str:
-        """The folder's name."""
         return self.record.name
 
     @property

@@ -90,7 +90,6 @@ def choose_task(name: str, golds: Mapping[str, str], predictions: Mapping[str, s
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command."""
     parser = argparse.ArgumentParser(prog="python -m lamp_exp.score", description=__doc__)
     parser.add_argument("golds", type=Path, help="the benchmark's outputs file")
     parser.add_argument("predictions", type=Path, help="a file of the same format")

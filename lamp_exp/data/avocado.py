@@ -129,7 +129,6 @@ class PartFiles:
 
     @property
     def outputs(self) -> Path:
-        """The golds."""
         return self.folder / f"{self.part}_outputs.json"
 
     @property

@@ -61,7 +61,6 @@ def run(options: argparse.Namespace, tasks: Mapping[str, Task]) -> int:
 
 
 def find_targets(options: argparse.Namespace, tasks: Mapping[str, Task]) -> list[Target]:
-    """The parts to check."""
     by_file: dict[Path, list[Target]] = {}
     for name, split, part, files in parts_there(options, tasks):
         target = Target(name, tasks[name], split, part, files)
@@ -83,7 +82,6 @@ def _likeness(target: Target) -> int:
 
 
 def word_counts(texts: Sequence[str]) -> list[int]:
-    """The words of each text."""
     return [len(text.split()) for text in texts]
 
 

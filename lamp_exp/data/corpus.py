@@ -77,7 +77,6 @@ class Corpus:
         )
 
     def close(self) -> None:
-        """Forgets all mails."""
         self.database.close()
 
     def read(self, zips: Sequence[Path]) -> None:

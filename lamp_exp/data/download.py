@@ -22,7 +22,6 @@ MIRROR = "https://ciir.cs.umass.edu/downloads/LaMP"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of the verb."""
     add = parser.add_argument
     add_part_arguments(parser)
     add("--data-dir", type=Path, required=True, help="where the files are put")

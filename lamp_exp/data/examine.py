@@ -86,11 +86,9 @@ class CollectFaults:
         self.known_defects = known_defects(target.task, target.split, target.part)
 
     def fault(self, code: str, place: Place, message: str, **words: str) -> None:
-        """Adds it."""
         self.findings.add(code, 1, place.keys(), **words)
 
     def faults(self, code: str, ids: Sequence[str], message: str) -> None:
-        """Adds one for each id."""
         kind = "gold" if code in ("golds_extra", "golds_impossible") else "question"
         for id in ids:
             self.findings.add(code, at={kind: id})
@@ -139,7 +137,6 @@ class _Examiner:
         self.longest_body = 0
 
     def question(self, row: Mapping[str, Any]) -> None:
-        """Examines the next question."""
         self.examined.questions += 1
         example = self.reader.question(row)
         if example is None:

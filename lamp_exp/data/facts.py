@@ -38,7 +38,6 @@ class ProfileFacts:
         return facts
 
     def counts(self) -> dict[str, int]:
-        """Totals for the record."""
         left_out = {}
         if self.drawn_items is not None:
             left_out["items_left_out_of_the_pool"] = self.drawn_items - sum(self.profile_size)

@@ -169,7 +169,6 @@ class QuestionReader:
         )
 
     def check_ids(self) -> None:
-        """The ids must be unique."""
         repeated = [id for id, count in self.ids.items() if count > 1]
         message = "question ids must be unique, but {ids} occur more than once"
         self.handler.faults("question_ids_repeated", repeated, message)

@@ -159,14 +159,12 @@ class Sample:
         return self._golds
 
     def questions(self) -> Iterator[Any]:
-        """Made one by one."""
         for row, gold in self.rows:
             self._golds[row["id"]] = gold
             self._digest.update(json.dumps([row, gold]).encode())
             yield {MADE_UP: True, **row}
 
     def fingerprint(self) -> str:
-        """Of the rows and golds."""
         return self._digest.hexdigest()[:16]
 
 

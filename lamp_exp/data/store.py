@@ -252,7 +252,6 @@ class Store:
 
     @cached_property
     def users(self) -> list[str]:
-        """The user of each question."""
         return self.column("user", range(len(self)))
 
     def __len__(self) -> int:
@@ -283,7 +282,6 @@ class Store:
         return times(_select(self.questions.column("date"), rows))
 
     def profiles(self, rows: Sequence[int]) -> Profiles:
-        """The profiles of some questions."""
         items, ids, dates, own = (
             _select(self.questions.column(name), rows)
             for name in ("items", "item_ids", "item_dates", "own_items")

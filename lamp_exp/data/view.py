@@ -54,7 +54,6 @@ class StoreView:
         return cls(task, store, options, _parse_limit(profile.before), reworded)
 
     def inputs(self, rows: Sequence[int]) -> list[str]:
-        """The inputs of some questions."""
         inputs = self.store.column("input", rows)
         if not self.reworded:
             return inputs
@@ -65,7 +64,6 @@ class StoreView:
         ]
 
     def profiles(self, rows: Sequence[int]) -> Profiles:
-        """The profiles of some questions."""
         options = self.options.profile
         if options.pool != "own":
             return self._pool_items(rows)

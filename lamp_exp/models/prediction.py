@@ -164,7 +164,6 @@ class PredictionModel(pl.LightningModule, Model):
 
     @cached_property
     def labels(self) -> Labels:
-        """The task's labels as tokens."""
         texts = self.settings.labels
         return Labels(texts, tuple(tuple(self.target_ids(text)) for text in texts))
 
@@ -217,7 +216,6 @@ class PredictionModel(pl.LightningModule, Model):
 
     @property
     def net(self) -> PreTrainedModel:
-        """The loaded network."""
         assert self.network is not None, "configure_model loads it"
         return self.network
 
@@ -410,7 +408,6 @@ class PredictionModel(pl.LightningModule, Model):
             return self.collate(prompts)
 
     def on_predict_start(self) -> None:
-        """Sets the number of threads."""
         self._run_facts["threads"] = limit_threads(self.net, self.device)
 
     def predict_step(self, batch: Batch, index: int) -> list[tuple[Any, ...]]:

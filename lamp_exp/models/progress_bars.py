@@ -26,7 +26,6 @@ class Bars(TQDMProgressBar):
     """Lightning's bars, with epochs counted from 1."""
 
     def on_train_epoch_start(self, trainer: pl.Trainer, *rest: Any) -> None:
-        """Names the epoch."""
         super().on_train_epoch_start(trainer, *rest)
         self.train_progress_bar.set_description(_epoch(trainer))
 
@@ -41,11 +40,9 @@ class Lines(ProgressBar):
         self._start = 0.0
 
     def disable(self) -> None:
-        """Prints nothing."""
         self._enabled = False
 
     def enable(self) -> None:
-        """Prints again."""
         self._enabled = True
 
     def _begin(self, label: str, total: float, done: int = 0) -> None:
@@ -65,11 +62,9 @@ class Lines(ProgressBar):
         self._begin("", batches * (trainer.max_epochs or 1), int(batches * self._first))
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Names the epoch."""
         self._report.label = f"{_epoch(trainer)}, batches"
 
     def on_train_batch_end(self, trainer: pl.Trainer, *rest: Any) -> None:
-        """Counts the batch."""
         self._report.advance(1)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -86,23 +81,18 @@ class Lines(ProgressBar):
         return time.monotonic() - self._start
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Ends the lines."""
         self._end()
 
     def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Counts batches of questions."""
         self._begin("predict, batches", sum(trainer.num_predict_batches))
 
     def on_predict_batch_end(self, trainer: pl.Trainer, *rest: Any) -> None:
-        """Counts the batch."""
         self._report.advance(1)
 
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Ends the lines."""
         self._end()
 
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
-        """Ends the lines."""
         self._end()

@@ -42,7 +42,6 @@ class TransformersTokenCounter(TokenCounter):
         return len(self._ids(text)) + self._special
 
     def count_unknown(self, text: str) -> int:
-        """The number of unknown tokens."""
         unknown: int = self._ids(text).count(self.tokenizer.unk_token_id)
         return unknown
 

@@ -270,7 +270,6 @@ class TrainableModel(PredictionModel):
         return loss, torch.tensor(len(labels), device=loss.device)
 
     def validation_step(self, batch: Batch, index: int) -> None:
-        """Answers a batch of validation."""
         pairs = zip(self.answers(batch), batch["targets"], strict=True)
         self._outputs.update({answer.id: (answer.output, target) for answer, target in pairs})
 

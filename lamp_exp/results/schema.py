@@ -41,7 +41,6 @@ class MetricFacts:
 
     @classmethod
     def of(cls, metric: Metric) -> MetricFacts:
-        """The facts of a metric."""
         return cls(**{f.name: getattr(metric, f.name) for f in fields(cls)})
 
 

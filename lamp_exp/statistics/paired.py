@@ -64,7 +64,6 @@ class Comparison:
 
     @property
     def decisive(self) -> Test:
-        """The test that decides."""
         return self.tests[0]
 
 

@@ -54,7 +54,6 @@ def times(array: pa.TimestampArray) -> NDArray[np.datetime64]:
 
 
 def lengths(lists: pa.ListArray) -> NDArray[np.int64]:
-    """The length of each list."""
     return np.diff(numbers(lists.offsets, np.int32)).astype(np.int64)
 
 

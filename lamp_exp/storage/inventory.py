@@ -52,7 +52,6 @@ class Entry:
         return max(0.0, time.time() - max(path.stat().st_mtime for path in files))
 
     def description(self) -> str:
-        """What it is for."""
         try:
             return self.kind.describe(self.path)
         except _FAULTS:

@@ -47,7 +47,6 @@ class JobConfig:
 
     @property
     def hydra(self) -> DictConfig:
-        """Hydra's own node."""
         node: DictConfig = self.hydra_only.hydra
         return node
 
@@ -61,7 +60,6 @@ class JobConfig:
         HydraConfig.instance().set_config(self.hydra_only)
 
     def configure(self) -> Configuration:
-        """The configuration as plain values."""
         self.activate()
         return config.configure(self.cfg, self.choices)
 

@@ -34,7 +34,6 @@ class Job:
 
     @property
     def values(self) -> dict[str, str]:
-        """The overrides by key."""
         pairs = (override.partition("=") for override in self.overrides)
         return {key.lstrip("+~"): value for key, _, value in pairs}
 
@@ -84,7 +83,6 @@ class JobStatus:
 
     @property
     def ended(self) -> bool:
-        """Whether the state is final."""
         return self.state != "running"
 
     @property

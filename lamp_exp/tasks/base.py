@@ -59,7 +59,6 @@ class LampTask(Task):
         return " ".join([item.fields[name] for name in self.document_fields])
 
     def body(self, item: ProfileItem) -> str:
-        """The text of `body_field`."""
         return item.fields[self.body_field]
 
     def entry(self, item: ProfileItem, body: str) -> str:
@@ -87,7 +86,6 @@ class LampTask(Task):
         return {}
 
     def score(self, outputs: Sequence[str], targets: Sequence[str]) -> Scores:
-        """All metrics of the task."""
         notes = self.output_counts(outputs)
         invalid = notes.pop("outputs_unreadable")
         notes |= self.score_notes(targets)
@@ -123,7 +121,6 @@ class GenerationTask(LampTask):
         return True
 
     def output_counts(self, outputs: Sequence[str]) -> dict[str, int]:
-        """The number of blank outputs."""
         return {"outputs_unreadable": sum(not output.strip() for output in outputs)}
 
     def score_notes(self, targets: Sequence[str]) -> dict[str, int]:

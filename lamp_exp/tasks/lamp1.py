@@ -71,7 +71,6 @@ class Lamp1(ClassificationTask):
         return len(prompt) - len(input) + end
 
     def sample_item(self, text: SampleText) -> dict[str, str]:
-        """A paper."""
         return {"title": text.title, "abstract": text.text}
 
     def sample_question(self, text: SampleText) -> tuple[str, str]:

@@ -39,5 +39,4 @@ class Lamp3(LampTask):
         return {"outputs_unreadable": unreadable, "outputs_out_of_range": invalid - unreadable}
 
     def sample_item(self, text: SampleText) -> dict[str, str]:
-        """A review with its rating."""
         return {"text": text.text, "score": self.sample_target(text)}

@@ -21,5 +21,4 @@ class Lamp5(GenerationTask):
     prompt_template = "{entries}. Following the given patterns {input}"
 
     def sample_item(self, text: SampleText) -> dict[str, str]:
-        """A paper with its title."""
         return {"title": text.title, "abstract": text.text}
