@@ -33,17 +33,34 @@ from lamp_exp.experiment.experiment import (
     Configuration,
     DataOptions,
     Experiment,
+    Reader,
     Retrieval,
     TrainerOptions,
     flatten,
 )
+from lamp_exp.experiment.identity import deciding_options
 from lamp_exp.experiment.launch import launch, make_output_dir
 from lamp_exp.experiment.run import FinishedRun, OnStart
-from lamp_exp.options import ANSWERING, GROUPS, OPTIONS, TUNE, Option
+from lamp_exp.options import (
+    ANSWERING,
+    FEEDBACK,
+    GROUPS,
+    OPTIONS,
+    TUNE,
+    WITHOUT_PROMPTS,
+    Option,
+    Usage,
+)
 from lamp_exp.results.folder import training_settings
 from lamp_exp.storage.answers import DiskMap
 from lamp_exp.storage.vectors import VectorCache
-from lamp_exp.values import ModelSettings, PartView, ProfileOptions, TrainingOptions
+from lamp_exp.values import (
+    FeedbackOptions,
+    ModelSettings,
+    PartView,
+    ProfileOptions,
+    TrainingOptions,
+)
 
 EXTRAS = {"openai": "openai", "gguf": "gguf", "peft": "lora"}  # package: our extra that brings it
 
@@ -377,12 +394,13 @@ def build_experiment(cfg: DictConfig, answers: Any = None) -> Experiment:
     _check_passages(cfg)
     cache_dir = Path(cfg.output_dir).expanduser() / ".cache"
     data = _data_options(cfg, cache_dir)
-    check_sources(task, data.data_dir, data.split, stages.parts_read(mode, data))
-    prompts, runs_model = mode != "rank", mode in ANSWERING
-    model = None
-    if prompts:
-        settings = _model_settings(cfg, {} if answers is None else answers, task.labels)
-        model = build(cfg, "model", settings=settings)
+    retriever = retriever_class(cfg)
+    usage = Usage.of(mode, retriever.uses_profile, cfg.k, retriever.learns)
+    learns = usage.reads and mode != FEEDBACK and not retriever.is_bound
+    check_sources(task, data.data_dir, data.split, stages.parts_read(mode, data, learns))
+    prompts, runs_model = usage.makes_prompts, mode in ANSWERING
+    settings = _model_settings(cfg, {} if answers is None else answers, task.labels)
+    model = build(cfg, "model", settings=settings) if prompts else None
     return Experiment(
         mode=mode,
         task=task,
@@ -396,12 +414,44 @@ def build_experiment(cfg: DictConfig, answers: Any = None) -> Experiment:
         trainer=_trainer(cfg) if runs_model else None,
         logger=recipe(cfg, "logger") if runs_model else None,
         from_checkpoint=bool(training_settings(str(OmegaConf.select(cfg, "model.name")))),
+        reader=_reader(cfg, settings) if usage.reads else None,
+    )
+
+
+def _reader(cfg: DictConfig, settings: ModelSettings) -> Reader:
+    """The model that gives feedback: the run's, unless `reader` names another one."""
+    own = cfg.copy()
+    with open_dict(own):
+        if cfg.reader.model is not None:
+            own.model = compose_today([f"model={cfg.reader.model}"]).model
+        if cfg.reader.name is not None:
+            own.model.name = cfg.reader.name
+    content = cast(dict[str, Any], OmegaConf.to_container(own, resolve=True))
+    trainer = _trainer(own)
+    return Reader(
+        model=build(own, "model", settings=settings),
+        augmentation=build(own, "augmentation"),
+        max_length=cfg.max_length,
+        trainer=trainer,
+        feedback=FeedbackOptions(**cast(dict[str, Any], OmegaConf.to_container(cfg.feedback))),
+        settings={
+            "model": deciding_options("model", content["model"]),
+            "augmentation": deciding_options("augmentation", content["augmentation"]),
+            **{name: content[name] for name in ("max_length", "max_new_tokens")},
+            "precision": trainer.precision,
+        },
+        checkpoint=training_settings(str(own.model.get("name"))),
     )
 
 
 def _check_folders(cfg: DictConfig) -> None:
     """Raises InputError for a name that looks like a folder, and is none."""
-    used = {"model": cfg.mode != "rank", "retriever": cfg.mode == "rank" or cfg.k != NO_PROFILE}
+    without_prompts = cfg.mode in WITHOUT_PROMPTS
+    used = {
+        "model": cfg.mode != "rank",
+        "retriever": without_prompts or cfg.k != NO_PROFILE,
+        "reader": True,
+    }
     content = {
         group: cast(dict[str, Any], OmegaConf.to_container(cfg[group], resolve=False))
         for group in used

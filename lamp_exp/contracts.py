@@ -195,6 +195,16 @@ class Task(Component, ABC):
     def score(self, outputs: Sequence[str], targets: Sequence[str]) -> Scores:
         """The official metrics of `outputs` against `targets`, which have the same length."""
 
+    def rewards(self, outputs: Sequence[str], targets: Sequence[str]) -> list[float]:
+        """The main metric of each output, as a reward: higher is better.
+
+        Where a lower metric is better, its negative.
+        """
+        metric = self.main_metric
+        assert metric.column, "the main metric has a score per example"
+        scores = self.score(outputs, targets).per_example[metric.column]
+        return [score if metric.higher_is_better else -score for score in scores]
+
     @abstractmethod
     def sample_item(self, text: SampleText) -> dict[str, str]:
         """The fields of a profile item for the made-up sample."""
@@ -238,13 +248,17 @@ class Retriever(Component, ABC):
     `uses_profile` is False for the retriever that returns nothing. `needs_dates` refuses undated
     profiles. `per_question` says that each question is ranked by itself, so that several processes
     may share the work. `at_random` says that documents are not read, so that a sample of them can
-    stand for all. `batch_size` questions are given to `rank_batch` at a time.
+    stand for all. `batch_size` questions are given to `rank_batch` at a time. `learns` says that it
+    needs artefacts (`lamp_exp.artefacts.LearnedRetriever`), `is_bound` that it reads the golds of
+    the questions that it ranks for, so that its results are an upper bound and no system's.
     """
 
     uses_profile: ClassVar[bool] = True
     needs_dates: ClassVar[bool] = False
     per_question: ClassVar[bool] = False
     at_random: ClassVar[bool] = False
+    learns: ClassVar[bool] = False
+    is_bound: ClassVar[bool] = False
     batch_size: ClassVar[int] = 100
 
     @abstractmethod
@@ -313,11 +327,18 @@ class Model(Component, ABC):
     `multiple_passages` is True for models that can encode several passages separately, which
     Fusion-in-Decoder needs. `distributed` says that several processes can share the work, as
     Lightning's trainers do. `uses_trainer` is False for models that run elsewhere.
+    `gives_likelihoods` says that `log_likelihoods` works.
     """
 
     multiple_passages: ClassVar[bool] = False
     distributed: ClassVar[bool] = False
     uses_trainer: ClassVar[bool] = True
+    gives_likelihoods: ClassVar[bool] = False
+
+    @property
+    def has_random_weights(self) -> bool:
+        """Whether the weights are drawn, and not read."""
+        return False
 
     @property
     @abstractmethod
@@ -348,6 +369,15 @@ class Model(Component, ABC):
         journal: PredictionJournal | None = None,
     ) -> Sequence[Prediction]:
         """One prediction per prompt, in order; prompts with an entry in `journal` are skipped."""
+
+    def log_likelihoods(
+        self, groups: Sequence[tuple[Sequence[Prompt], str]], trainer: Callable[..., Any]
+    ) -> Sequence[Sequence[float]]:
+        """The log likelihood of a text as the answer to each prompt of its group.
+
+        The values do not depend on the other groups, nor on their order.
+        """
+        raise NotImplementedError
 
     @abstractmethod
     def facts(self) -> Mapping[str, Any]:

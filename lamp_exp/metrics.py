@@ -105,9 +105,12 @@ class RootMeanSquareError(Metric):
 
 def _error(output: str, target: float) -> float:
     value = read_number(output)
-    if value is None:
-        value = max((LOWEST_RATING, HIGHEST_RATING), key=lambda end: abs(end - target))
-    return abs(value - target)
+    return largest_error(target) if value is None else abs(value - target)
+
+
+def largest_error(target: float) -> float:
+    """The error of the end of the scale that is farther from a rating."""
+    return max(abs(end - target) for end in (LOWEST_RATING, HIGHEST_RATING))
 
 
 def read_number(text: str) -> float | None:

@@ -24,6 +24,8 @@ from lamp_exp.errors import InputError
 TUNE = "tune"  # as the value of k: choose it on dev from k_values
 LARGEST_SEED = 2**32 - 1
 ANSWERING = ("finetune", "zeroshot")  # the modes in which a model writes answers
+FEEDBACK = "feedback"  # the mode in which a reader rewards single items
+WITHOUT_PROMPTS = ("rank", FEEDBACK)  # the modes that make no prompts of k items
 # The order of words in a run's name, and of columns in reports; there, others follow.
 NAME_ORDER = ("task", "split", "part", "mode", "retriever", "k", "skip", "augmentation", "model")
 # The role of an option in reports, if runs differ in it:
@@ -38,16 +40,18 @@ class Usage:
     """What an experiment does, which decides the options that matter to it.
 
     `personal` says that any part of it reads the user's profile; without, all options of the
-    profile and of retrieval have no effect.
+    profile and of retrieval have no effect. `reads` says that a reader gives feedback.
     """
 
     mode: str
     personal: bool
+    reads: bool = False
 
     @classmethod
-    def of(cls, mode: str, uses_profile: bool, k: int | str | None) -> Usage:
-        """The usage of an experiment whose retriever reads profiles or not; `k` may be `tune`."""
-        return cls(mode, uses_profile and (mode == "rank" or bool(k)))
+    def of(cls, mode: str, uses_profile: bool, k: int | str | None, learns: bool = False) -> Usage:
+        """The usage of an experiment whose retriever reads profiles, or learns; k may be `tune`."""
+        personal = uses_profile and (mode in WITHOUT_PROMPTS or bool(k))
+        return cls(mode, personal, personal and (learns or mode == FEEDBACK))
 
     @property
     def trains(self) -> bool:
@@ -59,7 +63,7 @@ class Usage:
 
     @property
     def makes_prompts(self) -> bool:
-        return self.mode != "rank"
+        return self.mode not in WITHOUT_PROMPTS
 
 
 Condition = Callable[[Usage], bool]
@@ -81,8 +85,28 @@ def when_prompting(usage: Usage) -> bool:
 
 
 def when_prompting_with_items(usage: Usage) -> bool:
-    """Options that matter only if prompts show items of the profile."""
+    """Options that matter only if prompts show k items of the profile."""
     return usage.makes_prompts and usage.personal
+
+
+def when_reading(usage: Usage) -> bool:
+    """Options that matter if a model reads prompts: to answer, or to give feedback."""
+    return usage.makes_prompts or usage.reads
+
+
+def when_reading_items(usage: Usage) -> bool:
+    """Options that matter if a model reads items of the profile."""
+    return (usage.makes_prompts and usage.personal) or usage.reads
+
+
+def when_answering_or_feedback(usage: Usage) -> bool:
+    """Options that matter if a model runs: to answer, or to give feedback."""
+    return usage.answers or usage.reads
+
+
+def when_feedback(usage: Usage) -> bool:
+    """Options that matter only if a reader gives feedback."""
+    return usage.reads
 
 
 def when_answering(usage: Usage) -> bool:
@@ -190,10 +214,10 @@ GROUPS: Mapping[str, Group] = {
         Group(
             "augmentation", "ipa",
             "ipa: one prompt with all items; fid: one passage per item, fused by the decoder",
-            applies=when_prompting_with_items, role=METHOD,
+            applies=when_reading_items, role=METHOD,
         ),
         Group(
-            "model", "flan_t5_base", "the language model that answers", applies=when_prompting,
+            "model", "flan_t5_base", "the language model that answers", applies=when_reading,
             runtime=frozenset({
                 "base_url", "key_variable", "concurrency", "retries", "timeout", "speed",
                 "display_name",
@@ -203,7 +227,7 @@ GROUPS: Mapping[str, Group] = {
             "trainer", "default",
             "how a model is run; its options are those of Lightning's Trainer, but for what a run "
             "decides itself: `trainer.max_epochs=3`, `trainer.precision=bf16-mixed`",
-            applies=when_answering, by_values=True,
+            applies=when_answering_or_feedback, by_values=True,
             runtime=frozenset({
                 "accelerator", "strategy", "devices", "num_nodes", "enable_progress_bar",
                 "enable_model_summary", "log_every_n_steps",
@@ -222,8 +246,10 @@ _OPTIONS = (
     Option("part", "dev", str, "the part that is answered and scored",
            choices=("train", "dev", "test"), run_name="{}", always_named=True, role=QUESTIONS),
     Option("mode", "finetune", str,
-           "how far a run goes; prompts: only make them, rank: only retrieve",
-           choices=("finetune", "zeroshot", "prompts", "rank"), run_name="{}", always_named=True),
+           "how far a run goes; prompts: only make them, rank: only retrieve, feedback: reward "
+           "single items by what a reader makes of them",
+           choices=("finetune", "zeroshot", "prompts", "rank", FEEDBACK), run_name="{}",
+           always_named=True),
     Option("k", 4, object, "items per question; 0 is the run without a profile; "
            "tune: the best of k_values on dev", minimum=0, applies=when_prompting,
            run_name="k{}", always_named=True, role=METHOD),
@@ -232,9 +258,9 @@ _OPTIONS = (
     Option("skip", 0, int, "pass over so many of the best items before the k that are used",
            minimum=0, applies=when_prompting_with_items, run_name="skip{}"),
     Option("max_length", 512, int, "tokens of a prompt (ipa) or of each passage (fid)",
-           minimum=1, applies=when_prompting, role=DETAIL),
-    Option("max_new_tokens", 128, int, "tokens of an answer", minimum=1, applies=when_answering,
-           role=DETAIL),
+           minimum=1, applies=when_reading, role=DETAIL),
+    Option("max_new_tokens", 128, int, "tokens of an answer", minimum=1,
+           applies=when_answering_or_feedback, role=DETAIL),
     Option("predict_batch_size", 16, int, "questions answered together", minimum=1,
            changes_numbers=False),
     Option("seed", 0, int, "null draws one and records it", nullable=True, minimum=0,
@@ -275,6 +301,16 @@ _OPTIONS = (
            applies=when_personal, column="pool"),
     Option("profile.own_items", "keep", str, "remove: drop items that are the question itself",
            choices=("keep", "remove"), applies=when_personal, column="own_items"),
+    Option("feedback.items", 16, int, "the best items of each question that a reader rewards, one "
+           "by one", minimum=1, applies=when_feedback),
+    Option("feedback.reward", "metric", str, "metric: of the reader's answer; likelihood: of the "
+           "gold", choices=("metric", "likelihood"), applies=when_feedback),
+    Option("feedback.folds", 1, int, "2: a reader is fine-tuned on each half of train's users, and "
+           "rewards items for the other half", choices=(1, 2), applies=when_feedback),
+    Option("reader.model", None, str, "the model that gives feedback; null: the run's, as it is "
+           "before fine-tuning", nullable=True, applies=when_feedback),
+    Option("reader.name", None, str, "the weights of the reader, such as RUN/checkpoint; null: "
+           "those of its YAML", nullable=True, applies=when_feedback),
     Option("training.lr", 5e-5, float, "learning rate", minimum=0, above=True,
            applies=when_training),
     Option("training.weight_decay", 1e-4, float, "of AdamW", minimum=0, applies=when_training),

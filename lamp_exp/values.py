@@ -280,6 +280,31 @@ class TrainingSet:
 
 
 @dataclass(frozen=True, slots=True)
+class FeedbackOptions:
+    """Options of a reader's feedback, described in `lamp_exp.options`."""
+
+    items: int = 16
+    reward: str = "metric"
+    folds: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class RewardedList:
+    """The items that a retriever ranks best for a question, best first, with a reader's rewards.
+
+    `texts` and `query` are what retrievers read. `held_out` says that the question's user is among
+    those on whom epochs are chosen, and who are not learned from.
+    """
+
+    question: str
+    user: str
+    query: str
+    texts: Sequence[str]
+    rewards: Sequence[float]
+    held_out: bool
+
+
+@dataclass(frozen=True, slots=True)
 class RunInfo:
     """What a logger receives when a run starts; `sweep` names the sweep it belongs to."""
 

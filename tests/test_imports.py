@@ -17,7 +17,7 @@ PACKAGE = Path(lamp_exp.__file__).parent
 
 # What each package or module directly below lamp_exp may import, besides itself, from low to high.
 # `data`, `report` and `wandb` are also commands of their own; what only these need is in DOORS.
-BASE = {"errors", "values", "contracts"}
+BASE = {"errors", "values", "contracts", "artefacts"}
 COMPONENTS = {"tasks", "retrievers", "augmentations", "models"}
 MAY_IMPORT = {
     "errors": set(),
@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "progress": set(),
     "values": {"errors"},
     "contracts": {"errors", "values"},
+    "artefacts": {"errors", "values", "contracts"},
     "metrics": BASE,
     "statistics": {"errors"},
     "options": BASE,
@@ -77,6 +78,7 @@ MAY_IMPORT = {
 }
 DOORS = {  # single modules that may import more
     "data/__main__.py": {"tasks"},
+    "retrievers/learned_encoder.py": {"models"},  # seeds and threads, as models learn with
     "experiment/ddp_worker.py": {"config"},  # started as `python -m`, it composes as __main__ does
     "report/card.py": {"overrides"},  # the command that repeats a run
     "report/imports.py": {"experiment"},
@@ -88,7 +90,8 @@ HYDRA = {
 }  # fmt: skip
 HEAVY = {"torch", "transformers", "sentence_transformers", "faiss", "pytorch_lightning", "peft"}
 MAY_BE_HEAVY = {
-    "models", "retrievers/dense.py", "retrievers/encoder.py", "loggers", "experiment/ddp.py",
+    "models", "retrievers/dense.py", "retrievers/encoder.py", "retrievers/learned_encoder.py",
+    "retrievers/ropg_kd.py", "retrievers/ropg_rl.py", "loggers", "experiment/ddp.py",
 }  # fmt: skip
 
 

@@ -159,10 +159,11 @@ def user_subset_rows(users: Sequence[str], user_subset: str | None) -> Sequence[
     if user_subset is None:
         return range(len(users))
     wanted = user_subset == "holdout"
-    return [row for row, user in enumerate(users) if _is_held_out(user) == wanted]
+    return [row for row, user in enumerate(users) if is_held_out(user) == wanted]
 
 
-def _is_held_out(user: str) -> bool:
+def is_held_out(user: str) -> bool:
+    """Whether a user of train is among those on whom epochs are chosen."""
     return hashlib.sha256(f"holdout:{user}".encode()).digest()[0] < 256 * HOLDOUT_SHARE
 
 

@@ -22,8 +22,9 @@ PACKAGE_FOLDER = Path(__file__).resolve().parent.parent
 INSTALLED = {"site-packages", "dist-packages"}
 # The parts of this package that decide no number; a name stands for all below it, too.
 WITHOUT_NUMBERS = tuple(f"{PACKAGE}.{name}" for name in (
-    "__main__", "cache", "config", "environment", "errors", "experiment.code_fingerprint",
-    "experiment.ddp", "experiment.ddp_worker", "experiment.identity", "hub", "laws", "loggers",
+    "__main__", "artefacts", "cache", "config", "environment", "errors",
+    "experiment.code_fingerprint", "experiment.ddp", "experiment.ddp_worker",
+    "experiment.identity", "experiment.learning", "hub", "laws", "loggers",
     "models.progress_bars", "options", "overrides", "progress", "report", "reproduction", "results",
     "statistics", "storage", "sweeps", "wandb",
 ))  # fmt: skip

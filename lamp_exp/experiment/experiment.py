@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from lamp_exp.contracts import Augmentation, Model, Retriever, Task
-from lamp_exp.options import Usage, value_at
-from lamp_exp.values import PartView
+from lamp_exp.options import FEEDBACK, Usage, value_at
+from lamp_exp.values import FeedbackOptions, PartView
 
 NO_PROFILE = 0  # as k: the baseline
 
@@ -66,6 +66,23 @@ class TrainerOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class Reader:
+    """The model that gives feedback, and how its prompts are made.
+
+    `settings` are the options that decide its rewards, as JSON. `checkpoint` says how the prompts
+    of a fine-tuned reader were made; it is empty for any other.
+    """
+
+    model: Model
+    augmentation: Augmentation
+    max_length: int
+    trainer: TrainerOptions
+    feedback: FeedbackOptions
+    settings: Mapping[str, Any]
+    checkpoint: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Experiment:
     """One experiment; components that its mode does not need are None."""
 
@@ -79,11 +96,18 @@ class Experiment:
     trainer: TrainerOptions | None
     logger: Callable[..., Any] | None
     from_checkpoint: bool  # of this project: its model was fine-tuned before
+    reader: Reader | None = None
 
     @property
     def usage(self) -> Usage:
         """What the experiment does, which decides the options that matter."""
-        return Usage.of(self.mode, self.retrieval.retriever.uses_profile, self.retrieval.k)
+        retriever = self.retrieval.retriever
+        return Usage.of(self.mode, retriever.uses_profile, self.retrieval.k, retriever.learns)
+
+    @property
+    def learns_from_train(self) -> bool:
+        """Whether a component other than the model learns from train."""
+        return self.usage.reads and self.mode != FEEDBACK and not self.retrieval.retriever.is_bound
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,6 +50,20 @@ def _by_content(name: str, value: Any) -> Any:
     )
 
 
+def deciding_options(group: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """A component's options that decide its results, and those of components inside it.
+
+    Folders stand for their content.
+    """
+    found: dict[str, Any] = {}
+    for name, value in options.items():
+        if isinstance(value, Mapping):
+            found[name] = deciding_options(group, value)
+        elif name not in GROUPS[group].runtime:
+            found[name] = _by_content(name, value)
+    return found
+
+
 def identity_hash(identity: Mapping[str, Any]) -> str:
     """Eight hexadecimal digits that change with any value of the identity."""
     content = json.dumps(identity, sort_keys=True, ensure_ascii=False)

@@ -24,12 +24,15 @@ from lamp_exp.contracts import Retriever, Task
 from lamp_exp.data import Part
 from lamp_exp.data.examples import Examples
 from lamp_exp.errors import InputError, naming
+from lamp_exp.experiment.code_fingerprint import code_fingerprint
+from lamp_exp.experiment.identity import deciding_options
 from lamp_exp.experiment.queries import queries
 from lamp_exp.progress import progress
 from lamp_exp.storage.rankings import Order, RankingCache
 from lamp_exp.values import Document, Documents, Example, Hit, Ranking
 
 MAX_PROCESSES = 8  # that are started without being asked for
+QUESTIONS_AT_ONCE = 500  # that are held with their texts
 QUESTIONS_PER_PROCESS = 1000  # for fewer, starting a process takes longer than it saves
 BATCHES_AHEAD = 4  # per process, that may wait to be written
 PARENT_CHECK = 0.2  # seconds after which a process notices that its parent has ended
@@ -52,6 +55,27 @@ def rank_part(
     ranker = Ranker(retriever, task, part.examples, document_dates, processes)
     ids = part.examples.column("id")
     return Rankings(part.examples, cache.rankings(key, ids, ranker.orders))
+
+
+def ranking_key(
+    task: Task,
+    task_options: Mapping[str, Any],
+    retriever: Retriever,
+    retriever_options: Mapping[str, Any],
+    document_dates: bool,
+    part: Part,
+) -> dict[str, Any]:
+    """Everything that decides the rankings of a part, as JSON; k does not."""
+    return {
+        "task_name": task.name,
+        "task": task_options,
+        "retriever": deciding_options("retriever", retriever_options),
+        "dependencies": dict(retriever.dependencies()),
+        "document_dates": document_dates,
+        "data": part.fingerprint,
+        "reading": dict(part.reading),
+        "code": code_fingerprint(task, retriever, part.examples.view, Rankings),
+    }
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -15,9 +15,11 @@ from lamp_exp.contracts import RunLogger
 from lamp_exp.experiment import ddp, stages
 from lamp_exp.experiment.code_fingerprint import code_fingerprint
 from lamp_exp.experiment.experiment import NO_PROFILE, Configuration, Experiment
+from lamp_exp.experiment.feedback import Feedback
 from lamp_exp.experiment.identity import identity_options, run_name
+from lamp_exp.experiment.learning import PartSource, learn, learned_facts
 from lamp_exp.experiment.stages import Parts, StageResults, load_parts
-from lamp_exp.options import TUNE, Usage, changes_numbers, value_at
+from lamp_exp.options import FEEDBACK, TUNE, Usage, changes_numbers, value_at
 from lamp_exp.results.folder import RunFolder, training_settings
 from lamp_exp.results.provenance import commit, peak_memory_mb, versions
 from lamp_exp.results.schema import CodeVersion, MetricFacts, PartFacts, RunResult
@@ -110,13 +112,16 @@ def tuned_identity(
     experiment: Experiment, configuration: Configuration, parts: Parts, tuned_on: str
 ) -> dict[str, Any]:
     """The identity of a run whose k is chosen on the dev part of that fingerprint."""
-    usage = Usage(experiment.mode, personal=True)
+    usage = Usage(experiment.mode, personal=True, reads=experiment.retrieval.retriever.learns)
     identity = _with_data(identity_options(configuration, usage, TUNE), parts)
     return {**identity, "data.tuned_on": tuned_on}
 
 
-def _with_data(options: Mapping[str, Any], parts: Parts) -> dict[str, Any]:
+def _with_data(options: Mapping[str, Any], parts: Parts, personal: bool = True) -> dict[str, Any]:
+    """The options and the fingerprints of the data; only personal parts learn from `learning`."""
     data = {f"data.{name}": part.fingerprint for name, part in parts.by_name.items()}
+    if not personal:
+        data.pop("data.learning", None)
     return {**options, **data}
 
 
@@ -127,18 +132,20 @@ def baseline_folder(
     if not experiment.usage.personal or experiment.trainer is None:
         return None
     usage = Usage(experiment.mode, personal=False)
-    identity = _with_data(identity_options(configuration, usage, NO_PROFILE), parts)
+    identity = _with_data(identity_options(configuration, usage, NO_PROFILE), parts, False)
     return RunFolder(output_dir / run_name(identity, usage, configuration.choices))
 
 
 def provenance_of(experiment: Experiment) -> Provenance:
     """The fingerprint of the code behind an experiment's numbers, and the libraries' versions."""
-    components = [
+    components: list[object] = [
         experiment.task,
         experiment.retrieval.retriever,
         experiment.augmentation,
         experiment.model,
     ]
+    if reader := experiment.reader:
+        components += [PartSource, Feedback, reader.augmentation, reader.model]
     code = code_fingerprint(StageResults, *(part for part in components if part is not None))
     return Provenance(code, versions())
 
@@ -160,7 +167,7 @@ def _why_stale(
 ) -> str | None:
     if result.code.fingerprint != provenance.code:
         return "made by other code than today's"
-    usage = Usage.of(result.mode, True, result.k)
+    usage = Usage.of(result.mode, True, result.k, bool(result.learned))
     for name, value in configuration.component_values.items():
         if changes_numbers(name, usage) and not name.endswith("_target_"):
             recorded = value_at(result.settings, name, missing=value)
@@ -205,24 +212,27 @@ def _execute(
 ) -> None:
     started = datetime.now(UTC).isoformat(timespec="seconds")
     folder.start(configuration.settings, {"code": provenance.code, "versions": provenance.versions})
-    with (
-        _logging_to(folder),
-        _logger(experiment, configuration, folder, sweep) as logger,
-        _workers(experiment, configuration, folder) as build_trainer,
-    ):
-        trainer = None
-        if build_trainer is not None and logger is not None:
-            trainer = partial(build_trainer, logger=logger.lightning_loggers)
-        results = stages.run_stages(experiment, configuration, parts, folder, trainer)
-        if experiment.mode == "finetune":
-            folder.write_training_settings(_reading_options(experiment, configuration))
-        folder.write_result(
-            _result(
+    with _logging_to(folder):
+        made = learn(experiment, configuration, parts.learning or parts.asked)
+        with (
+            _logger(experiment, configuration, folder, sweep) as logger,
+            _workers(experiment, configuration, folder) as build_trainer,
+        ):
+            trainer = None
+            if build_trainer is not None and logger is not None:
+                trainer = partial(build_trainer, logger=logger.lightning_loggers)
+            if experiment.mode == FEEDBACK:
+                results = stages.write_feedback(parts, folder, made[-1])
+            else:
+                results = stages.run_stages(experiment, configuration, parts, folder, trainer)
+            if experiment.mode == "finetune":
+                folder.write_training_settings(_reading_options(experiment, configuration))
+            result = _result(
                 experiment, configuration, parts, results, provenance, identity, folder, started
             )
-        )
-        if logger:
-            logger.log_result(folder.read().to_json())
+            folder.write_result(replace(result, learned=tuple(learned_facts(made))))
+            if logger:
+                logger.log_result(folder.read().to_json())
 
 
 def _workers(
@@ -289,6 +299,7 @@ def _result(
         fixes=data.view.fixes,
         selection=data.selection if trains else None,
         profile=configuration.settings["profile"],
+        bound=experiment.usage.personal and retriever.is_bound,
         made_up_data=parts.asked.made_up,
         licence="" if parts.asked.made_up else task.licence,
         data={name: part_facts(part) for name, part in parts.by_name.items()},
@@ -340,6 +351,8 @@ def notes(experiment: Experiment) -> list[str]:
     """What a reader of the results should know of the experiment's choices."""
     retrieval, data, mode = experiment.retrieval, experiment.data, experiment.mode
     found = []
+    if retrieval.retriever.is_bound and experiment.usage.personal:
+        found.append("a bound, and no system: it reads the golds of the questions that it answers")
     if retrieval.used_k and data.view.profile.control != "none":
         found.append(f"a control: profile.control={data.view.profile.control}")
     passages = experiment.augmentation is not None and experiment.augmentation.multiple_passages

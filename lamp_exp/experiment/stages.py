@@ -15,18 +15,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from lamp_exp.artefacts import Made
 from lamp_exp.contracts import Model, PredictionJournal, Task
 from lamp_exp.data import Part, load
 from lamp_exp.data.view import POOL_DRAWS
 from lamp_exp.errors import InputError, naming
-from lamp_exp.experiment.code_fingerprint import code_fingerprint
 from lamp_exp.experiment.experiment import Configuration, DataOptions, Experiment
-from lamp_exp.experiment.ranking import Rankings, rank_part
-from lamp_exp.options import GROUPS
+from lamp_exp.experiment.learning import learn, validate_learning
+from lamp_exp.experiment.ranking import Rankings, rank_part, ranking_key
 from lamp_exp.progress import Report, progress
 from lamp_exp.results.folder import RunFolder
 from lamp_exp.results.journal import AnswerJournal
-from lamp_exp.storage.contents import folder_fingerprint
+from lamp_exp.storage.feedback import read_feedback
 from lamp_exp.storage.rankings import RankingCache
 from lamp_exp.values import Example, Hit, Prediction, Prompt, Ranking, Scores, TrainingSet
 
@@ -40,24 +40,34 @@ Ranker = Callable[[Part], Rankings | None]
 @dataclass(frozen=True, slots=True)
 class Parts:
     """The parts that an experiment reads: the one that is answered, the one that a model is
-    fine-tuned on, and the one on which its best epoch is chosen (dev, or held-out users of train).
+    fine-tuned on, and the one on which its best epoch is chosen (dev, or held-out users of train);
+    and the one that other components learn from, which is all of train.
     """
 
     asked: Part
     train: Part | None = None
     selection: Part | None = None
+    learning: Part | None = None
 
     @property
     def by_name(self) -> dict[str, Part]:
         """The parts that are read, by name."""
-        named = {"asked": self.asked, "train": self.train, "selection": self.selection}
+        named = {
+            "asked": self.asked,
+            "train": self.train,
+            "selection": self.selection,
+            "learning": self.learning,
+        }
         return {name: part for name, part in named.items() if part is not None}
 
 
-def parts_read(mode: str, data: DataOptions) -> set[str]:
-    """The names of the benchmark's parts that an experiment reads."""
+def parts_read(mode: str, data: DataOptions, learns: bool) -> set[str]:
+    """The names of the benchmark's parts that an experiment reads.
+
+    `learns` says that a component other than the model learns from train.
+    """
     if mode != "finetune":
-        return {data.part}
+        return {data.part, "train"} if learns else {data.part}
     return {data.part, "train", *([] if data.selection == "holdout" else ["dev"])}
 
 
@@ -65,6 +75,8 @@ def load_parts(experiment: Experiment) -> Parts:
     """Loads the data and validates data and components before any long work."""
     parts = read_parts(experiment)
     validate(experiment)
+    learning = parts.learning or parts.asked
+    validate_learning(experiment, learning)
     _refuse_lost_instruction(experiment, parts.asked)
     return parts
 
@@ -82,8 +94,13 @@ def read_parts(experiment: Experiment) -> Parts:
     if not len(asked.examples):
         raise InputError(f"{asked.source} holds no questions")
     _refuse_undated(experiment, asked)
+    learning = None
+    if experiment.learns_from_train:
+        learning = asked if data.part == "train" else read("train")
+        if data.split == "user":
+            _refuse_shared_users(learning, asked)
     if not trains:
-        return Parts(asked)
+        return Parts(asked, learning=learning)
     held_out = data.selection == "holdout"
     train = read("train", "rest" if held_out else None)
     if held_out:
@@ -94,7 +111,7 @@ def read_parts(experiment: Experiment) -> Parts:
         _refuse_useless(name, part)
     if data.split == "user":
         _refuse_shared_users(train, selection, asked)
-    return Parts(asked, train, selection)
+    return Parts(asked, train, selection, learning)
 
 
 def validate(experiment: Experiment) -> None:
@@ -193,40 +210,10 @@ def rank(
     if not experiment.usage.personal:
         return None
     retrieval, task = experiment.retrieval, experiment.task
-    key = _ranking_key(experiment, configuration, part)
-    return rank_part(
-        retrieval.retriever, task, part, cache, key, retrieval.document_dates, retrieval.processes
-    )
-
-
-def _ranking_key(
-    experiment: Experiment, configuration: Configuration, part: Part
-) -> dict[str, Any]:
-    """Everything that decides the rankings of a part, as JSON; k does not."""
-    retriever, task = experiment.retrieval.retriever, experiment.task
-    return {
-        "task_name": task.name,
-        "task": configuration.value("task"),
-        "retriever": _deciding_options(configuration.value("retriever")),
-        "dependencies": dict(retriever.dependencies()),
-        "document_dates": experiment.retrieval.document_dates,
-        "data": part.fingerprint,
-        "reading": dict(part.reading),
-        "code": code_fingerprint(task, retriever, part.examples.view, Rankings),
-    }
-
-
-def _deciding_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """A retriever's options that decide its rankings, and those of the ones that it is built of."""
-    found: dict[str, Any] = {}
-    for name, value in options.items():
-        if isinstance(value, Mapping):
-            found[name] = _deciding_options(value)
-        elif name == "name":
-            found[name] = folder_fingerprint(str(value))
-        elif name not in GROUPS["retriever"].runtime:
-            found[name] = value
-    return found
+    retriever, dates = retrieval.retriever, retrieval.document_dates
+    options = (configuration.value("task"), retriever, configuration.value("retriever"))
+    key = ranking_key(task, *options, dates, part)
+    return rank_part(retriever, task, part, cache, key, dates, retrieval.processes)
 
 
 # --- prompts -----------------------------------------------------------------------------------
@@ -404,29 +391,35 @@ def run_stages(
             folder.write_rankings(_ranking_rows(part, rankings))
             return StageResults(counts, watch.seconds, cache.report())
     with watch.measure("prompts"), folder.prompts_file() as write:
-        made = make_prompts(experiment, part, rankings, write, keep=trainer is not None)
-    counts.update(made.counts)
+        prompts = make_prompts(experiment, part, rankings, write, keep=trainer is not None)
+    counts.update(prompts.counts)
     model = experiment.model
     if trainer is None or model is None:
         return StageResults(counts, watch.seconds, cache.report())
     training = None
     if mode == "finetune":
         with watch.measure("prompts"):
-            data, learned_from = training_set(experiment, ranker, parts, made, folder.path)
+            data, learned_from = training_set(experiment, ranker, parts, prompts, folder.path)
         with watch.measure("train"):
             training = {**fit(model, data, trainer), "learned_from": learned_from}
     with watch.measure("predict"):
-        journal = AnswerJournal(folder.path, made.prompts)
-        predictions = answer(model, made.prompts, trainer, journal)
+        journal = AnswerJournal(folder.path, prompts.prompts)
+        predictions = answer(model, prompts.prompts, trainer, journal)
     folder.write_predictions(
         experiment.task.name, [(part.original_id(p.id), p.output) for p in predictions]
     )
     with watch.measure("score"):
         scores = score(experiment.task, part, predictions)
-    columns = {**question_columns(part), "top_similarity": made.top_scores}
-    folder.write_examples(columns, made.prompts, predictions, scores)
+    columns = {**question_columns(part), "top_similarity": prompts.top_scores}
+    folder.write_examples(columns, prompts.prompts, predictions, scores)
     counts.update(answer_counts(experiment.task, predictions, scores))
     return StageResults(counts, watch.seconds, cache.report(), scores, training)
+
+
+def write_feedback(parts: Parts, folder: RunFolder, feedback: Made) -> StageResults:
+    """The only stage of mode=feedback, whose table has been made: writes it into `folder`."""
+    folder.write_feedback(read_feedback(feedback.folder))
+    return StageResults(parts.asked.facts.counts(), {}, {})
 
 
 def work_along(
@@ -437,6 +430,7 @@ def work_along(
     `folder` is the run's: weights and predictions are left there, as the leader's are.
     """
     assert experiment.model and experiment.trainer, "only the work of a model is shared"
+    learn(experiment, configuration, parts.learning or parts.asked)
     cache = RankingCache(experiment.data.cache_dir / "rankings")
     ranker = partial(rank, experiment, configuration, cache)
     made = make_prompts(experiment, parts.asked, ranker(parts.asked))

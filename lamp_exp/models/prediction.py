@@ -35,6 +35,7 @@ from lamp_exp.models.batches import (
     longest_first,
 )
 from lamp_exp.models.labels import Labels
+from lamp_exp.models.likelihood import log_likelihoods
 from lamp_exp.models.progress_bars import progress_bar
 from lamp_exp.models.sampling import SamplingByRow
 from lamp_exp.models.threads import limit_threads, threads_restored
@@ -94,6 +95,7 @@ class PredictionModel(pl.LightningModule, Model):
     """
 
     distributed = True
+    gives_likelihoods = True
     auto_class: ClassVar[Any]  # of transformers, whose `from_pretrained` loads the network
 
     def __init__(
@@ -349,6 +351,12 @@ class PredictionModel(pl.LightningModule, Model):
             runner.strategy.barrier()
             made = _by_id(journal.read())
         return [made[prompt.id] for prompt in prompts]
+
+    def log_likelihoods(
+        self, groups: Sequence[tuple[Sequence[Prompt], str]], trainer: Callable[..., pl.Trainer]
+    ) -> list[list[float]]:
+        """Answers are cut at max_new_tokens."""
+        return log_likelihoods(self, groups, trainer)
 
     def facts(self) -> Mapping[str, Any]:
         """Generation as it really was, batch size, threads, device, memory of a GPU."""

@@ -94,6 +94,10 @@ class Seq2Seq(TrainableModel):
         self.shares_keys = self.speed and shared_keys.enable(network)
         return network
 
+    @property
+    def has_random_weights(self) -> bool:
+        return self.fresh is not None
+
     def facts(self) -> Mapping[str, Any]:
         """Where the weights come from, besides what all models report."""
         return {**super().facts(), "weights": "random" if self.fresh is not None else self.name}

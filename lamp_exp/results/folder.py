@@ -5,6 +5,7 @@ result.json       the record (`lamp_exp.results.schema`); written last, so a fol
 predictions.json  the official format
 examples.parquet  one row per question
 prompts.jsonl, rankings.jsonl   what the model was given, or the rankings, by mode
+feedback.parquet  the rewards of single items, by mode
 config.yaml       the resolved configuration
 run.log           what was logged; with the traceback, if the run failed
 stale.txt         why the run should not be compared any more, if code or data have changed
@@ -38,8 +39,9 @@ STATUS = "status.json"  # of a job of a sweep, and of a run that failed as one
 STALE = "stale.txt"
 CONFIG, EXAMPLES = "config.yaml", "examples.parquet"
 RANKINGS, PROMPTS, PREDICTIONS = "rankings.jsonl", "prompts.jsonl", "predictions.json"
+FEEDBACK = "feedback.parquet"
 # What a finished run has, as far as its mode makes them.
-MADE_FILES = (CONFIG, RANKINGS, PROMPTS, PREDICTIONS, EXAMPLES)
+MADE_FILES = (CONFIG, RANKINGS, FEEDBACK, PROMPTS, PREDICTIONS, EXAMPLES)
 NULLABLE_NUMBERS = {"newest_item_days", "profile_days", "top_similarity"}  # columns of examples
 REPLACEMENT = ".new"
 CHECKPOINT, TRAINING_SETTINGS = "checkpoint", "lamp_exp.json"
@@ -203,6 +205,17 @@ class RunFolder:
                 hits = zip(ranking.item_ids(), ranking.scores, strict=True)
                 items = [{"id": item_id, "score": score} for item_id, score in hits]
                 file.write(_json_line({"id": id, "items": items}))
+
+    def write_feedback(self, rows: Iterable[tuple[str, str, int, float]]) -> None:
+        """Writes `feedback.parquet`: question, item, rank from 0 on, reward."""
+        import pyarrow as pa
+        import pyarrow.parquet
+
+        columns = list(zip(*rows, strict=True)) or [(), (), (), ()]
+        types = {"question": pa.string(), "item": pa.string(), "rank": pa.int32()}
+        types["reward"] = pa.float64()
+        arrays = [pa.array(c, t) for c, t in zip(columns, types.values(), strict=True)]
+        pyarrow.parquet.write_table(pa.table(arrays, names=list(types)), self.path / FEEDBACK)
 
     @contextmanager
     def prompts_file(self) -> Iterator[Callable[[Prompt], None]]:

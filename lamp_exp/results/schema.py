@@ -99,8 +99,9 @@ class RunResult:
     configuration, `identity` all that decides the numbers. `flagged_questions` names the first
     questions behind a count, such as those whose profile holds the question itself. Of imported
     predictions, `k`, the retriever and the augmentation are None. `licence` names the licence of
-    texts that may not be passed on. `stale` says why the run should
-    not be compared with current ones; it is not part of the file.
+    texts that may not be passed on. `learned` holds the facts of each artefact that its components
+    had learned, `bound` says that it has read the golds of the questions that it answers. `stale`
+    says why the run should not be compared with current ones; it is not part of the file.
     """
 
     run: str
@@ -136,6 +137,8 @@ class RunResult:
     tuned: TunedK | None = None
     imported: ImportSource | None = None
     licence: str = ""
+    learned: tuple[Mapping[str, Any], ...] = ()
+    bound: bool = False
     schema_version: int = SCHEMA_VERSION
     stale: str | None = None
 
@@ -196,7 +199,7 @@ def _typed(content: Mapping[str, Any]) -> dict[str, Any]:
     if "licence" not in content and not content["made_up_data"]:
         task = all_tasks().get(content["choices"]["task"])
         values["licence"] = task.licence if task else ""
-    for name in ("notes", "files"):
+    for name in ("notes", "files", "learned"):
         values[name] = tuple(content.get(name, ()))
     flagged = content.get("flagged_questions", {})
     values["flagged_questions"] = {name: tuple(ids) for name, ids in flagged.items()}

@@ -28,6 +28,7 @@ from lamp_exp.contracts import Retriever, TextVectors, VectorStore, sort_by_scor
 from lamp_exp.errors import InputError
 from lamp_exp.progress import progress
 from lamp_exp.retrievers.encoder import load_encoder
+from lamp_exp.storage.contents import folder_fingerprint
 from lamp_exp.storage.vectors import EncoderVectors
 from lamp_exp.values import Document, Query, Ranking
 
@@ -103,7 +104,7 @@ class Dense(Retriever):
     def _encoder_key(self) -> dict[str, Any]:
         """All that decides a vector, as JSON."""
         options = {"normalize": self.normalize, "max_length": self.max_length}
-        return {"name": self.name, **options, **self.dependencies()}
+        return {"name": folder_fingerprint(self.name), **options, **self.dependencies()}
 
     def rank(self, query: Query, documents: Sequence[Document]) -> Ranking:
         """Ranks by inner product; equal scores keep the profile's order, NaN comes last."""

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
 import torch
 from sentence_transformers import SentenceTransformer
+from transformers import AutoTokenizer, BertConfig, BertModel
 from transformers.utils import logging as transformers_logging
 
 from lamp_exp.errors import InputError
 from lamp_exp.hub import LOAD_ERRORS, check_vocabulary, load_error, only_local_files
+
+SAMPLE_TOKENIZER = Path(__file__).parent.parent / "models" / "tiny"
 
 
 def load_encoder(name: str, max_length: int, device: str | None) -> SentenceTransformer:
@@ -36,6 +44,29 @@ def load_encoder(name: str, max_length: int, device: str | None) -> SentenceTran
         )
     encoder.max_seq_length = max_length
     return encoder
+
+
+def fresh_encoder(
+    sizes: Mapping[str, Any], max_length: int, device: str | None, seed: int
+) -> SentenceTransformer:
+    """A BERT with random weights and the vocabulary of the made-up sample; the tokens' mean.
+
+    `sizes` are fields of BertConfig. The weights depend on the seed alone.
+    """
+    tokenizer = AutoTokenizer.from_pretrained(SAMPLE_TOKENIZER)
+    config = BertConfig(
+        **{
+            "vocab_size": len(tokenizer),
+            "pad_token_id": tokenizer.pad_token_id,
+            "max_position_embeddings": max_length,
+            **sizes,
+        }
+    )
+    with TemporaryDirectory() as folder, torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        BertModel(config).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        return load_encoder(folder, max_length, device)
 
 
 def _longest_input(encoder: SentenceTransformer) -> int | None:

@@ -38,5 +38,14 @@ class Lamp3(LampTask):
         invalid = sum(not self.is_valid_output(output) for output in outputs)
         return {"outputs_unreadable": unreadable, "outputs_out_of_range": invalid - unreadable}
 
+    def rewards(self, outputs: Sequence[str], targets: Sequence[str]) -> list[float]:
+        """1 - error / the worst possible error: 1 is right, 0 the other end of the scale.
+
+        ROPG (arXiv 2404.05970). An output off the scale can have less than 0.
+        """
+        errors = self.score(outputs, targets).per_example[self.main_metric.column or ""]
+        pairs = zip(errors, map(float, targets), strict=True)
+        return [1 - error / metrics.largest_error(target) for error, target in pairs]
+
     def sample_item(self, text: SampleText) -> dict[str, str]:
         return {"text": text.text, "score": self.sample_target(text)}

@@ -1,0 +1,382 @@
+"""The base of retrievers that train a sentence encoder with a reader's feedback.
+
+ROPG (Salemi, Kallumadi and Zamani, SIGIR 2024, arXiv 2404.05970): one encoder for query and items,
+compared by inner product, is trained so that items rank high with which the reader does well. The
+probability of an item is the softmax of its inner product over the question's own candidates, which
+are the best items of a base retriever.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import torch
+from sentence_transformers import SentenceTransformer
+from torch.nn.utils.rnn import pad_sequence
+
+from lamp_exp.artefacts import Artefact, Cost, FitSource, LearnedRetriever, Made
+from lamp_exp.contracts import Component, Retriever, VectorStore
+from lamp_exp.errors import InputError
+from lamp_exp.models.batches import derived_seed
+from lamp_exp.models.threads import limit_threads, threads_restored
+from lamp_exp.progress import progress
+from lamp_exp.retrievers.dense import Dense
+from lamp_exp.retrievers.encoder import fresh_encoder, load_encoder
+from lamp_exp.storage.atomic import replacing
+from lamp_exp.values import Document, Query, Ranking, RewardedList
+
+ENCODER, STATE = "encoder", "state.pt"
+CLIP = 1.0  # the largest norm of a gradient
+TEXTS_AT_ONCE, TEXTS_AT_ONCE_ON_CPU = 256, 64  # that are encoded together while learning
+
+
+class LearnedEncoder(LearnedRetriever):
+    """Trains an encoder on feedback, keeps the best epoch, and ranks by inner product.
+
+    Epoch 0 is the encoder as it was. After each epoch, the mean reward of the item that ranks first
+    is computed for the users of train who are held out; the best epoch is kept, of equal ones the
+    one with the highest expected reward, then the earliest. The encoder's dropout is off, so that
+    results do not depend on how texts are divided into batches.
+    """
+
+    batch_size = 500
+
+    def __init__(
+        self,
+        base: Retriever,
+        name: str | None,
+        epochs: int,
+        lr: float,
+        batch_questions: int,
+        warmup: float,
+        max_length: int,
+        fresh: Mapping[str, Any] | None = None,
+        seed: int = 0,
+        batch_tokens: int | None = None,
+        device: str | None = None,
+    ) -> None:
+        """`base` ranks the candidates. `name` is the encoder to start from, a hub id or a folder.
+
+        `fresh` describes a BERT with random weights (fields of BertConfig) and the vocabulary of
+        the made-up sample, which is used instead of `name`. `batch_questions` are learned from in
+        one optimiser step; `warmup` is a share of the steps.
+        """
+        self.base = base
+        self.name = name
+        self.epochs = epochs
+        self.lr = lr
+        self.batch_questions = batch_questions
+        self.warmup = warmup
+        self.max_length = max_length
+        self.fresh = fresh
+        self.seed = seed
+        self.batch_tokens = batch_tokens
+        self.device = device
+        self.store: VectorStore | None = None
+        self.fitted: Path | None = None
+
+    @abstractmethod
+    def objective(
+        self, scores: torch.Tensor, rewards: torch.Tensor, real: torch.Tensor, seeds: Sequence[int]
+    ) -> torch.Tensor:
+        """The sum of the questions' losses.
+
+        `scores`, `rewards` and `real` have shape (questions, candidates), the first candidate is
+        the base retriever's best; `real` is False where a question has fewer. `seeds` are to draw
+        from, one per question.
+        """
+
+    # --- the contract --------------------------------------------------------------------------
+
+    @property
+    def components(self) -> Sequence[Component]:
+        return [self.base]
+
+    def validate(self) -> None:
+        """Refuses a base that learns itself, and an encoder that cannot be loaded."""
+        if self.base.learns:
+            raise InputError(
+                "retriever.base learns from feedback itself: choose a fixed one, such as "
+                "retriever@retriever.base=bm25"
+            )
+        if not self.base.uses_profile:
+            raise InputError("retriever.base ranks nothing: choose another one")
+        for option, lowest in (("epochs", 1), ("batch_questions", 1)):
+            if getattr(self, option) < lowest:
+                raise InputError(f"retriever.{option}={getattr(self, option)} must be at least 1")
+        if not (math.isfinite(self.lr) and self.lr > 0):
+            raise InputError(f"retriever.lr={self.lr} must be above 0")
+        if not 0 <= self.warmup <= 1:
+            raise InputError(f"retriever.warmup={self.warmup} must be between 0 and 1")
+        self.base.validate()
+        self.start_encoder()
+
+    def artefacts(self, source: FitSource) -> Sequence[Artefact]:
+        return [FittedEncoder(self, source, source.feedback(self.base))]
+
+    def load(self, made: Sequence[Made]) -> None:
+        (fitted,) = made
+        self.fitted = fitted.folder
+
+    def use_vector_store(self, store: VectorStore) -> None:
+        self.store = store
+        self.base.use_vector_store(store)
+
+    def dependencies(self) -> dict[str, Any]:
+        """The fitted encoder, which its artefact's name identifies."""
+        return {"fitted": self._fitted.name, **self.ranker.dependencies()}
+
+    def rank(self, query: Query, documents: Sequence[Document]) -> Ranking:
+        return self.ranker.rank(query, documents)
+
+    def rank_batch(
+        self, questions: Sequence[tuple[Query, Sequence[Document]]]
+    ) -> Iterator[Ranking]:
+        return self.ranker.rank_batch(questions)
+
+    def facts(self) -> dict[str, Any]:
+        """Those of the base and of the fitted encoder."""
+        if self.fitted is None:
+            return {}
+        return {**self.ranker.facts(), "encoder": self.fitted.name, "base": dict(self.base.facts())}
+
+    @property
+    def _fitted(self) -> Path:
+        assert self.fitted is not None, "`load` is called before any ranking"
+        return self.fitted
+
+    @cached_property
+    def ranker(self) -> Dense:
+        """Ranks with the fitted encoder."""
+        folder = str(self._fitted / ENCODER)
+        ranker = Dense(folder, False, self.max_length, self.batch_tokens, self.device)
+        if self.store is not None:
+            ranker.use_vector_store(self.store)
+        return ranker
+
+    # --- learning ------------------------------------------------------------------------------
+
+    def start_encoder(self) -> SentenceTransformer:
+        """The encoder before it has learned anything."""
+        if self.fresh is not None:
+            return fresh_encoder(self.fresh, self.max_length, self.device, self.seed)
+        if self.name is None:
+            raise InputError("retriever.name must name an encoder: it has no default")
+        return load_encoder(self.name, self.max_length, self.device)
+
+    def fit(self, lists: Sequence[RewardedList], folder: Path) -> dict[str, Any]:
+        """Trains on the lists of users who are not held out; saves the best encoder in `folder`.
+
+        Goes on after the last epoch that an interrupted call has finished. Returns facts.
+        """
+        with threads_restored():
+            return _Fit(self, lists, folder).run()
+
+
+@dataclass(frozen=True)
+class FittedEncoder(Artefact):
+    """An encoder trained on feedback; its folder `encoder` is one of sentence-transformers."""
+
+    kind = "encoder"
+    retriever: LearnedEncoder
+    source: FitSource
+    feedback: Artefact
+
+    def identity(self) -> dict[str, Any]:
+        return {
+            "feedback": dict(self.feedback.identity()),
+            "retriever": dict(self.source.options),
+            "seed": self.source.seed,
+            "code": self.source.code(self.retriever),
+        }
+
+    def requires(self) -> Sequence[Artefact]:
+        return [self.feedback]
+
+    def cost(self) -> Cost:
+        return Cost(self.retriever.epochs, "epochs over the questions with feedback")
+
+    def make(self, folder: Path, required: Sequence[Path]) -> dict[str, Any]:
+        (feedback,) = required
+        return self.retriever.fit(self.source.rewarded_lists(feedback), folder)
+
+
+class _Fit:
+    """One training of an encoder; all that an interruption needs is in `state.pt`."""
+
+    def __init__(
+        self, options: LearnedEncoder, lists: Sequence[RewardedList], folder: Path
+    ) -> None:
+        self.options, self.folder = options, folder
+        usable = [one for one in lists if one.rewards]
+        self.held_out = [one for one in usable if one.held_out]
+        self.equal = sum(min(one.rewards) == max(one.rewards) for one in usable)
+        self.train = [
+            one for one in usable if not one.held_out and min(one.rewards) < max(one.rewards)
+        ]
+        self.counts = {
+            "questions": len(lists),
+            "questions_without_items": len(lists) - len(usable),
+            "questions_with_equal_rewards": self.equal,
+            "questions_learned_from": len(self.train),
+            "questions_held_out": len(self.held_out),
+        }
+        torch.manual_seed(options.seed)
+        self.encoder = options.start_encoder().eval()
+        self.on_gpu = self.encoder.device.type == "cuda"
+        self.threads = limit_threads(self.encoder, self.encoder.device)
+        self.optimizer = torch.optim.Adam(self.encoder.parameters(), lr=options.lr)
+        steps = -(-len(self.train) // options.batch_questions) * options.epochs
+        warmup = math.ceil(options.warmup * steps)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(
+            self.optimizer, lambda step: _linear(step, warmup, steps)
+        )
+        self.curve: list[dict[str, float]] = []
+        self.best: dict[str, torch.Tensor] = {}
+
+    def run(self) -> dict[str, Any]:
+        """Trains, saves the best encoder, and returns facts."""
+        self._resume()
+        if not self.curve:
+            self._finish_epoch({})
+        epochs = range(len(self.curve), self.options.epochs + 1) if self.train else ()
+        for epoch in progress(epochs, len(epochs), f"fit {type(self.options).__name__}"):
+            self._finish_epoch({"loss": self._epoch(epoch)})
+        chosen = self._chosen()
+        self.encoder.load_state_dict(self.best)
+        self.encoder.save(str(self.folder / ENCODER), create_model_card=False)
+        (self.folder / STATE).unlink(missing_ok=True)
+        return {
+            **self.counts,
+            "curve": self.curve,
+            "chosen_epoch": chosen,
+            "steps_per_epoch": -(-len(self.train) // self.options.batch_questions),
+            "device": str(self.encoder.device),
+            "threads": self.threads,
+            "start": "random" if self.options.fresh is not None else self.options.name,
+        }
+
+    # --- epochs --------------------------------------------------------------------------------
+
+    def _epoch(self, epoch: int) -> float:
+        """One pass over the questions; returns the mean loss."""
+        order = list(range(len(self.train)))
+        Random(f"{self.options.seed}:{epoch}").shuffle(order)
+        total, size = 0.0, self.options.batch_questions
+        for start in range(0, len(order), size):
+            batch = [self.train[number] for number in order[start : start + size]]
+            for few in self._few(batch):
+                loss = self._loss(few, epoch) / len(batch)
+                loss.backward()  # type: ignore[no-untyped-call]
+                total += loss.item() * len(batch)
+            torch.nn.utils.clip_grad_norm_(self.encoder.parameters(), CLIP)
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+            self.schedule.step()
+        return total / len(order)
+
+    def _few(self, batch: Sequence[RewardedList]) -> Iterator[list[RewardedList]]:
+        """Questions of a batch, so few that their texts are encoded at once."""
+        most = TEXTS_AT_ONCE if self.on_gpu else TEXTS_AT_ONCE_ON_CPU
+        few: list[RewardedList] = []
+        for one in batch:
+            if few and sum(len(other.texts) + 1 for other in [*few, one]) > most:
+                yield few
+                few = []
+            few.append(one)
+        yield few
+
+    def _loss(self, lists: Sequence[RewardedList], epoch: int) -> torch.Tensor:
+        scores, real = self._scores(lists)
+        rewards = pad_sequence([torch.tensor(one.rewards) for one in lists], batch_first=True)
+        seeds = [derived_seed(self.options.seed, epoch, one.question) for one in lists]
+        return self.options.objective(scores, rewards.to(scores), real, seeds)
+
+    def _scores(self, lists: Sequence[RewardedList]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Inner products (questions, candidates), and which candidates are real."""
+        texts = list(dict.fromkeys(text for one in lists for text in (one.query, *one.texts)))
+        vectors = self._encode(texts)
+        row = {text: number for number, text in enumerate(texts)}
+        scores = [vectors[[row[t] for t in one.texts]] @ vectors[row[one.query]] for one in lists]
+        real = [torch.ones(len(one.texts), dtype=torch.bool) for one in lists]
+        return pad_sequence(scores, True), pad_sequence(real, True).to(vectors.device)
+
+    def _encode(self, texts: Sequence[str]) -> torch.Tensor:
+        """The vectors of texts, with gradients."""
+        valid = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
+        features = self.encoder.preprocess(valid)
+        features = {
+            name: value.to(self.encoder.device) if isinstance(value, torch.Tensor) else value
+            for name, value in features.items()
+        }
+        with torch.autocast(self.encoder.device.type, torch.bfloat16, enabled=self.on_gpu):
+            vectors: torch.Tensor = self.encoder(features)["sentence_embedding"]
+        return vectors.float()
+
+    # --- the best epoch ------------------------------------------------------------------------
+
+    def _finish_epoch(self, facts: Mapping[str, float]) -> None:
+        """Notes how good the encoder is on the held-out users, and stores the state."""
+        self.curve.append({"epoch": len(self.curve), **facts, **self._validate()})
+        if self._chosen() == self.curve[-1]["epoch"]:
+            self.best = {n: v.detach().cpu().clone() for n, v in self.encoder.state_dict().items()}
+        with replacing(self.folder / STATE) as file:
+            torch.save(self._state(), file)
+
+    def _validate(self) -> dict[str, float]:
+        """The held-out users' mean reward of the item that ranks first, and expected reward."""
+        first, expected = [], []
+        with torch.inference_mode():
+            for few in self._few(self.held_out) if self.held_out else ():
+                scores, real = self._scores(few)
+                probable = scores.masked_fill(~real, -torch.inf).softmax(dim=-1)
+                for one, p in zip(few, probable.double().cpu(), strict=True):
+                    rewards = torch.tensor(one.rewards, dtype=torch.float64)
+                    first.append(rewards[int(p.argmax())].item())
+                    expected.append(float(rewards @ p[: len(rewards)]))
+        if not first:
+            return {"reward_of_first": 0.0, "expected_reward": 0.0}
+        mean = 1 / len(first)
+        return {"reward_of_first": sum(first) * mean, "expected_reward": sum(expected) * mean}
+
+    def _chosen(self) -> int:
+        best = max(
+            self.curve,
+            key=lambda row: (row["reward_of_first"], row["expected_reward"], -row["epoch"]),
+        )
+        return int(best["epoch"])
+
+    # --- interruptions -------------------------------------------------------------------------
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "encoder": self.encoder.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "curve": self.curve,
+            "best": self.best,
+        }
+
+    def _resume(self) -> None:
+        place = self.folder / STATE
+        if not place.is_file():
+            return
+        state = torch.load(place, map_location="cpu", weights_only=True)
+        self.encoder.load_state_dict(state["encoder"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.curve, self.best = state["curve"], state["best"]
+
+
+def _linear(step: int, warmup: int, steps: int) -> float:
+    """The share of the learning rate at a step: it rises for `warmup` steps, then falls to 0."""
+    if step < warmup:
+        return step / warmup
+    return max(0.0, (steps - step) / max(1, steps - warmup))

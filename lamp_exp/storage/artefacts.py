@@ -1,0 +1,158 @@
+"""Makes artefacts and keeps them: what is required first, each once, whole or not at all.
+
+artefacts/feedback-7f3a…/           a finished artefact: its files, and artefact.json
+artefacts/.feedback-7f3a….begun/    what an interrupted one has so far
+artefacts/user_lora-0c1d…/units/KEY/    a unit of a keyed artefact, of which more can be added
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from lamp_exp.artefacts import Artefact, KeyedArtefact, Made, UnitWriter
+from lamp_exp.errors import InputError
+from lamp_exp.storage import atomic
+from lamp_exp.storage.locks import exclusive
+
+log = logging.getLogger("lamp_exp")
+CONTENT, UNITS, BEGUN = "artefact.json", "units", ".begun"
+FORMAT = 1  # increase it when the files change: older ones are then made again
+
+
+class ArtefactStore:
+    """Artefacts below a folder, for several processes at once."""
+
+    def __init__(self, folder: Path) -> None:
+        """`folder` need not exist."""
+        self.folder = folder
+
+    def path(self, artefact: Artefact) -> Path:
+        """Where a finished artefact is, named by its kind and its identity."""
+        digest = hashlib.sha256(_canonical(artefact.identity())).hexdigest()[:20]
+        return self.folder / f"{artefact.kind}-{digest}"
+
+    def find(self, artefact: Artefact) -> Made | None:
+        """The finished artefact; None if it, or a unit that is needed, is missing or damaged."""
+        path = self.path(artefact)
+        content = _read(path)
+        if content is None or (isinstance(artefact, KeyedArtefact) and _missing(artefact, path)):
+            return None
+        return Made(artefact.kind, path, content["facts"], was_there=True)
+
+    def missing(self, artefact: Artefact) -> Iterator[Artefact]:
+        """What has to be made for an artefact, in order, itself last; nothing if it is finished."""
+        if self.find(artefact) is None:
+            for required in artefact.requires():
+                yield from self.missing(required)
+            yield artefact
+
+    def make(self, artefact: Artefact) -> Made:
+        """The artefact, which is made now if it is missing, after all that it requires.
+
+        Of two processes that want the same one, one makes it and the other waits. Raises
+        InputError if nothing can be written.
+        """
+        if found := self.find(artefact):
+            atomic.touch(found.folder / CONTENT)
+            return found
+        required = [self.make(one).folder for one in artefact.requires()]
+        path = self.path(artefact)
+        try:
+            with exclusive(path, waiting=log.info):
+                found = self.find(artefact)
+                return found or self._make(artefact, path, required)
+        except atomic.Unwritable as error:
+            raise InputError(f"{artefact.kind} cannot be kept: {error}") from error
+
+    def _make(self, artefact: Artefact, path: Path, required: Sequence[Path]) -> Made:
+        log.info("making %s: %s", artefact.kind, artefact.cost())
+        start = perf_counter()
+        if isinstance(artefact, KeyedArtefact):
+            units = path / UNITS
+            units.mkdir(parents=True, exist_ok=True)
+            _write_content(path, artefact, {})
+            atomic.remove_leftovers(units / "unit")
+            keys = _missing(artefact, path)
+            facts = artefact.make_units(keys, _Units(units), required)
+            return Made(artefact.kind, path, {**facts, "seconds": _seconds(start)})
+        begun = path.with_name(f".{path.name}{BEGUN}")
+        begun.mkdir(parents=True, exist_ok=True)
+        facts = artefact.make(begun, required)
+        facts = {**facts, "seconds": _seconds(start)}
+        _write_content(begun, artefact, facts)
+        atomic.replace_folder(begun, path)
+        return Made(artefact.kind, path, facts)
+
+
+class _Units(UnitWriter):
+    """Writes each unit into a temporary folder, which is then moved to its place."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @contextmanager
+    def unit(self, key: str) -> Iterator[Path]:
+        made = atomic.temporary(self.folder / "unit")
+        made.mkdir()
+        try:
+            yield made
+            atomic.replace_folder(made, self.folder / key)
+        finally:
+            shutil.rmtree(made, ignore_errors=True)
+
+
+def _missing(artefact: KeyedArtefact, path: Path) -> list[str]:
+    return [key for key in artefact.unit_keys() if not (path / UNITS / key).is_dir()]
+
+
+def _seconds(start: float) -> float:
+    return round(perf_counter() - start, 3)
+
+
+def _canonical(identity: Mapping[str, Any]) -> bytes:
+    return json.dumps([FORMAT, identity], sort_keys=True, ensure_ascii=True).encode()
+
+
+def _write_content(folder: Path, artefact: Artefact, facts: Mapping[str, Any]) -> None:
+    """Writes what an artefact is, and the sizes of its files."""
+    keyed = isinstance(artefact, KeyedArtefact)
+    files = [] if keyed else [path for path in folder.rglob("*") if path.is_file()]
+    sizes = {str(path.relative_to(folder)): path.stat().st_size for path in files}
+    sizes.pop(CONTENT, None)
+    content = {"format": FORMAT, "kind": artefact.kind, "identity": dict(artefact.identity())}
+    atomic.flush_tree(folder)
+    atomic.write_json(folder / CONTENT, {**content, "facts": dict(facts), "files": sizes})
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """The content of a finished artefact; what is damaged is set aside and counts as missing."""
+    try:
+        return read_artefact(path)
+    except FileNotFoundError:
+        return None
+    except atomic.Damaged as error:
+        atomic.report_damage(path, error)
+        return None
+
+
+def read_artefact(path: Path) -> dict[str, Any]:
+    """What an artefact is, with its facts. Raises Damaged, or FileNotFoundError if it is none."""
+    if not path.is_dir():
+        raise FileNotFoundError(path)
+    try:
+        content = atomic.read_json(path / CONTENT)
+    except FileNotFoundError as error:
+        raise atomic.Damaged(f"it lacks {CONTENT}") from error
+    for name, size in content["files"].items():
+        file = path / name
+        if not file.is_file() or file.stat().st_size != size:
+            raise atomic.Damaged(f"{name} is missing, or has another size than it was written with")
+    return content
