@@ -427,9 +427,14 @@ def _reader(cfg: DictConfig, settings: ModelSettings) -> Reader:
         if cfg.reader.name is not None:
             own.model.name = cfg.reader.name
     content = cast(dict[str, Any], OmegaConf.to_container(own, resolve=True))
-    trainer = _trainer(own)
+    trainer, given = _trainer(own), recipe(own, "model")
+
+    def with_weights(name: str | None) -> Any:
+        return given(**({} if name is None else {"name": name}), settings=settings)
+
     return Reader(
-        model=build(own, "model", settings=settings),
+        model=with_weights(None),
+        build=with_weights,
         augmentation=build(own, "augmentation"),
         max_length=cfg.max_length,
         trainer=trainer,
@@ -439,9 +444,17 @@ def _reader(cfg: DictConfig, settings: ModelSettings) -> Reader:
             "augmentation": deciding_options("augmentation", content["augmentation"]),
             **{name: content[name] for name in ("max_length", "max_new_tokens")},
             "precision": trainer.precision,
+            "sampling_seed": content["seed"] if _samples(content["model"]) else None,
         },
+        training={**content["training"], "seed": content["seed"]},
         checkpoint=training_settings(str(own.model.get("name"))),
     )
+
+
+def _samples(model: Mapping[str, Any]) -> bool:
+    """Whether answers are drawn, so that they depend on the seed."""
+    generation = model.get("generation") or {}
+    return bool(generation.get("do_sample") or generation.get("temperature"))
 
 
 def _check_folders(cfg: DictConfig) -> None:

@@ -119,6 +119,11 @@ def when_training(usage: Usage) -> bool:
     return usage.trains
 
 
+def when_training_any(usage: Usage) -> bool:
+    """Options that matter if a model is fine-tuned: the one that answers, or one for feedback."""
+    return usage.trains or usage.reads
+
+
 @dataclass(frozen=True, slots=True)
 class Option:
     """One option.
@@ -312,22 +317,22 @@ _OPTIONS = (
     Option("reader.name", None, str, "the weights of the reader, such as RUN/checkpoint; null: "
            "those of its YAML", nullable=True, applies=when_feedback),
     Option("training.lr", 5e-5, float, "learning rate", minimum=0, above=True,
-           applies=when_training),
-    Option("training.weight_decay", 1e-4, float, "of AdamW", minimum=0, applies=when_training),
+           applies=when_training_any),
+    Option("training.weight_decay", 1e-4, float, "of AdamW", minimum=0, applies=when_training_any),
     Option("training.warmup", 0.05, float, "share of the optimiser steps", minimum=0,
-           maximum=1, applies=when_training),
+           maximum=1, applies=when_training_any),
     Option("training.batch_size", 16, int, "examples per step, over all devices", minimum=1,
-           applies=when_training),
+           applies=when_training_any),
     Option("training.patience", None, int, "stop after so many epochs without a better score",
-           nullable=True, minimum=1, applies=when_training),
+           nullable=True, minimum=1, applies=when_training_any),
     Option("training.gradient_checkpointing", False, bool, "less memory, more time",
-           changes_numbers=False, applies=when_training),
+           changes_numbers=False, applies=when_training_any),
     Option("training.lora_rank", None, int, "train adapters of that rank instead of all weights",
-           nullable=True, minimum=1, applies=when_training),
+           nullable=True, minimum=1, applies=when_training_any),
     Option("training.lora_alpha", 32, int, "scale of the adapters", minimum=1,
-           applies=when_training, needs="training.lora_rank"),
+           applies=when_training_any, needs="training.lora_rank"),
     Option("training.lora_dropout", 0.05, float, "dropout of the adapters", minimum=0,
-           maximum=1, applies=when_training, needs="training.lora_rank"),
+           maximum=1, applies=when_training_any, needs="training.lora_rank"),
 )  # fmt: skip
 COMPONENT_OPTIONS = (  # options of components whose range every component of the group shares
     Option("trainer.strategy", "auto", str, "how several processes share the work", nullable=True,
@@ -401,7 +406,8 @@ def changes_numbers(name: str, usage: Usage) -> bool:
     found = GROUPS[group]
     if not (found.changes_numbers and found.applies(usage)):
         return False
-    if group == "trainer" and not usage.trains and name not in ANSWERING_TRAINER_OPTIONS:
+    trains = when_training_any(usage)
+    if group == "trainer" and not trains and name not in ANSWERING_TRAINER_OPTIONS:
         return False
     return (
         inner.rpartition(".")[2] not in found.runtime and inner.split(".")[0] not in found.runtime

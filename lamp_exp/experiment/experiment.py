@@ -6,14 +6,15 @@ identity, record and messages are made from it, and no stage reads it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lamp_exp.contracts import Augmentation, Model, Retriever, Task
+from lamp_exp.errors import naming
 from lamp_exp.options import FEEDBACK, Usage, value_at
-from lamp_exp.values import FeedbackOptions, PartView
+from lamp_exp.values import Example, FeedbackOptions, Hit, PartView, Prompt
 
 NO_PROFILE = 0  # as k: the baseline
 
@@ -69,17 +70,33 @@ class TrainerOptions:
 class Reader:
     """The model that gives feedback, and how its prompts are made.
 
-    `settings` are the options that decide its rewards, as JSON. `checkpoint` says how the prompts
-    of a fine-tuned reader were made; it is empty for any other.
+    `build` makes the model with the weights of another folder, or anew with its own (None).
+    `settings` are the options that decide its rewards, and `training` those of fine-tuning it, as
+    JSON. `checkpoint` says how the prompts of a fine-tuned reader were made; it is empty for any
+    other.
     """
 
     model: Model
+    build: Callable[[str | None], Model]
     augmentation: Augmentation
     max_length: int
     trainer: TrainerOptions
     feedback: FeedbackOptions
     settings: Mapping[str, Any]
+    training: Mapping[str, Any]
     checkpoint: Mapping[str, Any]
+
+    def prompt(self, task: Task, example: Example, hits: Sequence[Hit]) -> Prompt:
+        """What the reader reads for a question with some items."""
+        with naming(self.augmentation, "__call__", example.id):
+            counter = self.model.token_counter
+            return self.augmentation(task, example, hits, counter, self.max_length)
+
+    def one_process(self, **options: Any) -> Any:
+        """Lightning's trainer for one process, without files and bars of its own."""
+        alone = {"devices": 1, "num_nodes": 1, "strategy": "auto"}
+        quiet = {"logger": False, "enable_progress_bar": False}
+        return self.trainer.build(**{**alone, **quiet, **options})
 
 
 @dataclass(frozen=True, slots=True)

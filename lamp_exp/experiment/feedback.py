@@ -11,24 +11,30 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lamp_exp.artefacts import Artefact, Cost
-from lamp_exp.contracts import Task
+from lamp_exp.contracts import Model, Task
 from lamp_exp.data import Part
 from lamp_exp.errors import InputError, naming
 from lamp_exp.experiment.code_fingerprint import code_fingerprint
 from lamp_exp.experiment.experiment import Reader
+from lamp_exp.experiment.fold_readers import (
+    CHECKPOINT,
+    FOLDS,
+    FoldReader,
+    fold_of,
+    refuse_few_users,
+)
 from lamp_exp.experiment.ranking import Rankings
 from lamp_exp.progress import progress
 from lamp_exp.results.journal import AnswerJournal
 from lamp_exp.storage import atomic
 from lamp_exp.storage.feedback import Row, write_feedback
-from lamp_exp.values import Example, Hit, Prompt
+from lamp_exp.values import Prompt
 
 METRIC, LIKELIHOOD = "metric", "likelihood"
 QUESTIONS_AT_ONCE = 128  # what a killed process repeats at most, for likelihoods
@@ -56,10 +62,17 @@ class Feedback(Artefact):
             "items": feedback.items,
             "reward": feedback.reward,
             "reader": self.reader.settings,
+            "readers": [dict(one.identity()) for one in self.requires()],
             "code": code_fingerprint(
                 Feedback, self.task, self.reader.augmentation, self.reader.model
             ),
         }
+
+    def requires(self) -> list[FoldReader]:
+        """The readers of each fold, if the questions are crossed."""
+        folds = self.reader.feedback.folds
+        given = (self.task, self.part, self.ranking_key, self.rank)
+        return [FoldReader(self.reader, n, *given) for n in range(folds)] if folds > 1 else []
 
     def cost(self) -> Cost:
         prompts = len(self.part.examples) * self.reader.feedback.items
@@ -67,6 +80,8 @@ class Feedback(Artefact):
 
     def make(self, folder: Path, required: Sequence[Path]) -> dict[str, Any]:
         """Chunk after chunk; finished chunks, and single answers, are kept when it is killed."""
+        readers = [self.reader.build(str(one / CHECKPOINT)) for one in required]
+        models = readers or [self.reader.model]
         rankings, examples = self.rank(), self.part.examples
         starts = range(0, len(examples), QUESTIONS_AT_ONCE)
         counts = Counter[str]()
@@ -75,7 +90,7 @@ class Feedback(Artefact):
             place = folder / f"questions-{start:08}.json"
             chunk = atomic.read_json_or_none(place)
             if chunk is None:
-                chunk = self._chunk(rankings, start, folder / "answers")
+                chunk = self._chunk(models, rankings, start, folder / "answers")
                 atomic.write_json(place, chunk)
                 shutil.rmtree(folder / "answers", ignore_errors=True)
             rows += map(tuple, chunk["rows"])
@@ -85,7 +100,9 @@ class Feedback(Artefact):
             (folder / f"questions-{start:08}.json").unlink()
         return {**_facts(rows, self.part), **counts, **reader_facts(self.reader, self.part)}
 
-    def _chunk(self, rankings: Rankings, start: int, answers: Path) -> dict[str, Any]:
+    def _chunk(
+        self, models: Sequence[Model], rankings: Rankings, start: int, answers: Path
+    ) -> dict[str, Any]:
         """The rewards of some questions, and counts over their prompts."""
         examples = self.part.examples[start : start + QUESTIONS_AT_ONCE]
         most = self.reader.feedback.items
@@ -94,52 +111,49 @@ class Feedback(Artefact):
         for number, example in enumerate(examples, start):
             for rank, hit in enumerate(rankings.hits(number, example)[:most]):
                 rows.append((example.id, hit.id, rank))
-                prompts.append(single_item_prompt(self.reader, self.task, example, hit))
-        golds = {example.id: example.target for example in examples}
-        targets = [str(golds[id]) for id, _, _ in rows]
-        if self.reader.feedback.reward == METRIC:
-            rewards = self._metric_rewards(prompts, targets, answers)
-        else:
-            rewards = self._likelihoods(prompts, targets)
+                prompts.append(self.reader.prompt(self.task, example, [hit]))
+        of = {example.id: example for example in examples}
+        asked = [of[id] for id, _, _ in rows]
+        rewards = [0.0] * len(rows)
+        for fold, model in enumerate(models):
+            crossed = len(models) > 1
+            share = [n for n, e in enumerate(asked) if not crossed or fold_of(e.user) == fold]
+            few = [prompts[n] for n in share], [str(asked[n].target) for n in share]
+            values = self._rewards(model, *few, answers / str(fold)) if share else []
+            for n, value in zip(share, values, strict=True):
+                rewards[n] = value
         counts = {
             "items_that_did_not_fit": sum(prompt.lost_items for prompt in prompts),
             "texts_cut": sum(prompt.cut_texts for prompt in prompts),
         }
         return {"rows": [[*row, r] for row, r in zip(rows, rewards, strict=True)], "counts": counts}
 
-    def _metric_rewards(
-        self, prompts: Sequence[Prompt], targets: Sequence[str], answers: Path
+    def _rewards(
+        self, model: Model, prompts: Sequence[Prompt], targets: Sequence[str], answers: Path
     ) -> list[float]:
-        if not prompts:
-            return []
+        if self.reader.feedback.reward == METRIC:
+            return self._metric_rewards(model, prompts, targets, answers)
+        return self._likelihoods(model, prompts, targets)
+
+    def _metric_rewards(
+        self, model: Model, prompts: Sequence[Prompt], targets: Sequence[str], answers: Path
+    ) -> list[float]:
         numbered = [replace(p, id=f"{p.id}#{number}") for number, p in enumerate(prompts)]
-        answers.mkdir(exist_ok=True)
-        model, journal = self.reader.model, AnswerJournal(answers, numbered)
+        answers.mkdir(parents=True, exist_ok=True)
+        journal = AnswerJournal(answers, numbered)
         with naming(model, "predict"):
-            predictions = model.predict(numbered, reader_trainer(self.reader), journal)
+            predictions = model.predict(numbered, self.reader.one_process, journal)
         return self.task.rewards([prediction.output for prediction in predictions], targets)
 
-    def _likelihoods(self, prompts: Sequence[Prompt], targets: Sequence[str]) -> list[float]:
+    def _likelihoods(
+        self, model: Model, prompts: Sequence[Prompt], targets: Sequence[str]
+    ) -> list[float]:
         groups: dict[str, tuple[list[Prompt], str]] = {}
         for prompt, target in zip(prompts, targets, strict=True):
             groups.setdefault(prompt.id, ([], target))[0].append(prompt)
-        model = self.reader.model
         with naming(model, "log_likelihoods"):
-            values = model.log_likelihoods(list(groups.values()), reader_trainer(self.reader))
+            values = model.log_likelihoods(list(groups.values()), self.reader.one_process)
         return [value for group in values for value in group]
-
-
-def single_item_prompt(reader: Reader, task: Task, example: Example, hit: Hit) -> Prompt:
-    """What the reader reads for a question with one item."""
-    with naming(reader.augmentation, "__call__", example.id):
-        counter = reader.model.token_counter
-        return reader.augmentation(task, example, [hit], counter, reader.max_length)
-
-
-def reader_trainer(reader: Reader) -> Callable[..., Any]:
-    """Lightning's trainer for a reader: one process, without files and bars of its own."""
-    alone = {"devices": 1, "num_nodes": 1, "strategy": "auto"}
-    return partial(reader.trainer.build, **alone, logger=False, enable_progress_bar=False)
 
 
 def validate_reader(reader: Reader, part: Part) -> None:
@@ -149,11 +163,14 @@ def validate_reader(reader: Reader, part: Part) -> None:
         raise InputError(
             f"feedback compares answers with golds, but {part.source} has no outputs file beside it"
         )
-    if model.has_random_weights:
+    crossed = reader.feedback.folds > 1
+    if model.has_random_weights and not crossed:
         raise InputError(
             "the feedback of random weights says nothing: name a fine-tuned reader, "
-            "reader.name=RUN/checkpoint"
+            f"reader.name=RUN/checkpoint, or let them learn: feedback.folds={FOLDS}"
         )
+    if crossed:
+        refuse_few_users(part)
     if reward == LIKELIHOOD and not model.gives_likelihoods:
         raise InputError(
             f"feedback.reward={LIKELIHOOD}: this model gives answers only: use "
@@ -161,14 +178,15 @@ def validate_reader(reader: Reader, part: Part) -> None:
         )
     if reader.augmentation.multiple_passages and not model.multiple_passages:
         raise InputError("augmentation=fid needs an encoder-decoder as reader: use ipa")
-    model.validate(False, reader.trainer.precision, reader_trainer(reader))
+    model.validate(crossed, reader.trainer.precision, reader.one_process)
 
 
 def reader_facts(reader: Reader, part: Part) -> dict[str, Any]:
     """The reader's own facts; `saw_these_golds` if it was fine-tuned on the part it rewards."""
     trained, reading = reader.checkpoint, part.reading
     seen = (
-        bool(trained)
+        reader.feedback.folds == 1
+        and bool(trained)
         and reading.get("part") == "train"
         and trained.get("split") == reading.get("split")
     )

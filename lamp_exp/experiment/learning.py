@@ -121,6 +121,25 @@ def learn(experiment: Experiment, configuration: Configuration, part: Part) -> S
     return [replace(one, was_there=old) for one, old in zip(made, there, strict=True)]
 
 
+def needed_artefacts(
+    experiment: Experiment, configuration: Configuration, part: Part
+) -> list[tuple[Artefact, str]]:
+    """All that has to be made for the experiment, in order, each with its state.
+
+    The state is `there`, `to make`, or `unknown` where an encoder that decides it cannot be loaded
+    here.
+    """
+    store, found = store_of(experiment), []
+    artefacts = artefacts_of(experiment, configuration, part)
+    for artefact in [*_required(artefacts), *artefacts]:
+        try:
+            state = "to make" if store.find(artefact) is None else "there"
+        except InputError:  # a real run names it, before any long work
+            state = "unknown"
+        found.append((artefact, state))
+    return found
+
+
 def _required(artefacts: Iterable[Artefact]) -> Iterator[Artefact]:
     """All that artefacts require, what is required first."""
     for artefact in artefacts:

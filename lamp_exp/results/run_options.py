@@ -23,7 +23,7 @@ def run_options(result: RunResult) -> dict[str, Any]:
     """
     if result.mode == IMPORTED:
         return _imported_options(result)
-    usage = Usage.of(result.mode, True, result.k)
+    usage = Usage.of(result.mode, True, result.k, bool(result.learned))
     settings = flat(result.settings)
     values: dict[str, Any] = {
         name: result.choices.get(name)

@@ -18,6 +18,7 @@ from lamp_exp import config
 from lamp_exp.config import ExperimentBuilder
 from lamp_exp.errors import InputError
 from lamp_exp.experiment.experiment import Configuration, Experiment
+from lamp_exp.experiment.learning import needed_artefacts
 from lamp_exp.experiment.run import own_folder, run
 from lamp_exp.experiment.stages import read_parts
 from lamp_exp.experiment.tune import tuned_folder
@@ -28,6 +29,7 @@ from lamp_exp.sweeps.rules import count_of
 from lamp_exp.sweeps.status import Job, naming_keys, short_name
 
 MEASURE = "measure"  # as dry_run: time a few questions where no finished run tells the time
+MAYBE_THERE = " (or there already: its encoder is not on this machine)"
 SAMPLES = (4, 12)  # limits of the timed runs; the difference of their times has no fixed costs
 Kind = tuple[str, str, str]  # task, mode, model: such runs take about equally long per question
 
@@ -56,6 +58,7 @@ class Forecast:
     run_name: str | None = None
     planned: PlannedRun | None = None
     error: str | None = None
+    needs: tuple[str, ...] = ()  # what has to be made before, in order
 
 
 def show_dry_run(plan: SweepPlan) -> None:
@@ -81,6 +84,8 @@ def _show(forecasts: Sequence[Forecast], cfg: DictConfig) -> None:
         if one.error:
             name = short_name(one.job, [other.job for other in forecasts])
             console.print(f"{name} cannot run: {one.error}", style="red", markup=False)
+    for line in _needs(forecasts):
+        print(line)
     for line in estimate(forecasts, Path(cfg.output_dir).expanduser(), cfg.dry_run == MEASURE):
         print(line, flush=True)
 
@@ -103,7 +108,27 @@ def forecast(job: Job, cfg: DictConfig, choices: Mapping[str, str]) -> Forecast:
         return Forecast(job, "finished", folder.name)
     questions = sum(len(part.examples) for part in parts.by_name.values()) * max(len(values), 1)
     planned = PlannedRun(experiment, configuration, questions)
-    return Forecast(job, "begun" if folder.path.is_dir() else "to do", folder.name, planned)
+    needed = needed_artefacts(experiment, configuration, parts.learning or parts.asked)
+    needs = tuple(
+        f"{artefact.kind}: {artefact.cost()}{MAYBE_THERE if state == 'unknown' else ''}"
+        for artefact, state in needed
+        if state != "there"
+    )
+    state = "begun" if folder.path.is_dir() else "to do"
+    return Forecast(job, state, folder.name, planned, needs=needs)
+
+
+def _needs(forecasts: Sequence[Forecast]) -> list[str]:
+    """What has to be made before jobs can run, and which jobs need it."""
+    jobs: dict[str, list[str]] = {}
+    for one in forecasts:
+        for line in one.needs:
+            jobs.setdefault(line, []).append(str(one.job.number))
+    alone = len(forecasts) == 1
+    return [
+        f"first {line}" if alone else f"first {line} (jobs {', '.join(numbers)})"
+        for line, numbers in jobs.items()
+    ]
 
 
 def _table(forecasts: Sequence[Forecast]) -> Table:
