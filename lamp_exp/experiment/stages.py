@@ -418,7 +418,9 @@ def run_stages(
 
 def write_feedback(parts: Parts, folder: RunFolder, feedback: Made) -> StageResults:
     """The only stage of mode=feedback, whose table has been made: writes it into `folder`."""
-    folder.write_feedback(read_feedback(feedback.folder))
+    examples = parts.asked.examples
+    users = dict(zip(examples.column("id"), examples.column("user"), strict=True))
+    folder.write_feedback(read_feedback(feedback.folder), users)
     return StageResults(parts.asked.facts.counts(), {}, {})
 
 

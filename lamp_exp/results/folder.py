@@ -206,8 +206,10 @@ class RunFolder:
                 items = [{"id": item_id, "score": score} for item_id, score in hits]
                 file.write(_json_line({"id": id, "items": items}))
 
-    def write_feedback(self, rows: Iterable[tuple[str, str, int, float]]) -> None:
-        """Writes `feedback.parquet`: question, item, rank from 0 on, reward."""
+    def write_feedback(
+        self, rows: Iterable[tuple[str, str, int, float]], users: Mapping[str, str]
+    ) -> None:
+        """Writes `feedback.parquet`: question, item, rank from 0 on, reward; the question's user."""
         import pyarrow as pa
         import pyarrow.parquet
 
@@ -215,7 +217,9 @@ class RunFolder:
         types = {"question": pa.string(), "item": pa.string(), "rank": pa.int32()}
         types["reward"] = pa.float64()
         arrays = [pa.array(c, t) for c, t in zip(columns, types.values(), strict=True)]
-        pyarrow.parquet.write_table(pa.table(arrays, names=list(types)), self.path / FEEDBACK)
+        table = pa.table(arrays, names=list(types))
+        owners = pa.array([users[question] for question in columns[0]], pa.string())
+        pyarrow.parquet.write_table(table.append_column("user", owners), self.path / FEEDBACK)
 
     @contextmanager
     def prompts_file(self) -> Iterator[Callable[[Prompt], None]]:
