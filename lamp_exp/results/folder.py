@@ -209,7 +209,7 @@ class RunFolder:
     def write_feedback(
         self, rows: Iterable[tuple[str, str, int, float]], users: Mapping[str, str]
     ) -> None:
-        """Writes `feedback.parquet`: question, item, rank from 0 on, reward; the question's user."""
+        """Writes `feedback.parquet`: question, item, rank from 0 on, reward, user."""
         import pyarrow as pa
         import pyarrow.parquet
 
