@@ -24,7 +24,7 @@ from hydra.utils import instantiate
 from omegaconf import MISSING, DictConfig, OmegaConf, open_dict
 
 from lamp_exp import options
-from lamp_exp.contracts import Retriever, Task
+from lamp_exp.contracts import DenseRetriever, Retriever, Task
 from lamp_exp.data import check_sources
 from lamp_exp.errors import InputError, did_you_mean
 from lamp_exp.experiment import ddp, stages
@@ -130,14 +130,29 @@ def check(cfg: DictConfig) -> None:
     _refuse_unknown(cfg)
     for name, option in OPTIONS.items():
         options.check_value(name, OmegaConf.select(cfg, name))
-        unused = option.needs and OmegaConf.select(cfg, option.needs) is None
-        if unused and OmegaConf.select(cfg, name) != option.default:
+        changed = OmegaConf.select(cfg, name) != option.default
+        if option.needs and changed and not _is_given(cfg, option.needs):
             raise InputError(f"{name} has no effect without {option.needs}")
+        if option.component:
+            _check_component(name, option.component, OmegaConf.select(cfg, name))
     for option in options.COMPONENT_OPTIONS:
         option.check(OmegaConf.select(cfg, option.name))
     for name, reason in options.FIXED_TRAINER_OPTIONS.items():
         if OmegaConf.select(cfg, f"trainer.{name}") is not None:
             raise InputError(f"trainer.{name} cannot be set: {reason}")
+
+
+def _is_given(cfg: DictConfig, need: str) -> bool:
+    """Whether an option is not null, or has the value that `need` names (`name=value`)."""
+    name, _, wanted = need.partition("=")
+    value = OmegaConf.select(cfg, name)
+    return options.as_text(value) == wanted if wanted else value is not None
+
+
+def _check_component(name: str, group: str, value: Any) -> None:
+    """Raises InputError for what is no component, such as its name alone."""
+    if value is not None and not OmegaConf.is_config(value):
+        raise InputError(f"{name}={value}: choose a component with {group}@{name}={value}")
 
 
 def _refuse_unknown(cfg: DictConfig) -> None:
@@ -181,10 +196,16 @@ def configure(cfg: DictConfig, choices: Mapping[str, Any]) -> Configuration:
     component_values = {
         name: values[name]
         for name, value in chosen.items()
-        if name not in changed and name.partition(".")[0] in GROUPS and not is_interpolated(value)
+        if name not in changed and _of_component(name) and not is_interpolated(value)
     }
     names = {str(group): choice for group, choice in choices.items()}
     return Configuration(names, settings, changed, component_values)
+
+
+def _of_component(name: str) -> bool:
+    """Whether an option is one of a component's YAML."""
+    places = (option.name for option in OPTIONS.values() if option.component)
+    return name.partition(".")[0] in GROUPS or any(name.startswith(f"{one}.") for one in places)
 
 
 def resolved(cfg: DictConfig) -> dict[str, Any]:
@@ -212,7 +233,11 @@ def _roots(choices: Mapping[str, Any]) -> Choices:
 
 def _nested(choices: Mapping[str, Any]) -> Choices:
     """The components inside others, by group and place: `retriever@retriever.of.bm25`."""
-    return tuple((group, str(choice)) for group, choice in sorted(choices.items()) if "@" in group)
+    return tuple(
+        (group, str(choice))
+        for group, choice in sorted(choices.items())
+        if "@" in group and choice is not None
+    )
 
 
 def nested_overrides(choices: Mapping[str, Any]) -> Sequence[str]:
@@ -225,8 +250,8 @@ def _nested_overrides(roots: Choices, nested: Choices) -> tuple[str, ...]:
     wanted, words = dict(nested), [f"{group}={name}" for group, name in roots]
     start = len(words)
     while wanted:
-        composed = compose_today(words, return_hydra_config=True)
-        made = dict(_nested(composed.hydra.runtime.choices))
+        chosen = compose_today(words, return_hydra_config=True).hydra.runtime.choices
+        made = dict(_nested(chosen))
         missing = [
             *(f"~{group}" for group in made if group not in wanted),
             *(
@@ -234,7 +259,11 @@ def _nested_overrides(roots: Choices, nested: Choices) -> tuple[str, ...]:
                 for group in made
                 if made[group] != wanted.get(group, made[group])
             ),
-            *(f"+{group}={name}" for group, name in nested if group not in made),
+            *(
+                f"{'' if group in chosen else '+'}{group}={name}"
+                for group, name in nested
+                if group not in made
+            ),
         ]
         if not missing:
             break
@@ -459,12 +488,8 @@ def _samples(model: Mapping[str, Any]) -> bool:
 
 def _check_folders(cfg: DictConfig) -> None:
     """Raises InputError for a name that looks like a folder, and is none."""
-    without_prompts = cfg.mode in WITHOUT_PROMPTS
-    used = {
-        "model": cfg.mode != "rank",
-        "retriever": without_prompts or cfg.k != NO_PROFILE,
-        "reader": True,
-    }
+    profile = cfg.mode in WITHOUT_PROMPTS or cfg.k != NO_PROFILE
+    used = {"model": cfg.mode != "rank", "retriever": profile, "profile": profile, "reader": True}
     content = {
         group: cast(dict[str, Any], OmegaConf.to_container(cfg[group], resolve=False))
         for group in used
@@ -508,16 +533,35 @@ def experiment_from_settings(settings: Mapping[str, Any]) -> Experiment:
 
 
 def _data_options(cfg: DictConfig, cache_dir: Path) -> DataOptions:
-    profile = ProfileOptions(**cast(dict[str, Any], OmegaConf.to_container(cfg.profile)))
+    profile = cast(dict[str, Any], OmegaConf.to_container(cfg.profile))
+    del profile["neighbours_by"]  # which is built
     return DataOptions(
         data_dir=cfg.data_dir,
         split=cfg.split,
         part=cfg.part,
         limit=cfg.limit,
-        view=PartView(profile, cfg.fixes, cfg.seed or 0, limit_sample=cfg.limit_sample),
+        view=PartView(
+            ProfileOptions(**profile), cfg.fixes, cfg.seed or 0, limit_sample=cfg.limit_sample
+        ),
         selection=cfg.selection,
         cache_dir=cache_dir,
+        neighbours_by=_neighbours_by(cfg, cache_dir),
     )
+
+
+def _neighbours_by(cfg: DictConfig, cache_dir: Path) -> DenseRetriever | None:
+    """What compares profiles. Raises InputError if it is missing, or compares no vectors."""
+    if cfg.profile.pool != "neighbours":
+        return None
+    name = "profile.neighbours_by"
+    hint = f"retriever@{name}=contriever, or another dense retriever"
+    if cfg.profile.neighbours_by is None:
+        raise InputError(f"profile.pool=neighbours needs what compares profiles: {hint}")
+    made = build(cfg, name)
+    if not isinstance(made, DenseRetriever):
+        raise InputError(f"{name}: {type(made).__name__} compares no vectors: choose {hint}")
+    made.use_vector_store(VectorCache(cache_dir / "vectors"))
+    return made
 
 
 def _retriever(cfg: DictConfig, cache_dir: Path) -> Retriever:
@@ -577,7 +621,8 @@ def build(cfg: DictConfig, group: str, **given: Any) -> Any:
 def recipe(cfg: DictConfig, group: str) -> partial[Any]:
     """A partial that builds a component; options that the component does not have are refused."""
     try:
-        made: partial[Any] = instantiate(cfg[group], _partial_=True, _convert_="all")
+        node = OmegaConf.select(cfg, group)
+        made: partial[Any] = instantiate(node, _partial_=True, _convert_="all")
     except InstantiationException as error:
         raise _explained(error, group) from error
     if group == "model":

@@ -289,6 +289,18 @@ class Retriever(Component, ABC):
         return {}
 
 
+class DenseRetriever(Retriever):
+    """A retriever that compares vectors of texts; others may use its encoder, too."""
+
+    @abstractmethod
+    def encoder_key(self) -> Mapping[str, Any]:
+        """All that decides a vector, as JSON; `name` is a hub id, or stands for a folder's content."""
+
+    @abstractmethod
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """The vectors of `texts` (texts, dimensions); each distinct text is encoded once."""
+
+
 class Augmentation(Component, ABC):
     """Turns a question and its retrieved items into what a model reads.
 

@@ -131,7 +131,8 @@ class Option:
     `kind` is the type of its value; `nullable` allows null. `choices` are all allowed values,
     `minimum` and `maximum` the allowed range (`above` excludes the minimum itself).
     `changes_numbers` says whether the results depend on it, `applies` when it matters at all.
-    `needs` names an option without which, at null, it would have no effect.
+    `needs` names an option without which, at null, it would have no effect; or that option's value
+    (`profile.pool=neighbours`). With `component`, its value is a component of that group.
     `run_name` is its word in a run's name ("k{}"); unless `always_named`, the name has it only
     where it differs from the default. `column` is its name in reports, if that is another; `role`
     says what it is there.
@@ -149,6 +150,7 @@ class Option:
     changes_numbers: bool = True
     applies: Condition = always
     needs: str | None = None
+    component: str | None = None
     run_name: str | None = None
     always_named: bool = False
     column: str | None = None
@@ -302,8 +304,15 @@ _OPTIONS = (
     Option("profile.control", "none", str, "shuffled_user: the profile of another user",
            choices=("none", "shuffled_user"), applies=when_personal, column="control"),
     Option("profile.pool", "own", str, "whose items may be retrieved; all_users: of all users of "
-           "the part, drawn at random (for retriever=random)", choices=("own", "all_users"),
+           "the part, drawn at random (for retriever=random); neighbours: also of the users with "
+           "the most similar profiles", choices=("own", "all_users", "neighbours"),
            applies=when_personal, column="pool"),
+    Option("profile.neighbours", 5, int, "how many users are neighbours", minimum=1,
+           applies=when_personal, column="neighbours", needs="profile.pool=neighbours"),
+    Option("profile.neighbours_by", None, object, "the encoder that compares profiles, as a dense "
+           "retriever: `retriever@profile.neighbours_by=contriever`", nullable=True,
+           applies=when_personal, column="neighbours_by", needs="profile.pool=neighbours",
+           component="retriever"),
     Option("profile.own_items", "keep", str, "remove: drop items that are the question itself",
            choices=("keep", "remove"), applies=when_personal, column="own_items"),
     Option("feedback.items", 16, int, "the best items of each question that a reader rewards, one "
@@ -401,6 +410,10 @@ def changes_numbers(name: str, usage: Usage) -> bool:
         option = OPTIONS[name]
         return option.changes_numbers and option.applies(usage)
     group, _, inner = name.lstrip("~").partition(".")
+    for option in OPTIONS.values():
+        if option.component and name.startswith(f"{option.name}."):
+            last = name.rpartition(".")[2]
+            return option.applies(usage) and last not in GROUPS[option.component].runtime
     if group not in GROUPS:
         return True  # an option of the user's own (+name=value)
     found = GROUPS[group]

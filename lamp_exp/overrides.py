@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from lamp_exp import config, hydra_messages
 from lamp_exp.config import compose_today, equal_values, is_interpolated, nested_overrides
 from lamp_exp.errors import InputError
-from lamp_exp.options import TUNE, Usage, changes_numbers
+from lamp_exp.options import OPTIONS, TUNE, Usage, changes_numbers
 from lamp_exp.results.schema import RunResult
 
 # These say where and whether an experiment is run, not which one it is.
@@ -102,9 +102,10 @@ def _differing(
             yield from _differing(value, made[key], f"{name}.")
         elif not is_interpolated(made[key]) and not equal_values(value, made[key]):
             yield name, value
-    if prefix:  # root options that an older record lacks, and names and the like, are defaults
-        lacking = (f"{prefix}{key}" for key in made if key not in wanted)
-        yield from ((f"~{name}", None) for name in lacking if changes_numbers(name, ANY_USAGE))
+    # Of a component; options of the table that an older record lacks, and names, are defaults.
+    lacking = (f"{prefix}{key}" for key in made if key not in wanted)
+    removed = (name for name in lacking if prefix and name not in OPTIONS)
+    yield from ((f"~{name}", None) for name in removed if changes_numbers(name, ANY_USAGE))
 
 
 def override(name: str, value: Any) -> str:

@@ -214,6 +214,7 @@ class ProfileOptions:
     control: str = "none"
     own_items: str = "keep"
     pool: str = "own"
+    neighbours: int = 5
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -27,22 +28,19 @@ class ProfileFacts:
     profile_days: list[float | None] = field(default_factory=list)
     own_items: list[int] = field(default_factory=list)  # items that are the question itself
     later_items: list[int] = field(default_factory=list)  # items dated after the question
-    drawn_items: int | None = None  # from the items of all users
+    pool: Counter[str] = field(default_factory=Counter)  # counts of profile.pool
 
     @classmethod
     def of(cls, examples: Examples) -> ProfileFacts:
         """Undated items are left out of all that concerns dates."""
-        facts = cls(drawn_items=examples.view.drawn_items(len(examples)))
+        facts = cls()
         for start in range(0, len(examples), QUESTIONS_PER_BLOCK):
             facts._add(examples, examples.rows[start : start + QUESTIONS_PER_BLOCK])
         return facts
 
     def counts(self) -> dict[str, int]:
-        left_out = {}
-        if self.drawn_items is not None:
-            left_out["items_left_out_of_the_pool"] = self.drawn_items - sum(self.profile_size)
         return {
-            **left_out,
+            **self.pool,
             "questions": len(self.profile_size),
             "profile_items": sum(self.profile_size),
             "empty_profiles": self.profile_size.count(0),
@@ -51,7 +49,8 @@ class ProfileFacts:
         }
 
     def _add(self, examples: Examples, rows: Sequence[int]) -> None:
-        profiles = examples.view.profiles(rows)
+        profiles, pool = examples.view.counted_profiles(rows)
+        self.pool.update(pool)
         asked = examples.store.dates(rows)
         later = profiles.dates > np.repeat(asked, profiles.lengths)
         own = examples.view.own_items(rows, profiles)

@@ -12,6 +12,7 @@ from typing import Any
 from lamp_exp.contracts import Task
 from lamp_exp.data.examples import Examples
 from lamp_exp.data.facts import ProfileFacts
+from lamp_exp.data.neighbours import NeighbourSource
 from lamp_exp.data.prepare import prepared
 from lamp_exp.data.source import find_source
 from lamp_exp.data.view import StoreView, user_subset_rows
@@ -56,23 +57,26 @@ def load(
     limit: int | None = None,
     cache_dir: Path = Path("outputs/.cache"),
     view: PartView | None = None,
+    neighbours: NeighbourSource | None = None,
 ) -> Part:
     """Opens a part, which is prepared (and checked) below `cache_dir` at its first use.
 
     Without a `data_dir` it is the made-up sample. `limit` reads so many of its questions, and
-    `view` says which ones and what else is changed on reading. Golds are optional, but an
+    `view` says which ones and what else is changed on reading; profile.pool=neighbours needs
+    `neighbours`. Golds are optional, but an
     outputs file must hold one for every question. Raises InputError that names
     file and place of what is wrong.
     """
     source = find_source(data_dir, task, split, part)
     store = prepared(task, source, cache_dir)
     meta, view = store.meta, view or PartView()
-    seen = StoreView.of(task, split, part, store, view)
+    seen = StoreView.of(task, split, part, store, view, neighbours)
     rows = user_subset_rows(store.users, view.user_subset)
     rows = _limited(rows, limit, view, f"{task.name}:{split}:{part}")
     by_chance = limit is not None and view.limit_sample == "random"
     profile = view.profile
-    drawn = by_chance or profile.control != "none" or profile.pool != "own"  # the seed counts
+    drawn = by_chance or profile.control != "none" or profile.pool == "all_users"
+    shown = rows if profile.pool == "own" else range(len(store))  # whose profiles may be shown
     return Part(
         examples=Examples(store, rows, seen),
         source=source.where,
@@ -81,13 +85,13 @@ def load(
         has_golds=meta["golds"],
         counts=meta["counts"],
         numeric_ids=frozenset(meta["numeric_ids"]),
-        first_undated=_first_undated(meta["first_undated"], rows),
+        first_undated=_first_undated(meta["first_undated"], shown),
         reading={
             "split": split,
             "part": part,
             "limit": limit,
             **asdict(view),
-            "seed": view.seed if drawn else None,
+            "seed": view.seed if drawn else None,  # where it counts
         },
     )
 

@@ -230,6 +230,11 @@ class Store:
             for name, kind in names.items()
         }
 
+    def item_numbers(self, row: int) -> NDArray[np.int64]:
+        """The numbers of a question's profile items among all items of the part."""
+        start = int(self.item_ends[row - 1]) if row else 0
+        return np.arange(start, int(self.item_ends[row]))
+
     def picked_items(
         self, picks: Sequence[NDArray[np.int64]]
     ) -> tuple[Profiles, NDArray[np.int64]]:

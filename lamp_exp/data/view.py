@@ -6,8 +6,8 @@ A view selects items by columns of the store; the store stays as it is.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from random import Random
 
@@ -17,12 +17,14 @@ from numpy.typing import NDArray
 from lamp_exp.contracts import Task
 from lamp_exp.data.dates import parse_date
 from lamp_exp.data.leaks import own_positions, same_text
+from lamp_exp.data.neighbours import Neighbours, NeighbourSource
 from lamp_exp.data.store import Profiles, Store
 from lamp_exp.errors import InputError
 from lamp_exp.values import PartView, ProfileOptions
 
 HOLDOUT_SHARE = 0.1  # of the users of train
 POOL_DRAWS = 64  # items that are drawn for a question; more than any k
+LEFT_OUT = "items_left_out_of_the_pool"
 # (task, split, part, id) of inputs that the benchmark worded wrongly: fixes=declared rewords them.
 MISWORDED = {("LaMP_2", "user", "dev", "110")}
 
@@ -36,10 +38,22 @@ class StoreView:
     options: PartView
     before: datetime | None
     reworded: frozenset[str]
+    neighbours: Neighbours | None = None
 
     @classmethod
-    def of(cls, task: Task, split: str, part: str, store: Store, options: PartView) -> StoreView:
-        """Raises InputError for options that this part cannot satisfy."""
+    def of(
+        cls,
+        task: Task,
+        split: str,
+        part: str,
+        store: Store,
+        options: PartView,
+        source: NeighbourSource | None = None,
+    ) -> StoreView:
+        """Raises InputError for options that this part cannot satisfy.
+
+        `source` is needed for profile.pool=neighbours.
+        """
         profile = options.profile
         if profile.pool != "own":
             _refuse_other_options(profile)
@@ -51,7 +65,8 @@ class StoreView:
                 f"{question!r} has none: use split=time, or profile.keep=first"
             )
         reworded = known_defects(task, split, part) if options.fixes == "declared" else frozenset()
-        return cls(task, store, options, _parse_limit(profile.before), reworded)
+        view = cls(task, store, options, _parse_limit(profile.before), reworded)
+        return view._with_neighbours(source) if profile.pool == "neighbours" else view
 
     def inputs(self, rows: Sequence[int]) -> list[str]:
         inputs = self.store.column("input", rows)
@@ -64,10 +79,19 @@ class StoreView:
         ]
 
     def profiles(self, rows: Sequence[int]) -> Profiles:
-        options = self.options.profile
-        if options.pool != "own":
-            return self._pool_items(rows)
-        profiles = self._all_items(rows)
+        return self.counted_profiles(rows)[0]
+
+    def counted_profiles(self, rows: Sequence[int]) -> tuple[Profiles, Mapping[str, int]]:
+        """The profiles, and counts of what `profile.pool` added to them and left out."""
+        match self.options.profile.pool:
+            case "all_users":
+                return self._drawn_items(rows)
+            case "neighbours":
+                return self._own_and_neighbours(rows)
+        return self._own_profiles(rows), {}
+
+    def _own_profiles(self, rows: Sequence[int]) -> Profiles:
+        options, profiles = self.options.profile, self._all_items(rows)
         if self.before is not None:
             profiles = profiles.keep(profiles.dates < np.datetime64(self.before))
         if options.own_items == "remove":
@@ -79,8 +103,10 @@ class StoreView:
     def own_items(self, rows: Sequence[int], profiles: Profiles) -> NDArray[np.bool_]:
         """Which items of the questions' `profiles` are the questions' own."""
         options = self.options.profile
-        if options.control == "none" and options.pool == "own" and not self.reworded:
-            return profiles.own
+        known = options.control == "none" and options.pool != "all_users" and not self.reworded
+        return profiles.own if known else self._own_by_text(rows, profiles)
+
+    def _own_by_text(self, rows: Sequence[int], profiles: Profiles) -> NDArray[np.bool_]:
         own = np.zeros(len(profiles.rows), np.bool_)
         items = profiles.split(list(self.store.profile_items(profiles)))
         for input, start, profile in zip(self.inputs(rows), profiles.starts, items, strict=True):
@@ -95,26 +121,67 @@ class StoreView:
             rows = [self._other_user(row, id) for row, id in zip(rows, ids, strict=True)]
         return self.store.profiles(rows)
 
-    def drawn_items(self, questions: int) -> int | None:
-        """How many items are drawn for so many questions, before any is left out."""
-        return None if self.options.profile.pool == "own" else questions * self._draws
-
-    @property
-    def _draws(self) -> int:
-        return min(POOL_DRAWS, int(self.store.item_ends[-1]))
-
-    def _pool_items(self, rows: Sequence[int]) -> Profiles:
+    def _drawn_items(self, rows: Sequence[int]) -> tuple[Profiles, Mapping[str, int]]:
         """Items of all users, drawn by the seed and the question's id, but for those that tell.
 
         Left out are items with the question's own text or its gold, and items of the same user
         that are dated after the question, or after its profile if it has no date.
         """
         pool, ids = range(int(self.store.item_ends[-1])), self.store.column("id", rows)
+        draws = min(POOL_DRAWS, len(pool))
         generators = [Random(f"{self.options.seed}:{id}:pool") for id in ids]
-        picks = [np.array(one.sample(pool, self._draws), np.int64) for one in generators]
+        picks = [np.array(one.sample(pool, draws), np.int64) for one in generators]
         drawn, owners = self.store.picked_items(picks)
-        own, later = self.own_items(rows, drawn), self._later(rows, drawn, owners)
-        return drawn.keep(~(own | later | self._golds(rows, drawn)))
+        users = self.store.users
+        pairs = zip(drawn.questions.tolist(), owners.tolist(), strict=True)
+        own = np.array([users[rows[question]] == users[owner] for question, owner in pairs], bool)
+        left_out = self._telling(rows, drawn) | (own & self._later(rows, drawn))
+        return drawn.keep(~left_out), {LEFT_OUT: int(left_out.sum())}
+
+    def _with_neighbours(self, source: NeighbourSource | None) -> StoreView:
+        """Raises InputError if the part has too few users."""
+        assert source is not None, "an experiment with neighbours has their source"
+        count, others = self.options.profile.neighbours, len(set(self.store.users)) - 1
+        if count > others:
+            raise InputError(
+                f"profile.neighbours={count} needs as many other users, but this part has "
+                f"{others}: lower it"
+            )
+        parts = (self.own_items, self._telling, self.options.fixes)
+        return replace(self, neighbours=Neighbours(self.task, self.store, count, source, *parts))
+
+    def _own_and_neighbours(self, rows: Sequence[int]) -> tuple[Profiles, Mapping[str, int]]:
+        """A question's own items, then those of its neighbours, but for items that tell.
+
+        Left out are items of neighbours with the question's own text or its gold, and those that
+        are dated after the question, or after its own profile if it has no date.
+        """
+        assert self.neighbours is not None, "made with the view"
+        found = [self.neighbours.table[row] for row in rows]
+        own = [self.store.item_numbers(row) for row in rows]
+        others = [self.neighbours.item_numbers(row) for row in rows]
+        picks = [np.concatenate(pair) for pair in zip(own, others, strict=True)]
+        profiles, _ = self.store.picked_items(picks)
+        foreign, left_out = np.zeros((2, len(profiles.rows)), np.bool_)
+        for start, mine, pick, one in zip(profiles.starts, own, picks, found, strict=True):
+            foreign[start + len(mine) : start + len(pick)] = True
+            left_out[start + len(mine) + np.array(one.left_out, np.int64)] = True
+        profiles.own[~foreign] = self.store.profiles(rows).own
+        left_out |= foreign & self._later(rows, profiles)
+        removed = np.zeros_like(left_out)
+        if self.options.profile.own_items == "remove":
+            removed = self.own_items(rows, profiles) & ~foreign
+        fewer = [len(one.neighbours) < self.neighbours.count for one in found]
+        counts = {
+            LEFT_OUT: int(left_out.sum()),
+            "items_of_neighbours": int((foreign & ~left_out).sum()),
+            "questions_with_fewer_neighbours": sum(fewer),
+        }
+        return profiles.keep(~(left_out | removed)), counts
+
+    def _telling(self, rows: Sequence[int], profiles: Profiles) -> NDArray[np.bool_]:
+        """Which items hold their question's own text or its gold."""
+        return self._own_by_text(rows, profiles) | self._golds(rows, profiles)
 
     def _golds(self, rows: Sequence[int], profiles: Profiles) -> NDArray[np.bool_]:
         """Which items have their question's gold as their own title or text."""
@@ -124,16 +191,14 @@ class StoreView:
         equal = [bool(gold and target and same_text(gold, target)) for gold, target in pairs]
         return np.array(equal, np.bool_)
 
-    def _later(
-        self, rows: Sequence[int], profiles: Profiles, owners: NDArray[np.int64]
-    ) -> NDArray[np.bool_]:
-        """Which items are of their question's user, and later than the question or its profile."""
-        users, asked = self.store.users, self.store.dates(rows).copy()
+    def _later(self, rows: Sequence[int], profiles: Profiles) -> NDArray[np.bool_]:
+        """Which items are later than their question, or than its own profile if it has no date."""
+        asked, own = self.store.dates(rows).copy(), self.store.profiles(rows)
+        starts = own.starts
         for number in np.flatnonzero(np.isnat(asked)).tolist():
-            asked[number] = _newest(self.store.profiles([rows[number]]).dates)
-        pairs = zip(profiles.questions.tolist(), owners.tolist(), strict=True)
-        own = np.array([users[rows[question]] == users[owner] for question, owner in pairs], bool)
-        later: NDArray[np.bool_] = own & (profiles.dates > np.repeat(asked, profiles.lengths))
+            start = starts[number]
+            asked[number] = _newest(own.dates[start : start + own.lengths[number]])
+        later: NDArray[np.bool_] = profiles.dates > np.repeat(asked, profiles.lengths)
         return later
 
     def _other_user(self, row: int, id: str) -> int:
@@ -187,8 +252,10 @@ def _newest(dates: NDArray[np.datetime64]) -> np.datetime64:
 
 
 def _refuse_other_options(profile: ProfileOptions) -> None:
-    """The options of a user's own profile say nothing of items of all users."""
+    """The options of a user's own profile say nothing of other users' items."""
     usual = ProfileOptions(pool=profile.pool)
+    if profile.pool == "neighbours":  # each profile is left as it is, but for its question's item
+        usual = replace(usual, neighbours=profile.neighbours, own_items=profile.own_items)
     for name, value in asdict(profile).items():
         if value != getattr(usual, name):
             raise InputError(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lamp_exp.contracts import Augmentation, Model, Retriever, Task
+from lamp_exp.contracts import Augmentation, DenseRetriever, Model, Retriever, Task
 from lamp_exp.errors import naming
 from lamp_exp.options import FEEDBACK, Usage, value_at
 from lamp_exp.values import Example, FeedbackOptions, Hit, PartView, Prompt
@@ -21,7 +21,10 @@ NO_PROFILE = 0  # as k: the baseline
 
 @dataclass(frozen=True, slots=True)
 class DataOptions:
-    """Which questions are read, and from where; `selection` says what epochs are chosen on."""
+    """Which questions are read, and from where; `selection` says what epochs are chosen on.
+
+    `neighbours_by` compares profiles, for profile.pool=neighbours.
+    """
 
     data_dir: str | None
     split: str
@@ -30,6 +33,7 @@ class DataOptions:
     view: PartView
     selection: str
     cache_dir: Path
+    neighbours_by: DenseRetriever | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +129,11 @@ class Experiment:
     def learns_from_train(self) -> bool:
         """Whether a component other than the model learns from train."""
         return self.usage.reads and self.mode != FEEDBACK and not self.retrieval.retriever.is_bound
+
+    @property
+    def neighbours_by(self) -> DenseRetriever | None:
+        """What compares profiles, if profiles are read and neighbours are asked for."""
+        return self.data.neighbours_by if self.usage.personal else None
 
 
 @dataclass(frozen=True, slots=True)

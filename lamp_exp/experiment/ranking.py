@@ -66,7 +66,10 @@ def ranking_key(
     part: Part,
 ) -> dict[str, Any]:
     """Everything that decides the rankings of a part, as JSON; k does not."""
+    view = part.examples.view
+    neighbours = view.neighbours and view.neighbours.table.fingerprint  # which are found now
     return {
+        **({} if neighbours is None else {"neighbours": neighbours}),
         "task_name": task.name,
         "task": task_options,
         "retriever": deciding_options("retriever", retriever_options),
@@ -74,7 +77,7 @@ def ranking_key(
         "document_dates": document_dates,
         "data": part.fingerprint,
         "reading": dict(part.reading),
-        "code": code_fingerprint(task, retriever, part.examples.view, Rankings),
+        "code": code_fingerprint(task, retriever, view, Rankings),
     }
 
 

@@ -141,6 +141,7 @@ def provenance_of(experiment: Experiment) -> Provenance:
     components: list[object] = [
         experiment.task,
         experiment.retrieval.retriever,
+        experiment.neighbours_by,
         experiment.augmentation,
         experiment.model,
     ]
@@ -281,7 +282,7 @@ def _result(
     started: str,
 ) -> RunResult:
     task, data, trains = experiment.task, experiment.data, experiment.mode == "finetune"
-    retriever = experiment.retrieval.retriever
+    retriever, encoder = experiment.retrieval.retriever, experiment.neighbours_by
     return RunResult(
         run=folder.name,
         started=started,
@@ -306,7 +307,11 @@ def _result(
         counts=dict(results.counts),
         seconds={stage: round(value, 3) for stage, value in results.seconds.items()},
         peak_memory_mb=round(peak_memory_mb()),
-        retrieval={**retriever.facts(), "ranking_cache": results.rankings},
+        retrieval={
+            **retriever.facts(),
+            **({"neighbours_by": encoder.facts()} if encoder is not None else {}),
+            "ranking_cache": results.rankings,
+        },
         model=_model_facts(experiment),
         training=results.training,
         settings=configuration.settings,

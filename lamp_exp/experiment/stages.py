@@ -18,8 +18,10 @@ from typing import Any
 from lamp_exp.artefacts import Made
 from lamp_exp.contracts import Model, PredictionJournal, Task
 from lamp_exp.data import Part, load
+from lamp_exp.data.neighbours import Neighbours, NeighbourSource
 from lamp_exp.data.view import POOL_DRAWS
 from lamp_exp.errors import InputError, naming
+from lamp_exp.experiment.code_fingerprint import code_fingerprint
 from lamp_exp.experiment.experiment import Configuration, DataOptions, Experiment
 from lamp_exp.experiment.learning import learn, validate_learning
 from lamp_exp.experiment.ranking import Rankings, rank_part, ranking_key
@@ -84,11 +86,14 @@ def load_parts(experiment: Experiment) -> Parts:
 def read_parts(experiment: Experiment) -> Parts:
     """Loads and validates the data only: no component is loaded, so no network is needed."""
     data, trains = experiment.data, experiment.mode == "finetune"
+    neighbours, profile = _neighbour_source(experiment), data.view.profile
+    if profile.pool == "neighbours" and neighbours is None:  # no profile is read
+        profile = replace(profile, pool="own")
 
     def read(part: str, user_subset: str | None = None) -> Part:
-        view = replace(data.view, user_subset=user_subset)
+        view = replace(data.view, profile=profile, user_subset=user_subset)
         where = (data.data_dir, experiment.task, data.split, part, data.limit, data.cache_dir)
-        return load(*where, view)
+        return load(*where, view, neighbours)
 
     asked = read(data.part)
     if not len(asked.examples):
@@ -114,12 +119,25 @@ def read_parts(experiment: Experiment) -> Parts:
     return Parts(asked, train, selection, learning)
 
 
+def _neighbour_source(experiment: Experiment) -> NeighbourSource | None:
+    encoder = experiment.neighbours_by
+    if encoder is None:
+        return None
+    code = code_fingerprint(experiment.task, encoder, Neighbours)
+    return NeighbourSource(encoder, code, experiment.data.cache_dir / "neighbours")
+
+
 def validate(experiment: Experiment) -> None:
     """Raises InputError for components that do not go together, or that cannot be loaded."""
     retrieval, model = experiment.retrieval, experiment.model
     _refuse_pool(experiment)
     if retrieval.used_k or experiment.mode == "rank":
         retrieval.retriever.validate()
+    if experiment.neighbours_by is not None:
+        try:
+            experiment.neighbours_by.validate()
+        except InputError as error:
+            raise InputError(f"profile.neighbours_by: {error}") from error
     if model is None:
         return
     trainer = experiment.trainer
@@ -134,7 +152,7 @@ def validate(experiment: Experiment) -> None:
 def _refuse_pool(experiment: Experiment) -> None:
     """Refuses items of all users for retrievers that read them: only a sample of them is drawn."""
     pool, retrieval = experiment.data.view.profile.pool, experiment.retrieval
-    if pool == "own" or not experiment.usage.personal:
+    if pool != "all_users" or not experiment.usage.personal:
         return
     if not retrieval.retriever.at_random:
         raise InputError(f"profile.pool={pool} draws items at random: use retriever=random")
@@ -384,8 +402,8 @@ def run_stages(
     watch, part, mode = Stopwatch(), parts.asked, experiment.mode
     cache = RankingCache(experiment.data.cache_dir / "rankings")
     ranker = partial(rank, experiment, configuration, cache)
-    counts: Counter[str] = Counter({**part.facts.counts(), "output_tokens": 0})
     with watch.measure("rank"):
+        counts: Counter[str] = Counter({**part.facts.counts(), "output_tokens": 0})
         rankings = ranker(part)
         if mode == "rank":
             folder.write_rankings(_ranking_rows(part, rankings))

@@ -33,9 +33,9 @@ def run_options(result: RunResult) -> dict[str, Any]:
     nested = {
         group.partition("@")[2]: name for group, name in result.choices.items() if "@" in group
     }
-    values |= {name: choice for name, choice in nested.items() if changes_numbers(name, usage)}
     known = {name: option.default for name, option in OPTIONS.items()} | settings
     values |= {n: v for n, v in known.items() if _decides(n) and changes_numbers(n, usage)}
+    values |= {name: choice for name, choice in nested.items() if changes_numbers(name, usage)}
     values |= {n: v for n, v in _folder_contents(result).items() if n in values}
     values |= {**_part_options(result), "k": result.k}
     values.pop("k_values", None)

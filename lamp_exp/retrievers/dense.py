@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
-from lamp_exp.contracts import Retriever, TextVectors, VectorStore, sort_by_score
+from lamp_exp.contracts import DenseRetriever, TextVectors, VectorStore, sort_by_score
 from lamp_exp.errors import InputError
 from lamp_exp.progress import progress
 from lamp_exp.retrievers.encoder import load_encoder
@@ -37,7 +37,7 @@ GPU_TOKENS, CPU_TOKENS = 65_536, 4_096  # of a batch
 TEXTS_PER_WRITE = 16_384  # memory, and what an interrupted run loses at most
 
 
-class Dense(Retriever):
+class Dense(DenseRetriever):
     """Encodes each distinct text once, and scores a query against the whole profile."""
 
     batch_size = 500  # so that there are many texts of similar length
@@ -88,7 +88,7 @@ class Dense(Retriever):
     @cached_property
     def vectors(self) -> TextVectors:
         """Opened when first needed, so that vectors of jobs that have ended by then are found."""
-        return EncoderVectors() if self.store is None else self.store.open(self._encoder_key())
+        return EncoderVectors() if self.store is None else self.store.open(self.encoder_key())
 
     def dependencies(self) -> dict[str, Any]:
         """Weights, precision and libraries, but not batches, which change the last bits only."""
@@ -101,8 +101,7 @@ class Dense(Retriever):
             **{name: ".".join(version(name).split(".")[:2]) for name in packages},
         }
 
-    def _encoder_key(self) -> dict[str, Any]:
-        """All that decides a vector, as JSON."""
+    def encoder_key(self) -> dict[str, Any]:
         options = {"normalize": self.normalize, "max_length": self.max_length}
         return {"name": folder_fingerprint(self.name), **options, **self.dependencies()}
 
@@ -118,6 +117,10 @@ class Dense(Retriever):
         for query, documents in questions:
             rows = self.vectors.rows(_texts(query, documents))
             yield sort_by_score(documents, inner_products(rows[0], rows[1:]))
+
+    def encode(self, texts: Sequence[str]) -> Vectors:
+        self._encode_missing(iter([list(texts)]))
+        return self.vectors.rows(texts)
 
     def _encode_missing(self, groups: Iterator[list[str]]) -> None:
         """Collects many texts first, so that those of similar length are encoded together."""

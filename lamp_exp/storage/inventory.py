@@ -18,6 +18,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.ipc
 
+from lamp_exp.storage import neighbours
 from lamp_exp.storage.atomic import DAMAGED, TEMPORARY, Damaged, read_json
 from lamp_exp.storage.checksummed import ChecksummedFile
 from lamp_exp.storage.locks import Locked, exclusive
@@ -130,6 +131,17 @@ def _check_ranking(path: Path) -> None:
     check_orders(file)
 
 
+def _describe_neighbours(path: Path) -> str:
+    file = ChecksummedFile.open(path, check=False)
+    key = neighbours.read_key(file)
+    words = f"{key.get('task_name')} neighbours={key.get('count')}"
+    return f"{words} by {key['encoder']['name']}: {file.table.num_rows} questions"
+
+
+def _check_neighbours(path: Path) -> None:
+    neighbours.read_key(ChecksummedFile.open(path))
+
+
 def _describe_vectors(folder: Path) -> str:
     encoder = read_json(folder / ENCODER)
     names = ("name", "max_length", "normalize", "dtype", "torch")
@@ -196,6 +208,7 @@ def _query(path: Path, statement: str) -> Any:
 
 KINDS = (
     Kind("ranking", "rankings/[!.]*", _describe_ranking, _check_ranking),
+    Kind("neighbours", "neighbours/[!.]*", _describe_neighbours, _check_neighbours),
     Kind("vectors", "vectors/[!.]*", _describe_vectors, _check_vectors),
     Kind("data", "data/[!.]*", _describe_part, _check_part),
     Kind("answers", "answers.sqlite", _describe_answers, _check_answers),

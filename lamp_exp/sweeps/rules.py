@@ -60,7 +60,7 @@ def needs_dates(job: JobFacts) -> str | None:
 
 def needs_chance(job: JobFacts) -> str | None:
     """The items of all users are drawn at random, so other retrievers cannot rank them."""
-    if job.shows_items and job.pool != "own" and not job.at_random:
+    if job.shows_items and job.pool == "all_users" and not job.at_random:
         return f"profile.pool={job.pool} is for retriever=random, and not for {job.retriever}"
     return None
 
