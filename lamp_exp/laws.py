@@ -24,7 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 from lamp_exp import hydra_messages
 from lamp_exp.config import build_experiment, compose_today
 from lamp_exp.config import config_dir as use_config_dir
-from lamp_exp.contracts import Augmentation, Model, Retriever, Task, TokenCounter
+from lamp_exp.contracts import Augmentation, DenseRetriever, Model, Retriever, Task, TokenCounter
 from lamp_exp.data import load
 from lamp_exp.environment import run_command
 from lamp_exp.errors import InputError
@@ -133,6 +133,17 @@ def ranks_batches_as_single_questions(retriever: Retriever) -> None:
         _require(batch == single[::step], f"rank_batch gave {batch}, rank {single[::step]}")
 
 
+def encodes_each_text_alike(retriever: Retriever) -> None:
+    """A dense retriever gives a text one vector, whatever else it encodes, in any order."""
+    if not isinstance(retriever, DenseRetriever):
+        return
+    texts = [text for profile in PROFILES for text in profile]
+    vectors = retriever.encode(texts)
+    _require(vectors.shape[0] == len(texts), f"{len(texts)} texts have {vectors.shape[0]} vectors")
+    backwards = retriever.encode(texts[::-1])[::-1]
+    _require((vectors == backwards).all(), "the vectors of the texts in another order are others")
+
+
 def _questions() -> list[tuple[Query, list[Document]]]:
     profiles = [
         [Document(str(n), text, datetime(2020, 1, 1 + n % 3)) for n, text in enumerate(texts)]
@@ -151,6 +162,7 @@ RETRIEVER_LAWS = (
     ranks_best_first,
     ranks_alike_again,
     ranks_batches_as_single_questions,
+    encodes_each_text_alike,
 )
 
 

@@ -26,6 +26,7 @@ WARNINGS = {
     "references_without_scorable_token": "references that ROUGE cannot score",
     "profiles_that_hold_the_question": "profiles that hold the question itself (a leak)",
     "items_dated_after_the_question": "profile items dated after their question",
+    "questions_with_fewer_neighbours": "questions with fewer neighbours than profile.neighbours",
 }
 
 
