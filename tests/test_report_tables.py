@@ -23,6 +23,7 @@ from lamp_exp.report.published import all_published, caveats, closest_published
 from lamp_exp.report.selection import facet, grouped, select
 from lamp_exp.report.table import Cell, Row, Table
 from lamp_exp.results.schema import TunedK
+from tests.conftest import options
 from tests.records import change_record, make_import, make_run
 
 Said = Callable[..., tuple[int, str, str]]
@@ -187,16 +188,17 @@ def test_why_a_published_number_may_not_be_compared(
 
 def test_the_published_numbers_are_whole():
     found = all_published()
-    assert len(found) == 277
+    assert len(found) == 406
     assert {one.status for one in found} == {"primary", "second-hand"}
     assert all(0 < one.value < 2 for one in found)
     assert len({(o.source, o.system, o.split, o.task, o.metric) for o in found}) == len(found)
 
 
 def test_a_published_number_is_that_of_the_same_model_and_settings(tmp_path: Path):
-    make_run(tmp_path, mode="zeroshot", model="flan_t5_xxl", split="time", retriever="bm25", k=4)
-    make_run(tmp_path, mode="zeroshot", model="flan_t5_xxl", split="time", k=0)
-    make_run(tmp_path, mode="zeroshot", model="tiny", split="time", retriever="bm25", k=4)
+    asked = {"mode": "zeroshot", "split": "time", "part": "test"}
+    make_run(tmp_path, model="flan_t5_xxl", retriever="bm25", k=4, **asked)
+    make_run(tmp_path, model="flan_t5_xxl", k=0, **asked)
+    make_run(tmp_path, model="tiny", retriever="bm25", k=4, **asked)
     found = {
         (r.result.choices["model"], r.result.k): closest_published(r, "rouge_1")
         for r in records(tmp_path)
@@ -206,6 +208,93 @@ def test_a_published_number_is_that_of_the_same_model_and_settings(tmp_path: Pat
     without = found["flan_t5_xxl", 0]
     assert without and without.retriever == "none"
     assert found["tiny", 4] is None
+
+
+def test_the_published_numbers_are_those_of_the_reference(shared: Path):
+    """PPlug quotes the numbers of per-user PEFT from another paper: they are second-hand here."""
+    with (shared / "reference" / "results.csv").open(encoding="utf-8", newline="") as file:
+        reference = list(csv.DictReader(file))
+    assert len(reference) == len(all_published())
+    for row, one in zip(reference, all_published(), strict=True):
+        names = ("arxiv", "split", "part", "task", "metric", "system")
+        assert [getattr(one, name) for name in names] == [row[name] for name in names]
+        assert (one.source, one.value) == (row["table"], float(row["value"]))
+        quoted = "as quoted by" in one.system
+        assert one.status == ("second-hand" if quoted else row["status"])
+
+
+def test_published_methods_have_the_names_of_options():
+    found = all_published()
+    planned = {"ropg_rl", "ropg_kd"}
+    assert {one.retriever for one in found} <= {*options("retriever"), *planned, "-", ""}
+    assert {one.router for one in found} == {"none", "rspg_pre", "rspg_post", "oracle", ""}
+    assert {one.adapter for one in found} == {"none", "user_lora", "user_vector", ""}
+    assert {one.pool for one in found} == {"own", "all_users", ""}
+    assert all(one.model for one in found if one.retriever or one.router or one.adapter)
+
+
+XXL = {"mode": "zeroshot", "model": "flan_t5_xxl", "split": "time", "k": 4}
+ROUTED, WITH_LORA = ({"choices": {name: value}} for name, value in
+                     (("router", "rspg_post"), ("adapter", "user_lora")))  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("run", "source", "value"),
+    [
+        ({**XXL, "retriever": "contriever"}, "PPlug dev", 0.641),
+        ({**XXL, "retriever": "contriever", "part": "test"}, "ROPG table 3", 0.636),
+        ({**XXL, "retriever": "ropg_kd"}, "PPlug dev", 0.676),
+        ({**XXL, "retriever": "rrf", "part": "test"}, "ROPG table 3", 0.570),
+        ({**XXL, "retriever": "rrf", "part": "test", "k": 1}, None, None),
+        ({**XXL, "retriever": "rrf"}, "ROPG table 3", 0.570),
+        ({**XXL, "k": 0}, "PPlug dev", 0.498),
+        ({**XXL, **ROUTED}, "PPlug dev", 0.670),
+        ({**XXL, **ROUTED, "part": "test"}, "ROPG table 3", 0.672),
+        ({**XXL, **WITH_LORA, "k": 0, "part": "test"}, "PPlug test", 0.506),
+        ({**XXL, "choices": {"router": "oracle"}, "part": "test"}, "ROPG tables 4-5", 0.798),
+        ({**XXL, "retriever": "oracle", "part": "test"}, None, None),
+        ({**XXL, "retriever": "contriever", "model": "flan_t5_base"}, None, None),
+        ({**XXL, "retriever": "contriever", "mode": "finetune"}, None, None),
+        ({**XXL, "retriever": "contriever", "split": "user"}, "leaderboard", 0.699),
+        ({**XXL, "retriever": "contriever", "profile": {"pool": "neighbours"}}, None, None),
+    ],
+)
+def test_the_published_number_beside_a_run_is_of_its_method_and_part(
+    tmp_path: Path, run: dict[str, Any], source: str | None, value: float | None
+):
+    make_run(tmp_path, "lamp1", questions=1500, **run)
+    (record,) = records(tmp_path)
+    one = closest_published(record, "accuracy")
+    assert (one and one.source, one and one.value) == (source, value)
+    if one and one.part != record.result.part:
+        assert f"published on test, ours on {record.result.part}" in list(caveats(record, one))
+    elif one:
+        assert not [line for line in caveats(record, one) if "published on" in line]
+
+
+def test_a_published_number_on_dev_does_not_say_its_k(tmp_path: Path):
+    make_run(tmp_path, "lamp1", questions=1500, retriever="bm25", **XXL)
+    (record,) = records(tmp_path)
+    one = closest_published(record, "accuracy")
+    assert one and not list(caveats(record, one))
+    assert one.vague == ["its source does not say the k and the augmentation"]
+    footers = only(tmp_path, LAYOUTS["ablation"]).footers
+    assert any("published: PPlug dev: FlanT5-XXL zero-shot, BM25" in line for line in footers)
+    assert not any("ROPG table 3" in line for line in footers), "that is on test"
+
+
+@pytest.mark.parametrize(("pool", "value"), [("own", 0.486), ("all_users", 0.473)])
+def test_random_items_of_all_users_have_a_published_number_of_their_own(
+    tmp_path: Path, pool: str, value: float
+):
+    profile = {"pool": pool}
+    make_run(
+        tmp_path, "lamp6", retriever="random", k=1, part="test", questions=1246, profile=profile
+    )
+    (record,) = records(tmp_path)
+    one = closest_published(record, "rouge_1")
+    assert one and one.value == value
+    assert not list(caveats(record, one))
 
 
 def test_stale_broken_and_unscored_runs_are_left_out_and_told(tmp_path: Path, report: Said):
@@ -492,7 +581,8 @@ def test_settings_other_than_the_published_are_marked(
 
 
 def test_other_published_numbers_of_the_same_system_are_told(tmp_path: Path):
-    make_run(tmp_path, "lamp3", mode="zeroshot", model="flan_t5_xxl", split="time", k=0)
+    asked = {"mode": "zeroshot", "split": "time", "part": "test"}
+    make_run(tmp_path, "lamp3", model="flan_t5_xxl", k=0, **asked)
     table = only(tmp_path, LAYOUTS["table4"])
     assert any(line.startswith("also published, lamp3 mae:") for line in table.footers)
 

@@ -49,6 +49,7 @@ def test_items_of_all_users_are_only_drawn():
     ranked = replace(drawn, retriever="bm25", at_random=False)
     assert "is for retriever=random, and not for bm25" in needs_chance(ranked)
     assert needs_chance(replace(ranked, k=0)) is None
+    assert needs_chance(replace(ranked, pool="neighbours")) is None
 
 
 def test_fusion_needs_a_model_that_learned_it():

@@ -1,7 +1,8 @@
 """Published numbers beside our own, and why the two may not be compared; the verb published.
 
 `published.csv` holds the numbers with their source and its status: `primary` was read in the paper
-or on the leaderboard itself, `second-hand` in another text. An empty field is not known.
+or on the leaderboard itself, `second-hand` in another text. An empty field is not known, and `-`
+says that the system does not have that choice: a router chooses among several retrievers.
 """
 
 from __future__ import annotations
@@ -26,10 +27,13 @@ from lamp_exp.results.run_options import flat
 SOURCES = {
     "2304.11406": "Salemi et al. 2024 (LaMP)",
     "2404.05970": "Salemi et al. 2024 (ROPG)",
+    "2409.11901": "Liu et al. 2024 (PPlug)",
     "submit_2024_0122": "LaMP leaderboard, submission of 2024-01-22",
 }
 HEADS = ("task", "split", "part", "metric", "system", "source", "arxiv", "status")
-MUST_EQUAL = ("split", "task", "mode")
+MUST_EQUAL = ("split", "task", "mode", "pool")
+COMPONENTS = ("router", "adapter")  # `none` where a run has none
+DOES_NOT_APPLY = "-"
 SETUP = tuple(name for name in METHODS if name != "task")
 SAME_AS = {"bm25_okapi": "bm25"}  # rank-bm25's scores, which the published runs used
 USUAL_WEIGHTS = {"flan_t5_base": "google/flan-t5-base", "flan_t5_xxl": "google/flan-t5-xxl"}
@@ -59,6 +63,9 @@ class Published:
     retriever: str
     k: str
     augmentation: str
+    router: str
+    adapter: str
+    pool: str
     metric: str
     value: float
 
@@ -87,7 +94,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def tables(arguments: argparse.Namespace) -> list[Table]:
-    frame = pd.DataFrame(all_published()).sort_values(["split", "task", "metric"], kind="stable")
+    order = ["split", "task", "metric", "part"]
+    frame = pd.DataFrame(all_published()).sort_values(order, kind="stable")
     for key, values in conditions_of(arguments.where):
         names = [name for name in frame.columns if name != "value"]
         if key not in names:
@@ -115,23 +123,30 @@ def all_published() -> tuple[Published, ...]:
 
 
 def closest_published(record: Record, metric: str) -> Published | None:
-    """The published number of the same system whose settings are known best; None without one."""
-    return min(rivals(record, metric), key=lambda one: len(one.vague), default=None)
+    """The published number of the same system; None without one.
+
+    Of several, one of the same part, and then the one whose settings are known best.
+    """
+
+    def distance(one: Published) -> tuple[bool, int]:
+        return one.part != record.result.part, len(one.vague)
+
+    return min(rivals(record, metric), key=distance, default=None)
 
 
 def rivals(record: Record, metric: str) -> list[Published]:
     """All published numbers of the same system; they need not agree."""
     own = {name: shown(facet(record, name)) for name in (*MUST_EQUAL, *SETUP)}
     own["retriever"] = SAME_AS.get(own["retriever"], own["retriever"])
+    own |= {name: str(record.result.choices.get(name) or "none") for name in COMPONENTS}
     own |= {"metric": metric, "model": _published_model(record)}
-    return [
-        one
-        for one in all_published()
-        if all(
-            getattr(one, name) == value or (name in SETUP and not getattr(one, name))
-            for name, value in own.items()
-        )
-    ]
+    return [one for one in all_published() if all(_agrees(one, *choice) for choice in own.items())]
+
+
+def _agrees(one: Published, name: str, own: str) -> bool:
+    """Whether a published number may be of a run with that choice."""
+    value = getattr(one, name)
+    return value in (own, DOES_NOT_APPLY) or (name in SETUP and not value)
 
 
 def _published_model(record: Record) -> str:
@@ -167,10 +182,11 @@ def caveats(record: Record, one: Published) -> Iterator[str]:
 
 
 def _changed_profile(record: Record) -> list[str]:
-    """The options of the profile that are not at their default."""
+    """The options of the profile that are not at their default, but for `pool`, which is equal."""
     defaults = {name: option.default for name, option in OPTIONS.items()}
     profile = record.result.profile
-    return sorted(n for n in profile if profile[n] != defaults.get(f"profile.{n}", profile[n]))
+    names = profile.keys() - {"pool"}
+    return sorted(n for n in names if profile[n] != defaults.get(f"profile.{n}", profile[n]))
 
 
 def _other_settings(record: Record) -> list[str]:
@@ -197,7 +213,7 @@ def published_footers(numbers: Iterable[tuple[Record, str, Published]]) -> list[
         f"also published, {record.task} {metric}: {other.value:g} ({other.citation})"
         for record, metric, one in numbers
         for other in rivals(record, metric)
-        if other.value != one.value
+        if other.value != one.value and other.part == one.part
     ]
     lines += [BM25 for record, *_ in numbers if facet(record, "retriever") == "bm25"]
     faults = dict.fromkeys(fault for record, _, one in numbers for fault in caveats(record, one))
