@@ -294,7 +294,7 @@ class DenseRetriever(Retriever):
 
     @abstractmethod
     def encoder_key(self) -> Mapping[str, Any]:
-        """All that decides a vector, as JSON; `name` is a hub id, or stands for a folder's content."""
+        """All that decides a vector, as JSON; `name` is a hub id, or a folder's content."""
 
     @abstractmethod
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
