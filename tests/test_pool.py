@@ -422,6 +422,18 @@ def test_neighbours_are_found_once_and_their_rankings_known_by_them(similar, mon
     assert rankings.made == 2, "other neighbours, as rounding may make them, have other rankings"
 
 
+def test_a_dry_run_looks_for_no_neighbours(lamp_exp, similar):
+    """Also where a retriever learns from rankings that depend on them."""
+    learns = ["retriever=ropg_kd", "retriever@retriever.base=bm25", "reader.model=tiny"]
+    asked = [*similar, "mode=rank", "limit=5", *learns, "dry_run=true"]
+    code, out, err = lamp_exp(*asked)
+    assert code == 0, err
+    assert "first neighbours: 300 profiles of dev to encode\n" in out
+    assert "profiles of train to encode\n" in out
+    assert not Path("outputs/.cache/neighbours").exists()
+    assert not Path("outputs/.cache/vectors").exists()
+
+
 def test_where_nothing_can_be_written_neighbours_are_found_each_time(part, tmp_path, caplog):
     (tmp_path / "neighbours").write_text("a file where the folder would be")
     assert shown(part(FOUR))["v1"] == ["v1/0", "v1/1", "v3/0"]

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 from lamp_exp.contracts import DenseRetriever, Task
 from lamp_exp.data.store import Profiles, Store
 from lamp_exp.progress import progress
-from lamp_exp.storage.neighbours import Neighbourhood, NeighbourTable, neighbour_table
+from lamp_exp.storage.neighbours import Neighbourhood, NeighbourTable, neighbour_table, stored_table
 
 ITEMS_PER_BLOCK = 16_384  # that are encoded together
 QUESTIONS_PER_BLOCK = 1000  # whose similarities are held in memory together
@@ -63,7 +64,16 @@ class Neighbours:
     @cached_property
     def table(self) -> NeighbourTable:
         """The neighbours, read from the cache or found now."""
-        key = {
+        return neighbour_table(self.source.folder, self._key, self._ids, self._find)
+
+    @property
+    def are_found(self) -> bool:
+        """Whether they are in the cache; none is looked for."""
+        return stored_table(self.source.folder, self._key, self._ids) is not None
+
+    @property
+    def _key(self) -> dict[str, Any]:
+        return {
             "task_name": self.task.name,
             "data": self.store.meta["fingerprint"],
             "reading": self.reading,
@@ -71,8 +81,10 @@ class Neighbours:
             "encoder": dict(self.source.encoder.encoder_key()),
             "code": self.source.code,
         }
-        ids = self.store.column("id", range(len(self.store)))
-        return neighbour_table(self.source.folder, key, ids, self._find)
+
+    @property
+    def _ids(self) -> list[str]:
+        return self.store.column("id", range(len(self.store)))
 
     def item_numbers(self, row: int) -> NDArray[np.int64]:
         """The numbers of the items of a question's neighbours, the most similar user's first."""

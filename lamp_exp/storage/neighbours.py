@@ -83,12 +83,11 @@ def neighbour_table(
     `key` holds, as JSON values, all that decides them. A damaged file is set aside and made again;
     where nothing can be written, a warning says so.
     """
-    path = folder / file_name(key)
-    stored = _open(path, key, ids)
+    stored, path = stored_table(folder, key, ids), folder / file_name(key)
     if stored is None:
         try:
             with exclusive(path):  # another process may make it meanwhile
-                stored = _open(path, key, ids)
+                stored = stored_table(folder, key, ids)
                 if stored is None:
                     remove_leftovers(path)
                     found = _batch(ids, compute())
@@ -100,7 +99,24 @@ def neighbour_table(
             log.warning("neighbours are not kept: %s", error)
             return NeighbourTable(pa.Table.from_batches([_batch(ids, compute())]))
     touch(path)
-    return NeighbourTable(stored.table)
+    return stored
+
+
+def stored_table(folder: Path, key: Mapping[str, Any], ids: Sequence[str]) -> NeighbourTable | None:
+    """The neighbourhoods that are stored; None if there are none, or if they are damaged."""
+    path = folder / file_name(key)
+    try:
+        file = ChecksummedFile.open(path)
+        if read_key(file) != json.loads(json.dumps(key)):
+            raise Damaged("it was made for other settings")
+        if file.table.column("id").to_pylist() != list(ids):
+            raise Damaged("it is of other questions")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (Damaged, OSError) as error:
+        report_damage(path, error)
+        return None
+    return NeighbourTable(file.table)
 
 
 def file_name(key: Mapping[str, Any]) -> str:
@@ -120,22 +136,6 @@ def read_key(file: ChecksummedFile) -> dict[str, Any]:
         raise Damaged("it holds neighbours in another format")
     key: dict[str, Any] = content["key"]
     return key
-
-
-def _open(path: Path, key: Mapping[str, Any], ids: Sequence[str]) -> ChecksummedFile | None:
-    """The file; None if it is missing, damaged, or of other questions."""
-    try:
-        file = ChecksummedFile.open(path)
-        if read_key(file) != json.loads(json.dumps(key)):
-            raise Damaged("it was made for other settings")
-        if file.table.column("id").to_pylist() != list(ids):
-            raise Damaged("it is of other questions")
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (Damaged, OSError) as error:
-        report_damage(path, error)
-        return None
-    return file
 
 
 def _batch(ids: Sequence[str], found: Iterable[Neighbourhood]) -> pa.RecordBatch:

@@ -20,7 +20,7 @@ from lamp_exp.errors import InputError
 from lamp_exp.experiment.experiment import Configuration, Experiment
 from lamp_exp.experiment.learning import needed_artefacts
 from lamp_exp.experiment.run import own_folder, run
-from lamp_exp.experiment.stages import read_parts
+from lamp_exp.experiment.stages import Parts, read_parts
 from lamp_exp.experiment.tune import tuned_folder
 from lamp_exp.progress import duration, progress
 from lamp_exp.results.folder import RunFolder
@@ -108,14 +108,32 @@ def forecast(job: Job, cfg: DictConfig, choices: Mapping[str, str]) -> Forecast:
         return Forecast(job, "finished", folder.name)
     questions = sum(len(part.examples) for part in parts.by_name.values()) * max(len(values), 1)
     planned = PlannedRun(experiment, configuration, questions)
-    needed = needed_artefacts(experiment, configuration, parts.learning or parts.asked)
-    needs = tuple(
-        f"{artefact.kind}: {artefact.cost()}{MAYBE_THERE if state == 'unknown' else ''}"
-        for artefact, state in needed
-        if state != "there"
-    )
+    needs = _unknown_neighbours(parts)
+    if not needs:  # on which artefacts may depend
+        needed = needed_artefacts(experiment, configuration, parts.learning or parts.asked)
+        needs = tuple(
+            f"{artefact.kind}: {artefact.cost()}{MAYBE_THERE if state == 'unknown' else ''}"
+            for artefact, state in needed
+            if state != "there"
+        )
     state = "begun" if folder.path.is_dir() else "to do"
     return Forecast(job, state, folder.name, planned, needs=needs)
+
+
+def _unknown_neighbours(parts: Parts) -> tuple[str, ...]:
+    """A line for each part whose neighbours have not been found yet."""
+    lines = []
+    for part in [*parts.by_name.values(), *([parts.learning] if parts.learning else [])]:
+        neighbours = part.examples.view.neighbours
+        if neighbours is None:
+            continue
+        line = f"neighbours: {len(neighbours.store):,} profiles of {part.reading['part']} to encode"
+        try:
+            found = neighbours.are_found
+        except InputError:
+            found, line = False, f"{line}{MAYBE_THERE}"
+        lines += [] if found else [line]
+    return tuple(dict.fromkeys(lines))
 
 
 def _needs(forecasts: Sequence[Forecast]) -> list[str]:
