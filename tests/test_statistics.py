@@ -631,6 +631,27 @@ def test_plans_are_drawn_once():
     assert len(every) == len({tuple(row) for row in every}) == 16 and not any(every[0])
 
 
+def test_random_permutations_are_the_same_for_all_pairs_of_as_many_users():
+    swaps = resampling.random_swaps(50, 0, 0)
+    assert swaps.shape == (50, resampling.CHUNK) and set(np.unique(swaps)) == {0, 1}
+    assert np.array_equal(swaps, resampling.random_swaps(50, 0, 0))
+    others = [resampling.random_swaps(50, 0, 1), resampling.random_swaps(50, 1, 0)]
+    assert not any(np.array_equal(swaps, other) for other in others)
+    assert abs(swaps.mean(axis=1) - 0.5).max() < 0.06  # 5 standard errors
+    assert abs(np.corrcoef(swaps) - np.eye(50)).max() < 0.12
+
+
+@pytest.mark.parametrize("unit", [1, 1000, 0.1])
+def test_permutations_are_exact_in_each_type_of_number(unit: float):
+    """Sums fit 16 bits, 32 bits, or are no whole numbers."""
+    chance = np.random.default_rng(0)
+    a, b = (np.round(chance.normal(size=200), 0) for _ in range(2))
+    pairs = [tuple(mean_sample(x * scale, range(200), True) for x in (a, b)) for scale in (1, unit)]
+    one, scaled = (resampling.permutations(*pair, 3000, 0) for pair in pairs)
+    assert scaled.differences == pytest.approx(one.differences * unit, abs=1e-12 * unit)
+    assert scaled.p == one.p and scaled.critical(0.05) == pytest.approx(one.critical(0.05) * unit)
+
+
 def test_the_difference_of_two_samples_is_a_sample():
     users = list(range(6))
     for kind in KINDS:

@@ -285,8 +285,6 @@ def _root_mean(sums: Floats) -> Floats:
 
 
 def _macro_f1(sums: Floats) -> Floats:
-    per_label = sums.reshape(*sums.shape[:-1], -1, 2)
-    hits, seen = per_label[..., 0], per_label[..., 1]
-    f1: Floats = np.divide(hits, seen, out=np.zeros_like(hits), where=seen > 0)
-    average: Floats = f1.mean(axis=-1)
+    hits, seen = sums[..., ::2], sums[..., 1::2]
+    average: Floats = (hits / np.where(seen > 0, seen, 1)).mean(axis=-1)  # no hit if never seen
     return average
