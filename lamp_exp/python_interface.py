@@ -373,7 +373,7 @@ def load_results(
 
 
 def _interval(record: Record, metric: str) -> statistics.Interval | None:
-    found = sample(record, metric) if record.has_column("user") else None
+    found = sample(record, metric)
     return None if found is None else statistics.interval(found)
 
 

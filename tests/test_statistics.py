@@ -291,7 +291,8 @@ def test_the_sign_flip_test_on_darwins_maize():
     found = compare(measured(*[0] * 15), measured(*taller), resamples=2**15)
     assert by_name(found)["sign-flip permutation"] == 1726 / 2**15
     some = compare(measured(*[0] * 15), measured(*taller), resamples=20_000)
-    assert by_name(some)["sign-flip permutation"] == pytest.approx(1726 / 2**15, abs=0.005)
+    # It stops after the first 2,000: three standard errors.
+    assert by_name(some)["sign-flip permutation"] == pytest.approx(1726 / 2**15, abs=0.015)
 
 
 def scipys_permutation(a: Any, b: Any, statistic: Any) -> float:

@@ -80,6 +80,11 @@ class Record:
         return run_options(self.result)
 
     @cached_property
+    def option_keys(self) -> dict[str, str]:
+        """For each option a text that is equal for equal values."""
+        return {name: configuration_key({name: value}) for name, value in self.options.items()}
+
+    @cached_property
     def configuration(self) -> str:
         """Equal for runs that differ in nothing but the seed."""
         return configuration_key(self.options)
@@ -107,18 +112,27 @@ class Record:
     def has_file(self, name: str) -> bool:
         return (self.folder / name).is_file()
 
-    def column(self, name: str) -> list[Any]:
-        """A column of `examples.parquet`, a value per question. Raises InputError without it."""
-        if not self.has_column(name):
-            raise InputError(f"{self.folder} has no {name!r} of its examples: rerun=true makes it")
-        if name not in self._columns:
+    def columns(self, *names: str) -> dict[str, list[Any]]:
+        """Those of these columns of `examples.parquet` that there are, a value per question.
+
+        They are read together, which takes little longer than one, and kept.
+        """
+        missing = [name for name in names if name not in self._columns]
+        if missing and self.has_file(EXAMPLES):
             with self._open_examples() as file:
-                table = file.read(columns=[name], use_threads=False)  # threads take longer
-            self._columns[name] = table.column(0).to_pylist()
-        return self._columns[name]
+                there = [name for name in missing if name in file.schema_arrow.names]
+                self._columns.update(file.read(there, use_threads=False).to_pydict())
+        return {name: self._columns[name] for name in names if name in self._columns}
+
+    def column(self, name: str) -> list[Any]:
+        """One of them. Raises InputError if it is not there."""
+        found = self.columns(name)
+        if name not in found:
+            raise InputError(f"{self.folder} has no {name!r} of its examples: rerun=true makes it")
+        return found[name]
 
     def has_column(self, name: str) -> bool:
-        return name in self._column_names
+        return name in self._columns or name in self._column_names
 
     def by_question(self, name: str) -> dict[str, Any]:
         return dict(zip(self.column("id"), self.column(name), strict=True))
@@ -135,7 +149,8 @@ class Record:
         import pyarrow.parquet
 
         try:
-            return pyarrow.parquet.ParquetFile(self.folder / EXAMPLES)
+            # One thread and no buffer beforehand: for files as small as these, both take longer.
+            return pyarrow.parquet.ParquetFile(self.folder / EXAMPLES, pre_buffer=False)
         except pa.ArrowException as error:
             raise InputError(f"{self.folder / EXAMPLES} is damaged: rerun=true makes it") from error
 

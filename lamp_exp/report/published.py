@@ -121,9 +121,9 @@ def closest_published(record: Record, metric: str) -> Published | None:
 
 def rivals(record: Record, metric: str) -> list[Published]:
     """All published numbers of the same system; they need not agree."""
-    own = {name: shown(facet(record, name)) for name in (*MUST_EQUAL, *SETUP)}
+    own = {"metric": metric, "model": _published_model(record)}
+    own |= {name: shown(facet(record, name)) for name in (*MUST_EQUAL, *SETUP)}
     own["retriever"] = SAME_AS.get(own["retriever"], own["retriever"])
-    own |= {"metric": metric, "model": _published_model(record)}
     return [
         one
         for one in all_published()

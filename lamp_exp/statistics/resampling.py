@@ -145,8 +145,8 @@ def every_swap(users: int) -> Floats:
 def random_swaps(users: int, seed: int, chunk: int) -> NDArray[np.uint8]:
     """Which users are swapped in each of CHUNK permutations (users x permutations), as 0 and 1."""
     chance = np.random.default_rng([seed, 1, chunk])
-    draws = chance.integers(0, 256, (users, CHUNK // 8), dtype=np.uint8)
-    return np.unpackbits(draws, axis=1)
+    words = chance.integers(0, 2**64, (users, -(-CHUNK // 64)), dtype=np.uint64)
+    return np.unpackbits(words.astype("<u8").view(np.uint8), axis=1, count=CHUNK)
 
 
 def _sparse(rows: Floats) -> sparse.csr_array:
