@@ -12,7 +12,10 @@ import numpy as np
 import pytest
 from scipy import stats
 from statsmodels.regression.linear_model import OLS
+from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
+from statsmodels.stats.proportion import proportion_confint
 
 from lamp_exp import metrics, statistics
 from lamp_exp.errors import InputError
@@ -25,6 +28,7 @@ from lamp_exp.statistics import (
     resampling,
     rmse_sample,
 )
+from lamp_exp.statistics.paired import _clopper_pearson_ends
 from lamp_exp.statistics.samples import Sample, difference
 
 LABELS = [f"label {number}" for number in range(15)]
@@ -420,6 +424,22 @@ def test_what_is_detectable_is_by_the_level_that_decides():
         assert among_many.detectable > 1.3 * alone.detectable
 
 
+@pytest.mark.parametrize("level", [0.9, 0.95])
+@pytest.mark.parametrize(("lost", "won"), [(0, 0), (0, 3), (5, 0), (4, 9), (30, 41), (200, 260)])
+def test_exact_tests_and_intervals_are_those_of_statsmodels(lost: int, won: int, level: float):
+    n = lost + won + 20
+    a, b = [1.0] * lost + [0.0] * won + [1.0] * 20, [0.0] * lost + [1.0] * won + [1.0] * 20
+    runs = [mean_sample(scores, range(n), True, binary=True) for scores in (a, b)]
+    expected = mcnemar([[20, lost], [won, 0]], exact=True).pvalue
+    assert compare(*runs).decisive.p == pytest.approx(expected, rel=1e-9)
+    for run, right in ((runs[0], lost + 20), (runs[1], won + 20)):
+        found = interval(run, level=level)
+        wilson = proportion_confint(right, n, 1 - level, method="wilson")
+        assert ends(found) == pytest.approx(wilson, rel=1e-9)
+    exact = proportion_confint(won, lost + won, 1 - level, method="beta") if lost + won else (0, 1)
+    assert _clopper_pearson_ends(won, lost + won, level) == pytest.approx(exact, rel=1e-9)
+
+
 def test_what_mcnemar_can_detect_is_by_its_own_power():
     """Of 40 pairs that differ, 27 must be won; at a share of 0.7427, 80% of samples have them."""
     a, b = [1.0] * 20 + [0.0] * 80, [0.0] * 20 + [1.0] * 20 + [0.0] * 60
@@ -676,7 +696,10 @@ def test_corrections_find_what_the_paper_found():
 
 
 def test_tests_that_could_not_be_made_are_not_counted():
-    for correct in (statistics.holm, statistics.benjamini_hochberg):
+    for correct, name in ((statistics.holm, "holm"), (statistics.benjamini_hochberg, "fdr_bh")):
+        assert correct(PUBLISHED[::-1] * 2) == pytest.approx(
+            multipletests(PUBLISHED[::-1] * 2, method=name)[1], rel=1e-12
+        )
         assert correct([]).tolist() == []
         assert np.isnan(correct([math.nan, math.nan])).all()
         mixed = correct([0.01, math.nan, 0.04])

@@ -11,8 +11,7 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
-from scipy.stats import norm
+from scipy import sparse, special
 
 from lamp_exp.statistics.samples import Floats, Sample
 
@@ -52,12 +51,12 @@ def bca(sample: Sample, level: float, resamples: int, seed: int) -> tuple[float,
     """The bias-corrected and accelerated bootstrap interval (Efron 1987), by resampling users."""
     value, found = sample.measured(), bootstrapped(sample, resamples, seed)
     below = ((found < value).mean() + (found <= value).mean()) / 2
-    bias = norm.ppf(np.clip(below, 0.5 / resamples, 1 - 0.5 / resamples))
+    bias = special.ndtri(np.clip(below, 0.5 / resamples, 1 - 0.5 / resamples))
     left_out = without_each(sample)
     pull = left_out.mean() - left_out
     acceleration = (pull**3).sum() / (6 * (pull**2).sum() ** 1.5)
-    ends = bias + norm.ppf([(1 - level) / 2, (1 + level) / 2])
-    low, high = np.quantile(found, norm.cdf(bias + ends / (1 - acceleration * ends)))
+    ends = bias + special.ndtri([(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(found, special.ndtr(bias + ends / (1 - acceleration * ends)))
     return float(low), float(high)
 
 
