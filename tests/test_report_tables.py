@@ -18,11 +18,12 @@ from lamp_exp.errors import InputError
 from lamp_exp.report.__main__ import VERBS, main
 from lamp_exp.report.formats import FORMATS, latex, markdown, terminal, tex
 from lamp_exp.report.layouts import LAYOUTS, METRIC, Layout
-from lamp_exp.report.loading import Record, find, one_run
+from lamp_exp.report.loading import find, one_run
 from lamp_exp.report.metric_tables import TableOptions, metric_tables
 from lamp_exp.report.published import all_published, caveats, closest_published
 from lamp_exp.report.selection import facet, grouped, select
 from lamp_exp.report.table import Cell, Row, Table
+from lamp_exp.results.record import Record
 from lamp_exp.results.schema import TunedK
 from tests.records import change_record, make_import, make_run
 

@@ -9,9 +9,9 @@ from itertools import combinations_with_replacement
 from lamp_exp.errors import InputError
 from lamp_exp.report.cli_arguments import add_runs, chosen
 from lamp_exp.report.footers import data_footers
-from lamp_exp.report.loading import Record
 from lamp_exp.report.selection import METHODS, Group, alike_but_for, naming
 from lamp_exp.report.table import MISSING, Cell, Table
+from lamp_exp.results.record import Record
 
 Shown = Mapping[str, tuple[frozenset[str], list[str]]]  # by question: items, and the first
 

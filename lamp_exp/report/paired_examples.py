@@ -9,8 +9,8 @@ from functools import lru_cache
 import pandas as pd
 
 from lamp_exp.errors import InputError
-from lamp_exp.report.loading import Record
 from lamp_exp.report.selection import Group
+from lamp_exp.results.record import Record
 from lamp_exp.statistics import Sample, mean_over_seeds, metric_sample
 from lamp_exp.statistics.samples import columns_of, numbered
 

@@ -18,9 +18,9 @@ import pandas as pd
 from lamp_exp.data.arguments import PARTS, SIZES
 from lamp_exp.errors import InputError
 from lamp_exp.options import OPTIONS, Usage, changes_numbers, value_at
-from lamp_exp.report.loading import Record
 from lamp_exp.report.selection import METHODS, conditions_of, facet, shown
 from lamp_exp.report.table import Table, number
+from lamp_exp.results.record import Record
 from lamp_exp.results.run_options import flat
 
 SOURCES = {

@@ -29,7 +29,7 @@ from lamp_exp.options import (
     same_value,
     value_at,
 )
-from lamp_exp.report.loading import Record
+from lamp_exp.results.record import Record
 from lamp_exp.results.run_options import configuration_key, flat, model_name
 
 UNKNOWN = "unknown"  # what a record of imported predictions does not say
