@@ -40,12 +40,13 @@ from lamp_exp.experiment import ddp
 from lamp_exp.options import OPTIONS
 from lamp_exp.overrides import override, value_text
 from lamp_exp.report.compare import refuse_other_questions
-from lamp_exp.report.loading import Record, find, one_run
+from lamp_exp.report.loading import find, one_run
 from lamp_exp.report.paired_examples import common_seeds, pair, pair_of_runs, sample
 from lamp_exp.report.selection import Group, choices_apart
 from lamp_exp.results.display import remarks
 from lamp_exp.results.folder import RESULT
-from lamp_exp.results.frame import ReadRun, read_runs, results_frame
+from lamp_exp.results.frame import results_frame
+from lamp_exp.results.record import Record
 from lamp_exp.results.schema import RunResult
 from lamp_exp.sweeps import sweeper
 from lamp_exp.sweeps.jobs import run_multirun_job
@@ -364,16 +365,12 @@ def load_results(
     Raises InputError for a place that is no folder, or a column that no run has.
     """
     folders = [Path(place).expanduser().absolute() for place in places or ("outputs",)]
-    runs = (
-        Record(one.folder, one.result) if isinstance(one, ReadRun) else one
-        for one in read_runs(folders)
-    )
     estimate = _interval if intervals else lambda run, metric: None
-    return results_frame(runs, where or {}, estimate)
+    return results_frame(folders, where or {}, estimate)
 
 
 def _interval(record: Record, metric: str) -> statistics.Interval | None:
-    found = sample(record, metric) if record.has_column("user") else None
+    found = sample(record, metric)
     return None if found is None else statistics.interval(found)
 
 

@@ -10,9 +10,10 @@ import pyarrow.parquet
 import pytest
 
 from lamp_exp.report.footers import remark_footers
-from lamp_exp.report.loading import Record, find
+from lamp_exp.report.loading import find
 from lamp_exp.report.selection import facet, grouped, select
 from lamp_exp.results.folder import RunFolder
+from lamp_exp.results.record import Record
 from lamp_exp.score import score_files
 from tests.test_cli import QUICK, folder_of
 from tests.test_leaderboard import questions

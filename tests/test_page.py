@@ -17,11 +17,12 @@ from lamp_exp.report.__main__ import main
 from lamp_exp.report.coldstart import Bin
 from lamp_exp.report.colours import DARK, LIGHT, SERIES, STEPS
 from lamp_exp.report.formats import TEMPLATES
-from lamp_exp.report.loading import Record, find
+from lamp_exp.report.loading import find
 from lamp_exp.report.page import page
 from lamp_exp.report.page.browser import Limits, embed, script_of
 from lamp_exp.report.page.sections import best_user_gains, cold_start_bins, comparable_sets
 from lamp_exp.report.plots import Point, Series
+from lamp_exp.results.record import Record
 from lamp_exp.statistics import Interval
 from tests.records import (
     QUESTION,

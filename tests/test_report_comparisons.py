@@ -15,10 +15,11 @@ import yaml
 
 from lamp_exp.report import plots
 from lamp_exp.report.formats import as_csv, latex
-from lamp_exp.report.loading import Record, find
+from lamp_exp.report.loading import find
 from lamp_exp.report.page.sections import comparable_sets, k_curves
 from lamp_exp.report.selection import choices_apart, grouped
 from lamp_exp.report.table import Cell, Table
+from lamp_exp.results.record import Record
 from tests.records import change_record, make_run
 
 Said = Callable[..., tuple[int, str, str]]

@@ -21,12 +21,13 @@ from lamp_exp.report.compare import (
     questions_of,
 )
 from lamp_exp.report.cost import cost_table, read_prices
-from lamp_exp.report.loading import Record, find
+from lamp_exp.report.loading import find
 from lamp_exp.report.paired_examples import pair, pooled, sample
 from lamp_exp.report.pairwise_tests import compared_pairs, pairs_table
 from lamp_exp.report.personal import gains, headroom, personal_tables
 from lamp_exp.report.selection import grouped
 from lamp_exp.report.table import Cell, Table
+from lamp_exp.results.record import Record
 from lamp_exp.results.schema import TunedK
 from lamp_exp.statistics import compare
 from tests.records import change_record, make_run

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import io
 import json
 import shutil
@@ -17,11 +18,12 @@ from lamp_exp.errors import InputError
 from lamp_exp.report.__main__ import VERBS, main
 from lamp_exp.report.formats import FORMATS, latex, markdown, terminal, tex
 from lamp_exp.report.layouts import LAYOUTS, METRIC, Layout
-from lamp_exp.report.loading import Record, find, one_run
+from lamp_exp.report.loading import find, one_run
 from lamp_exp.report.metric_tables import TableOptions, metric_tables
 from lamp_exp.report.published import all_published, caveats, closest_published
 from lamp_exp.report.selection import facet, grouped, select
 from lamp_exp.report.table import Cell, Row, Table
+from lamp_exp.results.record import Record
 from lamp_exp.results.schema import TunedK
 from tests.conftest import options
 from tests.records import change_record, make_import, make_run
@@ -726,23 +728,54 @@ def test_a_folder_of_one_name_is_no_hub_id_where_the_identity_says_so(tmp_path: 
     assert facet(record, "weights") == "mine"
 
 
-PATHS = [
-    ["ablation"], ["table", "--columns", "weights"], ["tests", "--confounded"], ["personal"],
-    ["coldstart"], ["cost"], ["agreement"], ["html", "--out", "page.html"],
-]  # fmt: skip
+HOME = "/home/secret-user"
+# What makes no table: `import` and `rerun` print the folders of runs, `leaderboard` writes files.
+OTHER_VERBS = {"import", "rerun", "leaderboard"}
+MORE_WORDS = {
+    "table": ["--columns", "weights", "retriever.name", "--where", "k=1"],
+    "tests": ["--confounded"], "compare": ["first", "second", "--examples", "1"],
+    "card": ["first"], "html": ["--out", "page.html"],
+}  # fmt: skip
 
 
-@pytest.mark.parametrize("words", PATHS, ids=lambda words: words[0])
-def test_no_path_of_a_machine_is_shown(words: list[str], tmp_path: Path, report: Said):
-    home = "/home/secret-user"
+@pytest.fixture(scope="module")
+def runs_with_paths(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs of the paper's tables; data, weights, tokenizer and encoder lie in a home folder."""
+    folder = tmp_path_factory.mktemp("paths") / "runs"
     for name in ("first", "second"):
-        settings = {"model": {"name": f"{home}/{name}-weights"}, "data_dir": f"{home}/LaMP"}
-        encoder = {"retriever": {"name": f"{home}/{name}-encoder"}}
-        make_run(tmp_path / "runs", k=0, settings=settings)
-        for retriever in ("bm25", "random"):
-            make_run(tmp_path / "runs", retriever=retriever, settings={**settings, **encoder})
-    form = [] if words[0] == "html" else ["--format", "md"]
-    code, out, err = report(*words, "--runs", tmp_path / "runs", *form)
-    page = Path("page.html")
-    text = out + err + (page.read_text(encoding="utf-8") if page.exists() else "")
-    assert code == 0 and "secret-user" not in text and "first-weights" in text
+        for split, mode in (("user", "finetune"), ("time", "finetune"), ("user", "zeroshot")):
+            model = {"name": f"{HOME}/{name}-weights", "tokenizer": f"{HOME}/{name}-tokenizer"}
+            same: dict[str, Any] = {"split": split, "mode": mode, "questions": 12}
+            settings = {"model": model, "data_dir": f"{HOME}/LaMP"}
+            encoder = {"retriever": {"name": f"{HOME}/{name}-encoder"}}
+            make_run(folder, k=0, settings=settings, **same)
+            for retriever in ("bm25", "random"):
+                own = {**settings, **encoder}
+                run = make_run(folder, retriever=retriever, k=1, settings=own, **same)
+        shutil.copytree(run, folder.parent / name)
+    return folder
+
+
+def test_verbs_without_a_table_are_named():
+    with_tables = {
+        verb for verb, (module, _) in VERBS.items()
+        if hasattr(importlib.import_module(f"lamp_exp.report.{module}"), "tables")
+    }  # fmt: skip
+    assert with_tables | {"html", "card"} == {*VERBS} - OTHER_VERBS
+
+
+@pytest.mark.parametrize("verb", sorted({*VERBS} - OTHER_VERBS))
+def test_no_path_of_a_machine_is_shown(verb: str, runs_with_paths: Path, report: Said):
+    words = [
+        runs_with_paths.parent / w if w in ("first", "second") else w
+        for w in MORE_WORDS.get(verb, [])
+    ]
+    runs = [] if verb == "published" else ["--runs", runs_with_paths]
+    forms = {"html": [""], "card": ["md", "json"]}.get(verb, ["md", "csv", "latex", "html"])
+    for form in forms:
+        code, out, err = report(verb, *words, *runs, *(["--format", form] if form else []))
+        page = Path("page.html")
+        text = out + err + (page.read_text(encoding="utf-8") if page.exists() else "")
+        assert code == 0 and "secret-user" not in text, text
+        named = "first-weights" in text or "second-weights" in text
+        assert named or verb in ("published", "card"), text  # these show no model

@@ -10,9 +10,10 @@ import pytest
 
 from lamp_exp.contracts import Task
 from lamp_exp.errors import InputError
-from lamp_exp.report.loading import Record, find
+from lamp_exp.report.loading import find
 from lamp_exp.results.folder import RunFolder
 from lamp_exp.results.frame import COLUMNS, results_frame
+from lamp_exp.results.record import Record
 from lamp_exp.results.schema import TunedK
 from lamp_exp.statistics import Interval
 from tests.conftest import DATA

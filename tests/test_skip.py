@@ -11,9 +11,9 @@ import pytest
 
 from lamp_exp.experiment.run import checkpoint_mismatch, notes, run_identity
 from lamp_exp.experiment.stages import load_parts
-from lamp_exp.report.loading import Record
 from lamp_exp.report.selection import facet
 from lamp_exp.results.folder import RunFolder
+from lamp_exp.results.record import Record
 from lamp_exp.tasks.lamp3 import Lamp3
 from tests.conftest import CONF, build, experiment, name_of, recorded
 from tests.test_cli import QUICK, folder_of, rows, runs_of

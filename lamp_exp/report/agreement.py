@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
+from itertools import combinations_with_replacement
 
 from lamp_exp.errors import InputError
 from lamp_exp.report.cli_arguments import add_runs, chosen
 from lamp_exp.report.footers import data_footers
-from lamp_exp.report.loading import Record
 from lamp_exp.report.selection import METHODS, Group, alike_but_for, naming
 from lamp_exp.report.table import MISSING, Cell, Table
+from lamp_exp.results.record import Record
+
+Shown = Mapping[str, tuple[frozenset[str], list[str]]]  # by question: items, and the first
 
 add_options = add_runs
 
@@ -34,10 +37,14 @@ def agreement_tables(records: Sequence[Record]) -> list[Table]:
 
 def _table(groups: Sequence[Group], shared: zip[tuple[str, str]]) -> Table:
     labels = _labels(groups)
-    items = [group.first.by_question("items") for group in groups]
+    shown = [_shown(group.first) for group in groups]
+    cells = {
+        (a, b): _cell(shown[a], shown[b])
+        for a, b in combinations_with_replacement(range(len(shown)), 2)
+    }
     rows = [
-        ((label,), {name: _cell(mine, other) for name, other in zip(labels, items, strict=True)})
-        for mine, label in zip(items, labels, strict=True)
+        ((label,), {name: cells[min(a, b), max(a, b)] for b, name in enumerate(labels)})
+        for a, label in enumerate(labels)
     ]
     footers = [
         *data_footers([record for group in groups for record in group.records]),
@@ -59,10 +66,14 @@ def _labels(groups: Sequence[Group]) -> list[str]:
     ]
 
 
-def _cell(mine: Mapping[str, Sequence[str]], other: Mapping[str, Sequence[str]]) -> Cell:
-    pairs = [(items, other[id]) for id, items in mine.items() if items or other[id]]
+def _shown(record: Record) -> Shown:
+    return {id: (frozenset(items), items[:1]) for id, items in record.by_question("items").items()}
+
+
+def _cell(mine: Shown, other: Shown) -> Cell:
+    pairs = [(own, other[id]) for id, own in mine.items() if own[0] or other[id][0]]
     if not pairs:
         return Cell(MISSING)
-    overlap = sum(len({*a} & {*b}) / len({*a} | {*b}) for a, b in pairs) / len(pairs)
-    first = sum(a[:1] == b[:1] for a, b in pairs) / len(pairs)
+    overlap = sum(len(a & b) / len(a | b) for (a, _), (b, _) in pairs) / len(pairs)
+    first = sum(a == b for (_, a), (_, b) in pairs) / len(pairs)
     return Cell(f"{overlap:.3f} ({first:.3f})", overlap, parts={"same first": first})

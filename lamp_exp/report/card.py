@@ -14,8 +14,9 @@ from typing import Any
 from lamp_exp.errors import InputError
 from lamp_exp.report.cli_arguments import add_config_dir, add_named_runs, write_text
 from lamp_exp.report.formats import render
-from lamp_exp.report.loading import Record, one_run
+from lamp_exp.report.loading import one_run
 from lamp_exp.results.display import remarks
+from lamp_exp.results.record import Record
 from lamp_exp.results.redaction import scrubbed
 from lamp_exp.results.schema import RunResult
 

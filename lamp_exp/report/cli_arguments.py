@@ -9,10 +9,11 @@ from pathlib import Path
 
 from lamp_exp.errors import InputError
 from lamp_exp.report.formats import FORMATS
-from lamp_exp.report.loading import Found, Record, find
+from lamp_exp.report.loading import Found, find
 from lamp_exp.report.selection import may_meet, select
 from lamp_exp.report.table import Table
 from lamp_exp.results.folder import PREDICTIONS
+from lamp_exp.results.record import Record
 from lamp_exp.storage.atomic import write_text as write_file
 
 LISTED = 3  # folders that are named of those left out for one reason

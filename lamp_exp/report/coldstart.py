@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from lamp_exp.errors import InputError
 from lamp_exp.report.cli_arguments import add_runs, check_range, scored
 from lamp_exp.report.footers import group_table, interval_footers
-from lamp_exp.report.loading import Record
 from lamp_exp.report.paired_examples import common_seeds, pair
 from lamp_exp.report.personal import as_gain
 from lamp_exp.report.selection import Group, alike_but_for, grouped
 from lamp_exp.report.table import Cell, Table, number, worth_of
+from lamp_exp.results.record import Record
 from lamp_exp.statistics import Interval, compare, interval
 
 QUANTILES = 5

@@ -12,10 +12,11 @@ import pandas as pd
 from lamp_exp.errors import InputError
 from lamp_exp.report.cli_arguments import add_named_runs, check_range
 from lamp_exp.report.footers import data_footers, interval_footers, remark_footers
-from lamp_exp.report.loading import Record, one_run
+from lamp_exp.report.loading import one_run
 from lamp_exp.report.paired_examples import pair_of_runs
 from lamp_exp.report.selection import WEIGHTS, Group, choices_apart, differing, shown
 from lamp_exp.report.table import Cell, Row, Table, number, p_cell, worth_of
+from lamp_exp.results.record import Record
 from lamp_exp.statistics import Comparison, compare
 
 A, B = "A", "B"

@@ -16,9 +16,9 @@ from lamp_exp.errors import InputError, first_line
 from lamp_exp.options import value_at
 from lamp_exp.report.cli_arguments import add_runs, chosen
 from lamp_exp.report.footers import group_table
-from lamp_exp.report.loading import Record
 from lamp_exp.report.selection import Group, grouped
 from lamp_exp.report.table import Cell, Table, number, percent
+from lamp_exp.results.record import Record
 
 STAGES = ("rank", "prompts", "train", "predict", "score")
 ESTIMATED = (

@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from lamp_exp.report.loading import Record
 from lamp_exp.report.selection import Group, facet, hidden_differences, naming, shown
 from lamp_exp.report.table import Table
 from lamp_exp.results.display import remark_kinds
+from lamp_exp.results.record import Record
 from lamp_exp.results.schema import SCHEMA_VERSION
 from lamp_exp.statistics import Interval
 

@@ -22,9 +22,9 @@ from lamp_exp.data import Part, load
 from lamp_exp.data.official import format_ids, parse_outputs, read_json
 from lamp_exp.errors import InputError
 from lamp_exp.report.cli_arguments import add_runs, chosen
-from lamp_exp.report.loading import Record
 from lamp_exp.report.selection import FACETS, METHODS, SEPARATE, WEIGHTS, facet, shown
 from lamp_exp.results.folder import PREDICTIONS
+from lamp_exp.results.record import Record
 from lamp_exp.results.redaction import scrubbed
 from lamp_exp.storage.atomic import replacing, write_json
 from lamp_exp.tasks import all_tasks

@@ -25,7 +25,6 @@ from lamp_exp.report.footers import (
     table_footers,
 )
 from lamp_exp.report.layouts import LAYOUTS, METRIC, Layout
-from lamp_exp.report.loading import Record
 from lamp_exp.report.paired_examples import on_common_seeds, pair, pooled
 from lamp_exp.report.published import caveats, closest_published, published_footers
 from lamp_exp.report.selection import (
@@ -43,6 +42,7 @@ from lamp_exp.report.selection import (
     telling,
 )
 from lamp_exp.report.table import Cell, Row, Table, interval_cell, number
+from lamp_exp.results.record import Record
 from lamp_exp.statistics import compare, holm, interval
 from lamp_exp.statistics.paired import SIGNIFICANT
 

@@ -6,27 +6,21 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from lamp_exp.errors import InputError
-from lamp_exp.report.loading import Record
 from lamp_exp.report.selection import Group
+from lamp_exp.results.record import Record
 from lamp_exp.statistics import Sample, mean_over_seeds, metric_sample
+from lamp_exp.statistics.samples import columns_of, numbered
 
 
 @lru_cache(maxsize=256)  # a sample of many labels may take a megabyte
 def sample(record: Record, metric: str) -> Sample | None:
     """A run's examples, in their order; None if their scores were not recorded."""
-    return metric_sample(
-        metric, record.facts(metric), lambda n: record.column(n) if record.has_column(n) else None
-    )
-
-
-def numbered(users: Sequence[str]) -> NDArray[np.intp]:
-    numbers: NDArray[np.intp] = pd.factorize(np.asarray(users, dtype=object))[0]
-    return numbers
+    facts = record.facts(metric)
+    columns = record.columns("id", *columns_of(metric, facts))
+    return metric_sample(metric, facts, columns.get)
 
 
 @lru_cache(maxsize=512)  # a grid's tests ask for the same groups again and again

@@ -12,7 +12,6 @@ import pandas as pd
 from lamp_exp.errors import InputError
 from lamp_exp.report.cli_arguments import add_runs, chosen
 from lamp_exp.report.footers import interval_footers, table_footers
-from lamp_exp.report.loading import Record
 from lamp_exp.report.paired_examples import common_seeds, pair
 from lamp_exp.report.selection import (
     Group,
@@ -24,6 +23,7 @@ from lamp_exp.report.selection import (
     select,
 )
 from lamp_exp.report.table import Cell, Row, Table, number, p_cell, worth_of
+from lamp_exp.results.record import Record
 from lamp_exp.statistics import benjamini_hochberg, compare, holm
 from lamp_exp.statistics.paired import SIGNIFICANT
 

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from lamp_exp.errors import InputError
 from lamp_exp.report.cli_arguments import add_runs, scored
 from lamp_exp.report.footers import group_table, interval_footers, system_words
-from lamp_exp.report.loading import Record
 from lamp_exp.report.paired_examples import common_seeds, on_common_seeds, pair, pooled
 from lamp_exp.report.selection import Group, alike_but_for, grouped
 from lamp_exp.report.table import Cell, Table, interval_cell, number, p_cell, percent, worth_of
+from lamp_exp.results.record import Record
 from lamp_exp.statistics import Interval, Sample, compare
 
 ROUNDING = 12  # digits after the point: a smaller gain is none

@@ -19,9 +19,9 @@ import pandas as pd
 from lamp_exp.data.arguments import PARTS, SIZES
 from lamp_exp.errors import InputError
 from lamp_exp.options import OPTIONS, Usage, changes_numbers, value_at
-from lamp_exp.report.loading import Record
 from lamp_exp.report.selection import METHODS, conditions_of, facet, shown
 from lamp_exp.report.table import Table, number
+from lamp_exp.results.record import Record
 from lamp_exp.results.run_options import flat
 
 SOURCES = {
@@ -136,10 +136,10 @@ def closest_published(record: Record, metric: str) -> Published | None:
 
 def rivals(record: Record, metric: str) -> list[Published]:
     """All published numbers of the same system; they need not agree."""
-    own = {name: shown(facet(record, name)) for name in (*MUST_EQUAL, *SETUP)}
+    own = {"metric": metric, "model": _published_model(record)}
+    own |= {name: shown(facet(record, name)) for name in (*MUST_EQUAL, *SETUP)}
     own["retriever"] = SAME_AS.get(own["retriever"], own["retriever"])
     own |= {name: str(record.result.choices.get(name) or "none") for name in COMPONENTS}
-    own |= {"metric": metric, "model": _published_model(record)}
     return [one for one in all_published() if all(_agrees(one, *choice) for choice in own.items())]
 
 

@@ -16,8 +16,9 @@ from typing import Any
 from lamp_exp.errors import InputError
 from lamp_exp.report.card import machine
 from lamp_exp.report.cli_arguments import add_config_dir, add_named_runs
-from lamp_exp.report.loading import Record, one_run, read_by_question
+from lamp_exp.report.loading import one_run
 from lamp_exp.results.folder import PREDICTIONS, PROMPTS, RANKINGS
+from lamp_exp.results.record import Record, read_by_question
 
 AGREE, DIFFER, FAILED = 0, 1, 2  # exit codes
 SHOWN = 5  # questions with other answers that are shown

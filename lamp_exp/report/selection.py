@@ -29,7 +29,7 @@ from lamp_exp.options import (
     same_value,
     value_at,
 )
-from lamp_exp.report.loading import Record
+from lamp_exp.results.record import Record
 from lamp_exp.results.run_options import configuration_key, flat, model_name
 
 UNKNOWN = "unknown"  # what a record of imported predictions does not say
@@ -289,8 +289,10 @@ def differing(groups: Sequence[Group]) -> list[str]:
         place = NAMING.index(label) if label in NAMING else len(NAMING)
         return place, name.partition(".")[0] not in GROUPS, name
 
-    names = sorted({name for group in groups for name in group.first.options}, key=rank)
-    return [n for n in names if len({configuration_key({n: g.option(n)}) for g in groups}) > 1]
+    keys = [group.first.option_keys for group in groups]
+    names = {name for known in keys for name in known}
+    apart = [n for n in names if len({k.get(n) or configuration_key({n: None}) for k in keys}) > 1]
+    return sorted(apart, key=rank)
 
 
 def telling(groups: Sequence[Group], places: Sequence[tuple[str, ...]] = ()) -> list[str]:

@@ -4,27 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any
 
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet
 
 from lamp_exp.errors import InputError, did_you_mean
 from lamp_exp.options import GROUPS, OPTIONS, TUNE, Usage, same_value
-from lamp_exp.results.finding import run_folders
-from lamp_exp.results.folder import RunFolder
-from lamp_exp.results.run_options import baseline_options, configuration_key, run_options
-from lamp_exp.results.schema import (
-    IMPORTED,
-    SCHEMA_VERSION,
-    NewerSchemaError,
-    RunResult,
-    SchemaError,
-)
+from lamp_exp.results.record import Record, UnusableRun, read_runs
+from lamp_exp.results.schema import IMPORTED, SCHEMA_VERSION
 from lamp_exp.statistics import Interval
 
 FRESH, STALE, SUPERSEDED = "fresh", "stale", "superseded"
@@ -45,61 +34,11 @@ RUN = object()  # the key of a row's run, until its interval is known
 DTYPES = {str: "string", int: "Int64", bool: "boolean", float: "float64"}
 
 
-class Recorded(Protocol):
-    """A finished run: its folder and its record."""
-
-    @property
-    def folder(self) -> Path:
-        """The run's folder."""
-
-    @property
-    def result(self) -> RunResult:
-        """The content of its `result.json`, marked as stale if it is."""
-
-
-@dataclass(frozen=True, slots=True)
-class ReadRun:
-    """A finished run as it was read."""
-
-    folder: Path
-    result: RunResult
-
-
-@dataclass(frozen=True, slots=True)
-class UnusableRun:
-    """A folder without a usable record, and the reason; `newer`: its schema is not known yet."""
-
-    folder: Path
-    reason: str
-    newer: bool = False
-
-
-IntervalOf = Callable[[Any, str], Interval | None]  # given a run and the name of a metric
-
-
-def read_runs(places: Iterable[Path]) -> Iterator[ReadRun | UnusableRun]:
-    """All runs of output folders, sweeps or single runs, stale ones included.
-
-    Raises InputError for a place that is no folder.
-    """
-    for folder, fault in run_folders(places):
-        yield UnusableRun(folder, fault) if fault else _read(folder)
-
-
-def _read(folder: Path) -> ReadRun | UnusableRun:
-    try:
-        result = RunFolder(folder).finished_result()
-    except NewerSchemaError as error:
-        return UnusableRun(folder, str(error), newer=True)
-    except SchemaError as error:
-        return UnusableRun(folder, str(error))
-    if result is None:
-        return UnusableRun(folder, "its record is damaged, or files of it are missing")
-    return ReadRun(folder, result)
+IntervalOf = Callable[[Record, str], Interval | None]  # given a run and the name of a metric
 
 
 def results_frame(
-    runs: Iterable[Path | Recorded | UnusableRun],
+    runs: Iterable[Path | Record | UnusableRun],
     where: Mapping[str, Any] = MappingProxyType({}),
     interval_of: IntervalOf = lambda run, metric: None,
 ) -> pd.DataFrame:
@@ -146,8 +85,8 @@ def results_frame(
 
 
 def _each(
-    runs: Iterable[Path | Recorded | UnusableRun],
-) -> Iterator[Recorded | UnusableRun]:
+    runs: Iterable[Path | Record | UnusableRun],
+) -> Iterator[Record | UnusableRun]:
     for run in runs:
         if isinstance(run, Path):
             yield from read_runs([run])
@@ -155,7 +94,7 @@ def _each(
             yield run
 
 
-def _rows(run: Recorded) -> Iterator[dict[Any, Any]]:
+def _rows(run: Record) -> Iterator[dict[Any, Any]]:
     shared: dict[Any, Any] = {**_run_values(run), RUN: run}
     result = run.result
     if not result.metrics:
@@ -169,10 +108,9 @@ def _rows(run: Recorded) -> Iterator[dict[Any, Any]]:
         }
 
 
-def _run_values(run: Recorded) -> dict[str, Any]:
+def _run_values(run: Record) -> dict[str, Any]:
     """What all rows of a run share."""
-    result, options = run.result, run_options(run.result)
-    baseline = baseline_options(result, options)
+    result, options = run.result, run.options
     unused = None if result.mode == IMPORTED else "none"
     older = OLDER if result.schema_version < SCHEMA_VERSION else FRESH
     return {
@@ -183,15 +121,15 @@ def _run_values(run: Recorded) -> dict[str, Any]:
         "tuned": options.get("k") == TUNE,
         "seed": result.seed,
         "questions": result.counts["questions"],
-        "users": _users(run.folder),
+        "users": _users(run),
         "made_up": result.made_up_data,
         "licence": result.licence,
         "state": STALE if result.stale else older,
         "stale": result.stale,
         "schema_version": result.schema_version,
         "started": result.started,
-        "configuration": _digest(options),
-        "baseline": None if baseline is None else _digest(baseline),
+        "configuration": _digest(run.configuration),
+        "baseline": None if run.baseline is None else _digest(run.baseline),
         "folder": str(run.folder),
         "seconds": sum(result.seconds.values()),
         "peak_memory_mb": result.peak_memory_mb,
@@ -200,20 +138,17 @@ def _run_values(run: Recorded) -> dict[str, Any]:
     }
 
 
-def _digest(options: Mapping[str, Any]) -> str:
-    return hashlib.sha256(configuration_key(options).encode()).hexdigest()[:12]
+def _digest(configuration: str) -> str:
+    return hashlib.sha256(configuration.encode()).hexdigest()[:12]
 
 
-def _users(folder: Path) -> int | None:
+def _users(run: Record) -> int | None:
     """The number of users who asked; None where examples were not recorded."""
-    path = folder / "examples.parquet"
-    if not path.is_file():
-        return None
     try:
-        column = pa.parquet.read_table(path, columns=["user"], use_threads=False).column(0)
-    except pa.ArrowException:  # whoever reads the examples themselves is told
+        users = run.columns("user").get("user")
+    except InputError:  # whoever reads the examples themselves is told
         return None
-    return len(column.unique())
+    return None if users is None else len(set(users))
 
 
 def _typed(rows: list[dict[str, Any]]) -> pd.DataFrame:

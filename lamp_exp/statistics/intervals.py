@@ -13,8 +13,7 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import stats
-from statsmodels.stats.proportion import proportion_confint
+from scipy import special
 
 from lamp_exp.statistics.resampling import bca, without_each
 from lamp_exp.statistics.samples import BINARY, OTHER, SHARE, Sample
@@ -70,7 +69,8 @@ def interval_of(
 ) -> Interval:
     """The same for a sample whose estimate is known already."""
     if sample.kind == BINARY and len(sample) and not sample.clustered:
-        ends, method = _wilson_ends(sample, level), "Wilson interval"
+        right = float(sample.terms[:, 0].sum())
+        ends, method = _wilson_ends(right, len(sample), level), "Wilson interval"
     elif sample.kind in (BINARY, SHARE) and found.value in (0, 1) and sample.clusters > 1:
         ends, method = _one_sided_ends(sample, level), "Wilson interval of the users"
     elif sample.kind in (BINARY, SHARE) and sample.clusters > 1:
@@ -83,9 +83,9 @@ def interval_of(
     elif sample.log_scale and (without_each(sample) > 0).all():
         ends, method = _log_scale_ends(sample, level), "jackknife of the logarithm"
     elif sample.kind != OTHER:
-        ends, method = _t_ends(found, level), "t interval"
+        ends, method = _ends_of(found, level), "t interval"
     else:
-        ends, method = _t_ends(found, level), "jackknife interval"
+        ends, method = _ends_of(found, level), "jackknife interval"
     method = f"{method}, clustered by user" if sample.clustered else method
     return interval_between(sample, found.value, ends, level, method)
 
@@ -99,23 +99,26 @@ def interval_between(
     return Interval(value, low, high, level, method, sample.caution, users)
 
 
-def _t_ends(found: Estimate, level: float) -> tuple[float, float]:
-    low, high = stats.t.interval(level, found.freedom, found.centre, found.error)
+def _t_ends(centre: float, error: float, freedom: float, level: float) -> tuple[float, float]:
+    low, high = special.stdtrit(freedom, [(1 - level) / 2, (1 + level) / 2]) * error + centre
     return float(low), float(high)
 
 
-def _wilson_ends(sample: Sample, level: float) -> tuple[float, float]:
-    right = float(sample.terms[:, 0].sum())
-    low, high = proportion_confint(right, len(sample), 1 - level, method="wilson")
-    return float(low), float(high)
+def _ends_of(found: Estimate, level: float) -> tuple[float, float]:
+    return _t_ends(found.centre, found.error, found.freedom, level)
+
+
+def _wilson_ends(right: float, n: int, level: float) -> tuple[float, float]:
+    """Wilson, "Probable inference", Journal of the American Statistical Association 22 (1927)."""
+    share, z = right / n, float(special.ndtri((1 + level) / 2))
+    centre = share + z**2 / (2 * n)
+    reach = z * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    return (centre - reach) / (1 + z**2 / n), (centre + reach) / (1 + z**2 / n)
 
 
 def _one_sided_ends(sample: Sample, level: float) -> tuple[float, float]:
     """Where all answers are alike, nothing tells how alike a user's are: each user counts once."""
-    users = sample.clusters
-    right = users * round(sample.measured())
-    low, high = proportion_confint(right, users, 1 - level, method="wilson")
-    return float(low), float(high)
+    return _wilson_ends(sample.clusters * round(sample.measured()), sample.clusters, level)
 
 
 def _logit_ends(sample: Sample, level: float) -> tuple[float, float]:
@@ -134,13 +137,13 @@ def _logit_ends(sample: Sample, level: float) -> tuple[float, float]:
     squares = (residuals**2).sum() + PSEUDO_USERS * added**2 * (share**2 + (1 - share) ** 2)
     error = math.sqrt((clusters - 1) / clusters * squares) / total / (share * (1 - share))
     centre = math.log(share / (1 - share))
-    low, high = stats.logistic.cdf(stats.t.interval(level, clusters - 1, centre, error))
+    low, high = special.expit(_t_ends(centre, error, clusters - 1, level))
     return float(low), float(high)
 
 
 def _log_scale_ends(sample: Sample, level: float) -> tuple[float, float]:
     logarithm = replace(sample, kind=OTHER, value=lambda sums: np.log(sample.value(sums)))
-    low, high = _t_ends(estimate(logarithm), level)
+    low, high = _ends_of(estimate(logarithm), level)
     return math.exp(low), math.exp(high)
 
 

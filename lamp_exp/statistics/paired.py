@@ -18,9 +18,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy import stats
-from statsmodels.stats.contingency_tables import mcnemar
-from statsmodels.stats.proportion import proportion_confint
+from scipy import special
 
 from lamp_exp.statistics.intervals import (
     Estimate,
@@ -144,8 +142,8 @@ def _decisive_test(pair: _Pair) -> Test:
     if not len(pair.a):
         return Test("none: no examples", math.nan)
     if pair.by_mcnemar:
-        lost, won = pair.discordant
-        return Test("McNemar exact", float(mcnemar([[0, lost], [won, 0]], exact=True).pvalue))
+        fewer, differ = min(pair.discordant), sum(pair.discordant)
+        return Test("McNemar exact", min(1.0, 2 * float(special.bdtr(fewer, differ, 0.5))))
     return _permutation(pair) if pair.by_permutation else _t_test(pair)
 
 
@@ -165,7 +163,7 @@ def _t_test(pair: _Pair) -> Test:
     name = f"{kind}, clustered by user" if pair.a.clustered else kind
     if pair.equal:
         return Test(name, 1.0)
-    return Test(name, 2 * float(stats.t.sf(abs(found.centre) / found.error, found.freedom)))
+    return Test(name, 2 * float(special.stdtr(found.freedom, -abs(found.centre) / found.error)))
 
 
 def _permutation(pair: _Pair) -> Test:
@@ -203,13 +201,20 @@ def _exact_interval(pair: _Pair, level: float) -> Interval:
     lost, won = pair.discordant
     low, high = _agresti_min_ends(pair, level)
     if lost + won:
-        shares = proportion_confint(won, lost + won, 1 - level, method="beta")
-        exact = [(2 * float(share) - 1) * (lost + won) / len(pair.a) for share in shares]
+        shares = _clopper_pearson_ends(won, lost + won, level)
+        exact = [(2 * share - 1) * (lost + won) / len(pair.a) for share in shares]
         low = low if (low > 0) == (exact[0] > 0) else exact[0]
         high = high if (high < 0) == (exact[1] < 0) else exact[1]
     method = "Agresti-Min interval (Clopper-Pearson's where it contradicts the exact test)"
     difference = (won - lost) / len(pair.a)
     return interval_between(pair.apart, difference, (low, high), level, method)
+
+
+def _clopper_pearson_ends(won: int, n: int, level: float) -> tuple[float, float]:
+    tail = (1 - level) / 2
+    low = float(special.betaincinv(won, n - won + 1, tail)) if won else 0.0
+    high = float(special.betainccinv(won + 1, n - won, tail)) if won < n else 1.0
+    return low, high
 
 
 def _agresti_min_ends(pair: _Pair, level: float) -> tuple[float, float]:
@@ -221,7 +226,7 @@ def _agresti_min_ends(pair: _Pair, level: float) -> tuple[float, float]:
     (lost, won), pairs = pair.discordant, len(pair.a) + 2
     centre = (won - lost) / pairs
     error = math.sqrt(((won + lost + 1) / pairs - centre**2) / pairs)
-    low, high = stats.norm.interval(level, centre, error)
+    low, high = special.ndtri([(1 - level) / 2, (1 + level) / 2]) * error + centre
     return float(low), float(high)
 
 
@@ -252,18 +257,18 @@ def _detectable(pair: _Pair, alpha: float) -> float:
         return math.nan
     found = pair.found
     error = float(pair.permuted.differences.std()) if pair.a.kind == OTHER else found.error
-    return float(stats.t.ppf([1 - alpha / 2, POWER], found.freedom).sum()) * error
+    return float(special.stdtrit(found.freedom, [1 - alpha / 2, POWER]).sum()) * error
 
 
 def _detectable_by_mcnemar(pair: _Pair, alpha: float) -> float:
     """Given as many pairs that differ; NaN where even all of them would not be enough."""
     differ = sum(pair.discordant)
-    needed = int(stats.binom.isf(alpha / 2, differ, 0.5)) + 1  # wins that are significant
-    while needed <= differ and 2 * stats.binom.sf(needed - 1, differ, 0.5) >= alpha:
-        needed += 1
-    if needed > differ:
+    chances = special.bdtrc(np.arange(differ + 1) - 1, differ, 0.5)  # of as many wins, or more
+    significant = np.flatnonzero(2 * chances < alpha)
+    if not len(significant):
         return math.nan
-    share = float(stats.beta.ppf(POWER, needed, differ - needed + 1))
+    needed = int(significant[0])
+    share = float(special.betaincinv(needed, differ - needed + 1, POWER))
     return (2 * share - 1) * differ / len(pair.a)
 
 

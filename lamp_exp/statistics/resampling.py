@@ -11,7 +11,7 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
+from scipy import sparse, special
 
 from lamp_exp.statistics.samples import Floats, Sample
 
@@ -51,12 +51,12 @@ def bca(sample: Sample, level: float, resamples: int, seed: int) -> tuple[float,
     """The bias-corrected and accelerated bootstrap interval (Efron 1987), by resampling users."""
     value, found = sample.measured(), bootstrapped(sample, resamples, seed)
     below = ((found < value).mean() + (found <= value).mean()) / 2
-    bias = norm.ppf(np.clip(below, 0.5 / resamples, 1 - 0.5 / resamples))
+    bias = special.ndtri(np.clip(below, 0.5 / resamples, 1 - 0.5 / resamples))
     left_out = without_each(sample)
     pull = left_out.mean() - left_out
     acceleration = (pull**3).sum() / (6 * (pull**2).sum() ** 1.5)
-    ends = bias + norm.ppf([(1 - level) / 2, (1 + level) / 2])
-    low, high = np.quantile(found, norm.cdf(bias + ends / (1 - acceleration * ends)))
+    ends = bias + special.ndtri([(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(found, special.ndtr(bias + ends / (1 - acceleration * ends)))
     return float(low), float(high)
 
 
@@ -105,30 +105,28 @@ def permutations(a: Sample, b: Sample, resamples: int, seed: int) -> Permutation
 
     Tries all ways if there are at most `resamples`. Otherwise draws `resamples` permutations, or
     fewer if ENOUGH of the first are as extreme as the data: a sequential Monte Carlo test (Besag
-    and Clifford 1991).
+    and Clifford 1991). All pairs of runs with as many users have the same permutations.
     """
     ours, theirs = a.sums, b.sums
     rows = theirs - ours
-    kinds, counts = np.unique(rows[(rows != 0).any(axis=1)], axis=0, return_counts=True)
+    differ = (rows != 0).any(axis=1)
     total_a, total_b = ours.sum(axis=0), theirs.sum(axis=0)
 
-    def swapped(plan: Floats) -> Floats:
-        moved = plan @ kinds
+    def swapped(moved: Floats) -> Floats:
         return b.value(total_b - moved) - a.value(total_a + moved)
 
     measured = float(b.value(total_b) - a.value(total_a))
-    if all_ways(int(counts.sum()), resamples):
-        single = np.repeat(np.arange(len(kinds)), counts)
-        each = every_swap(len(single))
-        return Permutations(swapped(_by_kind(each, single, len(kinds))), measured, exact=True)
-    chance = np.random.default_rng([seed, 1])
+    if all_ways(int(differ.sum()), resamples):
+        each = every_swap(int(differ.sum()))
+        return Permutations(swapped(each @ rows[differ]), measured, exact=True)
+    moves = _sparse(rows.T)
     found: list[Floats] = []
     extreme = drawn = 0
     while not found or (drawn < resamples and extreme < ENOUGH):
-        size = min(CHUNK, resamples - drawn)
-        found.append(swapped(_swap_counts(counts, size, chance)))
+        plan = random_swaps(len(rows), seed, len(found))[:, : resamples - drawn]
+        found.append(swapped((moves @ plan.astype(moves.dtype)).T))
         extreme += _as_extreme(found[-1], measured)
-        drawn += size
+        drawn += plan.shape[1]
     return Permutations(np.concatenate(found), measured, exact=False)
 
 
@@ -143,19 +141,19 @@ def every_swap(users: int) -> Floats:
     return (numbers[:, None] >> np.arange(users) & 1).astype(np.float64)
 
 
-def _by_kind(each: Floats, kind: NDArray[np.intp], kinds: int) -> Floats:
-    """How many users of each kind are swapped."""
-    counts: Floats = each @ (kind[:, None] == np.arange(kinds)).astype(np.float64)
-    return counts
+def random_swaps(users: int, seed: int, chunk: int) -> NDArray[np.uint8]:
+    """Which users are swapped in each of CHUNK permutations (users x permutations), as 0 and 1."""
+    chance = np.random.default_rng([seed, 1, chunk])
+    words = chance.integers(0, 2**64, (users, -(-CHUNK // 64)), dtype=np.uint64)
+    return np.unpackbits(words.astype("<u8").view(np.uint8), axis=1, count=CHUNK)
 
 
-def _swap_counts(counts: NDArray[np.intp], size: int, chance: np.random.Generator) -> Floats:
-    """How many users of each kind are swapped, of those that there are (permutations x kinds)."""
-    plan = np.empty((size, len(counts)))
-    single = counts == 1
-    plan[:, single] = chance.integers(0, 2, (size, int(single.sum())), dtype=np.uint8)
-    plan[:, ~single] = chance.binomial(counts[~single], 0.5, (size, int((~single).sum())))
-    return plan
+def _sparse(rows: Floats) -> sparse.csr_array:
+    """The matrix in the smallest type that holds every sum within a row: most scores are whole."""
+    kinds = (np.int16, np.int32) if np.array_equal(rows, np.rint(rows)) else ()
+    largest = np.abs(rows).sum(axis=1).max(initial=0)
+    kind = next((kind for kind in kinds if largest <= np.iinfo(kind).max), np.float64)
+    return sparse.csr_array(rows.astype(kind))
 
 
 def _as_extreme(found: Floats, value: float) -> int:

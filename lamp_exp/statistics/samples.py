@@ -117,6 +117,13 @@ class MetricFacts(Protocol):
     def highest(self) -> float | None: ...
 
 
+def columns_of(metric: str, facts: MetricFacts) -> tuple[str, ...]:
+    """The columns of `examples.parquet` from which a metric's sample is made."""
+    if facts.aggregate == "macro_f1":
+        return "user", "prediction", "target"
+    return "user", facts.column or metric
+
+
 def metric_sample(
     metric: str, facts: MetricFacts, column: Callable[[str], Sequence[Any] | None]
 ) -> Sample | None:
@@ -124,21 +131,25 @@ def metric_sample(
 
     `column` gives a column of `examples.parquet`, None if there is none of that name.
     """
-    numbers: dict[str, int] = {}
-    users = [numbers.setdefault(user, len(numbers)) for user in column("user") or ()]
-    if facts.aggregate == "macro_f1":
-        outputs, targets = column("prediction"), column("target")
-        if not facts.labels or outputs is None or targets is None:
-            return None
-        return f1_sample(outputs, targets, facts.labels, users)
-    scores = column(facts.column or metric)
-    if scores is None:
+    found = [column(name) for name in columns_of(metric, facts)]
+    known = [values for values in found if values is not None]
+    if len(known) < len(found):
         return None
+    users = numbered(known[0])
+    if facts.aggregate == "macro_f1":
+        return f1_sample(known[1], known[2], facts.labels, users) if facts.labels else None
+    scores = known[1]
     if facts.aggregate == "root_mean_square":
         made = rmse_sample(scores, users, facts.higher_is_better)
     else:
         made = mean_sample(scores, users, facts.higher_is_better, binary=facts.binary)
     return made.within(facts.lowest, facts.highest)
+
+
+def numbered(users: Sequence[str]) -> NDArray[np.intp]:
+    """The users by number, 0, 1, … as they come."""
+    numbers = {user: number for number, user in enumerate(dict.fromkeys(users))}
+    return np.array([numbers[user] for user in users], dtype=np.intp)
 
 
 def mean_sample(
@@ -251,10 +262,10 @@ def _sample(
     higher_is_better: bool,
     doubt: Callable[[Floats], str],
 ) -> Sample:
-    numbered = np.asarray(users, dtype=np.intp)
-    if numbered.shape != (len(terms),):
-        raise ValueError(f"{len(terms)} examples, but users of the shape {numbered.shape}")
-    return Sample(terms, value, numbered, higher_is_better, kind, doubt)
+    members = np.asarray(users, dtype=np.intp)
+    if members.shape != (len(terms),):
+        raise ValueError(f"{len(terms)} examples, but users of the shape {members.shape}")
+    return Sample(terms, value, members, higher_is_better, kind, doubt)
 
 
 def _finite(scores: ArrayLike) -> Floats:
@@ -285,8 +296,6 @@ def _root_mean(sums: Floats) -> Floats:
 
 
 def _macro_f1(sums: Floats) -> Floats:
-    per_label = sums.reshape(*sums.shape[:-1], -1, 2)
-    hits, seen = per_label[..., 0], per_label[..., 1]
-    f1: Floats = np.divide(hits, seen, out=np.zeros_like(hits), where=seen > 0)
-    average: Floats = f1.mean(axis=-1)
+    hits, seen = sums[..., ::2], sums[..., 1::2]
+    average: Floats = (hits / np.where(seen > 0, seen, 1)).mean(axis=-1)  # no hit if never seen
     return average

@@ -20,10 +20,11 @@ from lamp_exp.report import colours
 from lamp_exp.report.cli_arguments import add_runs, chosen, left_out, write_text
 from lamp_exp.report.footers import data_footers
 from lamp_exp.report.formats import TEMPLATES, render
-from lamp_exp.report.loading import Found, Record, find
+from lamp_exp.report.loading import Found, find
 from lamp_exp.report.page.browser import Limits, embed
 from lamp_exp.report.page.sections import SECTIONS, Content
 from lamp_exp.report.plots import inline
+from lamp_exp.results.record import Record
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -12,9 +12,9 @@ from typing import Any
 from markupsafe import Markup
 
 from lamp_exp.errors import InputError
-from lamp_exp.report.loading import Record
 from lamp_exp.report.selection import SEPARATE, Group, comparable_sets, grouped, select
 from lamp_exp.results.folder import PROMPTS
+from lamp_exp.results.record import Record
 
 MEGABYTE = 1_000_000
 Passages = list[str | list[str]]  # one that ends with the question: without it, in a list

@@ -16,7 +16,6 @@ from lamp_exp.report.coldstart import Bin, bins_of, coldstart_tables
 from lamp_exp.report.cost import cost_table, read_prices, tokens_per_question
 from lamp_exp.report.footers import system_words
 from lamp_exp.report.layouts import LAYOUTS
-from lamp_exp.report.loading import Record
 from lamp_exp.report.metric_tables import metric_tables
 from lamp_exp.report.paired_examples import on_common_seeds, pair
 from lamp_exp.report.personal import personal_tables, user_gains
@@ -34,6 +33,7 @@ from lamp_exp.report.selection import (
     shown,
 )
 from lamp_exp.report.table import Cell, Table, interval_cell, number
+from lamp_exp.results.record import Record
 from lamp_exp.statistics import Interval
 
 SYSTEM = ("retriever", "augmentation")
