@@ -35,6 +35,7 @@ WIDTH = 4.6  # inches, of 72 points: a phone shows it in about its own size
 LEFT, ABOVE, BELOW = 0.8, 0.1, 0.48  # room around axes, for their labels
 LINE, LETTER = 0.185, 0.078  # of a legend; the width of one in names
 LABEL = 28  # characters of a line of a label
+FAR = 5  # times as long as the median: intervals that an axis does not show whole
 KINDS = (".svg", ".png", ".pdf")
 
 
@@ -275,7 +276,8 @@ def cold_start(
 ) -> Draw:
     """The metric with and without profile over kinds of questions, and below it the gain.
 
-    `style` is the colour and marker of the run.
+    `style` is the colour and marker of the run. Intervals that are far longer than the others end
+    at the edge of the plot.
     """
     intervals: dict[str, list[Interval | None]] = {
         "with profile": [one.value for one in bins],
@@ -295,6 +297,8 @@ def cold_start(
         bottom.axhline(0, color=colours["muted"], linestyle=":")
         for axes, series in ((top, mine), (top, baseline), (bottom, gain)):
             _line(axes, series, colours, [point.x for point in series.points])
+        _limit(top, [mine, baseline])
+        _limit(bottom, [gain])
         bottom.set_xticks(range(len(bins)), [f"{one.label}\nn={one.n}" for one in bins])
         top.set(ylabel=_metric(metric, higher), xlim=(-0.5, len(bins) - 0.5))
         bottom.set(xlabel=by, ylabel="gain (positive: better)")
@@ -392,14 +396,25 @@ def _line(
     line = ("--" if series.dashed else "-") if joined else "none"
     ys = [point.y for point in series.points]
     axes.plot(xs, ys, color=colour, linestyle=line, label=series.label, **look)
-    axes.vlines(
-        xs, [p.low for p in series.points], [p.high for p in series.points], color=colour,
-        linewidth=1,
-    )  # fmt: skip
+    spans = [(x, p.low, p.high) for x, p in zip(xs, series.points, strict=True) if p.high == p.high]
+    if spans:
+        axes.vlines(*zip(*spans, strict=True), color=colour, linewidth=1)
     rings = [(x, p.y) for x, p in zip(xs, series.points, strict=True) if p.chosen]
     if rings:
         ring = {"markersize": 11, "markerfacecolor": "none", "markeredgewidth": 1.3}
-        axes.plot(*zip(*rings, strict=True), "o", color=colours["text"], **ring)
+        axes.plot(*zip(*rings, strict=True), "o", color=colour, **ring)
+
+
+def _limit(axes: Axes, series: Sequence[Series]) -> None:
+    """Cuts an axis where a few intervals, of few questions, are far longer than the others."""
+    points = [p for one in series for p in one.points if p.high == p.high]
+    spans = [p.high - p.low for p in points]
+    if not spans or max(spans) <= FAR * float(np.median(spans)):
+        return
+    usual = [p for p, span in zip(points, spans, strict=True) if span <= FAR * np.median(spans)]
+    low = min(min(p.low for p in usual), min(p.y for p in points))
+    high = max(max(p.high for p in usual), max(p.y for p in points))
+    axes.set_ylim(low - 0.1 * (high - low), high + 0.1 * (high - low))
 
 
 def _look(series: Series, colours: Colours) -> tuple[str, dict[str, Any]]:
@@ -432,6 +447,14 @@ def level_key() -> str:
     return (
         '<svg class="key" viewBox="0 0 28 14" aria-hidden="true"><path d="M0 7H28" fill="none" '
         'stroke="var(--muted)" stroke-width="1.6" stroke-dasharray="2 2"/></svg>'
+    )
+
+
+def ring_key() -> str:
+    """The same of the ring around a chosen point."""
+    return (
+        '<svg class="key" viewBox="0 0 28 14" aria-hidden="true"><circle cx="14" cy="7" r="6" '
+        'fill="none" stroke="var(--text)" stroke-width="1.4"/></svg>'
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import base64
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -25,7 +25,7 @@ from lamp_exp.report.footers import data_footers
 from lamp_exp.report.formats import TEMPLATES, render
 from lamp_exp.report.loading import Found, Record, find
 from lamp_exp.report.page.browser import Limits, embed
-from lamp_exp.report.page.content import DIRECTION, Content, page_rows
+from lamp_exp.report.page.content import DIRECTION, Content, page_rows, text_columns
 from lamp_exp.report.page.panels import panels
 from lamp_exp.report.page.sections import OF_PANELS, OF_RECORDS
 from lamp_exp.report.plots import inline, key
@@ -103,6 +103,8 @@ def page(
         absent=absent,
         inline=lambda *words: Markup(inline(*words)),
         page_rows=page_rows,
+        text_columns=text_columns,
+        rows=_rows(sections),
         inline_key=lambda method: Markup(key(method.style, method.dashed)),
         direction=DIRECTION,
         embedded=embed(records, limits),
@@ -136,6 +138,20 @@ def _sections(
     for anchor, (name, of_records) in OF_RECORDS.items():
         add(anchor, name, partial(of_records, records))
     return found, absent, known[0].shared if known else ""
+
+
+def _rows(sections: Mapping[str, tuple[str, Content]]) -> list[list[tuple[str, str, Content]]]:
+    """The sections, those side by side that have a single plot each and follow each other."""
+    rows: list[list[tuple[str, str, Content]]] = []
+    small = False
+    for anchor, (name, content) in sections.items():
+        is_small = len(content.plots) == 1
+        if small and is_small:
+            rows[-1].append((anchor, name, content))
+        else:
+            rows.append([(anchor, name, content)])
+        small = is_small
+    return rows
 
 
 def _without_folders(text: str, records: Sequence[Record]) -> str:

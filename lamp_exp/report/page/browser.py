@@ -12,14 +12,16 @@ from typing import Any
 from markupsafe import Markup
 
 from lamp_exp.errors import InputError
+from lamp_exp.report.footers import system_words
 from lamp_exp.report.loading import Record
 from lamp_exp.report.page.panels import PANEL_KEYS, is_control
 from lamp_exp.report.paired_examples import pair_of_runs
-from lamp_exp.report.selection import Group, comparable_sets, grouped, select, telling
+from lamp_exp.report.selection import LABELS, Group, comparable_sets, grouped, select, telling
 from lamp_exp.results.folder import PROMPTS
 from lamp_exp.statistics import compare
 
 MEGABYTE = 1_000_000
+IN_SYSTEM = ("retriever", "augmentation", "k")  # what `system_words` names
 MOST_PAIRS = 3000  # that are tested: a few seconds
 Passages = list[str | list[str]]  # one that ends with the question: without it, in a list
 
@@ -224,7 +226,10 @@ def _facts_of_all(
             "about": about,
             "questions": number,
             "baseline": baseline,
-            "choices": dict(zip(names, single.effective(names), strict=True)),
+            "method": record.result.choices["model"] if record.imported else system_words(single),
+            "choices": {LABELS.get(name, name): value
+                        for name, value in zip(names, single.effective(names), strict=True)
+                        if name in record.options and name not in IN_SYSTEM},
         })  # fmt: skip
     return found
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from markupsafe import Markup
 
@@ -100,7 +100,7 @@ class MatrixCell:
 class Matrix:
     """Methods by panels; `columns` are the panels of each setting, cells in the same order."""
 
-    columns: Mapping[str, Sequence[Panel]]
+    columns: Sequence[tuple[str, bool, tuple[Panel, ...]]]  # setting, whether made-up, panels
     rows: Sequence[tuple[Method, bool, Sequence[MatrixCell | None]]]  # whether it is a control
     notes: tuple[str, ...] = ()
 
@@ -117,7 +117,6 @@ class Content:
     tables: tuple[Table, ...] = ()
     unfolded: bool = False
     footnotes: tuple[str, ...] = ()
-    wide: bool = field(default=False)
 
 
 def keys(methods: Sequence[Method], baseline: str = "") -> tuple[tuple[Markup, str], ...]:
@@ -140,7 +139,7 @@ class PageRow:
     """A row of a page's table: the head, and in each cell further numbers below the first."""
 
     head: tuple[str, ...]
-    cells: Mapping[str, Sequence[tuple[str, Cell]]]  # by column: what it is, the cell
+    cells: Mapping[str, list[tuple[str, Cell]]]  # by column: what it is, the cell
 
 
 def page_rows(table: Table) -> list[PageRow]:
@@ -153,11 +152,20 @@ def page_rows(table: Table) -> list[PageRow]:
         label = "" if row.kind == "interval" else table.labels.get(row.kind, row.kind)
         for name, cell in row.cells.items():
             if cell.text:
-                found[-1].cells[name].append((label, cell))  # type: ignore[attr-defined]
+                found[-1].cells[name].append((label, cell))
     return found
+
+
+def text_columns(table: Table) -> set[str]:
+    """The columns that hold words."""
+    return {
+        str(name)
+        for name, cells in table.cells.items()
+        if all(cell.value is None and not cell.parts for cell in cells)
+    }
 
 
 __all__ = [
     "DIRECTION", "NO_PROFILE", "SHADES", "Card", "Content", "Matrix", "MatrixCell", "PageRow",
-    "Plot", "Users", "keys", "page_rows", "series",
+    "Plot", "Users", "keys", "page_rows", "series", "text_columns",
 ]  # fmt: skip

@@ -87,9 +87,9 @@ def _users(row: Any) -> Users:
 
 def matrix(panels: Sequence[Panel]) -> Matrix:
     """Methods by panels, each with its best k; the method that gains most at the top."""
-    columns: dict[str, list[Panel]] = {}
+    columns: dict[tuple[str, bool], list[Panel]] = {}
     for panel in panels:
-        columns.setdefault(panel.setting, []).append(panel)
+        columns.setdefault((panel.setting, panel.made_up), []).append(panel)
     in_order = [panel for own in columns.values() for panel in own]
     cells = [_column(panel) for panel in in_order]
     methods = {method.label: method for column in cells for method in column}
@@ -99,14 +99,15 @@ def matrix(panels: Sequence[Panel]) -> Matrix:
         controls = [_only_controls(panel, method) for panel in in_order]
         rows.append((method, any(controls), own))
     rows.sort(key=lambda row: -_mean_shade(row[2]))
-    return Matrix({name or "": tuple(own) for name, own in columns.items()}, rows, _notes())
+    return Matrix([(*key, tuple(own)) for key, own in columns.items()], rows, _notes())
 
 
 def _notes() -> tuple[str, ...]:
     return (
         "large: the gain over the same run without a profile; above zero is better, whatever the "
         "metric's direction; below it, the metric itself and the k that was best",
-        "colours compare within a column: the larger a gain or a loss, the stronger",
+        "colours compare within a column: the larger a gain or a loss beside its interval and the "
+        "others of the column, the stronger",
         f"*: p < {SIGNIFICANT:g} after Holm's correction over the runs of the column",
         "bold: the best of its column, as far as methods and k were run; –: not run",
     )
@@ -119,7 +120,7 @@ def _column(panel: Panel) -> dict[Method, MatrixCell]:
         by_method.setdefault(panel.method(group), []).append(group)
     best = {method: panel.best_of(groups) for method, groups in by_method.items()}
     rows = {method: panel.gain(group) for method, group in best.items()}
-    reach = max((abs(row["gain"]) for row in rows.values() if row is not None), default=0.0)
+    reach = max((_reach(row) for row in rows.values() if row is not None), default=0.0)
     found = {}
     for method, group in best.items():
         row, value = rows[method], panel.value(group)
@@ -127,11 +128,17 @@ def _column(panel: Panel) -> dict[Method, MatrixCell]:
         if row is None:
             found[method] = MatrixCell(value, group.shown("k"), best=top)
             continue
-        share = row["gain"] / reach if reach else 0.0
-        shade = int(math.copysign(math.ceil(abs(share) * SHADES), share))
+        shade = round(row["gain"] / reach * SHADES) if reach else 0
         significant = row["p"] < SIGNIFICANT
         found[method] = MatrixCell(value, group.shown("k"), row["gain"], shade, significant, top)
     return found
+
+
+def _reach(row: Any) -> float:
+    """A gain as large as its interval is wide has the strongest colour, whatever the others are."""
+    one = row["interval"]
+    half = (one.high - one.low) / 2
+    return max(abs(row["gain"]), 0.0 if math.isnan(half) else half)
 
 
 def _only_controls(panel: Panel, method: Method) -> bool:
@@ -193,7 +200,8 @@ def _forest_plot(panel: Panel) -> Plot:
     rest = len(rows) - sum(verdicts.count(v) for v in ("better", "worse"))
     words += [f"{rest} without a clear difference"] if rest else []
     table = Table.of("Gains", ("method", "k"), _forest_rows(panel))
-    description = f"{len(rows)} runs: {', '.join(words)}.{left_out}"
+    runs = "1 run" if len(rows) == 1 else f"{len(rows)} runs"
+    description = f"{runs}: {', '.join(words)}.{left_out}"
     return Plot(panel, plots.forest(lines, panel.metric), description, table)
 
 

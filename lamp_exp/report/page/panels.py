@@ -92,9 +92,8 @@ class Panel:
 
     @property
     def baseline(self) -> Group | None:
-        """The same run without a profile, if it is the same of all."""
-        wanted = {group.first.baseline for group in self.groups}
-        return self.baselines.get(wanted.pop() or "") if len(wanted) == 1 else None
+        """The same run without a profile, if there is one of them."""
+        return next(iter(self.baselines.values())) if len(self.baselines) == 1 else None
 
     def value(self, group: Group) -> float:
         """The main metric, the mean over seeds."""
@@ -184,9 +183,10 @@ def panels(records: Sequence[Record]) -> list[Panel]:
     made = []
     for shared, options, groups in sets:
         own = {key: value for key, value in shared.items() if key not in {*common, "task"}}
-        version = own.pop(DATA_VERSION, "")
+        version, _ = own.pop(DATA_VERSION, ""), own.pop(DATA, "")  # a mark tells made-up data
         setting = ", ".join(filter(None, (shared_words(own), *options)))
-        if (shared["task"], setting) in {(panel.task, panel.setting) for panel in made}:
+        places = {(panel.task, panel.setting, panel.made_up) for panel in made}
+        if (shared["task"], setting, groups[0].first.result.made_up_data) in places:
             setting = ", ".join(filter(None, (setting, f"other questions ({version[:8]})")))
         wanted = dict.fromkeys(group.first.baseline or "" for group in groups)
         baselines = [all_groups[name] for name in wanted if name in all_groups]

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from markupsafe import Markup
+
 from lamp_exp.errors import InputError
 from lamp_exp.report import plots
 from lamp_exp.report.agreement import agreement_tables
@@ -60,9 +62,11 @@ def k_curves(panels: Sequence[Panel]) -> Content:
     )
     drawn = [plot.panel for plot in made]
     level = "no profile" if any(panel.baseline for panel in drawn) else ""
+    tuned = any(group.facet("k") == "tune" for panel in drawn for group in panel.groups)
+    legend = keys([panel.method(g) for panel in drawn for g in panel.groups], level)
     return Content(
         others,
-        keys=keys([panel.method(g) for panel in drawn for g in panel.groups], level),
+        keys=(*legend, *([(Markup(plots.ring_key()), "k tuned on dev")] if tuned else [])),
         plots=made,
         footnotes=(
             f"{INTERVALS}; those of the level without a profile are shaded",
@@ -141,6 +145,8 @@ def cold_start(panels: Sequence[Panel], records: Sequence[Record]) -> Content:
         footnotes=(
             "the best run of each panel, in quarters of the questions by the number of items in "
             f"the user's profile; above the metric, below the gain; {INTERVALS}",
+            "an interval that is far longer than the others ends at the edge of the plot; the "
+            "numbers below the plot have its ends",
         ),
     )
 
@@ -273,12 +279,32 @@ def _training_plot(panel: Panel) -> Plot | None:
 
 def all_numbers(records: Sequence[Record]) -> Content:
     """Every metric of every configuration over k, with intervals, tests and published numbers."""
-    return Content(tables=tuple(metric_tables(records, LAYOUTS["ablation"])), unfolded=True)
+    found = [
+        table
+        for own in _real_first(records)
+        for table in metric_tables(own, LAYOUTS["ablation"])
+    ]
+    return Content(tables=tuple(found), unfolded=True)
+
+
+def _real_first(records: Sequence[Record]) -> list[list[Record]]:
+    """The runs on real data, and those on made-up data, without empty lists."""
+    both = [[r for r in records if r.result.made_up_data == made_up] for made_up in (False, True)]
+    return [own for own in both if own]
 
 
 def agreement(records: Sequence[Record]) -> Content:
     """How far retrievers pick the same items."""
-    return Content(tables=tuple(agreement_tables(records)), unfolded=True)
+    found: list[Table] = []
+    reason = InputError("no runs")
+    for own in _real_first(records):
+        try:
+            found += agreement_tables(own)
+        except InputError as error:
+            reason = error
+    if not found:
+        raise reason
+    return Content(tables=tuple(found), unfolded=True)
 
 
 def runs(records: Sequence[Record]) -> Content:
@@ -286,9 +312,12 @@ def runs(records: Sequence[Record]) -> Content:
     columns = (*NAMING, "seed")
     values = {key: {shown(facet(record, key)) for record in records} for key in columns}
     heads = tuple(key for key in columns if key in METHODS or len(values[key]) > 1)
-    shared = shared_words({key: values[key].pop() for key in columns if key not in heads})
+    shared = shared_words({key: values[key].pop() for key in NAMING if key not in heads})
     metrics = sorted({name for record in records for name in record.metrics})
-    by_heads = sorted(records, key=lambda record: [order(facet(record, key)) for key in heads])
+    by_heads = sorted(
+        records,
+        key=lambda r: (r.result.made_up_data, [order(facet(r, key)) for key in heads]),
+    )
     rows = []
     for record in by_heads:
         stages = record.result.seconds.values()  # none of imported predictions
@@ -318,6 +347,6 @@ OF_PANELS: Mapping[str, tuple[str, Make]] = {
 }
 OF_RECORDS: Mapping[str, tuple[str, Callable[[Sequence[Record]], Content]]] = {
     "results": ("All numbers", all_numbers),
-    "agreement": ("Agreement of retrievers", agreement),
+    "agreement": ("Agreement", agreement),
     "runs": ("Runs", runs),
 }

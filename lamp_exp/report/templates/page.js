@@ -407,10 +407,11 @@ class Browser {
 
   compare() {
     const { run, other } = this;
-    const apart = Object.keys(run.choices).filter((name) => run.choices[name] !== other.choices[name]);
+    const apart = Object.keys(run.choices).filter((name) => name in other.choices &&
+      run.choices[name] !== other.choices[name]);
     const words = apart.map((name) => `${name} ${run.choices[name]} instead of ${other.choices[name]}`);
-    this.part("apart").textContent = words.length ? `This run has ${words.join(", ")}.`
-      : "The two runs have the same choices.";
+    this.part("apart").replaceChildren(make("b", {}, run.method), " compared with ",
+      make("b", {}, other.method), words.length ? `; ${words.join(", ")}` : "");
     this.part("metrics").tBodies[0].replaceChildren(...metricRows(this.tests, run, other));
     const named = { better: "better", worse: "worse", equal: "with the same score",
       other: "with another answer" };
@@ -475,8 +476,7 @@ class Browser {
   }
 }
 
-document.querySelectorAll("main > section > figure table, main > section > details table, .plot table")
-  .forEach(enhance);
+document.querySelectorAll("main table:not(.metrics)").forEach(enhance);
 document.querySelectorAll(".scroll").forEach(reachable);
 const browser = document.querySelector(".browser");
 browser.hidden = false;
