@@ -11,7 +11,7 @@ import math
 import re
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,7 @@ class Point:
     y: float
     low: float = math.nan
     high: float = math.nan
-    chosen: bool = False
+    chosen: bool = field(default=False, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,10 +149,10 @@ def forest(rows: Sequence[Series], metric: str) -> Draw:
             (point,) = row.points
             colour, look = _look(row, colours)
             line = "--" if row.dashed else "-"
-            axes.hlines([place], [point.low], [point.high], color=colour, linestyle=line)
+            axes.plot([point.low, point.high], [place, place], color=colour, linestyle=line)
             axes.plot([point.y], [place], color=colour, linestyle="none", **look)
-            beside = {"xycoords": ("axes fraction", "data"), "va": "center"}
-            axes.annotate(f"{point.y:+.3f}", (1.03, place), color=colours["text"], **beside)
+            beside = {"transform": axes.get_yaxis_transform(), "va": "center"}
+            axes.text(1.03, place, f"{point.y:+.3f}", beside)
         axes.set_yticks(middles, labels)
         axes.tick_params(axis="y", length=0)
         axes.grid(visible=False, axis="y")
@@ -401,8 +401,10 @@ def _line(
         axes.vlines(*zip(*spans, strict=True), color=colour, linewidth=1)
     rings = [(x, p.y) for x, p in zip(xs, series.points, strict=True) if p.chosen]
     if rings:
-        ring = {"markersize": 11, "markerfacecolor": "none", "markeredgewidth": 1.3}
-        axes.plot(*zip(*rings, strict=True), "o", color=colour, **ring)
+        axes.plot(
+            [x for x, _ in rings], [y for _, y in rings], "o", color=colour, markersize=11,
+            markerfacecolor="none", markeredgewidth=1.3,
+        )  # fmt: skip
 
 
 def _limit(axes: Axes, series: Sequence[Series]) -> None:
@@ -432,7 +434,8 @@ def key(style: int, dashed: bool) -> str:
     """An SVG element with the line and marker of a series, for a legend in the page."""
     shape = MarkerStyle(marker(style))
     path = shape.get_path().transformed(shape.get_transform() + Affine2D().scale(8, -8))
-    points = " ".join(f"{x + 14:.1f},{y + 7:.1f}" for x, y in path.to_polygons()[0])
+    (corners, *_) = path.to_polygons()
+    points = " ".join(f"{x + 14:.1f},{y + 7:.1f}" for x, y in np.asarray(corners))
     colour = f"var(--series{style % SERIES})"
     dash = ' stroke-dasharray="4 3"' if dashed else ""
     return (

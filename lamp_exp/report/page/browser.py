@@ -166,9 +166,7 @@ def script_of(name: str, content: Any) -> str:
     return f'<script type="application/json" id="{name}">{text}</script>'
 
 
-def in_turn(
-    records: Sequence[Record], groups: Mapping[str, Group]
-) -> tuple[list[Record], int]:
+def in_turn(records: Sequence[Record], groups: Mapping[str, Group]) -> tuple[list[Record], int]:
     """One seed of each run: the best of every set with its baseline, then the second best, ….
 
     Baselines are among `groups`, all runs by configuration. The second value is how many are the
@@ -180,6 +178,7 @@ def in_turn(
         metric = members[0].first.main_metric
         sign = -1 if members[0].first.higher_is_better(metric) else 1
         members.sort(key=lambda group: (is_control(group), sign * group.mean(metric)))
+    sets.sort(key=lambda one: (one[1][0].first.result.made_up_data, -len(one[1])))
     turns = [[g for g in turn if g] for turn in zip_longest(*(members for _, members in sets))]
     chosen = {group.configuration: group.first for group in own}
     found: dict[str, Record] = {}

@@ -135,10 +135,10 @@ def _column(panel: Panel) -> dict[Method, MatrixCell]:
 
 
 def _reach(row: Any) -> float:
-    """A gain as large as its interval is wide has the strongest colour, whatever the others are."""
+    """A gain as large as its interval is wide has the strongest colour if no other is larger."""
     one = row["interval"]
-    half = (one.high - one.low) / 2
-    return max(abs(row["gain"]), 0.0 if math.isnan(half) else half)
+    width = float(one.high - one.low)
+    return max(abs(float(row["gain"])), 0.0 if math.isnan(width) else width)
 
 
 def _only_controls(panel: Panel, method: Method) -> bool:

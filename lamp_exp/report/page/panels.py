@@ -7,6 +7,7 @@ methods within a panel.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -160,7 +161,7 @@ def is_control(group: Group) -> bool:
 
 
 def panels(records: Sequence[Record]) -> list[Panel]:
-    """The panels: real data before made-up, by task, most questions first.
+    """The panels: real data before made-up, then by setting and task.
 
     Raises InputError if no run reads profiles.
     """
@@ -180,7 +181,7 @@ def panels(records: Sequence[Record]) -> list[Panel]:
         if key != "task" and all(shared.get(key) == value for shared, *_ in sets)
     }
     looks = _Looks(personal)
-    made = []
+    made: list[Panel] = []
     for shared, options, groups in sets:
         own = {key: value for key, value in shared.items() if key not in {*common, "task"}}
         version, _ = own.pop(DATA_VERSION, ""), own.pop(DATA, "")  # a mark tells made-up data
@@ -199,12 +200,20 @@ def panels(records: Sequence[Record]) -> list[Panel]:
                 looks.of(groups),
             )
         )  # fmt: skip
-    return sorted(made, key=_place)
+    return _in_order(made)
 
 
-def _place(panel: Panel) -> tuple[Any, ...]:
-    size = panel.groups[0].first.questions, len(panel.groups)
-    return panel.made_up, order(panel.task), [-number for number in size], panel.setting
+def _in_order(made: Sequence[Panel]) -> list[Panel]:
+    """Real data first, then the settings of most runs, and in each the tasks."""
+    runs = Counter[tuple[bool, str]]()
+    for panel in made:
+        runs[panel.made_up, panel.setting] += len(panel.groups)
+    return sorted(
+        made,
+        key=lambda panel: (
+            panel.made_up, -runs[panel.made_up, panel.setting], panel.setting, order(panel.task),
+        ),
+    )  # fmt: skip
 
 
 def _by_model_options(

@@ -6,6 +6,7 @@ fits it, and name it in SECTIONS. Curves of other things that are learned belong
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
@@ -80,7 +81,7 @@ def curves(panel: Panel) -> list[Series]:
     points: dict[Method, list[Point]] = {}
     for group in panel.groups:
         known = panel.interval(group)
-        ends = (known.low, known.high) if known else ()
+        ends = (known.low, known.high) if known else (math.nan, math.nan)
         own = points.setdefault(panel.method(group), [])
         if group.facet("k") == "tune":
             for k in sorted({r.result.tuned.k for r in group.records if r.result.tuned}):
@@ -250,7 +251,9 @@ def _epochs(record: Record) -> Sequence[Mapping[str, float]]:
 
 
 def _training_plot(panel: Panel) -> Plot | None:
-    losses, scores, rows = [], [], []
+    losses: list[Series] = []
+    scores: list[Series] = []
+    rows = []
     for group in _trained(panel):
         method, epochs = panel.method(group), _epochs(group.first)
         kept = (group.first.result.training or {}).get("best_epoch")
@@ -280,9 +283,7 @@ def _training_plot(panel: Panel) -> Plot | None:
 def all_numbers(records: Sequence[Record]) -> Content:
     """Every metric of every configuration over k, with intervals, tests and published numbers."""
     found = [
-        table
-        for own in _real_first(records)
-        for table in metric_tables(own, LAYOUTS["ablation"])
+        table for own in _real_first(records) for table in metric_tables(own, LAYOUTS["ablation"])
     ]
     return Content(tables=tuple(found), unfolded=True)
 
