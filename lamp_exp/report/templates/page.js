@@ -89,7 +89,7 @@ function columnsToChoose(rows, heads) {
   heads.forEach((head, column) => {
     if (head.classList.contains("number")) return;
     const values = [...new Set(rows.map((row) => row.cells[column].textContent))];
-    if (values.length < 2 || values.length > 20) return;
+    if (values.length < 2 || values.length > 20 || values.length === rows.length) return;
     const select = make("select", {}, make("option", { value: "" }, "all"),
       ...values.sort(compare).map((value) => make("option", { value }, value || "(empty)")));
     found.push({ select, name: head.textContent, column });
