@@ -384,7 +384,8 @@ def test_no_text_of_a_plot_is_clipped(visit: Visit):
         "() => [...document.querySelectorAll('.drawing svg')].flatMap((svg) => {"
         " const box = svg.getBoundingClientRect();"
         " return [...svg.querySelectorAll('text')].filter((t) => {"
-        "  const b = t.getBoundingClientRect(); return b.left < box.left - 1 || b.right > box.right + 1 || b.top < box.top - 1 ||"
+        "  const b = t.getBoundingClientRect(); return b.left < box.left - 1 ||"
+        "  b.right > box.right + 1 || b.top < box.top - 1 ||"
         "  b.bottom > box.bottom + 1; }).map((t) => t.textContent); })"
     )
     assert out == []
