@@ -23,7 +23,7 @@ from lamp_exp.report.page.browser import Limits, embed, script_of
 from lamp_exp.report.page.content import SHADES, page_rows, text_columns
 from lamp_exp.report.page.gains import best_user_gains, card, matrix
 from lamp_exp.report.page.panels import Panel, panels
-from lamp_exp.report.page.sections import all_numbers, cold_start_bins, curves, training
+from lamp_exp.report.page.sections import all_numbers, cold_start_bins, curves, k_curves, training
 from lamp_exp.report.paired_examples import pair_of_runs
 from lamp_exp.report.plots import Point, Series
 from lamp_exp.results.folder import RunFolder
@@ -148,7 +148,9 @@ def test_every_section_is_linked_and_headed(text: str):
     drawn = [a for tag, a in parsed.elements if tag == "svg" and "aria-hidden" not in a]
     assert len(drawn) == 5 * 2 and {a["role"] for a in drawn} == {"img"}
     assert text.count("<summary>The numbers</summary>") == len(drawn)
-    assert "<b>Training</b>: no run here was fine-tuned" in text
+    assert (
+        "<b>Training</b>: no run here was fine-tuned, and no component of one has learned" in text
+    )
 
 
 def test_no_output_of_a_model_is_markup(text: str):
@@ -409,7 +411,7 @@ def test_runs_of_other_questions_or_decoding_are_panels_of_one_matrix(tmp_path: 
     assert found[0].shared == "made-up, user split, zeroshot, tiny"
     drawn = matrix(found)
     assert [len(own) for _, _, own in drawn.columns] == [1, 1, 1, 1]
-    assert len(drawn.rows) == 6 and all(len(cells) == 4 for *_, cells in drawn.rows)
+    assert len(drawn.rows) == 6 and all(len(cells) == 4 for _, cells in drawn.rows)
 
 
 def test_what_only_matters_with_a_profile_makes_methods(tmp_path: Path):
@@ -447,10 +449,25 @@ def test_a_run_with_other_users_profiles_is_never_the_best(tmp_path: Path):
     panel = only(tmp_path)
     assert [group.shown("control") for group in panel.candidates] == ["none"]
     assert panel.best.shown("control") == "none" and card(panel).of == 1
-    (first, is_control, _), (second, not_control, _) = matrix([panel]).rows
-    assert (first.label, is_control) == ("bm25 ipa control=shuffled_user", True)
-    assert (second.label, not_control) == ("bm25 ipa control=none", False)
-    assert "control=shuffled_user (control)</th>" in made(tmp_path)
+    labels = [method.label for method, _ in matrix([panel]).rows]
+    assert labels == ["bm25 ipa control=none", "bm25 ipa control=shuffled_user (control)"]
+
+
+def test_a_bound_is_marked_and_never_the_best(tmp_path: Path):
+    make_run(tmp_path, k=0, skill=0.2, **asked(30))
+    make_run(tmp_path, k=4, skill=0.5, **asked(30))
+    for k in (1, 4):
+        make_run(tmp_path, k=k, retriever="oracle", skill=1.0, bound=True, **asked(30))
+    panel = only(tmp_path)
+    assert panel.best.shown("retriever") == "bm25" and card(panel).of == 1
+    assert [method.label for method, _ in matrix([panel]).rows] == [
+        "bm25 ipa", "oracle ipa (bound)",
+    ]  # fmt: skip
+    content = k_curves([panel])
+    assert "bm25 ipa with k=4" in content.plots[0].description
+    alone = [r for r in records(tmp_path) if r.result.bound or not r.personal]
+    text = page(alone, Limits(), "Title")
+    assert "lamp4: only controls or bounds, of which none is the best." in text
 
 
 # ---- the answer ----
@@ -524,7 +541,7 @@ def test_colours_follow_the_gain_and_the_best_of_a_column_is_bold(tmp_path: Path
     make_run(tmp_path, "lamp3", k=0, skill=0.5, **asked(150))
     for name, skill in (("good", 1.0), ("bad", 0.0), ("same", 0.5)):
         make_run(tmp_path, "lamp3", retriever=name, k=4, skill=skill, **asked(150))
-    cells = {method.label: cells[0] for method, _, cells in matrix(panels(records(tmp_path))).rows}
+    cells = {method.label: cells[0] for method, cells in matrix(panels(records(tmp_path))).rows}
     good, bad, same = (cells[f"{name} ipa"] for name in ("good", "bad", "same"))
     assert good and good.best and good.significant and good.gain > 0  # of an error, which fell
     assert bad and not bad.best and bad.gain < 0 and same
@@ -583,7 +600,22 @@ def test_training_curves_are_of_runs_that_were_fine_tuned(tmp_path: Path):
     rows = {row.head[0]: row.cells for row in plot.numbers.rows}
     assert rows.keys() == {"bm25 ipa", "no profile"}
     assert rows["bm25 ipa"]["kept"].value == 2 and rows["bm25 ipa"]["rouge_1"].value == 0.3
-    assert content.notes == ("1 more were not fine-tuned: no curves.",)
+    assert content.notes == ("1 more learned nothing: no curves.",)
+
+
+def test_components_that_learn_have_curves_once(tmp_path: Path):
+    curve = [{"epoch": 0, "reward_of_first": 0.1, "expected_reward": 0.1},
+             {"epoch": 1, "loss": 0.7, "reward_of_first": 0.3, "expected_reward": 0.2}]  # fmt: skip
+    facts = {"kind": "retriever", "artefact": "abc", "curve": curve, "chosen_epoch": 1}
+    feedback = {"kind": "feedback", "artefact": "def", "questions": 12}
+    for k in (1, 4):
+        run = make_run(tmp_path, retriever="ropg_kd", k=k, **asked(20))
+        change_record(run, learned=(feedback, facts))
+    (plot,) = training(panels(records(tmp_path))).plots
+    ((head, cells, _),) = plot.numbers.rows
+    assert head[0] == "ropg_kd ipa" and cells["kept"].value == 1
+    assert (cells["loss"].value, cells["reward_of_first"].value) == (0.7, 0.3)
+    assert "reward of first (higher is better)" in plots.inline(plot.draw, "x", "", "")
 
 
 def test_intervals_stand_in_the_cells_of_their_numbers(tmp_path: Path):

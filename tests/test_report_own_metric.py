@@ -162,4 +162,4 @@ def test_plots_and_page_follow_its_direction(task, tmp_path, capsys):
     metric = task.main_metric.name
     assert f"{metric} (lower is better)" in text
     assert f"Best {metric}: " in text and "bm25 ipa with k=4" in text
-    assert '"higher":false' in text
+    assert f'"higher":{{"{metric}":false' in text

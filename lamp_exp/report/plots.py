@@ -64,12 +64,16 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """Points of one label; `style` chooses colour and marker, `dashed` the line."""
+    """Points of one label; `style` chooses colour and marker, `dashed` the line.
+
+    One that is `aside` is of no system, such as a bound, and so on no frontier.
+    """
 
     label: str
     points: tuple[Point, ...]
     style: int = 0
     dashed: bool = False
+    aside: bool = False
 
 
 Draw = Callable[[Colours], Drawing]  # draws in colours that are chosen later
@@ -311,7 +315,8 @@ def cost_quality(
     spots: Sequence[Series], cost: str, metric: str, higher: bool, legend: bool = True
 ) -> Draw:
     """Each run by its cost and quality; a line joins those that none beats in both."""
-    front = frontier([point for spot in spots for point in spot.points], higher)
+    systems = [spot for spot in spots if not spot.aside]
+    front = frontier([point for spot in systems for point in spot.points], higher)
 
     def draw(colours: Colours) -> Drawing:
         drawing, axes = _axes(2.1, legend=legend * (len(spots) + 1))

@@ -14,7 +14,7 @@ from markupsafe import Markup
 from lamp_exp.errors import InputError
 from lamp_exp.report.footers import system_words
 from lamp_exp.report.loading import Record
-from lamp_exp.report.page.panels import PANEL_KEYS, is_control
+from lamp_exp.report.page.panels import PANEL_KEYS, aside
 from lamp_exp.report.paired_examples import pair_of_runs
 from lamp_exp.report.selection import LABELS, Group, comparable_sets, grouped, select, telling
 from lamp_exp.results.folder import PROMPTS
@@ -177,7 +177,7 @@ def in_turn(records: Sequence[Record], groups: Mapping[str, Group]) -> tuple[lis
     for _, members in sets:
         metric = members[0].first.main_metric
         sign = -1 if members[0].first.higher_is_better(metric) else 1
-        members.sort(key=lambda group: (is_control(group), sign * group.mean(metric)))
+        members.sort(key=lambda group: (bool(aside(group)), sign * group.mean(metric)))
     sets.sort(key=lambda one: (one[1][0].first.result.made_up_data, -len(one[1])))
     turns = [[g for g in turn if g] for turn in zip_longest(*(members for _, members in sets))]
     chosen = {group.configuration: group.first for group in own}

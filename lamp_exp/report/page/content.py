@@ -101,7 +101,7 @@ class Matrix:
     """Methods by panels; `columns` are the panels of each setting, cells in the same order."""
 
     columns: Sequence[tuple[str, bool, tuple[Panel, ...]]]  # setting, whether made-up, panels
-    rows: Sequence[tuple[Method, bool, Sequence[MatrixCell | None]]]  # whether it is a control
+    rows: Sequence[tuple[Method, Sequence[MatrixCell | None]]]
     notes: tuple[str, ...] = ()
 
 
@@ -131,7 +131,8 @@ def keys(methods: Sequence[Method], baseline: str = "") -> tuple[tuple[Markup, s
 
 def series(method: Method, points: Sequence[plots.Point], label: str = "") -> Series:
     """Points in the look of a method."""
-    return Series(label or method.label, tuple(points), method.style, method.dashed)
+    name = label or method.label
+    return Series(name, tuple(points), method.style, method.dashed, bool(method.aside))
 
 
 @dataclass(frozen=True, slots=True)

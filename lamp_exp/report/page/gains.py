@@ -22,7 +22,7 @@ from lamp_exp.report.page.content import (
     keys,
     series,
 )
-from lamp_exp.report.page.panels import Method, Panel, is_control
+from lamp_exp.report.page.panels import Method, Panel
 from lamp_exp.report.paired_examples import pair
 from lamp_exp.report.personal import personal_tables, user_gains
 from lamp_exp.report.plots import Point
@@ -52,13 +52,16 @@ def answer(panels: Sequence[Panel], records: Sequence[Record]) -> Content:
         *CORRECTED,
         "users: by the mean gain of each user's questions",
     )
-    alone = sorted({r.task for r in records if not r.imported} - {p.task for p in panels})
-    notes = [f"{', '.join(alone)}: only runs without a profile, so nothing to compare yet."]
+    notes = []
+    if alone := sorted({r.task for r in records if not r.imported} - {p.task for p in panels}):
+        notes.append(f"{', '.join(alone)}: only runs without a profile, so nothing to compare yet.")
+    if barred := [panel.words for panel in panels if not panel.candidates]:
+        notes.append(f"{'; '.join(barred)}: only controls or bounds, of which none is the best.")
     if imported := sum(record.imported for record in records):
         notes.append(f"{imported} runs of predictions made elsewhere are in the tables below.")
     return Content(
-        tuple(notes if alone else notes[1:]),
-        cards=tuple(map(card, panels)),
+        tuple(notes),
+        cards=tuple(card(panel) for panel in panels if panel.candidates),
         footnotes=footnotes,
     )
 
@@ -95,10 +98,8 @@ def matrix(panels: Sequence[Panel]) -> Matrix:
     methods = {method.label: method for column in cells for method in column}
     rows = []
     for method in methods.values():
-        own = [column.get(method) for column in cells]
-        controls = [_only_controls(panel, method) for panel in in_order]
-        rows.append((method, any(controls), own))
-    rows.sort(key=lambda row: -_mean_shade(row[2]))
+        rows.append((method, [column.get(method) for column in cells]))
+    rows.sort(key=lambda row: (bool(row[0].aside), -_mean_shade(row[1])))
     return Matrix([(*key, tuple(own)) for key, own in columns.items()], rows, _notes())
 
 
@@ -110,6 +111,8 @@ def _notes() -> tuple[str, ...]:
         "others of the column, the stronger",
         f"*: p < {SIGNIFICANT:g} after Holm's correction over the runs of the column",
         "bold: the best of its column, as far as methods and k were run; –: not run",
+        "control: with the profiles of other users; bound: with the golds in hand, an upper limit "
+        "and no system; neither is ever the best",
     )
 
 
@@ -139,11 +142,6 @@ def _reach(row: Any) -> float:
     one = row["interval"]
     width = float(one.high - one.low)
     return max(abs(float(row["gain"])), 0.0 if math.isnan(width) else width)
-
-
-def _only_controls(panel: Panel, method: Method) -> bool:
-    groups = [group for group in panel.groups if panel.method(group) == method]
-    return bool(groups) and all(map(is_control, groups))
 
 
 def _mean_shade(cells: Sequence[MatrixCell | None]) -> float:
@@ -206,8 +204,7 @@ def _forest_plot(panel: Panel) -> Plot:
 
 
 def _name(panel: Panel, group: Group) -> str:
-    control = " (control)" if is_control(group) else ""
-    return f"{panel.method(group).label} k={group.shown('k')}{control}"
+    return f"{panel.method(group).label} k={group.shown('k')}"
 
 
 def _forest_rows(panel: Panel) -> Iterator[tuple[Any, ...]]:
@@ -230,7 +227,7 @@ def by_user(panels: Sequence[Panel]) -> Content:
 
     Raises InputError without any baseline with scores.
     """
-    made = [plot for panel in panels if (plot := _users_plot(panel))]
+    made = [plot for panel in panels if panel.candidates and (plot := _users_plot(panel))]
     if not made:
         raise InputError("no run with scores of its examples has its baseline here")
     return Content(

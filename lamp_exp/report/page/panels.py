@@ -50,11 +50,15 @@ METHOD_KEYS = tuple(name for name in METHODS if name not in ("task", "k"))
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """How items are chosen and shown, whatever k; its colour and line on the whole page."""
+    """How items are chosen and shown, whatever k; its colour and line on the whole page.
+
+    `aside` says why it is no system that could be the best, see `aside`.
+    """
 
     label: str
     style: int = 0
     dashed: bool = False
+    aside: str = ""
 
 
 NO_PROFILE = Method("no profile", SERIES - 1)
@@ -110,16 +114,13 @@ class Panel:
 
     @property
     def candidates(self) -> tuple[Group, ...]:
-        """The groups of which one may be the best: all but controls.
-
-        Bounds, which see the golds, belong with the controls.
-        """
-        return tuple(group for group in self.groups if not is_control(group))
+        """The groups of which one may be the best: all but controls and bounds."""
+        return tuple(group for group in self.groups if not aside(group))
 
     @property
     def best(self) -> Group:
-        """The best candidate by its value, of equal ones the first; of controls if all are."""
-        return self.best_of(self.candidates or self.groups)
+        """The best candidate by its value, of equal ones the first; there must be one."""
+        return self.best_of(self.candidates)
 
     def best_of(self, groups: Sequence[Group]) -> Group:
         sign = 1 if self.higher else -1
@@ -137,7 +138,7 @@ class Panel:
         if frame.empty:
             return frame
         frame.index = pd.Index([group.configuration for group in frame["group"]])
-        counted = [not is_control(group) for group in frame["group"]]
+        counted = [not aside(group) for group in frame["group"]]
         frame["p"] = [one.decisive.p for one in frame["comparison"]]
         frame.loc[counted, "p"] = holm(frame.loc[counted, "p"].tolist())
         frame["verdict"] = [_verdict(one) for one in frame.itertuples()]
@@ -155,9 +156,16 @@ def _verdict(row: Any) -> str:
     return found if significant else "inconclusive"
 
 
-def is_control(group: Group) -> bool:
-    """Whether its profiles are other users': it shows what a profile brings by being any."""
-    return any(group.option(name) == value for name, value in CONTROL.items())
+def aside(group: Group) -> str:
+    """Why a run is no system that could be the best; `""` if it is one.
+
+    A `bound` reads the golds of the questions that it answers. A `control` has the profiles of
+    other users, and shows what a profile brings by being any.
+    """
+    if any(record.result.bound for record in group.records):
+        return "bound"
+    control = any(group.option(name) == value for name, value in CONTROL.items())
+    return "control" if control else ""
 
 
 def panels(records: Sequence[Record]) -> list[Panel]:
@@ -251,8 +259,9 @@ class _Looks:
             rest = further[group.configuration]
             label = " ".join([*_named(group.place(METHOD_KEYS)), *rest])
             style = self._style((group.shown("retriever"), *rest))
-            dashed = group.shown("augmentation") != self._solid
-            found[group.configuration] = Method(label, style, dashed)
+            dashed, reason = group.shown("augmentation") != self._solid, aside(group)
+            label += f" ({reason})" if reason else ""
+            found[group.configuration] = Method(label, style, dashed, reason)
         return found
 
     def _style(self, name: tuple[str, ...]) -> int:

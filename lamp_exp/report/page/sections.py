@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from markupsafe import Markup
 
@@ -30,6 +31,8 @@ from lamp_exp.statistics import Interval
 
 QUARTERS = 4
 TRAINED = 12  # runs whose curves are drawn in one plot
+REWARD = "reward_of_first"
+Run = tuple[Method, str, list[tuple[int, Mapping[str, float]]], int | None]  # k, epochs, kept one
 INTERVALS = "bars: 95% intervals over questions, of the mean over seeds where there are several"
 
 
@@ -110,10 +113,11 @@ def _k_plot(panel: Panel) -> Plot | None:
     named = [f"k={k:g}" for k in ks]
     table = Table.of(f"{panel.metric} over k", ("method",), rows, columns=named)
     draw = plots.k_curves(lines, panel.metric, panel.higher, without, band, legend=False)
-    ends = [(point.y, line.label, point.x) for line in lines for point in line.points]
+    rivals = [line for line in lines if not line.aside] or lines
+    ends = [(point.y, line.label, point.x) for line in rivals for point in line.points]
     value, label, k = (max if panel.higher else min)(ends)
     description = f"Best {panel.metric}: {value:.3f}, {label} with k={k:g}."
-    if len({f"{y:.3f}" for y, *_ in ends}) == 1:
+    if len(ends) > 1 and len({f"{y:.3f}" for y, *_ in ends}) == 1:
         description = f"{panel.metric}: {value:.3f}, whatever k."
     return Plot(panel, draw, description, table)
 
@@ -132,7 +136,7 @@ def _point_cell(point: Point) -> Cell:
 def cold_start(panels: Sequence[Panel], records: Sequence[Record]) -> Content:
     """With and without profile in quarters of the questions, by the size of their profiles."""
     made, others = _plots(
-        panels,
+        [panel for panel in panels if panel.candidates],
         _cold_plot,
         "no run that has its baseline has profiles of several sizes",
         "have no baseline here, or no sizes to show.",
@@ -206,75 +210,114 @@ def _cost_plot(panel: Panel) -> Plot:
         cells = {"tokens per question": number(point.x, 1), panel.metric: number(point.y, 3)}
         rows.append(((panel.method(group).label, group.shown("k")), cells))
     spots = [series(method, own) for method, own in points.items()]
-    best = plots.frontier([point for own in points.values() for point in own], panel.higher)
+    rivals = [own for method, own in points.items() if not method.aside]
+    best = plots.frontier([point for own in rivals for point in own], panel.higher)
     words = "tokens per question"
     draw = plots.cost_quality(spots, words, panel.metric, panel.higher, legend=False)
-    description = (
-        f"{len(groups)} runs, {len(best)} of them best for their cost: from {best[0].y:.3f} at "
-        f"{best[0].x:.0f} tokens to {best[-1].y:.3f} at {best[-1].x:.0f}."
-    )
+    description = f"{len(groups)} runs"
+    if best:
+        description += (
+            f", {len(best)} of them best for their cost: from {best[0].y:.3f} at {best[0].x:.0f} "
+            f"tokens to {best[-1].y:.3f} at {best[-1].x:.0f}"
+        )
     table = Table.of(f"{panel.metric} and cost", ("method", "k"), rows)
-    return Plot(panel, draw, description, table)
+    return Plot(panel, draw, f"{description}.", table)
 
 
 # --- training ----------------------------------------------------------------------------------
 
 
 def training(panels: Sequence[Panel]) -> Content:
-    """Loss and main metric over the epochs of fine-tuning."""
-    made, others = _plots(
-        panels, _training_plot, "no run here was fine-tuned", "were not fine-tuned: no curves."
-    )
-    methods = [p.method(g) for plot in made for p in [plot.panel] for g in _trained(p)]
+    """Loss and quality over the epochs of fine-tuning, and of components that learn."""
+    fine_tuned = [plot for panel in panels if (plot := _fine_tuning_plot(panel))]
+    learned = [plot for panel in panels if (plot := _learning_plot(panel))]
+    made = [*fine_tuned, *learned]
+    if not made:
+        raise InputError("no run here was fine-tuned, and no component of one has learned")
+    less = len(panels) - len({plot.panel.words for plot in made})
+    drawn = [p.method(g) for p in panels for g in _kept(p) if _epochs(g.first) or _curves(g.first)]
     return Content(
-        others,
-        keys=keys(methods),
-        plots=made,
+        (f"{less} more learned nothing: no curves.",) if less else (),
+        keys=keys(drawn),
+        plots=tuple(made),
         footnotes=(
-            "above the training loss, below the metric on the part by which epochs are chosen, "
-            "usually dev; a ring: the epoch whose weights were kept",
+            "fine-tuning: above the training loss, below the metric on the part by which epochs "
+            "are chosen, usually dev",
+            "a component that learns, such as a retriever: above its loss, below the mean reward "
+            "of the item that it ranks first, of users of train who are held out",
+            "a ring: the epoch whose weights were kept",
             f"a line for the first seed of each run; of more than {TRAINED} runs, the best",
         ),
     )
 
 
-def _trained(panel: Panel) -> list[Group]:
-    """The baseline and the best runs that have a history."""
-    groups = [*panel.baselines.values(), *panel.groups]
-    known = [group for group in groups if _epochs(group.first)]
+def _kept(panel: Panel) -> list[Group]:
+    """The baselines and the runs, the best first."""
     sign = -1 if panel.higher else 1
-    return sorted(known, key=lambda group: sign * panel.value(group))[:TRAINED]
+    groups = [*panel.baselines.values(), *panel.groups]
+    return sorted(groups, key=lambda group: sign * panel.value(group))
 
 
 def _epochs(record: Record) -> Sequence[Mapping[str, float]]:
+    """Loss and metrics of each epoch of fine-tuning, from the first."""
     return (record.result.training or {}).get("epochs") or ()
 
 
-def _training_plot(panel: Panel) -> Plot | None:
-    losses: list[Series] = []
-    scores: list[Series] = []
+def _curves(record: Record) -> Mapping[str, Mapping[str, Any]]:
+    """The facts of what components learned over epochs, by artefact."""
+    return {str(one["artefact"]): one for one in record.result.learned if one.get("curve")}
+
+
+def _fine_tuning_plot(panel: Panel) -> Plot | None:
+    groups = [group for group in _kept(panel) if _epochs(group.first)][:TRAINED]
+    runs = [
+        (
+            panel.method(group),
+            group.shown("k"),
+            list(enumerate(_epochs(group.first), 1)),
+            (group.first.result.training or {}).get("best_epoch"),
+        )
+        for group in groups
+    ]
+    return _training_plot(panel, "Fine-tuning", runs, ("train_loss", panel.metric), panel.higher)
+
+
+def _learning_plot(panel: Panel) -> Plot | None:
+    """Each learned component once, whatever the number of runs that use it."""
+    found: dict[str, Run] = {}
+    for group in _kept(panel):
+        for name, facts in _curves(group.first).items():
+            epochs = [(int(row["epoch"]), row) for row in facts["curve"]]
+            run = (panel.method(group), group.shown("k"), epochs, facts.get("chosen_epoch"))
+            found.setdefault(name, run)
+    runs = list(found.values())[:TRAINED]
+    return _training_plot(panel, "Components that learn", runs, ("loss", REWARD), higher=True)
+
+
+def _training_plot(
+    panel: Panel, title: str, runs: Sequence[Run], columns: tuple[str, str], higher: bool
+) -> Plot | None:
+    """Two columns of the epochs: the loss, and the quality by which the epoch was chosen."""
+    lines: tuple[list[Series], list[Series]] = ([], [])
     rows = []
-    for group in _trained(panel):
-        method, epochs = panel.method(group), _epochs(group.first)
-        kept = (group.first.result.training or {}).get("best_epoch")
-        name = f"{method.label} k={group.shown('k')}"
-        for lines, column in ((losses, "train_loss"), (scores, panel.metric)):
+    for method, k, epochs, kept in runs:
+        for own, column in zip(lines, columns, strict=True):
             points = [
-                Point(n, epoch[column], chosen=n == kept and lines is scores)
-                for n, epoch in enumerate(epochs, 1)
+                Point(n, epoch[column], chosen=n == kept and own is lines[1])
+                for n, epoch in epochs
                 if column in epoch
             ]
-            lines.append(series(method, points, name))
-        last = epochs[kept - 1] if kept else epochs[-1]
-        cells = {"epochs": len(epochs), "kept": kept, "loss": number(last.get("train_loss"), 3)}
-        cells[panel.metric] = number(last.get(panel.metric), 3)
-        rows.append(((method.label, group.shown("k")), cells))
+            own.append(series(method, points))
+        last = epochs[-1][1] if kept is None else dict(epochs)[kept]
+        cells = {name: number(last.get(name), 3) for name in columns}
+        rows.append(((method.label, k), {"epochs": len(epochs), "kept": kept, **cells}))
     if not rows:
         return None
-    table = Table.of("Training", ("method", "k"), rows)
-    draw = plots.training_curves(losses, scores, panel.metric, panel.higher)
-    of = len(rows)
-    return Plot(panel, draw, f"{of} {'run' if of == 1 else 'runs'}.", table)
+    quality = columns[1].replace("_", " ") if columns[1] == REWARD else columns[1]
+    draw = plots.training_curves(*lines, quality, higher)
+    number_of = "1 run" if len(rows) == 1 else f"{len(rows)} runs"
+    table = Table.of(title, ("method", "k"), rows)
+    return Plot(panel, draw, f"{title}: {number_of}.", table)
 
 
 # --- tables ------------------------------------------------------------------------------------
