@@ -16,7 +16,8 @@ import yaml
 from lamp_exp.report import plots
 from lamp_exp.report.formats import as_csv, latex
 from lamp_exp.report.loading import find
-from lamp_exp.report.page.sections import comparable_sets, k_curves
+from lamp_exp.report.page.panels import panels
+from lamp_exp.report.page.sections import k_curves
 from lamp_exp.report.selection import choices_apart, grouped
 from lamp_exp.report.table import Cell, Table
 from lamp_exp.results.record import Record
@@ -264,7 +265,7 @@ def test_where_all_are_equal_none_is_the_best(tmp_path: Path, report: Said):
     table = rows(report, "ablation", "--runs", tmp_path)
     assert not [row for row in table if row["note"] == "best"]
     assert "bold" not in notes(table)
-    (plot,) = k_curves(find([tmp_path]).records).plots
+    (plot,) = k_curves(panels(find([tmp_path]).records)).plots
     assert plot.description == "rouge_1: 0.000, whatever k."
     assert plots.best([0.0, 0.0, None], higher=True) == [False] * 3
 
@@ -386,5 +387,5 @@ def test_plots_are_of_the_seeds_that_all_have(tmp_path: Path):
     for seed in (0, 1):
         make_run(tmp_path, k=4, seed=seed)
     make_run(tmp_path, k=0, seed=0)
-    (runs,) = comparable_sets(find([tmp_path]).records)
+    (runs,) = panels(find([tmp_path]).records)
     assert [group.seeds for group in runs.groups] == [(0,)]

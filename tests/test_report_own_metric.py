@@ -13,7 +13,8 @@ from lamp_exp import metrics
 from lamp_exp.contracts import Metric
 from lamp_exp.report.__main__ import main
 from lamp_exp.report.loading import find
-from lamp_exp.report.page.sections import best_user_gains, comparable_sets
+from lamp_exp.report.page.gains import best_user_gains
+from lamp_exp.report.page.panels import panels
 from lamp_exp.tasks.lamp4 import Lamp4
 from lamp_exp.values import Scores
 from tests.records import make_run
@@ -153,7 +154,7 @@ def test_gains_are_positive(task, tmp_path, capsys):
 
 def test_plots_and_page_follow_its_direction(task, tmp_path, capsys):
     records = find([tmp_path]).records
-    (runs,) = comparable_sets(records)
+    (runs,) = panels(records)
     assert not runs.higher and runs.best.facet("k") == 4
     assert sum(best_user_gains(runs)) > 0
     assert main(["html", "--runs", str(tmp_path), "--out", str(tmp_path / "page.html")]) == 0
@@ -161,4 +162,4 @@ def test_plots_and_page_follow_its_direction(task, tmp_path, capsys):
     metric = task.main_metric.name
     assert f"{metric} (lower is better)" in text
     assert f"Best {metric}: " in text and "bm25 ipa with k=4" in text
-    assert '"higher":false' in text
+    assert f'"higher":{{"{metric}":false' in text

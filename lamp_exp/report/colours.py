@@ -29,8 +29,8 @@ _BOTH = {  # light and dark
     "series3": ("#a8478a", "#e58cc6"),
     "series4": ("#7b6100", "#e3c64b"),
     "series5": ("#2d2f8f", "#a7a9ff"),
-    "series6": ("#5a6472", "#a9b3c0"),
-    "series7": ("#7a4a2b", "#d3a27f"),
+    "series6": ("#7a4a2b", "#d3a27f"),
+    "series7": ("#5a6472", "#a9b3c0"),  # on the page, the baseline's
     "heat0": ("#eef3f8", "#1f2a36"),
     "heat1": ("#c9dcec", "#21425f"),
     "heat2": ("#8fbbd9", "#27618c"),
@@ -41,6 +41,13 @@ _BOTH = {  # light and dark
     "onheat2": ("#1a2230", "#ffffff"),
     "onheat3": ("#ffffff", "#11161d"),
     "onheat4": ("#ffffff", "#11161d"),
+    "loss3": ("#f0a58d", "#8f3b26"),
+    "loss2": ("#f7c9b8", "#66301f"),
+    "loss1": ("#fce6de", "#3f2620"),
+    "even": ("#f4f6f9", "#1a212b"),
+    "gain1": ("#dcf1e8", "#17332a"),
+    "gain2": ("#aedecb", "#1c4f3e"),
+    "gain3": ("#74c6a6", "#217057"),
 }
 LIGHT: Colours = {name: light for name, (light, _) in _BOTH.items()}
 DARK: Colours = {name: dark for name, (_, dark) in _BOTH.items()}

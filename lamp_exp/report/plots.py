@@ -9,8 +9,9 @@ from __future__ import annotations
 import html
 import math
 import re
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,10 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.markers import MarkerStyle
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import Affine2D
 
 from lamp_exp.errors import InputError
 from lamp_exp.report.coldstart import Bin
@@ -31,6 +34,8 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 WIDTH = 4.6  # inches, of 72 points: a phone shows it in about its own size
 LEFT, ABOVE, BELOW = 0.8, 0.1, 0.48  # room around axes, for their labels
 LINE, LETTER = 0.185, 0.078  # of a legend; the width of one in names
+LABEL = 28  # characters of a line of a label
+FAR = 5  # times as long as the median: intervals that an axis does not show whole
 KINDS = (".svg", ".png", ".pdf")
 
 
@@ -45,22 +50,30 @@ class Drawing(Figure):
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A number at a place, and the ends of its interval or spread where there is one."""
+    """A number at a place, and the ends of its interval or spread where there is one.
+
+    A `chosen` one has a ring, as a tuned k or the epoch that was used.
+    """
 
     x: float
     y: float
     low: float = math.nan
     high: float = math.nan
+    chosen: bool = field(default=False, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """Points of one label; `style` chooses colour and marker, `dashed` the line."""
+    """Points of one label; `style` chooses colour and marker, `dashed` the line.
+
+    One that is `aside` is of no system, such as a bound, and so on no frontier.
+    """
 
     label: str
     points: tuple[Point, ...]
     style: int = 0
     dashed: bool = False
+    aside: bool = False
 
 
 Draw = Callable[[Colours], Drawing]  # draws in colours that are chosen later
@@ -83,24 +96,93 @@ def style(colours: Colours) -> Any:
 
 
 def k_curves(
-    curves: Sequence[Series], metric: str, higher: bool, baseline: float | None = None
+    curves: Sequence[Series],
+    metric: str,
+    higher: bool,
+    baseline: float | None = None,
+    band: tuple[float, float] | None = None,
+    legend: bool = True,
 ) -> Draw:
     """The metric over the number of items (each value of k has the same room), a line a series.
 
-    `baseline` is the same without a profile: a level line.
+    `baseline` is the same without a profile: a level line, with its interval as a `band`. Lines
+    stand a little beside each other, so that their intervals can be told apart.
     """
     places = sorted({point.x for curve in curves for point in curve.points})
+    apart = min(0.07, 0.5 / max(len(curves), 1))
 
     def draw(colours: Colours) -> Drawing:
-        drawing, axes = _axes(2.0, legend=len(curves) + (baseline is not None))
+        drawing, axes = _axes(2.0, legend=legend * (len(curves) + (baseline is not None)))
+        if band is not None:
+            axes.axhspan(*band, color=colours["surface"], zorder=0)
         if baseline is not None:
             axes.axhline(baseline, color=colours["muted"], linestyle=":", label="no profile")
-        for curve in curves:
-            _line(axes, curve, colours, places)
+        for number, curve in enumerate(curves):
+            aside = apart * (number - (len(curves) - 1) / 2)
+            xs = [places.index(point.x) + aside for point in curve.points]
+            _line(axes, curve, colours, xs)
         axes.set_xticks(range(len(places)), [f"{place:g}" for place in places])
-        axes.set(xlim=(-0.3, len(places) - 0.7), xlabel="k: items shown")
+        axes.set(xlim=(-0.35, len(places) - 0.65), xlabel="k: items shown")
         axes.set_ylabel(_metric(metric, higher))
-        return _with_legend(drawing, axes)
+        return _with_legend(drawing, axes, legend)
+
+    return draw
+
+
+def forest(rows: Sequence[Series], metric: str) -> Draw:
+    """Gains with their intervals, a series of one point for each row, the first at the top.
+
+    A gain is positive if the metric got better, whatever its direction. The number stands beside
+    each row.
+    """
+    labels = [textwrap.fill(row.label, LABEL) for row in rows]
+    longest = max((len(line) for label in labels for line in label.split("\n")), default=0)
+    left, right = LETTER * longest + 0.2, 0.62
+    heights = [0.09 + 0.14 * (1 + label.count("\n")) for label in labels]
+    high = sum(heights)
+    middles = np.cumsum(heights) - np.array(heights) / 2
+
+    def draw(colours: Colours) -> Drawing:
+        below = BELOW + 0.02
+        drawing = Drawing(figsize=(WIDTH, high + below + ABOVE))
+        box = (left, below, WIDTH - left - right, high)
+        whole = np.array([WIDTH, high + below + ABOVE] * 2)
+        axes = drawing.add_axes(tuple(np.array(box) / whole), ylim=(high, 0))
+        axes.axvline(0, color=colours["text"], linewidth=0.8)
+        for place, row in zip(middles, rows, strict=True):
+            (point,) = row.points
+            colour, look = _look(row, colours)
+            line = "--" if row.dashed else "-"
+            axes.plot([point.low, point.high], [place, place], color=colour, linestyle=line)
+            axes.plot([point.y], [place], color=colour, linestyle="none", **look)
+            beside = {"transform": axes.get_yaxis_transform(), "va": "center"}
+            axes.text(1.03, place, f"{point.y:+.3f}", beside)
+        axes.set_yticks(middles, labels)
+        axes.tick_params(axis="y", length=0)
+        axes.grid(visible=False, axis="y")
+        axes.grid(visible=True, axis="x")
+        axes.spines["left"].set_visible(False)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.set_xlabel(f"gain of {metric} (better to the right)")
+        return drawing
+
+    return draw
+
+
+def training_curves(
+    losses: Sequence[Series], scores: Sequence[Series], metric: str, higher: bool
+) -> Draw:
+    """The loss of each run over its epochs, and below it the metric on the questions to select."""
+
+    def draw(colours: Colours) -> Drawing:
+        drawing, (top, bottom) = _axes(3.2, rows=2, below=BELOW)
+        for axes, lines in ((top, losses), (bottom, scores)):
+            for line in lines:
+                _line(axes, line, colours, [point.x for point in line.points])
+        bottom.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+        top.set_ylabel("training loss")
+        bottom.set(xlabel="epoch", ylabel=_metric(metric, higher))
+        return drawing
 
     return draw
 
@@ -193,8 +275,14 @@ def gain_distribution(gains: Sequence[float], metric: str, bins: int = 10) -> Dr
     return draw
 
 
-def cold_start(bins: Sequence[Bin], metric: str, higher: bool, by: str) -> Draw:
-    """The metric with and without profile over kinds of questions, and below it the gain."""
+def cold_start(
+    bins: Sequence[Bin], metric: str, higher: bool, by: str, style: int = 0, legend: bool = True
+) -> Draw:
+    """The metric with and without profile over kinds of questions, and below it the gain.
+
+    `style` is the colour and marker of the run. Intervals that are far longer than the others end
+    at the edge of the plot.
+    """
     intervals: dict[str, list[Interval | None]] = {
         "with profile": [one.value for one in bins],
         "no profile": [one.baseline for one in bins],
@@ -205,37 +293,42 @@ def cold_start(bins: Sequence[Bin], metric: str, higher: bool, by: str) -> Draw:
             name, tuple(Point(n, i.value, i.low, i.high) for n, i in enumerate(own) if i), style,
             name == "no profile",
         )
-        for style, (name, own) in zip((0, 6, 2), intervals.items(), strict=True)
+        for style, (name, own) in zip((style, SERIES - 1, style), intervals.items(), strict=True)
     )  # fmt: skip
 
     def draw(colours: Colours) -> Drawing:
-        drawing, (top, bottom) = _axes(4.0, rows=2, legend=2, below=0.64)
+        drawing, (top, bottom) = _axes(3.4, rows=2, legend=2 * legend, below=0.64)
         bottom.axhline(0, color=colours["muted"], linestyle=":")
         for axes, series in ((top, mine), (top, baseline), (bottom, gain)):
-            _line(axes, series, colours, range(len(bins)))
+            _line(axes, series, colours, [point.x for point in series.points])
+        _limit(top, [mine, baseline])
+        _limit(bottom, [gain])
         bottom.set_xticks(range(len(bins)), [f"{one.label}\nn={one.n}" for one in bins])
         top.set(ylabel=_metric(metric, higher), xlim=(-0.5, len(bins) - 0.5))
         bottom.set(xlabel=by, ylabel="gain (positive: better)")
-        return _with_legend(drawing, top)
+        return _with_legend(drawing, top, legend)
 
     return draw
 
 
-def cost_quality(spots: Sequence[Series], cost: str, metric: str, higher: bool) -> Draw:
+def cost_quality(
+    spots: Sequence[Series], cost: str, metric: str, higher: bool, legend: bool = True
+) -> Draw:
     """Each run by its cost and quality; a line joins those that none beats in both."""
-    front = frontier([point for spot in spots for point in spot.points], higher)
+    systems = [spot for spot in spots if not spot.aside]
+    front = frontier([point for spot in systems for point in spot.points], higher)
 
     def draw(colours: Colours) -> Drawing:
-        drawing, axes = _axes(2.1, legend=len(spots) + 1)
+        drawing, axes = _axes(2.1, legend=legend * (len(spots) + 1))
         axes.plot(
             [point.x for point in front], [point.y for point in front], color=colours["muted"],
             linestyle=":", drawstyle="steps-post", label="best for its cost", zorder=1,
         )  # fmt: skip
         for spot in spots:
-            _line(axes, spot, colours, None)
+            _line(axes, spot, colours, [point.x for point in spot.points], joined=False)
         axes.set(xlabel=cost, ylabel=_metric(metric, higher))
         axes.margins(0.08)
-        return _with_legend(drawing, axes)
+        return _with_legend(drawing, axes, legend)
 
     return draw
 
@@ -300,29 +393,87 @@ def _axes(
     return drawing, drawing.subplots(rows, 1, sharex=True, gridspec_kw={"hspace": 0.12})
 
 
-def _line(axes: Axes, series: Series, colours: Colours, places: Sequence[float] | None) -> None:
-    """A line over places that have the same room each; without `places`, points at their x."""
+def _line(
+    axes: Axes, series: Series, colours: Colours, xs: Sequence[float], joined: bool = True
+) -> None:
+    """A line with its intervals, and a ring around the points that were chosen."""
+    colour, look = _look(series, colours)
+    line = ("--" if series.dashed else "-") if joined else "none"
+    ys = [point.y for point in series.points]
+    axes.plot(xs, ys, color=colour, linestyle=line, label=series.label, **look)
+    spans = [(x, p.low, p.high) for x, p in zip(xs, series.points, strict=True) if p.high == p.high]
+    if spans:
+        axes.vlines(*zip(*spans, strict=True), color=colour, linewidth=1)
+    rings = [(x, p.y) for x, p in zip(xs, series.points, strict=True) if p.chosen]
+    if rings:
+        axes.plot(
+            [x for x, _ in rings], [y for _, y in rings], "o", color=colour, markersize=11,
+            markerfacecolor="none", markeredgewidth=1.3,
+        )  # fmt: skip
+
+
+def _limit(axes: Axes, series: Sequence[Series]) -> None:
+    """Cuts an axis where a few intervals, of few questions, are far longer than the others."""
+    points = [p for one in series for p in one.points if p.high == p.high]
+    spans = [p.high - p.low for p in points]
+    if not spans or max(spans) <= FAR * float(np.median(spans)):
+        return
+    usual = [p for p, span in zip(points, spans, strict=True) if span <= FAR * np.median(spans)]
+    low = min(min(p.low for p in usual), min(p.y for p in points))
+    high = max(max(p.high for p in usual), max(p.y for p in points))
+    axes.set_ylim(low - 0.1 * (high - low), high + 0.1 * (high - low))
+
+
+def _look(series: Series, colours: Colours) -> tuple[str, dict[str, Any]]:
+    """Colour and marker; after as many series as there are colours, the markers are others."""
     colour = colours[f"series{series.style % SERIES}"]
-    xs = [point.x if places is None else places.index(point.x) for point in series.points]
-    line = ("--" if series.dashed else "-") if places is not None else "none"
-    axes.plot(
-        xs, [point.y for point in series.points], color=colour, linestyle=line, label=series.label,
-        marker=MARKERS[series.style % SERIES], markerfacecolor="none" if series.dashed else colour,
-    )  # fmt: skip
-    axes.vlines(
-        xs, [p.low for p in series.points], [p.high for p in series.points], color=colour,
-        linewidth=1,
-    )  # fmt: skip
+    face = "none" if series.dashed else colour
+    return colour, {"marker": marker(series.style), "markerfacecolor": face}
+
+
+def marker(style: int) -> str:
+    return MARKERS[(style + style // SERIES) % len(MARKERS)]
+
+
+def key(style: int, dashed: bool) -> str:
+    """An SVG element with the line and marker of a series, for a legend in the page."""
+    shape = MarkerStyle(marker(style))
+    path = shape.get_path().transformed(shape.get_transform() + Affine2D().scale(8, -8))
+    (corners, *_) = path.to_polygons()
+    points = " ".join(f"{x + 14:.1f},{y + 7:.1f}" for x, y in np.asarray(corners))
+    colour = f"var(--series{style % SERIES})"
+    dash = ' stroke-dasharray="4 3"' if dashed else ""
+    return (
+        f'<svg class="key" viewBox="0 0 28 14" aria-hidden="true"><g stroke="{colour}" '
+        f'stroke-width="1.6"><path d="M0 7H28"{dash} fill="none"/>'
+        f'<polygon points="{points}" fill="{"var(--ground)" if dashed else colour}"/></g></svg>'
+    )
+
+
+def level_key() -> str:
+    """The same of a dotted line."""
+    return (
+        '<svg class="key" viewBox="0 0 28 14" aria-hidden="true"><path d="M0 7H28" fill="none" '
+        'stroke="var(--muted)" stroke-width="1.6" stroke-dasharray="2 2"/></svg>'
+    )
+
+
+def ring_key() -> str:
+    """The same of the ring around a chosen point."""
+    return (
+        '<svg class="key" viewBox="0 0 28 14" aria-hidden="true"><circle cx="14" cy="7" r="6" '
+        'fill="none" stroke="var(--text)" stroke-width="1.4"/></svg>'
+    )
 
 
 def _metric(name: str, higher: bool) -> str:
     return f"{name} ({'higher' if higher else 'lower'} is better)"
 
 
-def _with_legend(drawing: Drawing, axes: Axes) -> Drawing:
+def _with_legend(drawing: Drawing, axes: Axes, wanted: bool = True) -> Drawing:
     """The drawing with a legend below the plot, so that it hides nothing."""
     handles, labels = axes.get_legend_handles_labels()
-    if handles:
+    if handles and wanted:
         drawing.legend(
             handles, labels, loc="lower center", bbox_to_anchor=(0.5, 0), borderaxespad=0.1, ncols=2
         )

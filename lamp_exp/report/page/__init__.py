@@ -1,7 +1,8 @@
 """The verb html: one page of everything, a single file without network, server or library.
 
-`sections.py` lists the sections. `page.html`, `page.css` and `page.js` of `templates/` make the
-page. Without JavaScript, tables and plots can still be read.
+`panels.py` says which runs may stand side by side, `sections.py` lists the sections, `browser.py`
+embeds the examples. `page.html`, `page.css` and `page.js` of `templates/` make the page. Without
+JavaScript, tables and plots can still be read.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from __future__ import annotations
 import argparse
 import base64
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from markupsafe import Markup
@@ -22,8 +25,11 @@ from lamp_exp.report.footers import data_footers
 from lamp_exp.report.formats import TEMPLATES, render
 from lamp_exp.report.loading import Found, find
 from lamp_exp.report.page.browser import Limits, embed
-from lamp_exp.report.page.sections import SECTIONS, Content
-from lamp_exp.report.plots import inline
+from lamp_exp.report.page.content import DIRECTION, Content, page_rows, text_columns
+from lamp_exp.report.page.panels import panels
+from lamp_exp.report.page.sections import OF_PANELS, OF_RECORDS
+from lamp_exp.report.plots import inline, key
+from lamp_exp.report.selection import may_meet
 from lamp_exp.results.record import Record
 
 
@@ -50,8 +56,10 @@ def run(arguments: argparse.Namespace) -> int:
     limits = Limits(arguments.examples, arguments.characters, arguments.megabytes, conditions)
     found = find(arguments.runs, arguments.stale)
     records = chosen(arguments, found)
-    notes = _left_out_notes(found, arguments)
-    return write_text(page(records, limits, arguments.title, notes), arguments.out)
+    unfinished = sum(may_meet(folder, arguments.where) for folder in found.unfinished)
+    notes = _left_out_notes(replace(found, unfinished=[]), arguments)
+    text = page(records, limits, arguments.title, notes, unfinished)
+    return write_text(text, arguments.out)
 
 
 def _left_out_notes(found: Found, arguments: argparse.Namespace) -> list[str]:
@@ -65,25 +73,41 @@ def _left_out_notes(found: Found, arguments: argparse.Namespace) -> list[str]:
 
 
 def page(
-    records: Sequence[Record], limits: Limits, title: str, left_out_notes: Sequence[str] = ()
+    records: Sequence[Record],
+    limits: Limits,
+    title: str,
+    left_out_notes: Sequence[str] = (),
+    unfinished: int = 0,
 ) -> str:
-    """The page of these runs; `left_out_notes` name those that could not be used, and why."""
+    """The page of these runs.
+
+    `left_out_notes` name those that could not be used, and why; `unfinished` is how many runs go
+    on or were killed.
+    """
     tasks = ", ".join(sorted({record.task for record in records}))
     newest = max(record.result.started for record in records)[:16].replace("T", " ")
-    begun = f"; the newest begun {newest} UTC" if newest else ""
+    facts = [f"{len(records)} finished runs of {tasks}"]
+    facts += [f"newest begun {newest} UTC"] if newest else []
+    facts += [f"{unfinished} not finished"] if unfinished else []
     script, style = (
         Markup((TEMPLATES / name).read_text("utf-8")) for name in ("page.js", "page.css")
     )
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    sections, absent, shared = _sections(records)
     return render(
         "page.html",
         title=title,
-        warnings=data_footers(records),
-        lines=[f"{len(records)} finished runs of {tasks}{begun}.", *left_out_notes],
-        sections={
-            anchor: (name, _content(make, records)) for anchor, (name, make) in SECTIONS.items()
-        },
+        facts="; ".join(facts),
+        caveats=[*data_footers(records), *left_out_notes],
+        shared=shared,
+        sections=sections,
+        absent=absent,
         inline=lambda *words: Markup(inline(*words)),
+        page_rows=page_rows,
+        text_columns=text_columns,
+        rows=_rows(sections),
+        inline_key=lambda method: Markup(key(method.style, method.dashed)),
+        direction=DIRECTION,
         embedded=embed(records, limits),
         style=Markup(colours.as_css()) + style,
         script=script,
@@ -92,8 +116,47 @@ def page(
     )
 
 
-def _content(make: Callable[[Sequence[Record]], Content], records: Sequence[Record]) -> Content:
+def _sections(
+    records: Sequence[Record],
+) -> tuple[dict[str, tuple[str, Content]], dict[str, str], str]:
+    """The sections by anchor, those that are not shown with the reason, and what all share."""
+    found: dict[str, tuple[str, Content]] = {}
+    absent: dict[str, str] = {}
+
+    def add(anchor: str, name: str, make: Callable[[], Content]) -> None:
+        try:
+            found[anchor] = name, make()
+        except InputError as error:
+            absent[name] = _without_folders(str(error), records)
+
     try:
-        return make(records)
+        known = panels(records)
     except InputError as error:
-        return Content(notes=(f"Not shown: {error}.",))
+        known = []
+        absent["Best runs, gains and plots"] = str(error)
+    for anchor, (name, make) in OF_PANELS.items() if known else ():
+        add(anchor, name, partial(make, known, records))
+    for anchor, (name, of_records) in OF_RECORDS.items():
+        add(anchor, name, partial(of_records, records))
+    return found, absent, known[0].shared if known else ""
+
+
+def _rows(sections: Mapping[str, tuple[str, Content]]) -> list[list[tuple[str, str, Content]]]:
+    """The sections, those side by side that have a single plot each and follow each other."""
+    rows: list[list[tuple[str, str, Content]]] = []
+    small = False
+    for anchor, (name, content) in sections.items():
+        is_small = len(content.plots) == 1
+        if small and is_small:
+            rows[-1].append((anchor, name, content))
+        else:
+            rows.append([(anchor, name, content)])
+        small = is_small
+    return rows
+
+
+def _without_folders(text: str, records: Sequence[Record]) -> str:
+    """A message without the folders of this machine: a page is passed on."""
+    for folder in {record.folder.parent for record in records}:
+        text = text.replace(f"{folder}/", "")
+    return text

@@ -6,17 +6,23 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
+from itertools import combinations, zip_longest
 from typing import Any
 
 from markupsafe import Markup
 
 from lamp_exp.errors import InputError
-from lamp_exp.report.selection import SEPARATE, Group, comparable_sets, grouped, select
+from lamp_exp.report.footers import system_words
+from lamp_exp.report.page.panels import PANEL_KEYS, aside
+from lamp_exp.report.paired_examples import pair_of_runs
+from lamp_exp.report.selection import LABELS, Group, comparable_sets, grouped, select, telling
 from lamp_exp.results.folder import PROMPTS
 from lamp_exp.results.record import Record
+from lamp_exp.statistics import compare
 
 MEGABYTE = 1_000_000
+IN_SYSTEM = ("retriever", "augmentation", "k")  # what `system_words` names
+MOST_PAIRS = 3000  # that are tested: a few seconds
 Passages = list[str | list[str]]  # one that ends with the question: without it, in a list
 
 
@@ -44,29 +50,34 @@ class Embedded:
 
 
 def embed(records: Sequence[Record], limits: Limits) -> Embedded:
-    """The best runs of every task first, then their second best, until the limits are reached.
+    """The best run of every task and its baseline first, then others, until the limits are reached.
 
     Raises InputError if no run meets the conditions.
     """
-    rounds = in_turn(select(records, limits.conditions))
-    if not rounds:
+    groups = grouped(records)
+    wanted, needed = in_turn(select(records, limits.conditions), groups)
+    if not wanted:
         raise InputError(f"no run is left to browse of {' '.join(limits.conditions)}")
-    wanted = [record for one in rounds for record in one]
-    questions, groups = QuestionSets(records), grouped(records)
+    questions = QuestionSets(records)
+    embedded: list[Record] = []
+    numbers: list[int] = []
     scripts: list[str] = []
-    runs: list[Mapping[str, Any]] = []
     size = 0
     for place, record in enumerate(wanted):
-        facts, made = _embedded_run(record, place, groups, questions, limits)
+        number, made = _embedded_run(record, place, questions, limits)
         bytes = sum(len(script.encode()) for script in made)
-        if place >= len(rounds[0]) and size + bytes > limits.megabytes * MEGABYTE:
+        if place >= needed and size + bytes > limits.megabytes * MEGABYTE:
             break
         size += bytes
         scripts += made
-        runs.append(facts)
+        embedded.append(record)
+        numbers.append(number)
+    runs = _facts_of_all(embedded, numbers, groups, limits)
+    tests, untested = _tests(embedded, numbers, runs)
+    size_words = f"{size / MEGABYTE:.1f} MB"
     notes = [
-        f"{len(runs)} of {len(records)} runs can be browsed (one seed of each, the best of every "
-        f"task first; {size / MEGABYTE:.1f} MB)."
+        f"{len(runs)} of {len(records)} runs are here with their examples ({size_words}): one seed "
+        "of each, the best of every task and its baseline first."
     ]
     if len(runs) < len(wanted):
         notes.append(
@@ -77,12 +88,14 @@ def embed(records: Sequence[Record], limits: Limits) -> Embedded:
         f"At most {limits.examples} examples of a run (--examples) and {limits.characters} "
         "characters of a prompt (--characters); where more are left out, it is said there."
     )
-    html = "\n".join([script_of("example-runs", runs), *scripts])
-    return Embedded(Markup(html), tuple(runs), tuple(notes))
+    if untested:
+        notes.append(f"{untested} pairs of runs are not tested: only those with a baseline are.")
+    listed = [script_of("example-runs", runs), script_of("example-tests", tests)]
+    return Embedded(Markup("\n".join([*listed, *scripts])), tuple(runs), tuple(notes))
 
 
 class QuestionSets:
-    """The sets of questions that runs share, each embedded once.
+    """The sets of questions that runs share, each embedded once, in one order.
 
     The texts of the questions come from a baseline's prompts.
     """
@@ -93,13 +106,14 @@ class QuestionSets:
             if record.result.k == 0 and record.has_file(PROMPTS):
                 self._baselines.setdefault(record.comparable_key, record)
         self._texts: dict[tuple[str, str], dict[str, list[str]]] = {}
-        self._numbers: dict[tuple[str, ...], int] = {}
+        self._sets: dict[tuple[tuple[str, str], frozenset[str]], tuple[int, list[str]]] = {}
 
-    def number(self, record: Record, ids: Sequence[str]) -> tuple[int, bool]:
-        """The number of the set, and whether it is new."""
-        key = (*record.comparable_key, *ids)
-        new = key not in self._numbers
-        return self._numbers.setdefault(key, len(self._numbers)), new
+    def number(self, record: Record) -> tuple[int, list[str], bool]:
+        """The number of the set, the ids in their order, and whether the set is new."""
+        ids = record.column("id")
+        key = (record.comparable_key, frozenset(ids))
+        new = key not in self._sets
+        return *self._sets.setdefault(key, (len(self._sets), ids)), new
 
     def inputs(self, record: Record, ids: Sequence[str]) -> list[str | None]:
         """The texts of the questions; None where no baseline is there."""
@@ -111,24 +125,37 @@ class QuestionSets:
 
 
 def _embedded_run(
-    record: Record,
-    place: int,
-    groups: Mapping[str, Group],
-    questions: QuestionSets,
-    limits: Limits,
-) -> tuple[dict[str, Any], list[str]]:
-    """Facts about a run, and its script elements; its questions only if they are new."""
-    ids = record.column("id")[: limits.examples]
-    baseline = _baseline_of(record, groups)
-    number, new = questions.number(record, ids)
+    record: Record, place: int, questions: QuestionSets, limits: Limits
+) -> tuple[int, list[str]]:
+    """The number of its questions, and script elements; the questions only if they are new."""
+    number, ids, new = questions.number(record)
+    ids = ids[: limits.examples]
     inputs = questions.inputs(record, ids)
-    answers = _answer_columns(record, baseline, ids, inputs, limits.characters)
+    columns = _Columns(record, ids)
+    answers = _answer_columns(record, columns, ids, inputs, limits.characters)
     scripts = [script_of(f"examples-{place}", answers)]
     if new:
-        names = {"id": "id", "user": "user", "target": "target", "size": "profile_size"}
-        columns = {name: record.column(column)[: len(ids)] for name, column in names.items()}
-        scripts.append(script_of(f"questions-{number}", columns | {"input": inputs}))
-    return {**_facts(record, baseline, len(ids)), "questions": number}, scripts
+        names = {"user": "user", "target": "target", "size": "profile_size"}
+        own = {name: columns.of(column) for name, column in names.items()}
+        scripts.append(script_of(f"questions-{number}", {"id": ids, **own, "input": inputs}))
+    return number, scripts
+
+
+class _Columns:
+    """Columns of a run's examples in the order of some questions."""
+
+    def __init__(self, record: Record, ids: Sequence[str]) -> None:
+        self._record, own = record, record.column("id")
+        place = {id: row for row, id in enumerate(own)}
+        self._rows = None if own[: len(ids)] == ids else [place[id] for id in ids]
+        self._number = len(ids)
+
+    def of(self, name: str) -> list[Any]:
+        """The values of a column."""
+        values = self._record.column(name)
+        if self._rows is None:
+            return values[: self._number]
+        return [values[row] for row in self._rows]
 
 
 def script_of(name: str, content: Any) -> str:
@@ -139,59 +166,121 @@ def script_of(name: str, content: Any) -> str:
     return f'<script type="application/json" id="{name}">{text}</script>'
 
 
-def in_turn(records: Sequence[Record]) -> list[list[Record]]:
-    sets = comparable_sets(list(grouped(records).values()), ("task", *SEPARATE))
-    for _, groups in sets:
-        metric = groups[0].first.main_metric
-        sign = -1 if groups[0].first.higher_is_better(metric) else 1
-        groups.sort(key=lambda group: sign * group.mean(metric))
-    turns = zip_longest(*(groups for _, groups in sets))
-    return [[group.first for group in turn if group is not None] for turn in turns]
+def in_turn(records: Sequence[Record], groups: Mapping[str, Group]) -> tuple[list[Record], int]:
+    """One seed of each run: the best of every set with its baseline, then the second best, ….
+
+    Baselines are among `groups`, all runs by configuration. The second value is how many are the
+    best ones and their baselines.
+    """
+    own = list(grouped(records).values())
+    sets = comparable_sets(own, ("task", *PANEL_KEYS)) if own else []
+    for _, members in sets:
+        metric = members[0].first.main_metric
+        sign = -1 if members[0].first.higher_is_better(metric) else 1
+        members.sort(key=lambda group: (bool(aside(group)), sign * group.mean(metric)))
+    sets.sort(key=lambda one: (one[1][0].first.result.made_up_data, -len(one[1])))
+    turns = [[g for g in turn if g] for turn in zip_longest(*(members for _, members in sets))]
+    chosen = {group.configuration: group.first for group in own}
+    found: dict[str, Record] = {}
+    first = 0
+    for number, turn in enumerate(turns):
+        for group in turn:
+            found.setdefault(group.configuration, group.first)
+            baseline = groups.get(group.first.baseline or "")
+            if baseline is not None:
+                same_seed = (*baseline.of_seeds([group.first.seed]).records, baseline.first)[0]
+                found.setdefault(
+                    baseline.configuration, chosen.get(baseline.configuration, same_seed)
+                )
+        first = first if number else len(found)
+    return list(found.values()), first
 
 
-def _facts(record: Record, baseline: Record | None, n: int) -> dict[str, Any]:
-    result, metric = record.result, record.main_metric
-    value = record.metrics.get(metric)
-    part = "" if n == record.questions else f" The first {n} of {record.questions} questions."
-    against = f"Without profile: {baseline.name}." if baseline else "Its baseline is not here."
-    return {
-        "task": record.task,
-        "set": " ".join([record.task, result.split, result.part, result.mode]),
-        "label": record.name if value is None else f"{record.name} ({metric} {value:.3f})",
-        "metric": metric,
-        "higher": record.higher_is_better(metric),
-        "about": f"{record.name}.{part} {against}",
-    }
+def _facts_of_all(
+    records: Sequence[Record],
+    numbers: Sequence[int],
+    groups: Mapping[str, Group],
+    limits: Limits,
+) -> list[dict[str, Any]]:
+    """What the page says of each run, with the place of its baseline in the list."""
+    places = {record.configuration: place for place, record in enumerate(records)}
+    singles = [Group((record,)) for record in records]
+    names = telling(singles)
+    found = []
+    for record, number, single in zip(records, numbers, singles, strict=True):
+        result, metric = record.result, record.main_metric
+        value = record.metrics.get(metric)
+        n = min(record.questions, limits.examples)
+        about = "" if n == record.questions else f"The first {n} of {record.questions} questions."
+        baseline = places.get(record.baseline or "")
+        if record.personal and record.baseline not in groups:
+            about = f"{about} Its baseline, the same run without a profile, is not here.".strip()
+        found.append({
+            "task": record.task,
+            "set": " ".join([record.task, result.split, result.part, result.mode]),
+            "label": record.name if value is None else f"{record.name} ({metric} {value:.3f})",
+            "metric": metric,
+            "higher": {name: record.higher_is_better(name) for name in record.metrics},
+            "metrics": {name: _rounded(value) for name, value in record.metrics.items()},
+            "about": about,
+            "questions": number,
+            "baseline": baseline,
+            "method": record.result.choices["model"] if record.imported else system_words(single),
+            "choices": {LABELS.get(name, name): value
+                        for name, value in zip(names, single.effective(names), strict=True)
+                        if name in record.options and name not in IN_SYSTEM},
+        })  # fmt: skip
+    return found
 
 
-def _baseline_of(record: Record, groups: Mapping[str, Group]) -> Record | None:
-    group = groups.get(record.baseline or "")
-    if group is None:
-        return None
-    return next(iter(group.of_seeds([record.seed]).records), group.first)
+def _tests(
+    records: Sequence[Record], numbers: Sequence[int], runs: Sequence[Mapping[str, Any]]
+) -> tuple[dict[str, Any], int]:
+    """The comparison of each pair on the same questions, by `place-place`, the lower first.
+
+    Of the main metric, as the verb compare makes it: the second less the first. Of very many pairs,
+    only those with a baseline; the second value is the number of the others.
+    """
+    pairs = [(a, b) for a, b in combinations(range(len(records)), 2) if numbers[a] == numbers[b]]
+    wanted = pairs
+    if len(pairs) > MOST_PAIRS:
+        wanted = [(a, b) for a, b in pairs if b == runs[a]["baseline"] or a == runs[b]["baseline"]]
+    found = {}
+    for a, b in wanted:
+        samples = pair_of_runs(records[a], records[b], records[a].main_metric)
+        if samples is None:
+            continue
+        one = compare(*samples, thorough=False)
+        found[f"{a}-{b}"] = {
+            "difference": _rounded(one.difference.value),
+            "low": _rounded(one.difference.low),
+            "high": _rounded(one.difference.high),
+            "p": _rounded(one.decisive.p),
+            "test": one.decisive.name,
+        }
+    return found, len(pairs) - len(wanted)
 
 
 def _answer_columns(
     record: Record,
-    baseline: Record | None,
+    columns: _Columns,
     ids: Sequence[str],
     inputs: Sequence[str | None],
     characters: int,
 ) -> dict[str, Any]:
-    n, prompts = len(ids), record.prompts()
+    prompts = record.prompts()
     cut = [
         _cut_to(_without_input(prompts.get(id, []), input), characters)
         for id, input in zip(ids, inputs, strict=True)
     ]
     return {
-        "prediction": record.column("prediction")[:n],
-        "items": record.column("items")[:n],
-        "itemScores": [list(map(_rounded, row)) for row in record.column("item_scores")[:n]],
-        "scores": {name: list(map(_rounded, record.column(column)[:n]))
+        "prediction": columns.of("prediction"),
+        "items": columns.of("items"),
+        "itemScores": [list(map(_rounded, row)) for row in columns.of("item_scores")],
+        "scores": {name: list(map(_rounded, columns.of(column)))
                    for name, column in _score_columns(record).items()},
         "passages": [passages for passages, _ in cut],
         "cut": [left_out for _, left_out in cut],
-        "baseline": _baseline_columns(baseline, ids) if baseline else None,
     }  # fmt: skip
 
 
@@ -209,16 +298,6 @@ def _score_columns(record: Record) -> dict[str, str]:
 def _rounded(value: float | None) -> float | None:
     """Six digits are enough to look at; JSON knows no infinity."""
     return float(f"{value:.6g}") if value is not None and math.isfinite(value) else None
-
-
-def _baseline_columns(baseline: Record, ids: Sequence[str]) -> dict[str, Any]:
-    outputs = baseline.by_question("prediction")
-    scores = {
-        name: [_rounded(found.get(id)) for id in ids]
-        for name, column in _score_columns(baseline).items()
-        for found in [baseline.by_question(column)]
-    }
-    return {"prediction": [outputs.get(id) for id in ids], "scores": scores}
 
 
 def _without_input(passages: Sequence[str], input: str | None) -> Passages:
