@@ -22,6 +22,7 @@ VERBS = {  # the module, and a description
     "compare": ("compare", "two runs: metrics, tests, and the examples that changed most"),
     "personal": ("personal", "what the profile gains, for whom, and how much is left to gain"),
     "agreement": ("agreement", "how far retrievers pick the same items"),
+    "retrieval": ("retrieval", "what rankings are worth to a reader, by its feedback"),
     "coldstart": ("coldstart", "metric and gain by size, similarity and age of the profile"),
     "cost": ("cost", "tokens, seconds, memory and price, and quality against them"),
     "html": ("page", "one page of everything, in one file"),

@@ -180,6 +180,12 @@ def rmse_sample(errors: ArrayLike, users: ArrayLike, higher_is_better: bool = Fa
     return sample.within(0.0, None)
 
 
+def ratio_sample(parts: ArrayLike, wholes: ArrayLike, users: ArrayLike) -> Sample:
+    """The sum of the parts over the sum of the wholes, such as the share of a gain that is used."""
+    terms = np.stack([_finite(parts), _finite(wholes)], axis=-1)
+    return _sample(terms, _mean, users, OTHER, True, lambda sums: "")
+
+
 def f1_sample(
     outputs: Sequence[str], targets: Sequence[str], labels: Sequence[str], users: ArrayLike
 ) -> Sample:
