@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from lamp_exp.errors import InputError, did_you_mean
-from lamp_exp.options import GROUPS, OPTIONS, TUNE, Usage, same_value
+from lamp_exp.options import GROUPS, OPTIONS, TUNE, only_personal, same_value
 from lamp_exp.results.finding import run_folders
 from lamp_exp.results.folder import RunFolder
 from lamp_exp.results.run_options import baseline_options, configuration_key, run_options
@@ -282,8 +282,5 @@ def _conditions(
 def _meets(row: Mapping[Any, Any], name: str, values: Iterable[Any]) -> bool:
     value = row.get(name)
     if name in OPTIONS and name not in row and "mode" in row:
-        applies = OPTIONS[name].applies
-        mode = row["mode"]
-        if applies(Usage(mode, personal=True)) and not applies(Usage(mode, personal=False)):
-            value = OPTIONS[name].default
+        value = OPTIONS[name].default if only_personal(OPTIONS[name], row["mode"]) else value
     return any(same_value(value, wanted) for wanted in values)

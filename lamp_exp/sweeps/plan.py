@@ -166,7 +166,7 @@ def job_facts(composed: JobConfig, index: int) -> JobFacts:
     passages = cfg.mode != "rank" and config.class_value(cfg, "augmentation", PASSAGES)
     answers = passages and cfg.mode != "prompts"
     return JobFacts(
-        identity=_identity(composed, retriever.uses_profile, index),
+        identity=_identity(composed, retriever, index),
         mode=cfg.mode,
         split=cfg.split,
         k=cfg.k,
@@ -187,11 +187,12 @@ def _class(cfg: DictConfig, group: str) -> Any:
     return get_class(cfg[group]._target_)
 
 
-def _identity(composed: JobConfig, uses_profile: bool, index: int) -> str:
+def _identity(composed: JobConfig, retriever: Any, index: int) -> str:
     """Equal for jobs that are the same run, as far as their options decide."""
     cfg, configuration = composed.cfg, composed.configure()
-    usage = Usage.of(cfg.mode, uses_profile, cfg.k)
-    identity = identity_options(configuration, usage, cfg.k if usage.personal else NO_PROFILE)
+    others = config.personal_groups(cfg)
+    usage = Usage.of(cfg.mode, retriever.uses_profile, cfg.k, retriever.learns, others)
+    identity = identity_options(configuration, usage, cfg.k if usage.retrieves else NO_PROFILE)
     drawn = index if cfg.seed is None else None  # each job draws its own seed
     places = [configuration.value(name) for name in ("data_dir", "output_dir")]
     return json.dumps([identity, drawn, *places], sort_keys=True, default=str)
