@@ -46,6 +46,7 @@ from lamp_exp.options import (
     FEEDBACK,
     GROUPS,
     OPTIONS,
+    PERSONAL_GROUPS,
     TUNE,
     WITHOUT_PROMPTS,
     Option,
@@ -383,14 +384,29 @@ class ExperimentBuilder:
     ) -> tuple[Experiment, Configuration]:
         """The experiment, with another k and part if they are given."""
         cfg = self.cfg.copy()
-        with open_dict(cfg):
-            cfg.pop("hydra", None)
         if k is not None:
             cfg.k = k
         elif cfg.k == TUNE:
             cfg.k = 0  # of a retriever that reads no profile
         cfg.part = part or cfg.part
-        configuration = configure(cfg, self.choices)
+        return self._build(cfg, self.choices)
+
+    def build_baseline(self) -> tuple[Experiment, Configuration]:
+        """The same experiment without any personal part."""
+        cfg, choices = self.cfg.copy(), dict(self.choices)
+        cfg.k = NO_PROFILE
+        defaults = {group: str(GROUPS[group].default) for group in PERSONAL_GROUPS}
+        made = compose_today([f"{group}={name}" for group, name in defaults.items()])
+        with open_dict(cfg):
+            cfg.update({group: made[group] for group in defaults})
+        return self._build(cfg, choices | defaults)
+
+    def _build(
+        self, cfg: DictConfig, choices: Mapping[str, Any]
+    ) -> tuple[Experiment, Configuration]:
+        with open_dict(cfg):
+            cfg.pop("hydra", None)
+        configuration = configure(cfg, choices)
         experiment = build_experiment(cfg, self.answers)
         _refuse_without_effect(experiment, configuration.changed)
         return experiment, configuration
@@ -424,7 +440,8 @@ def build_experiment(cfg: DictConfig, answers: Any = None) -> Experiment:
     cache_dir = Path(cfg.output_dir).expanduser() / ".cache"
     data = _data_options(cfg, cache_dir)
     retriever = retriever_class(cfg)
-    usage = Usage.of(mode, retriever.uses_profile, cfg.k, retriever.learns)
+    others = personal_groups(cfg)
+    usage = Usage.of(mode, retriever.uses_profile, cfg.k, retriever.learns, others)
     learns = usage.reads and mode != FEEDBACK and not retriever.is_bound
     check_sources(task, data.data_dir, data.split, stages.parts_read(mode, data, learns))
     prompts, runs_model = usage.makes_prompts, mode in ANSWERING
@@ -444,6 +461,7 @@ def build_experiment(cfg: DictConfig, answers: Any = None) -> Experiment:
         logger=recipe(cfg, "logger") if runs_model else None,
         from_checkpoint=bool(training_settings(str(OmegaConf.select(cfg, "model.name")))),
         reader=_reader(cfg, settings) if usage.reads else None,
+        personal_groups=others,
     )
 
 
@@ -593,6 +611,11 @@ def _trainer(cfg: DictConfig) -> TrainerOptions:
 def retriever_class(cfg: DictConfig) -> type[Retriever]:
     """The class of the chosen retriever, without building it."""
     return cast(type[Retriever], recipe(cfg, "retriever").func)
+
+
+def personal_groups(cfg: DictConfig) -> frozenset[str]:
+    """The groups whose chosen component reads the profile, besides the retriever."""
+    return frozenset(g for g in PERSONAL_GROUPS if class_value(cfg, g, "uses_profile"))
 
 
 def class_value(cfg: DictConfig, group: str, name: str) -> Any:

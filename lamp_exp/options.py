@@ -13,7 +13,7 @@ what is common to a group.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,7 @@ TUNE = "tune"  # as the value of k: choose it on dev from k_values
 LARGEST_SEED = 2**32 - 1
 ANSWERING = ("finetune", "zeroshot")  # the modes in which a model writes answers
 FEEDBACK = "feedback"  # the mode in which a reader rewards single items
+PERSONAL_GROUPS: tuple[str, ...] = ()  # whose components read profiles, besides the retriever
 WITHOUT_PROMPTS = ("rank", FEEDBACK)  # the modes that make no prompts of k items
 # The order of words in a run's name, and of columns in reports; there, others follow.
 NAME_ORDER = ("task", "split", "part", "mode", "retriever", "k", "skip", "augmentation", "model")
@@ -39,19 +40,47 @@ DETAIL = "detail"  # they may be in one table, which says so below
 class Usage:
     """What an experiment does, which decides the options that matter to it.
 
-    `personal` says that any part of it reads the user's profile; without, all options of the
-    profile and of retrieval have no effect. `reads` says that a reader gives feedback.
+    `retrieves` says that the items of profiles are ranked, `reads` that a reader gives feedback.
+    `others` are the other groups whose component reads the profile, of PERSONAL_GROUPS. Without
+    any of these, all options of the profile have no effect: it is the baseline.
     """
 
     mode: str
-    personal: bool
+    retrieves: bool
     reads: bool = False
+    others: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, mode: str, uses_profile: bool, k: int | str | None, learns: bool = False) -> Usage:
-        """The usage of an experiment whose retriever reads profiles, or learns; k may be `tune`."""
-        personal = uses_profile and (mode in WITHOUT_PROMPTS or bool(k))
-        return cls(mode, personal, personal and (learns or mode == FEEDBACK))
+    def of(
+        cls,
+        mode: str,
+        uses_profile: bool,
+        k: int | str | None,
+        learns: bool = False,
+        others: Collection[str] = (),
+    ) -> Usage:
+        """The usage of an experiment whose retriever reads profiles, or learns; k may be `tune`.
+
+        `others` are the groups of PERSONAL_GROUPS whose chosen component reads profiles.
+        """
+        retrieves = uses_profile and (mode in WITHOUT_PROMPTS or bool(k))
+        used = frozenset() if mode in WITHOUT_PROMPTS else frozenset(others)
+        return cls(mode, retrieves, retrieves and (learns or mode == FEEDBACK), used)
+
+    @classmethod
+    def baseline(cls, mode: str) -> Usage:
+        """The usage without any personal part."""
+        return cls(mode, retrieves=False)
+
+    @classmethod
+    def full(cls, mode: str) -> Usage:
+        """The usage with every personal part."""
+        return cls.of(mode, True, TUNE, others=PERSONAL_GROUPS)
+
+    @property
+    def personal(self) -> bool:
+        """Whether any part reads the user's profile."""
+        return self.retrieves or bool(self.others)
 
     @property
     def trains(self) -> bool:
@@ -84,9 +113,14 @@ def when_prompting(usage: Usage) -> bool:
     return usage.makes_prompts
 
 
+def when_retrieving(usage: Usage) -> bool:
+    """Options that matter only if the items of profiles are ranked."""
+    return usage.retrieves
+
+
 def when_prompting_with_items(usage: Usage) -> bool:
     """Options that matter only if prompts show k items of the profile."""
-    return usage.makes_prompts and usage.personal
+    return usage.makes_prompts and usage.retrieves
 
 
 def when_reading(usage: Usage) -> bool:
@@ -96,7 +130,7 @@ def when_reading(usage: Usage) -> bool:
 
 def when_reading_items(usage: Usage) -> bool:
     """Options that matter if a model reads items of the profile."""
-    return (usage.makes_prompts and usage.personal) or usage.reads
+    return (usage.makes_prompts and usage.retrieves) or usage.reads
 
 
 def when_answering_or_feedback(usage: Usage) -> bool:
@@ -215,7 +249,7 @@ GROUPS: Mapping[str, Group] = {
         Group(
             "retriever", "bm25",
             "how the items of a profile are ranked; `recency` needs the dates of the time split",
-            applies=when_personal, runtime=frozenset({"device", "batch_tokens"}),
+            applies=when_retrieving, runtime=frozenset({"device", "batch_tokens"}),
             role=METHOD,
         ),
         Group(
@@ -289,7 +323,7 @@ _OPTIONS = (
     Option("fail_fast", False, bool, "in a sweep, start no more jobs after one has failed",
            changes_numbers=False),
     Option("document_dates", False, bool, "retrievers also read each item's date",
-           applies=when_personal),
+           applies=when_retrieving),
     Option("fixes", "none", str, "declared: repair the known defects of the benchmark's files",
            choices=("none", "declared"), role=QUESTIONS),
     Option("selection", "dev", str, "what the best epoch is chosen on: dev, or a tenth of train's "
@@ -425,6 +459,11 @@ def changes_numbers(name: str, usage: Usage) -> bool:
     return (
         inner.rpartition(".")[2] not in found.runtime and inner.split(".")[0] not in found.runtime
     )
+
+
+def only_personal(option: Option, mode: str) -> bool:
+    """Whether the option matters in that mode, but not to the baseline."""
+    return option.applies(Usage.full(mode)) and not option.applies(Usage.baseline(mode))
 
 
 def value_at(settings: Mapping[str, Any], name: str, missing: Any = None) -> Any:

@@ -23,7 +23,7 @@ OUTSIDE = {"experiment", "logger", "output_dir", "rerun", "dry_run", "fail_fast"
 _PLAIN_WORD = re.compile(r"[A-Za-z_][\w./-]*")
 _HYDRA_WORDS = {"null", "true", "false", "inf", "nan"}
 NamedValue = tuple[str, Any]
-ANY_USAGE = Usage("finetune", personal=True)
+ANY_USAGE = Usage.full("finetune")
 Clean = Callable[[Any], Any]
 
 

@@ -16,8 +16,8 @@ from lamp_exp.options import (
 )
 from tests.conftest import compose
 
-TRAIN, ZERO, RANK = (Usage(mode, True) for mode in ("finetune", "zeroshot", "rank"))
-BASELINE = Usage("finetune", False)
+TRAIN, ZERO, RANK = (Usage.full(mode) for mode in ("finetune", "zeroshot", "rank"))
+BASELINE = Usage.baseline("finetune")
 
 
 def test_the_configuration_has_exactly_the_options_of_the_table():

@@ -118,12 +118,14 @@ class Experiment:
     logger: Callable[..., Any] | None
     from_checkpoint: bool  # of this project: its model was fine-tuned before
     reader: Reader | None = None
+    personal_groups: frozenset[str] = frozenset()  # of options.PERSONAL_GROUPS: those in use
 
     @property
     def usage(self) -> Usage:
         """What the experiment does, which decides the options that matter."""
-        retriever = self.retrieval.retriever
-        return Usage.of(self.mode, retriever.uses_profile, self.retrieval.k, retriever.learns)
+        retriever, k = self.retrieval.retriever, self.retrieval.k
+        others = self.personal_groups
+        return Usage.of(self.mode, retriever.uses_profile, k, retriever.learns, others)
 
     @property
     def learns_from_train(self) -> bool:

@@ -73,14 +73,14 @@ def identity_hash(identity: Mapping[str, Any]) -> str:
 def run_name(identity: Mapping[str, Any], usage: Usage, choices: Mapping[str, str]) -> str:
     """The choices in words, then the hash: `lamp4-user-dev-finetune-bm25-k4-fid-tiny-s0-1a2b3c4d`.
 
-    A run without a profile is named `none`, whatever its retriever.
+    Where no items are ranked, `none` stands for the retriever.
     """
     words = []
     for name in (*NAME_ORDER, "seed"):
         if name in OPTIONS:
             words += _option_word(OPTIONS[name], identity)
         elif name == "retriever":
-            words.append(choices[name] if usage.personal else "none")
+            words.append(choices[name] if usage.retrieves else "none")
         elif name in identity:
             words.append(str(identity[name]))
     return "-".join([*words, identity_hash(identity)])

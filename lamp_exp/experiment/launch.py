@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from lamp_exp.errors import InputError
-from lamp_exp.experiment.experiment import NO_PROFILE, Configuration, Experiment
+from lamp_exp.experiment.experiment import Configuration, Experiment
 from lamp_exp.experiment.run import FinishedRun, OnStart, run
 from lamp_exp.experiment.tune import run_tuned
 
@@ -24,6 +24,9 @@ class Builder(Protocol):
     ) -> tuple[Experiment, Configuration]:
         """The experiment, with another k and part if they are given."""
 
+    def build_baseline(self) -> tuple[Experiment, Configuration]:
+        """The same experiment without any personal part."""
+
 
 def launch(
     builder: Builder,
@@ -35,17 +38,17 @@ def launch(
 ) -> FinishedRun:
     """Runs and records the experiment, unless it is finished already. See `run`.
 
-    With `with_baseline`, then also runs its baseline: the same without a profile.
+    With `with_baseline`, then also runs its baseline: the same without any personal part.
     """
     values = builder.tuned_values
-    if with_baseline and builder.build(NO_PROFILE)[0].trainer is None:
+    if with_baseline and builder.build_baseline()[0].trainer is None:
         raise InputError("a baseline needs answers: use mode=finetune or mode=zeroshot")
     if values:
         finished = run_tuned(builder.build, values, output_dir, rerun, sweep, on_start)
     else:
         finished = run(*builder.build(), output_dir, rerun, sweep, on_start)
     if with_baseline:
-        other = run(*builder.build(NO_PROFILE), output_dir, rerun, sweep).folder
+        other = run(*builder.build_baseline(), output_dir, rerun, sweep).folder
         if other != finished.folder:
             return replace(finished, baseline=other.finished_result())
     return finished

@@ -22,6 +22,7 @@ from lamp_exp.experiment.stages import Parts, StageResults, load_parts
 from lamp_exp.options import FEEDBACK, TUNE, Usage, changes_numbers, value_at
 from lamp_exp.results.folder import RunFolder, training_settings
 from lamp_exp.results.provenance import commit, peak_memory_mb, versions
+from lamp_exp.results.run_options import usage_of
 from lamp_exp.results.schema import CodeVersion, MetricFacts, PartFacts, RunResult
 from lamp_exp.values import RunInfo
 
@@ -112,8 +113,7 @@ def tuned_identity(
     experiment: Experiment, configuration: Configuration, parts: Parts, tuned_on: str
 ) -> dict[str, Any]:
     """The identity of a run whose k is chosen on the dev part of that fingerprint."""
-    usage = Usage(experiment.mode, personal=True, reads=experiment.retrieval.retriever.learns)
-    identity = _with_data(identity_options(configuration, usage, TUNE), parts)
+    identity = _with_data(identity_options(configuration, experiment.usage, TUNE), parts)
     return {**identity, "data.tuned_on": tuned_on}
 
 
@@ -131,7 +131,7 @@ def baseline_folder(
     """Where the same run without any personal part is or would be; None for such a run itself."""
     if not experiment.usage.personal or experiment.trainer is None:
         return None
-    usage = Usage(experiment.mode, personal=False)
+    usage = Usage.baseline(experiment.mode)
     identity = _with_data(identity_options(configuration, usage, NO_PROFILE), parts, False)
     return RunFolder(output_dir / run_name(identity, usage, configuration.choices))
 
@@ -168,7 +168,7 @@ def _why_stale(
 ) -> str | None:
     if result.code.fingerprint != provenance.code:
         return "made by other code than today's"
-    usage = Usage.of(result.mode, True, result.k, bool(result.learned))
+    usage = usage_of(result)
     for name, value in configuration.component_values.items():
         if changes_numbers(name, usage) and not name.endswith("_target_"):
             recorded = value_at(result.settings, name, missing=value)
@@ -300,7 +300,7 @@ def _result(
         fixes=data.view.fixes,
         selection=data.selection if trains else None,
         profile=configuration.settings["profile"],
-        bound=experiment.usage.personal and retriever.is_bound,
+        bound=experiment.usage.retrieves and retriever.is_bound,
         made_up_data=parts.asked.made_up,
         licence="" if parts.asked.made_up else task.licence,
         data={name: part_facts(part) for name, part in parts.by_name.items()},
@@ -356,9 +356,9 @@ def notes(experiment: Experiment) -> list[str]:
     """What a reader of the results should know of the experiment's choices."""
     retrieval, data, mode = experiment.retrieval, experiment.data, experiment.mode
     found = []
-    if retrieval.retriever.is_bound and experiment.usage.personal:
+    if retrieval.retriever.is_bound and experiment.usage.retrieves:
         found.append("a bound, and no system: it reads the golds of the questions that it answers")
-    if retrieval.used_k and data.view.profile.control != "none":
+    if experiment.usage.personal and data.view.profile.control != "none":
         found.append(f"a control: profile.control={data.view.profile.control}")
     passages = experiment.augmentation is not None and experiment.augmentation.multiple_passages
     untrained = mode == "zeroshot" and not experiment.from_checkpoint

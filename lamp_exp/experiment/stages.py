@@ -152,7 +152,7 @@ def validate(experiment: Experiment) -> None:
 def _refuse_pool(experiment: Experiment) -> None:
     """Refuses items of all users for retrievers that read them: only a sample of them is drawn."""
     pool, retrieval = experiment.data.view.profile.pool, experiment.retrieval
-    if pool != "all_users" or not experiment.usage.personal:
+    if pool != "all_users" or not experiment.usage.retrieves:
         return
     if not retrieval.retriever.at_random:
         raise InputError(f"profile.pool={pool} draws items at random: use retriever=random")
@@ -225,7 +225,7 @@ def rank(
 
     All runs that need the same rankings share them in `cache`.
     """
-    if not experiment.usage.personal:
+    if not experiment.usage.retrieves:
         return None
     retrieval, task = experiment.retrieval, experiment.task
     retriever, dates = retrieval.retriever, retrieval.document_dates

@@ -26,7 +26,7 @@ from lamp_exp.experiment.run import (
     tuned_identity,
 )
 from lamp_exp.experiment.stages import Parts, load_parts, read_parts
-from lamp_exp.options import TUNE, Usage
+from lamp_exp.options import TUNE
 from lamp_exp.results.folder import RunFolder
 from lamp_exp.results.schema import TunedK
 
@@ -84,8 +84,8 @@ def tuned_folder(
     if not dev.has_golds:
         raise InputError(f"k=tune needs golds for dev, but {dev.source} has none beside it")
     identity = tuned_identity(experiment, configuration, parts, dev.fingerprint)
-    usage = Usage(experiment.mode, personal=True)
-    return RunFolder(output_dir / run_name(identity, usage, configuration.choices)), identity
+    name = run_name(identity, experiment.usage, configuration.choices)
+    return RunFolder(output_dir / name), identity
 
 
 def _point(k: int, metric: Metric, folder: RunFolder) -> dict[str, Any]:

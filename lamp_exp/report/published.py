@@ -18,11 +18,11 @@ import pandas as pd
 
 from lamp_exp.data.arguments import PARTS, SIZES
 from lamp_exp.errors import InputError
-from lamp_exp.options import OPTIONS, Usage, changes_numbers, value_at
+from lamp_exp.options import OPTIONS, changes_numbers, value_at
 from lamp_exp.report.selection import METHODS, conditions_of, facet, shown
 from lamp_exp.report.table import Table, number
 from lamp_exp.results.record import Record
-from lamp_exp.results.run_options import flat
+from lamp_exp.results.run_options import flat, usage_of
 
 SOURCES = {
     "2304.11406": "Salemi et al. 2024 (LaMP)",
@@ -191,7 +191,7 @@ def _changed_profile(record: Record) -> list[str]:
 
 def _other_settings(record: Record) -> list[str]:
     """Options in which a run departs from the published ones, or from what its names mean."""
-    given, usage = flat(record.result.settings), Usage(record.result.mode, record.personal)
+    given, usage = flat(record.result.settings), usage_of(record.result)
     changed = [
         f"{name}={given[name]}"
         for name, usual in PUBLISHED_OPTIONS.items()

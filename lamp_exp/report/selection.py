@@ -25,6 +25,7 @@ from lamp_exp.options import (
     QUESTIONS,
     Usage,
     changes_numbers,
+    only_personal,
     parse_value,
     same_value,
     value_at,
@@ -80,8 +81,9 @@ def facet(record: Record, key: str) -> Any:
         return unknown or "none"
     if name in OPTIONS:
         applies = OPTIONS[name].applies
-        of_profiles = applies(Usage(result.mode, True)) and not applies(Usage(result.mode, False))
-        return OPTIONS[name].default if of_profiles or applies(Usage("rank", False)) else unknown
+        of_profiles = only_personal(OPTIONS[name], result.mode)
+        always = applies(Usage.baseline("rank"))
+        return OPTIONS[name].default if of_profiles or always else unknown
     value = value_at(result.settings, key, missing=UNKNOWN)
     if value != UNKNOWN or record.imported:
         return value
@@ -322,7 +324,7 @@ def choices_apart(one: Group, other: Group) -> list[str]:
         if not (name.startswith("data.") or any(g.without_effect(name) for g in (one, other)))
     ]
     if one.first.personal != other.first.personal:
-        impersonal = Usage(one.first.result.mode, personal=False)
+        impersonal = Usage.baseline(one.first.result.mode)
         rest = [n for n in names if n != "k" and changes_numbers(n, impersonal)]
         return ["profile", *rest]
     apart = {name for name in names if name in GROUPS}

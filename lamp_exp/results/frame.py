@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from lamp_exp.errors import InputError, did_you_mean
-from lamp_exp.options import GROUPS, OPTIONS, TUNE, Usage, same_value
+from lamp_exp.options import GROUPS, OPTIONS, TUNE, only_personal, same_value
 from lamp_exp.results.record import Record, UnusableRun, read_runs
 from lamp_exp.results.schema import IMPORTED, SCHEMA_VERSION
 from lamp_exp.statistics import Interval
@@ -217,8 +217,5 @@ def _conditions(
 def _meets(row: Mapping[Any, Any], name: str, values: Iterable[Any]) -> bool:
     value = row.get(name)
     if name in OPTIONS and name not in row and "mode" in row:
-        applies = OPTIONS[name].applies
-        mode = row["mode"]
-        if applies(Usage(mode, personal=True)) and not applies(Usage(mode, personal=False)):
-            value = OPTIONS[name].default
+        value = OPTIONS[name].default if only_personal(OPTIONS[name], row["mode"]) else value
     return any(same_value(value, wanted) for wanted in values)

@@ -16,7 +16,12 @@ from typing import Any
 from lamp_exp.errors import InputError
 from lamp_exp.results.finding import run_folders
 from lamp_exp.results.folder import EXAMPLES, PROMPTS, RESULT, RunFolder
-from lamp_exp.results.run_options import baseline_options, configuration_key, run_options
+from lamp_exp.results.run_options import (
+    baseline_options,
+    configuration_key,
+    run_options,
+    usage_of,
+)
 from lamp_exp.results.schema import IMPORTED, MetricFacts, NewerSchemaError, RunResult
 
 
@@ -72,7 +77,7 @@ class Record:
     @property
     def personal(self) -> bool:
         """Whether the run reads profiles; False for imported predictions, which do not say."""
-        return bool(self.result.k)
+        return usage_of(self.result).personal
 
     @cached_property
     def options(self) -> dict[str, Any]:

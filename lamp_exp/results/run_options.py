@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
-from lamp_exp.options import GROUPS, OPTIONS, TUNE, Usage, changes_numbers
+from lamp_exp.options import GROUPS, OPTIONS, PERSONAL_GROUPS, TUNE, Usage, changes_numbers
 from lamp_exp.results.folder import CHECKPOINT
 from lamp_exp.results.schema import IMPORTED, RunResult
 
@@ -23,7 +23,7 @@ def run_options(result: RunResult) -> dict[str, Any]:
     """
     if result.mode == IMPORTED:
         return _imported_options(result)
-    usage = Usage.of(result.mode, True, result.k, bool(result.learned))
+    usage = usage_of(result)
     settings = flat(result.settings)
     values: dict[str, Any] = {
         name: result.choices.get(name)
@@ -42,6 +42,13 @@ def run_options(result: RunResult) -> dict[str, Any]:
     if result.tuned is not None:
         return {**values, "k": TUNE, "k_values": [point["k"] for point in result.tuned.curve]}
     return values
+
+
+def usage_of(result: RunResult) -> Usage:
+    """What the run did, which decides the options that mattered to it."""
+    others = set(PERSONAL_GROUPS) & result.identity.keys()  # a group that is not used is left out
+    learns = any(one.get("group", "retriever") == "retriever" for one in result.learned)
+    return Usage.of(result.mode, True, result.k, learns, others)
 
 
 def _imported_options(result: RunResult) -> dict[str, Any]:
@@ -75,9 +82,9 @@ def _folder_contents(result: RunResult) -> dict[str, Any]:
 
 def baseline_options(result: RunResult, options: Mapping[str, Any]) -> dict[str, Any] | None:
     """The options of the same run without any personal part; None if this has none."""
-    if not result.k:
+    if not usage_of(result).personal:
         return None
-    usage = Usage(result.mode, personal=False)
+    usage = Usage.baseline(result.mode)
     return {n: v for n, v in options.items() if changes_numbers(n, usage)} | {"k": 0}
 
 

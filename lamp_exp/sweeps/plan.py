@@ -190,8 +190,9 @@ def _class(cfg: DictConfig, group: str) -> Any:
 def _identity(composed: JobConfig, retriever: Any, index: int) -> str:
     """Equal for jobs that are the same run, as far as their options decide."""
     cfg, configuration = composed.cfg, composed.configure()
-    usage = Usage.of(cfg.mode, retriever.uses_profile, cfg.k, retriever.learns)
-    identity = identity_options(configuration, usage, cfg.k if usage.personal else NO_PROFILE)
+    others = config.personal_groups(cfg)
+    usage = Usage.of(cfg.mode, retriever.uses_profile, cfg.k, retriever.learns, others)
+    identity = identity_options(configuration, usage, cfg.k if usage.retrieves else NO_PROFILE)
     drawn = index if cfg.seed is None else None  # each job draws its own seed
     places = [configuration.value(name) for name in ("data_dir", "output_dir")]
     return json.dumps([identity, drawn, *places], sort_keys=True, default=str)

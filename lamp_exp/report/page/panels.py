@@ -40,7 +40,7 @@ from lamp_exp.statistics import Interval, holm, interval
 from lamp_exp.statistics.paired import SIGNIFICANT
 
 _OPTION = {label: name for name, label in LABELS.items()}
-_BASELINE = Usage("finetune", personal=False)
+_BASELINE = Usage.baseline("finetune")
 # Settings that change a run without a profile, too; the others only tell methods apart.
 PANEL_KEYS = tuple(
     n for n in SEPARATE if n in (DATA, WEIGHTS) or changes_numbers(_OPTION.get(n, n), _BASELINE)
