@@ -282,7 +282,6 @@ def _result(
     started: str,
 ) -> RunResult:
     task, data, trains = experiment.task, experiment.data, experiment.mode == "finetune"
-    retriever, encoder = experiment.retrieval.retriever, experiment.neighbours_by
     return RunResult(
         run=folder.name,
         started=started,
@@ -300,18 +299,14 @@ def _result(
         fixes=data.view.fixes,
         selection=data.selection if trains else None,
         profile=configuration.settings["profile"],
-        bound=experiment.usage.retrieves and retriever.is_bound,
+        bound=experiment.usage.retrieves and experiment.retrieval.retriever.is_bound,
         made_up_data=parts.asked.made_up,
         licence="" if parts.asked.made_up else task.licence,
         data={name: part_facts(part) for name, part in parts.by_name.items()},
         counts=dict(results.counts),
         seconds={stage: round(value, 3) for stage, value in results.seconds.items()},
         peak_memory_mb=round(peak_memory_mb()),
-        retrieval={
-            **retriever.facts(),
-            **({"neighbours_by": encoder.facts()} if encoder is not None else {}),
-            "ranking_cache": results.rankings,
-        },
+        retrieval={**_retrieval_facts(experiment), "ranking_cache": results.rankings},
         model=_model_facts(experiment),
         training=results.training,
         settings=configuration.settings,
@@ -320,6 +315,12 @@ def _result(
         code=CodeVersion(provenance.code, **commit()),
         flagged_questions=flagged_questions(parts.asked),
     )
+
+
+def _retrieval_facts(experiment: Experiment) -> dict[str, Any]:
+    """The retriever's own facts, and those of the encoder that found neighbours."""
+    facts, encoder = dict(experiment.retrieval.retriever.facts()), experiment.neighbours_by
+    return facts if encoder is None else {**facts, "neighbours_by": encoder.facts()}
 
 
 def _model_facts(experiment: Experiment) -> dict[str, Any]:
