@@ -15,10 +15,12 @@ import pytest
 import torch
 
 from lamp_exp.data.examples import Examples
+from lamp_exp.data.view import is_held_out
 from lamp_exp.errors import InputError
 from lamp_exp.experiment import feedback as stage
 from lamp_exp.experiment.feedback import Feedback
-from lamp_exp.experiment.learning import artefacts_of, store_of
+from lamp_exp.experiment.fold_readers import CHECKPOINT, fold_of
+from lamp_exp.experiment.learning import artefacts_of, learn, store_of
 from lamp_exp.experiment.run import run
 from lamp_exp.experiment.stages import load_parts
 from lamp_exp.results.display import remarks
@@ -28,6 +30,7 @@ from lamp_exp.tasks.lamp3 import Lamp3
 from lamp_exp.tasks.lamp4 import Lamp4
 from lamp_exp.values import Hit
 from tests.conftest import TINY, build, name_of, recorded
+from tests.official import official_rows
 from tests.test_openai import serving
 
 SMALL = ["model=tiny", "trainer=cpu", "max_new_tokens=3", "feedback.items=3", "limit=7"]
@@ -354,3 +357,41 @@ def test_a_reader_that_saw_the_golds_is_told(reader, tmp_path):
         assert (told in remarks(result)) == result.learned[0]["saw_these_golds"]
     assert list(seen.values()) == [True, False, False]
     assert len(list(store_of(experiment).folder.glob("feedback-*"))) in (1, 3)
+
+
+def test_readers_of_folds_reward_the_users_that_they_have_not_learned_from(data_dir, tmp_path):
+    users = [f"train{number}" for number in range(40)]
+    questions, golds = official_rows("train", len(users))
+    place = data_dir("LaMP_4", "train", questions, {"task": "LaMP_4", "golds": golds})
+    experiment, configuration = build(
+        "mode=feedback", "part=train", *SMALL, "limit=null", f"data_dir={place}",
+        "feedback.folds=2", "feedback.reward=likelihood", "trainer.max_epochs=1",
+        "trainer.enable_progress_bar=false",
+    )  # fmt: skip
+    part = load_parts(experiment).asked
+    *readers, table = learn(experiment, configuration, part)
+    assert [one.kind for one in (*readers, table)] == ["reader", "reader", "feedback"]
+    assert table.facts["saw_these_golds"] is False
+    rewards = {(question, item): value for question, item, _, value in read_feedback(table.folder)}
+    (feedback,) = artefacts_of(experiment, configuration, part)
+    rankings = feedback.rank()
+    for fold, reader in enumerate(readers):
+        others = [user for user in users if fold_of(user) != fold]
+        assert reader.facts["learned_from"] == sum(not is_held_out(user) for user in others)
+        assert reader.facts["held_out"] == sum(map(is_held_out, others))
+        model = experiment.reader.build(str(reader.folder / CHECKPOINT))
+        row = next(n for n, user in enumerate(users) if fold_of(user) == fold)
+        example = part.examples[row]
+        hits = rankings.hits(row, example)[:3]
+        prompts = [experiment.reader.prompt(experiment.task, example, [hit]) for hit in hits]
+        group = [(prompts, example.target)]
+        (values,) = model.log_likelihoods(group, experiment.reader.one_process)
+        assert values == [rewards[example.id, hit.id] for hit in hits]
+
+
+def test_too_few_users_for_folds_are_one_line(odd, lamp_exp):
+    words = ["mode=feedback", *SMALL, odd, "feedback.folds=2"]
+    code, _, err = lamp_exp(*words)
+    assert code == 2
+    assert "feedback.folds=2: " in err
+    assert "too few for readers that choose their epochs on held-out users" in err

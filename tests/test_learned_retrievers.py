@@ -29,9 +29,9 @@ from lamp_exp.retrievers.learned_encoder import ENCODER, STATE, LearnedEncoder
 from lamp_exp.retrievers.ropg_kd import RopgKD, distillation_loss
 from lamp_exp.retrievers.ropg_rl import RopgRL
 from lamp_exp.storage.artefacts import ArtefactStore
-from lamp_exp.tasks.lamp4 import Lamp4
 from lamp_exp.values import RewardedList
 from tests.conftest import build, name_of, recorded
+from tests.official import WORDS, official_item, official_rows
 from tests.test_dense import encoder  # noqa: F401  (a fixture)
 
 ITEMS = 16
@@ -165,12 +165,6 @@ def test_the_first_item_drawn_teaches_nothing_and_a_draw_depends_on_its_seed_alo
 
 
 # Fitting.
-
-
-WORDS = (
-    "oven", "rose", "lake", "nurse", "sailor", "singer", "city", "bread", "river", "garden", "king",
-    "horse",
-)  # fmt: skip
 
 
 def lists(questions: int = 24, equal: bool = False) -> list[RewardedList]:
@@ -353,28 +347,11 @@ def test_options_that_cannot_be_are_refused(changes, message):
 # Runs.
 
 
-def title(n: int, word: str) -> dict[str, str]:
-    return {"id": str(n), "title": f"the {word}", "text": f"near the {word} one {word}"}
-
-
-def rows(part: str, count: int) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
-    """Questions of LaMP-4 by a user each, and their golds."""
-    questions, golds = [], []
-    for number in range(count):
-        word, *others = Random(f"{part}{number}").sample(WORDS, 6)
-        profile = [title(n, other) for n, other in enumerate([*others, word])]
-        id = f"{part}{number}"
-        text = f"{Lamp4().instruction} near the {word} one {word}"
-        questions.append({"id": id, "user_id": id, "input": text, "profile": profile})
-        golds.append({"id": id, "output": f"the {word}"})
-    return questions, golds
-
-
 @pytest.fixture
 def words(data_dir, reader: Path) -> list[str]:
     """The overrides of small runs on official files; some users of train are held out."""
     for part, count in (("train", 40), ("dev", 4)):
-        questions, golds = rows(part, count)
+        questions, golds = official_rows(part, count)
         place = data_dir("LaMP_4", part, questions, {"task": "LaMP_4", "golds": golds})
     assert 0 < sum(is_held_out(f"train{number}") for number in range(40)) < 10
     return [
@@ -447,9 +424,9 @@ def test_tuning_k_learns_once(words, reader, tmp_path):
 def test_nothing_of_the_asked_part_is_learned(words, tmp_path, data_dir):
     """A canary in its golds, questions and profiles changes no artefact."""
     first = ran(tmp_path / "one", *words, "mode=rank")
-    questions, _ = rows("dev", 3)
+    questions, _ = official_rows("dev", 3)
     for row in questions:
-        row["profile"] = [title(9, "canary"), *row["profile"][:2]]
+        row["profile"] = [official_item(9, "canary"), *row["profile"][:2]]
     golds = [{"id": row["id"], "output": "canary"} for row in questions]
     data_dir("LaMP_4", "dev", questions, {"task": "LaMP_4", "golds": golds})
     second = ran(tmp_path / "two", *words, "mode=rank")
