@@ -14,18 +14,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from lamp_exp.contracts import Component, Retriever
+from lamp_exp.errors import InputError
 
 if TYPE_CHECKING:
     from lamp_exp.values import RewardedList
 
+WORK = "work"  # below an artefact's folder: what an interrupted call goes on from
+
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What making an artefact takes, as far as it is known beforehand.
-
-    `units` says how many of what (`8000 prompts`), `per_unit` is the kind of work, by which times
-    of finished artefacts are compared.
-    """
+    """What making an artefact takes, as far as it is known beforehand: `units` of `what`."""
 
     units: int
     what: str
@@ -58,7 +57,8 @@ class Artefact(ABC):
     def make(self, folder: Path, required: Sequence[Path]) -> Mapping[str, Any]:
         """Makes it in `folder`, which holds what an interrupted call left; returns its facts.
 
-        `required` are the folders of what it requires, in that order.
+        `required` are the folders of what it requires, in that order. What only serves to resume
+        goes into `folder / WORK`, which is there, and removed once the artefact is finished.
         """
 
 
@@ -133,6 +133,17 @@ class LearnedRetriever(Retriever):
     """
 
     learns: ClassVar[bool] = True
+
+    def validate_base(self, base: Retriever) -> None:
+        """Raises InputError for a retriever that cannot rank the candidates of this one."""
+        if base.learns:
+            raise InputError(
+                "retriever.base learns from feedback itself: choose a fixed one, such as "
+                "retriever@retriever.base=bm25"
+            )
+        if not base.uses_profile:
+            raise InputError("retriever.base ranks nothing: choose another one")
+        base.validate()
 
     @abstractmethod
     def artefacts(self, source: FitSource) -> Sequence[Artefact]:

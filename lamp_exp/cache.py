@@ -5,14 +5,21 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from lamp_exp.environment import run_command
 from lamp_exp.errors import InputError
 from lamp_exp.results.folder import RESULT, RunFolder
-from lamp_exp.storage.inventory import damaged_shards, entries, leftovers, remove, size
+from lamp_exp.storage.inventory import (
+    damaged_shards,
+    entries,
+    leftovers,
+    remove,
+    seconds_since_use,
+    size,
+    unfinished,
+)
 
 SECONDS = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 VERBS = {
@@ -49,7 +56,7 @@ def _add_choices(prune: argparse.ArgumentParser) -> None:
     old = "also what was not used for this time: 12h, 30d, 8w (but never answers of APIs)"
     prune.add_argument("--older-than", metavar="TIME", help=old)
     prune.add_argument("--all", action="store_true", help="everything, answers of APIs included")
-    killed = "also folders of runs that did not finish, from which the same command would go on"
+    killed = "also runs and artefacts that did not finish, from which the same command would go on"
     prune.add_argument("--unfinished", action="store_true", help=f"{killed} (see --older-than)")
     prune.add_argument("--dry-run", action="store_true", help="only print what would be removed")
 
@@ -69,6 +76,10 @@ def _list(cache: Path, _: argparse.Namespace) -> int:
     left = leftovers(cache)
     if left:
         print(f"{_bytes(sum(map(size, left))):>9}  left by killed jobs, or damaged: see prune")
+    if begun := unfinished(cache):
+        print(
+            f"{_bytes(sum(map(size, begun))):>9}  of artefacts begun: see prune --unfinished"
+        )
     print(f"{_bytes(size(cache)):>9}  in all, below {cache}")
     return 0
 
@@ -86,7 +97,8 @@ def _prune(cache: Path, options: argparse.Namespace) -> int:
     """Prints each path that it removes, or would remove; what is in use stays."""
     oldest = None if options.older_than is None else seconds(options.older_than)
     freed = 0
-    for path, reason in _removals(cache, oldest, options.all):
+    begun = _begun(cache, oldest) if options.unfinished or options.all else ()
+    for path, reason in (*_removals(cache, oldest, options.all), *begun):
         bytes = size(path)
         removed = options.dry_run or remove(path)
         freed += bytes if removed else 0
@@ -119,13 +131,19 @@ def _removals(cache: Path, oldest: float | None, everything: bool) -> Iterator[t
             yield from ((path, "damaged") for path in shards or [entry.path])
 
 
+def _begun(cache: Path, oldest: float | None) -> Iterator[tuple[Path, str]]:
+    """The artefacts that were begun, not touched for at least `oldest` seconds."""
+    for path in unfinished(cache):
+        if oldest is None or seconds_since_use(path.rglob("*")) > oldest:
+            yield path, "an artefact that did not finish"
+
+
 def _unfinished(output_dir: Path, oldest: float | None) -> Iterator[RunFolder]:
     """The folders of runs that were begun, not touched for at least `oldest` seconds."""
     for path in sorted(output_dir.glob("*/config.yaml")):
-        run, files = RunFolder(path.parent), [*path.parent.rglob("*")]
-        age = time.time() - max(file.lstat().st_mtime for file in files)
+        age = seconds_since_use(path.parent.rglob("*"))
         if not (path.parent / RESULT).is_file() and (oldest is None or age > oldest):
-            yield run
+            yield RunFolder(path.parent)
 
 
 def seconds(text: str) -> float:

@@ -18,7 +18,7 @@ from hydra.conf import HydraConf
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import InstantiationException
+from hydra.errors import HydraException, InstantiationException
 from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import MISSING, DictConfig, OmegaConf, open_dict
@@ -470,17 +470,20 @@ def _reader(cfg: DictConfig, settings: ModelSettings) -> Reader:
     own = cfg.copy()
     with open_dict(own):
         if cfg.reader.model is not None:
-            own.model = compose_today([f"model={cfg.reader.model}"]).model
+            own.model = _model_options(cfg.reader.model)
         if cfg.reader.name is not None:
             own.model.name = cfg.reader.name
+    if OmegaConf.is_missing(own.model, "name"):
+        raise InputError("reader.name must be given: the model of the reader has no default")
     content = cast(dict[str, Any], OmegaConf.to_container(own, resolve=True))
     trainer, given = _trainer(own), recipe(own, "model")
 
     def with_weights(name: str | None) -> Any:
         return given(**({} if name is None else {"name": name}), settings=settings)
 
+    model = with_weights(None)
     return Reader(
-        model=with_weights(None),
+        model=model,
         build=with_weights,
         augmentation=build(own, "augmentation"),
         max_length=cfg.max_length,
@@ -491,17 +494,19 @@ def _reader(cfg: DictConfig, settings: ModelSettings) -> Reader:
             "augmentation": deciding_options("augmentation", content["augmentation"]),
             **{name: content[name] for name in ("max_length", "max_new_tokens")},
             "precision": trainer.precision,
-            "sampling_seed": content["seed"] if _samples(content["model"]) else None,
+            "sampling_seed": content["seed"] if model.samples else None,
         },
         training={**content["training"], "seed": content["seed"]},
         checkpoint=training_settings(str(own.model.get("name"))),
     )
 
 
-def _samples(model: Mapping[str, Any]) -> bool:
-    """Whether answers are drawn, so that they depend on the seed."""
-    generation = model.get("generation") or {}
-    return bool(generation.get("do_sample") or generation.get("temperature"))
+def _model_options(name: str) -> DictConfig:
+    """The options of a model's YAML."""
+    try:
+        return cast(DictConfig, compose_today([f"model={name}"]).model)
+    except HydraException as error:
+        raise InputError(f"reader.model={name} is no option of model") from error
 
 
 def _check_folders(cfg: DictConfig) -> None:

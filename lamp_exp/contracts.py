@@ -353,6 +353,11 @@ class Model(Component, ABC):
         return False
 
     @property
+    def samples(self) -> bool:
+        """Whether answers are drawn, so that they depend on the seed."""
+        return False
+
+    @property
     @abstractmethod
     def token_counter(self) -> TokenCounter:
         """The tokenizer that will read the prompts; available without the weights."""

@@ -7,30 +7,46 @@ laws work on made-up data, without a network. The project's tests apply them to 
 from __future__ import annotations
 
 import argparse
+import atexit
+import copy
 import inspect
+import shutil
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from itertools import pairwise
 from pathlib import Path
+from random import Random
+from typing import Any
 
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from lamp_exp import hydra_messages
+from lamp_exp.artefacts import Artefact, Cost, FitSource, LearnedRetriever
 from lamp_exp.config import build_experiment, compose_today
 from lamp_exp.config import config_dir as use_config_dir
-from lamp_exp.contracts import Augmentation, DenseRetriever, Model, Retriever, Task, TokenCounter
+from lamp_exp.contracts import (
+    Augmentation,
+    Component,
+    DenseRetriever,
+    Model,
+    Retriever,
+    Task,
+    TokenCounter,
+)
 from lamp_exp.data import load
 from lamp_exp.environment import run_command
 from lamp_exp.errors import InputError
 from lamp_exp.experiment.experiment import Experiment
+from lamp_exp.storage.artefacts import ArtefactStore
+from lamp_exp.storage.feedback import read_feedback, rewards_by_question, write_feedback
 from lamp_exp.tasks import all_tasks
-from lamp_exp.values import Document, Example, Hit, Prompt, Query
+from lamp_exp.values import Document, Example, Hit, Prompt, Query, RewardedList
 
 PROFILES: tuple[tuple[str, ...], ...] = (  # texts of the documents that retrievers must rank
     (),
@@ -67,6 +83,8 @@ def laws_of(experiment: Experiment, group: str) -> list[Law]:
     augmentation, model, trainer = experiment.augmentation, experiment.model, experiment.trainer
     if group == "task":
         return _laws(TASK_LAWS, task)
+    if group == "retriever" and isinstance(retriever, LearnedRetriever):
+        return _learned_retriever_laws(retriever)
     if group == "retriever":
         return _laws(RETRIEVER_LAWS, retriever)
     if group == "augmentation":
@@ -164,6 +182,86 @@ RETRIEVER_LAWS = (
     ranks_batches_as_single_questions,
     encodes_each_text_alike,
 )
+
+
+# --- retrievers that learn ---------------------------------------------------------------------
+
+
+def _learned_retriever_laws(retriever: LearnedRetriever) -> list[Law]:
+    """The laws of all retrievers, once it has learned from made-up rewards; and one of its own."""
+    fitted = cache(partial(_fitted, retriever))
+    laws = [Law(retriever, _title(has_a_docstring), partial(has_a_docstring, retriever))]
+    laws += [
+        Law(retriever, _title(check), lambda check=check: check(fitted()))  # type: ignore[misc]
+        for check in RETRIEVER_LAWS
+    ]
+    again = partial(learns_alike_again, retriever)
+    return [*laws, Law(retriever, _title(learns_alike_again), again)]
+
+
+def learns_alike_again(retriever: LearnedRetriever) -> None:
+    """A retriever that learns the same anew ranks alike."""
+    first, second = (
+        [list(hits) for hits in _fitted(retriever).rank_batch(_questions())] for _ in range(2)
+    )
+    _require(first == second, f"the rankings were {first}, then {second}")
+
+
+def _fitted(retriever: LearnedRetriever) -> LearnedRetriever:
+    """A copy that has learned from made-up rewards, in a folder of its own."""
+    learner, folder = copy.deepcopy(retriever), tempfile.mkdtemp(prefix="lamp_exp-laws-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    store = ArtefactStore(Path(folder))
+    learner.load([store.make(artefact) for artefact in learner.artefacts(MadeUpSource())])
+    return learner
+
+
+class MadeUpSource(FitSource):
+    """The questions of the laws, with rewards that are drawn by question and item."""
+
+    seed = 0
+    options: Mapping[str, Any] = {}
+
+    def code(self, component: Component) -> str:
+        return type(component).__qualname__
+
+    def feedback(self, base: Retriever) -> Artefact:
+        return MadeUpFeedback(base)
+
+    def rewarded_lists(self, feedback: Path) -> list[RewardedList]:
+        """Every third question is of a user who is held out."""
+        rewards, lists = rewards_by_question(read_feedback(feedback)), []
+        for number, (query, documents) in enumerate(_questions()):
+            items, texts = rewards.get(query.id, {}), {d.id: d.text for d in documents}
+            shown = [texts[item] for item in items]
+            values, held_out = list(items.values()), number % 3 == 0
+            lists.append(
+                RewardedList(query.id, f"user {number}", query.text, shown, values, held_out)
+            )
+        return lists
+
+
+@dataclass(frozen=True)
+class MadeUpFeedback(Artefact):
+    """Drawn rewards for the items that a retriever ranks best."""
+
+    kind = "feedback"
+    base: Retriever
+
+    def identity(self) -> dict[str, Any]:
+        return {"base": type(self.base).__qualname__}
+
+    def cost(self) -> Cost:
+        return Cost(len(_questions()), "made-up questions")
+
+    def make(self, folder: Path, required: Sequence[Path]) -> dict[str, Any]:
+        rows = [
+            (query.id, hit.id, rank, Random(f"{query.id}:{hit.id}").random())
+            for query, documents in _questions()
+            for rank, hit in enumerate(self.base.rank(query, documents)[:16])
+        ]
+        write_feedback(folder, rows)
+        return {}
 
 
 # --- tasks -------------------------------------------------------------------------------------

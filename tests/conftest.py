@@ -31,8 +31,9 @@ from lamp_exp.data import Part, prepare
 from lamp_exp.data.source import Sample, Source
 from lamp_exp.experiment.experiment import Configuration, Experiment
 from lamp_exp.experiment.identity import run_name
+from lamp_exp.experiment.learning import learn
 from lamp_exp.experiment.run import run_identity
-from lamp_exp.experiment.stages import load_parts, rank
+from lamp_exp.experiment.stages import Parts, load_parts, rank
 from lamp_exp.results.schema import CodeVersion, MetricFacts, RunResult
 from lamp_exp.storage.rankings import RankingCache
 from lamp_exp.values import Example, Hit, ModelSettings, ProfileItem, TrainingOptions
@@ -81,7 +82,24 @@ def experiment(*overrides: str) -> Experiment:
 def ranked(*overrides: str) -> list[tuple[Example, list[Hit]]]:
     """Each question of the experiment's part with its whole ranking."""
     made, configuration = build(*overrides)
-    return ranked_part(made, configuration, load_parts(made).asked)
+    return ranked_part(made, configuration, learned_parts(made, configuration).asked)
+
+
+def learned_parts(made: Experiment, configuration: Configuration) -> Parts:
+    """The parts of an experiment whose components have learned what they need."""
+    parts = load_parts(made)
+    learn(made, configuration, parts.learning or parts.asked)
+    return parts
+
+
+def learning_words(option: str, reader: Path) -> list[str]:
+    """The overrides by which a retriever that learns does so in no time; none for another."""
+    cfg, _ = compose(f"retriever={option}")
+    if not config.retriever_class(cfg).learns:
+        return []
+    epochs = ["retriever.epochs=1"] if "epochs" in cfg.retriever else []
+    small = ["max_new_tokens=3", "feedback.items=3", "limit=30"]
+    return ["model=tiny", f"reader.name={reader}", *small, *epochs]
 
 
 def ranked_part(
@@ -229,6 +247,22 @@ def t5_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
         content = file.read_bytes()
         content = lzma.decompress(content) if file.suffix == ".xz" else content
         (folder / file.name.removesuffix(".xz")).write_bytes(content)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a small T5, of which nothing says that its weights were drawn."""
+    import torch
+
+    from lamp_exp.models.seq2seq import fresh_t5
+    from lamp_exp.models.token_counter import load_tokenizer
+
+    folder, tokenizer = tmp_path_factory.mktemp("reader"), load_tokenizer(str(TINY))
+    torch.manual_seed(0)
+    sizes = {"d_model": 32, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 4}
+    fresh_t5(tokenizer, sizes).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
     return folder
 
 

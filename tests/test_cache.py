@@ -19,12 +19,11 @@ import pytest
 
 from lamp_exp.data.load import ProfileFacts
 from lamp_exp.experiment.run import run
-from lamp_exp.experiment.stages import load_parts
 from lamp_exp.storage.atomic import Damaged
 from lamp_exp.storage.checksummed import ChecksummedFile
 from lamp_exp.storage.rankings import Order, RankingCache
 from lamp_exp.values import Hit
-from tests.conftest import build, options, ranked_part
+from tests.conftest import build, learned_parts, learning_words, options, ranked_part
 from tests.test_dense import dense_folder, encoder  # noqa: F401  (a fixture)
 
 KEY = {"task_name": "LaMP_0", "retriever": {"_target_": "mine.Ranker", "b": 0.5}, "data": "d1"}
@@ -276,15 +275,16 @@ def test_a_file_that_has_changed_is_damaged(tmp_path: Path):
 
 def ranked(*overrides: str) -> tuple[list[list[Hit]], dict[str, int], ProfileFacts]:
     made, configuration = build("mode=rank", "limit=6", *overrides)
-    part = load_parts(made).asked
+    part = learned_parts(made, configuration).asked
     cache = RankingCache(made.data.cache_dir / "rankings")
     hits = [hits for _, hits in ranked_part(made, configuration, part, cache)]
     return hits, cache.report(), part.facts
 
 
 @pytest.mark.parametrize("name", options("retriever"))
-def test_cached_and_fresh_rankings_are_identical(name, encoder):  # noqa: F811
+def test_cached_and_fresh_rankings_are_identical(name, encoder, reader):  # noqa: F811
     chosen = [f"retriever={name}", "split=time", *dense_folder(name, encoder)]
+    chosen += learning_words(name, reader)
     fresh, told, counted = ranked(*chosen)
     cached, again, recounted = ranked(*chosen)
     elsewhere, _, _ = ranked(*chosen, "output_dir=elsewhere")
@@ -292,7 +292,7 @@ def test_cached_and_fresh_rankings_are_identical(name, encoder):  # noqa: F811
     if name != "none":
         assert (told, again) == ({"read": 0, "made": 1}, {"read": 1, "made": 0})
     assert counted == recounted
-    assert counted.counts()["questions"] == 6
+    assert counted.counts()["questions"] == (30 if learning_words(name, reader) else 6)
 
 
 CHANGES = [

@@ -18,6 +18,7 @@ from tests.conftest import compose
 
 TRAIN, ZERO, RANK = (Usage.full(mode) for mode in ("finetune", "zeroshot", "rank"))
 BASELINE = Usage.baseline("finetune")
+LEARNS, REWARDS = (Usage.of(mode, True, 4, learns=True) for mode in ("rank", "feedback"))
 
 
 def test_the_configuration_has_exactly_the_options_of_the_table():
@@ -72,10 +73,29 @@ def test_values_that_are_not_allowed_are_refused(name, value, words):
         ("retriever.of.dense.device", []),
         ("logger.project", []),
         ("limit", [TRAIN, ZERO, RANK, BASELINE]),
+        ("feedback.items", []),
+        ("reader.name", []),
     ],
 )
 def test_when_an_option_changes_numbers(name, usages):
     assert [u for u in (TRAIN, ZERO, RANK, BASELINE) if changes_numbers(name, u)] == usages
+
+
+@pytest.mark.parametrize(
+    ("name", "usages"),
+    [
+        ("feedback.items", [LEARNS, REWARDS]),
+        ("reader.model", [LEARNS, REWARDS]),
+        ("model.generation.num_beams", [LEARNS, REWARDS]),
+        ("max_new_tokens", [LEARNS, REWARDS]),
+        ("trainer.precision", [LEARNS, REWARDS]),
+        ("training.lr", []),
+        ("k", []),
+        ("skip", []),
+    ],
+)
+def test_when_an_option_changes_what_a_reader_rewards(name, usages):
+    assert [u for u in (LEARNS, REWARDS) if changes_numbers(name, u)] == usages
 
 
 @pytest.mark.parametrize(

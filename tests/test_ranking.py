@@ -19,7 +19,7 @@ from lamp_exp.experiment.ranking import BATCHES_AHEAD, Ranker, order_of, rank_pa
 from lamp_exp.experiment.stages import load_parts
 from lamp_exp.storage.rankings import Order, RankingCache
 from lamp_exp.values import Document, Hit, Query
-from tests.conftest import experiment, options
+from tests.conftest import experiment, learning_words, options
 from tests.conftest import ranked as ranked_questions
 from tests.test_dense import dense_folder, encoder  # noqa: F401  (a fixture)
 
@@ -193,14 +193,18 @@ def alive(process: int) -> bool:
 
 
 @pytest.mark.parametrize("name", options("retriever"))
-def test_every_retriever_ranks_alike_in_several_processes(name, encoder, monkeypatch):  # noqa: F811
+def test_every_retriever_ranks_alike_in_several_processes(
+    name,
+    encoder,  # noqa: F811
+    reader,
+    monkeypatch,
+):
     monkeypatch.setattr(Retriever, "batch_size", 4)
+    chosen = [f"retriever={name}", *dense_folder(name, encoder)]
+    chosen += ["mode=rank", "split=time", "limit=9", *learning_words(name, reader)]
 
     def ranked(processes: int) -> list:
-        chosen = [f"retriever={name}", *dense_folder(name, encoder), f"rank_processes={processes}"]
-        return ranked_questions(
-            "mode=rank", "limit=9", "split=time", *chosen, f"output_dir=o{processes}"
-        )
+        return ranked_questions(*chosen, f"rank_processes={processes}", f"output_dir=o{processes}")
 
     assert ranked(1) == ranked(2)
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from lamp_exp.artefacts import Artefact, Cost
+from lamp_exp.artefacts import WORK, Artefact, Cost
 from lamp_exp.contracts import Model, Task
 from lamp_exp.data import Part
 from lamp_exp.errors import InputError, naming
@@ -34,7 +34,7 @@ from lamp_exp.progress import progress
 from lamp_exp.results.journal import AnswerJournal
 from lamp_exp.storage import atomic
 from lamp_exp.storage.feedback import Row, write_feedback
-from lamp_exp.values import Prompt
+from lamp_exp.values import Example, Prompt
 
 METRIC, LIKELIHOOD = "metric", "likelihood"
 QUESTIONS_AT_ONCE = 128  # what a killed process repeats at most, for likelihoods
@@ -44,14 +44,16 @@ QUESTIONS_AT_ONCE = 128  # what a killed process repeats at most, for likelihood
 class Feedback(Artefact):
     """The rewards of the best items of a base retriever, for the questions of a part with golds.
 
-    `rank` makes the rankings, of which `ranking_key` is all that decides them. The table does not
-    depend on batch size, on the order of the questions, or on k.
+    `rank` makes the rankings, of which `ranking_key` is all that decides them. `task_choice` is the
+    name of the task's option. The table does not depend on batch size, on the order of the
+    questions, or on k.
     """
 
     kind = "feedback"
     reader: Reader
     task: Task
     part: Part
+    task_choice: str
     ranking_key: Mapping[str, Any]
     rank: Callable[[], Rankings]
 
@@ -87,18 +89,17 @@ class Feedback(Artefact):
         counts = Counter[str]()
         rows: list[Row] = []
         for start in progress(starts, len(starts), "feedback"):
-            place = folder / f"questions-{start:08}.json"
+            place = folder / WORK / f"questions-{start:08}.json"
             chunk = atomic.read_json_or_none(place)
             if chunk is None:
-                chunk = self._chunk(models, rankings, start, folder / "answers")
+                answers = folder / WORK / "answers"
+                chunk = self._chunk(models, rankings, start, answers)
                 atomic.write_json(place, chunk)
-                shutil.rmtree(folder / "answers", ignore_errors=True)
+                shutil.rmtree(answers, ignore_errors=True)
             rows += map(tuple, chunk["rows"])
             counts.update(chunk["counts"])
         write_feedback(folder, rows)
-        for start in starts:
-            (folder / f"questions-{start:08}.json").unlink()
-        return {**_facts(rows, self.part), **counts, **reader_facts(self.reader, self.part)}
+        return {**_facts(rows, self.part), **counts, **reader_facts(self)}
 
     def _chunk(
         self, models: Sequence[Model], rankings: Rankings, start: int, answers: Path
@@ -111,14 +112,15 @@ class Feedback(Artefact):
         for number, example in enumerate(examples, start):
             for rank, hit in enumerate(rankings.hits(number, example)[:most]):
                 rows.append((example.id, hit.id, rank))
-                prompts.append(self.reader.prompt(self.task, example, [hit]))
+                prompt = self.reader.prompt(self.task, example, [hit])
+                prompts.append(replace(prompt, id=f"{example.id}#{rank}"))
         of = {example.id: example for example in examples}
         asked = [of[id] for id, _, _ in rows]
         rewards = [0.0] * len(rows)
         for fold, model in enumerate(models):
             crossed = len(models) > 1
             share = [n for n, e in enumerate(asked) if not crossed or fold_of(e.user) == fold]
-            few = [prompts[n] for n in share], [str(asked[n].target) for n in share]
+            few = [asked[n] for n in share], [prompts[n] for n in share]
             values = self._rewards(model, *few, answers / str(fold)) if share else []
             for n, value in zip(share, values, strict=True):
                 rewards[n] = value
@@ -129,28 +131,29 @@ class Feedback(Artefact):
         return {"rows": [[*row, r] for row, r in zip(rows, rewards, strict=True)], "counts": counts}
 
     def _rewards(
-        self, model: Model, prompts: Sequence[Prompt], targets: Sequence[str], answers: Path
+        self, model: Model, asked: Sequence[Example], prompts: Sequence[Prompt], answers: Path
     ) -> list[float]:
+        """The rewards of the prompts, each of which is of the question in the same place."""
         if self.reader.feedback.reward == METRIC:
-            return self._metric_rewards(model, prompts, targets, answers)
-        return self._likelihoods(model, prompts, targets)
+            return self._metric_rewards(model, asked, prompts, answers)
+        return self._likelihoods(model, asked, prompts)
 
     def _metric_rewards(
-        self, model: Model, prompts: Sequence[Prompt], targets: Sequence[str], answers: Path
+        self, model: Model, asked: Sequence[Example], prompts: Sequence[Prompt], answers: Path
     ) -> list[float]:
-        numbered = [replace(p, id=f"{p.id}#{number}") for number, p in enumerate(prompts)]
         answers.mkdir(parents=True, exist_ok=True)
-        journal = AnswerJournal(answers, numbered)
+        journal = AnswerJournal(answers, prompts)
         with naming(model, "predict"):
-            predictions = model.predict(numbered, self.reader.one_process, journal)
-        return self.task.rewards([prediction.output for prediction in predictions], targets)
+            predictions = model.predict(prompts, self.reader.one_process, journal)
+        outputs = [prediction.output for prediction in predictions]
+        return self.task.rewards(outputs, [str(example.target) for example in asked])
 
     def _likelihoods(
-        self, model: Model, prompts: Sequence[Prompt], targets: Sequence[str]
+        self, model: Model, asked: Sequence[Example], prompts: Sequence[Prompt]
     ) -> list[float]:
         groups: dict[str, tuple[list[Prompt], str]] = {}
-        for prompt, target in zip(prompts, targets, strict=True):
-            groups.setdefault(prompt.id, ([], target))[0].append(prompt)
+        for example, prompt in zip(asked, prompts, strict=True):
+            groups.setdefault(example.id, ([], str(example.target)))[0].append(prompt)
         with naming(model, "log_likelihoods"):
             values = model.log_likelihoods(list(groups.values()), self.reader.one_process)
         return [value for group in values for value in group]
@@ -181,16 +184,18 @@ def validate_reader(reader: Reader, part: Part) -> None:
     model.validate(crossed, reader.trainer.precision, reader.one_process)
 
 
-def reader_facts(reader: Reader, part: Part) -> dict[str, Any]:
-    """The reader's own facts; `saw_these_golds` if it was fine-tuned on the part it rewards."""
-    trained, reading = reader.checkpoint, part.reading
+def reader_facts(feedback: Feedback) -> dict[str, Any]:
+    """The reader's own facts; `saw_these_golds` if it was fine-tuned on the part it rewards.
+
+    Readers of folds that start from such a checkpoint have seen them, too.
+    """
+    trained, reading = feedback.reader.checkpoint, feedback.part.reading
     seen = (
-        reader.feedback.folds == 1
-        and bool(trained)
-        and reading.get("part") == "train"
-        and trained.get("split") == reading.get("split")
+        trained.get("task") == feedback.task_choice
+        and trained.get("split") == reading["split"]
+        and reading["part"] == "train"
     )
-    return {"reader": dict(reader.model.facts()), "saw_these_golds": seen}
+    return {"reader": dict(feedback.reader.model.facts()), "saw_these_golds": seen}
 
 
 def _facts(rows: Sequence[Row], part: Part) -> dict[str, Any]:

@@ -63,7 +63,8 @@ class PartSource(FitSource):
         key = ranking_key(task, task_options, base, options, dates, self.part)
         cache = RankingCache(self.experiment.data.cache_dir / "rankings")
         where = (self.part, cache, key, dates, retrieval.processes)
-        return Feedback(self.reader, task, self.part, key, partial(rank_part, base, task, *where))
+        rank, choice = partial(rank_part, base, task, *where), self.configuration.choices["task"]
+        return Feedback(self.reader, task, self.part, choice, key, rank)
 
     def rewarded_lists(self, feedback: Path) -> list[RewardedList]:
         examples, rewards = self.part.examples, rewards_by_question(read_feedback(feedback))
@@ -112,13 +113,12 @@ def learn(experiment: Experiment, configuration: Configuration, part: Part) -> S
     `part` is the one whose golds are read; see `artefacts_of`.
     """
     artefacts, store = artefacts_of(experiment, configuration, part), store_of(experiment)
-    all_of_them = [*_required(artefacts), *artefacts]
-    there = [store.find(artefact) is not None for artefact in all_of_them]
-    made = [store.make(artefact) for artefact in all_of_them]
+    needed = {store.path(one): one for one in (*_required(artefacts), *artefacts)}
+    made = {path: store.make(artefact) for path, artefact in needed.items()}
     retriever = experiment.retrieval.retriever
     if artefacts and isinstance(retriever, LearnedRetriever):
-        retriever.load(made[-len(artefacts) :])
-    return [replace(one, was_there=old) for one, old in zip(made, there, strict=True)]
+        retriever.load([made[store.path(artefact)] for artefact in artefacts])
+    return list(made.values())
 
 
 def needed_artefacts(
@@ -155,6 +155,8 @@ def store_of(experiment: Experiment) -> ArtefactStore:
 
 def validate_learning(experiment: Experiment, part: Part) -> None:
     """Raises InputError, before any long work, for what cannot learn from `part`."""
+    if experiment.mode == FEEDBACK and not experiment.usage.retrieves:
+        raise InputError("mode=feedback rewards items, and this retriever ranks none: use another")
     if not experiment.usage.reads:
         return
     assert experiment.reader, "an experiment with feedback has a reader"

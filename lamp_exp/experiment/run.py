@@ -374,6 +374,8 @@ def notes(experiment: Experiment) -> list[str]:
         found.append("scored on the part that it was trained on")
     if mode == "finetune" and data.part == "dev" and data.selection == "dev":
         found.append("the best epoch was chosen on dev, the part that is scored")
+    if experiment.learns_from_train and data.part == "train":
+        found.append("the retriever has learned from the questions that it ranks for")
     if retrieval.used_skip and mode != "rank":
         found.append("the best items of each profile were passed over (skip)")
     return found

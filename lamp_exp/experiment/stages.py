@@ -25,6 +25,7 @@ from lamp_exp.experiment.code_fingerprint import code_fingerprint
 from lamp_exp.experiment.experiment import Configuration, DataOptions, Experiment
 from lamp_exp.experiment.learning import learn, validate_learning
 from lamp_exp.experiment.ranking import Rankings, rank_part, ranking_key
+from lamp_exp.options import WITHOUT_PROMPTS
 from lamp_exp.progress import Report, progress
 from lamp_exp.results.folder import RunFolder
 from lamp_exp.results.journal import AnswerJournal
@@ -131,7 +132,7 @@ def validate(experiment: Experiment) -> None:
     """Raises InputError for components that do not go together, or that cannot be loaded."""
     retrieval, model = experiment.retrieval, experiment.model
     _refuse_pool(experiment)
-    if retrieval.used_k or experiment.mode == "rank":
+    if retrieval.used_k or experiment.mode in WITHOUT_PROMPTS:
         retrieval.retriever.validate()
     if experiment.neighbours_by is not None:
         try:
@@ -439,7 +440,8 @@ def write_feedback(parts: Parts, folder: RunFolder, feedback: Made) -> StageResu
     examples = parts.asked.examples
     users = dict(zip(examples.column("id"), examples.column("user"), strict=True))
     folder.write_feedback(read_feedback(feedback.folder), users)
-    return StageResults(parts.asked.facts.counts(), {}, {})
+    seconds = {"feedback": feedback.facts["seconds"]}  # also if another run made it
+    return StageResults(parts.asked.facts.counts(), seconds, {})
 
 
 def work_along(

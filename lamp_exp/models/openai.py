@@ -152,6 +152,11 @@ class OpenAI(Model):
             "usage": self.usage,
         }
 
+    @property
+    def samples(self) -> bool:
+        """Servers draw unless they are told otherwise."""
+        return self.generation.get("temperature") != 0
+
     # --- requests ------------------------------------------------------------------------------
 
     def _body(self, prompt: Prompt) -> dict[str, Any]:
@@ -165,8 +170,7 @@ class OpenAI(Model):
 
         Sampled answers also depend on the seed.
         """
-        sampled = self.generation.get("temperature") != 0
-        content: Any = [body, self.settings.seed] if sampled else body
+        content: Any = [body, self.settings.seed] if self.samples else body
         text = json.dumps(content, sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()
 

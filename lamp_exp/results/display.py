@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from lamp_exp.options import ANSWERING
+from lamp_exp.options import ANSWERING, FEEDBACK
 from lamp_exp.results.schema import RunResult
 
 # Counts that a reader must know, whatever the metrics are.
@@ -30,6 +31,16 @@ WARNINGS = {
 }
 
 
+REWARDS = {
+    "mean_reward_of_first_item": "first item",
+    "mean_reward_of_best_item": "best item",
+    "mean_reward": "all items",
+}
+FEEDBACK_WARNINGS = {
+    "questions_without_items": "questions without items, which have no feedback",
+    "questions_with_equal_rewards": "questions whose items all have the same reward",
+    "items_that_did_not_fit": "items that did not fit into the prompt of the feedback",
+}
 UNKNOWN_SHARE = 0.03  # of the tokens of prompts: more of them are a warning
 
 
@@ -44,6 +55,8 @@ def show(result: RunResult, baseline: RunResult | None, sample_output: str | Non
         console.print(_metrics(result, baseline))
     elif result.mode in ANSWERING:
         console.print("no golds for this part: predictions only, no metrics")
+    elif result.mode == FEEDBACK:
+        console.print(_rewards(result.learned[-1]))
     for line in remarks(result):
         console.print(line, style="yellow", highlight=False)
     if sample_output is not None and all_invalid(result):
@@ -81,6 +94,17 @@ def _metrics(result: RunResult, baseline: RunResult | None) -> Table:
     return table
 
 
+def _rewards(feedback: Mapping[str, Any]) -> Table:
+    """The mean rewards of the items of a feedback's questions."""
+    table = Table()
+    table.add_column("mean reward, one item in the prompt")
+    table.add_column("this run", justify="right")
+    for name, text in REWARDS.items():
+        value = feedback[name]
+        table.add_row(text, "–" if value is None else f"{value:.4f}")
+    return table
+
+
 def remarks(result: RunResult) -> list[str]:
     """What a reader of a run's numbers must know, with counts."""
     return [
@@ -104,12 +128,24 @@ def _notes(result: RunResult) -> Iterator[str]:
     if own := result.model.get("own_generation"):
         options = ", ".join(f"{name}={value}" for name, value in sorted(own.items()))
         yield f"the model's own generation_config.json sets {options}"
+    if any(facts.get("saw_these_golds") for facts in result.learned):
+        yield "the reader of the feedback was fine-tuned on the golds that it rewards"
+    for facts in result.learned:
+        if facts.get("chosen_epoch") == 0:
+            reason = "no epoch was better on the held-out users"
+            if not facts["questions_learned_from"]:
+                reason = "no question had different rewards"
+            yield f"the {facts['kind']} is as it was before learning: {reason}"
 
 
 def _counted(result: RunResult) -> Iterator[tuple[str, int]]:
     for name, text in WARNINGS.items():
         if result.counts.get(name):
             yield text, result.counts[name]
+    for facts in result.learned:
+        for name, text in FEEDBACK_WARNINGS.items():
+            if facts["kind"] == "feedback" and facts.get(name):
+                yield text, facts[name]
     if cut := result.retrieval.get("texts_cut"):
         yield "texts cut by the encoder", cut
     unknown = result.counts.get("unknown_tokens", 0)

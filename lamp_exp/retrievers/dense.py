@@ -155,7 +155,7 @@ class Dense(DenseRetriever):
 
     def _encode_batch(self, texts: Sequence[str]) -> Vectors:
         vectors: Vectors = self.encoder.encode(
-            [_without_surrogates(text) for text in texts],
+            [without_surrogates(text) for text in texts],
             batch_size=len(texts),
             normalize_embeddings=self.normalize,
             show_progress_bar=False,
@@ -165,7 +165,7 @@ class Dense(DenseRetriever):
 
     def _lengths(self, texts: Sequence[str]) -> list[int]:
         """The number of tokens of each text before it is truncated."""
-        valid = [_without_surrogates(text) for text in texts]
+        valid = [without_surrogates(text) for text in texts]
         return list(map(len, self.encoder.tokenizer(valid, verbose=False)["input_ids"]))
 
     def facts(self) -> Mapping[str, Any]:
@@ -217,6 +217,6 @@ def _texts(query: Query, documents: Sequence[Document]) -> list[str]:
     return [query.text, *(document.text for document in documents)]
 
 
-def _without_surrogates(text: str) -> str:
+def without_surrogates(text: str) -> str:
     """The text with lone surrogates replaced, as tokenizers refuse them."""
     return text.encode("utf-8", "replace").decode("utf-8")

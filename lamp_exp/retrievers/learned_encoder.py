@@ -16,25 +16,29 @@ from functools import cached_property
 from pathlib import Path
 from random import Random
 from typing import Any
+from zipfile import is_zipfile
 
 import torch
 from sentence_transformers import SentenceTransformer
 from torch.nn.utils.rnn import pad_sequence
 
-from lamp_exp.artefacts import Artefact, Cost, FitSource, LearnedRetriever, Made
+from lamp_exp.artefacts import WORK, Artefact, Cost, FitSource, LearnedRetriever, Made
 from lamp_exp.contracts import Component, Retriever, VectorStore
 from lamp_exp.errors import InputError
 from lamp_exp.models.batches import derived_seed
 from lamp_exp.models.threads import limit_threads, threads_restored
 from lamp_exp.progress import progress
-from lamp_exp.retrievers.dense import Dense
+from lamp_exp.retrievers.dense import Dense, by_length, without_surrogates
 from lamp_exp.retrievers.encoder import fresh_encoder, load_encoder
-from lamp_exp.storage.atomic import replacing
+from lamp_exp.storage.atomic import replacing, report_damage
 from lamp_exp.values import Document, Query, Ranking, RewardedList
 
-ENCODER, STATE = "encoder", "state.pt"
+ENCODER, STATE = "encoder", f"{WORK}/state.pt"
 CLIP = 1.0  # the largest norm of a gradient
-TEXTS_AT_ONCE, TEXTS_AT_ONCE_ON_CPU = 256, 64  # that are encoded together while learning
+# Tokens that are encoded at once while learning, with gradients. No option: other groups of texts
+# would round their sums otherwise.
+TOKENS_AT_ONCE, TOKENS_AT_ONCE_ON_CPU = 1 << 14, 1 << 12
+TEXTS_TOKENIZED_AT_ONCE = 4096
 
 
 class LearnedEncoder(LearnedRetriever):
@@ -43,7 +47,8 @@ class LearnedEncoder(LearnedRetriever):
     Epoch 0 is the encoder as it was. After each epoch, the mean reward of the item that ranks first
     is computed for the users of train who are held out; the best epoch is kept, of equal ones the
     one with the highest expected reward, then the earliest. The encoder's dropout is off, so that
-    results do not depend on how texts are divided into batches.
+    results do not depend on how texts are divided into batches. An encoder that normalises its
+    vectors stops doing so: the softmax of cosines, which lie between -1 and 1, is nearly uniform.
     """
 
     batch_size = 500
@@ -101,21 +106,15 @@ class LearnedEncoder(LearnedRetriever):
 
     def validate(self) -> None:
         """Refuses a base that learns itself, and an encoder that cannot be loaded."""
-        if self.base.learns:
-            raise InputError(
-                "retriever.base learns from feedback itself: choose a fixed one, such as "
-                "retriever@retriever.base=bm25"
-            )
-        if not self.base.uses_profile:
-            raise InputError("retriever.base ranks nothing: choose another one")
-        for option, lowest in (("epochs", 1), ("batch_questions", 1)):
-            if getattr(self, option) < lowest:
-                raise InputError(f"retriever.{option}={getattr(self, option)} must be at least 1")
+        for option in ("epochs", "batch_questions"):
+            value = getattr(self, option)
+            if type(value) is not int or value < 1:
+                raise InputError(f"retriever.{option}={value} must be a whole number from 1 on")
         if not (math.isfinite(self.lr) and self.lr > 0):
             raise InputError(f"retriever.lr={self.lr} must be above 0")
         if not 0 <= self.warmup <= 1:
             raise InputError(f"retriever.warmup={self.warmup} must be between 0 and 1")
-        self.base.validate()
+        self.validate_base(self.base)
         self.start_encoder()
 
     def artefacts(self, source: FitSource) -> Sequence[Artefact]:
@@ -164,12 +163,16 @@ class LearnedEncoder(LearnedRetriever):
     # --- learning ------------------------------------------------------------------------------
 
     def start_encoder(self) -> SentenceTransformer:
-        """The encoder before it has learned anything."""
+        """The encoder before it has learned anything; its vectors are not normalised."""
         if self.fresh is not None:
             return fresh_encoder(self.fresh, self.max_length, self.device, self.seed)
         if self.name is None:
-            raise InputError("retriever.name must name an encoder: it has no default")
-        return load_encoder(self.name, self.max_length, self.device)
+            raise InputError("retriever.name must name an encoder, or retriever.fresh describe one")
+        encoder = load_encoder(self.name, self.max_length, self.device)
+        if not hasattr(encoder[0], "auto_model"):
+            raise InputError(f"retriever.name={self.name} is no transformer: it cannot be trained")
+        modules = [module for module in encoder if type(module).__name__ != "Normalize"]
+        return SentenceTransformer(modules=modules, device=self.device)
 
     def fit(self, lists: Sequence[RewardedList], folder: Path) -> dict[str, Any]:
         """Trains on the lists of users who are not held out; saves the best encoder in `folder`.
@@ -209,7 +212,7 @@ class FittedEncoder(Artefact):
 
 
 class _Fit:
-    """One training of an encoder; all that an interruption needs is in `state.pt`."""
+    """One training of an encoder; what it needs to go on after an interruption is in `STATE`."""
 
     def __init__(
         self, options: LearnedEncoder, lists: Sequence[RewardedList], folder: Path
@@ -228,9 +231,10 @@ class _Fit:
             "questions_learned_from": len(self.train),
             "questions_held_out": len(self.held_out),
         }
-        torch.manual_seed(options.seed)
         self.encoder = options.start_encoder().eval()
         self.on_gpu = self.encoder.device.type == "cuda"
+        self.at_once = TOKENS_AT_ONCE if self.on_gpu else TOKENS_AT_ONCE_ON_CPU
+        self.tokens = _tokenized(self.encoder, [*self.train, *self.held_out], options.max_length)
         self.threads = limit_threads(self.encoder, self.encoder.device)
         self.optimizer = torch.optim.Adam(self.encoder.parameters(), lr=options.lr)
         steps = -(-len(self.train) // options.batch_questions) * options.epochs
@@ -252,7 +256,6 @@ class _Fit:
         chosen = self._chosen()
         self.encoder.load_state_dict(self.best)
         self.encoder.save(str(self.folder / ENCODER), create_model_card=False)
-        (self.folder / STATE).unlink(missing_ok=True)
         return {
             **self.counts,
             "curve": self.curve,
@@ -283,15 +286,18 @@ class _Fit:
         return total / len(order)
 
     def _few(self, batch: Sequence[RewardedList]) -> Iterator[list[RewardedList]]:
-        """Questions of a batch, so few that their texts are encoded at once."""
-        most = TEXTS_AT_ONCE if self.on_gpu else TEXTS_AT_ONCE_ON_CPU
+        """Questions of a batch, so few that memory holds the gradients of all their texts."""
         few: list[RewardedList] = []
+        used = 0
         for one in batch:
-            if few and sum(len(other.texts) + 1 for other in [*few, one]) > most:
+            needed = sum(len(self.tokens[text]) for text in (one.query, *one.texts))
+            if few and used + needed > self.at_once:
                 yield few
-                few = []
+                few, used = [], 0
             few.append(one)
-        yield few
+            used += needed
+        if few:
+            yield few
 
     def _loss(self, lists: Sequence[RewardedList], epoch: int) -> torch.Tensor:
         scores, real = self._scores(lists)
@@ -309,14 +315,20 @@ class _Fit:
         return pad_sequence(scores, True), pad_sequence(real, True).to(vectors.device)
 
     def _encode(self, texts: Sequence[str]) -> torch.Tensor:
-        """The vectors of texts, with gradients."""
-        valid = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
-        features = self.encoder.preprocess(valid)
-        features = {
-            name: value.to(self.encoder.device) if isinstance(value, torch.Tensor) else value
-            for name, value in features.items()
-        }
-        with torch.autocast(self.encoder.device.type, torch.bfloat16, enabled=self.on_gpu):
+        """The vectors of texts, with gradients; texts of similar length are encoded together."""
+        rows = [self.tokens[text] for text in texts]
+        groups = by_length([len(row) for row in rows], self.options.max_length, self.at_once)
+        vectors = torch.cat([self._encode_batch([rows[n] for n in group]) for group in groups])
+        order = torch.tensor([n for group in groups for n in group]).argsort()
+        return vectors[order.to(vectors.device)]
+
+    def _encode_batch(self, rows: Sequence[torch.Tensor]) -> torch.Tensor:
+        tokenizer, device = self.encoder.tokenizer, self.encoder.device
+        side = tokenizer.padding_side
+        ids = pad_sequence([row.long() for row in rows], True, tokenizer.pad_token_id, side)
+        mask = pad_sequence([torch.ones(len(row), dtype=torch.long) for row in rows], True, 0, side)
+        features = {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.on_gpu):
             vectors: torch.Tensor = self.encoder(features)["sentence_embedding"]
         return vectors.float()
 
@@ -334,7 +346,7 @@ class _Fit:
         """The held-out users' mean reward of the item that ranks first, and expected reward."""
         first, expected = [], []
         with torch.inference_mode():
-            for few in self._few(self.held_out) if self.held_out else ():
+            for few in self._few(self.held_out):
                 scores, real = self._scores(few)
                 probable = scores.masked_fill(~real, -torch.inf).softmax(dim=-1)
                 for one, p in zip(few, probable.double().cpu(), strict=True):
@@ -366,6 +378,8 @@ class _Fit:
 
     def _resume(self) -> None:
         place = self.folder / STATE
+        if place.is_file() and not is_zipfile(place):
+            report_damage(place, "it was cut off, or has changed")
         if not place.is_file():
             return
         state = torch.load(place, map_location="cpu", weights_only=True)
@@ -373,6 +387,20 @@ class _Fit:
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         self.curve, self.best = state["curve"], state["best"]
+
+
+def _tokenized(
+    encoder: SentenceTransformer, lists: Sequence[RewardedList], max_length: int
+) -> dict[str, torch.Tensor]:
+    """The token ids of each distinct text, truncated."""
+    texts = list(dict.fromkeys(text for one in lists for text in (one.query, *one.texts)))
+    found: dict[str, torch.Tensor] = {}
+    for start in range(0, len(texts), TEXTS_TOKENIZED_AT_ONCE):
+        some = texts[start : start + TEXTS_TOKENIZED_AT_ONCE]
+        valid = [without_surrogates(text) for text in some]
+        rows = encoder.tokenizer(valid, truncation=True, max_length=max_length)["input_ids"]
+        found |= zip(some, (torch.tensor(row, dtype=torch.int32) for row in rows), strict=True)
+    return found
 
 
 def _linear(step: int, warmup: int, steps: int) -> float:

@@ -7,7 +7,6 @@ from typing import Any
 
 from lamp_exp.artefacts import Artefact, FitSource, LearnedRetriever, Made
 from lamp_exp.contracts import Component, Retriever, VectorStore
-from lamp_exp.errors import InputError
 from lamp_exp.storage.feedback import read_feedback, rewards_by_question
 from lamp_exp.values import Document, Documents, Query, Ranking
 
@@ -33,11 +32,7 @@ class Oracle(LearnedRetriever):
         return [self.base]
 
     def validate(self) -> None:
-        if self.base.learns:
-            raise InputError("retriever.base learns from feedback itself: choose a fixed one")
-        if not self.base.uses_profile:
-            raise InputError("retriever.base ranks nothing: choose another one")
-        self.base.validate()
+        self.validate_base(self.base)
 
     def artefacts(self, source: FitSource) -> Sequence[Artefact]:
         return [source.feedback(self.base)]

@@ -17,7 +17,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from lamp_exp.artefacts import Artefact, KeyedArtefact, Made, UnitWriter
+from lamp_exp.artefacts import WORK, Artefact, KeyedArtefact, Made, UnitWriter
 from lamp_exp.errors import InputError
 from lamp_exp.storage import atomic
 from lamp_exp.storage.locks import exclusive
@@ -47,13 +47,6 @@ class ArtefactStore:
             return None
         return Made(artefact.kind, path, content["facts"], was_there=True)
 
-    def missing(self, artefact: Artefact) -> Iterator[Artefact]:
-        """What has to be made for an artefact, in order, itself last; nothing if it is finished."""
-        if self.find(artefact) is None:
-            for required in artefact.requires():
-                yield from self.missing(required)
-            yield artefact
-
     def make(self, artefact: Artefact) -> Made:
         """The artefact, which is made now if it is missing, after all that it requires.
 
@@ -75,21 +68,26 @@ class ArtefactStore:
     def _make(self, artefact: Artefact, path: Path, required: Sequence[Path]) -> Made:
         log.info("making %s: %s", artefact.kind, artefact.cost())
         start = perf_counter()
+        begun = path.with_name(f".{path.name}{BEGUN}")
         if isinstance(artefact, KeyedArtefact):
             units = path / UNITS
-            units.mkdir(parents=True, exist_ok=True)
-            _write_content(path, artefact, {})
+            if not path.is_dir():  # appears with its content: others may look at it meanwhile
+                (begun / UNITS).mkdir(parents=True, exist_ok=True)
+                _write_content(begun, artefact, {})
+                atomic.replace_folder(begun, path)
             atomic.remove_leftovers(units / "unit")
             keys = _missing(artefact, path)
             facts = artefact.make_units(keys, _Units(units), required)
             return Made(artefact.kind, path, {**facts, "seconds": _seconds(start)})
-        begun = path.with_name(f".{path.name}{BEGUN}")
-        begun.mkdir(parents=True, exist_ok=True)
-        facts = artefact.make(begun, required)
-        facts = {**facts, "seconds": _seconds(start)}
-        _write_content(begun, artefact, facts)
+        # It is there if a process was killed between its last two steps.
+        content = _read(begun) if (begun / CONTENT).is_file() else None
+        if content is None:
+            (begun / WORK).mkdir(parents=True, exist_ok=True)
+            facts = artefact.make(begun, required)
+            content = _write_content(begun, artefact, {**facts, "seconds": _seconds(start)})
+        shutil.rmtree(begun / WORK, ignore_errors=True)
         atomic.replace_folder(begun, path)
-        return Made(artefact.kind, path, facts)
+        return Made(artefact.kind, path, content["facts"])
 
 
 class _Units(UnitWriter):
@@ -121,15 +119,25 @@ def _canonical(identity: Mapping[str, Any]) -> bytes:
     return json.dumps([FORMAT, identity], sort_keys=True, ensure_ascii=True).encode()
 
 
-def _write_content(folder: Path, artefact: Artefact, facts: Mapping[str, Any]) -> None:
-    """Writes what an artefact is, and the sizes of its files."""
+def _write_content(folder: Path, artefact: Artefact, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Writes what an artefact is, and the sizes of its files; returns what it wrote."""
     keyed = isinstance(artefact, KeyedArtefact)
     files = [] if keyed else [path for path in folder.rglob("*") if path.is_file()]
-    sizes = {str(path.relative_to(folder)): path.stat().st_size for path in files}
-    sizes.pop(CONTENT, None)
-    content = {"format": FORMAT, "kind": artefact.kind, "identity": dict(artefact.identity())}
+    sizes = {
+        str(path.relative_to(folder)): path.stat().st_size
+        for path in files
+        if not path.is_relative_to(folder / WORK)
+    }
+    content = {
+        "format": FORMAT,
+        "kind": artefact.kind,
+        "identity": dict(artefact.identity()),
+        "facts": dict(facts),
+        "files": sizes,
+    }
     atomic.flush_tree(folder)
-    atomic.write_json(folder / CONTENT, {**content, "facts": dict(facts), "files": sizes})
+    atomic.write_json(folder / CONTENT, content)
+    return content
 
 
 def _read(path: Path) -> dict[str, Any] | None:

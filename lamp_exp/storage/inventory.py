@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.ipc
 
 from lamp_exp.storage import neighbours
+from lamp_exp.storage.artefacts import BEGUN, UNITS, read_artefact
 from lamp_exp.storage.atomic import DAMAGED, TEMPORARY, Damaged, read_json
 from lamp_exp.storage.checksummed import ChecksummedFile
 from lamp_exp.storage.locks import Locked, exclusive
@@ -49,8 +50,7 @@ class Entry:
     @property
     def age(self) -> float:
         """Seconds since it was last used or written."""
-        files = [self.path] if self.path.is_file() else [*self.path.glob("*"), self.path]
-        return max(0.0, time.time() - max(path.stat().st_mtime for path in files))
+        return seconds_since_use([self.path] if self.path.is_file() else [*self.path.glob("*")])
 
     def description(self) -> str:
         try:
@@ -80,14 +80,24 @@ def entries(cache: Path) -> list[Entry]:
 
 def leftovers(cache: Path) -> list[Path]:
     """What killed processes left, and what was set aside as damaged."""
-    hidden = [path for pattern in (".*", "*/.*", "vectors/*/.*") for path in cache.glob(pattern)]
+    places = (".*", "*/.*", "vectors/*/.*", f"artefacts/*/{UNITS}/.*")
+    hidden = [path for place in places for path in cache.glob(place)]
     return sorted(p for p in hidden if TEMPORARY in p.name or p.name.endswith(DAMAGED))
+
+
+def unfinished(cache: Path) -> list[Path]:
+    """The artefacts that were begun, from which the same command would go on."""
+    return sorted(cache.glob(f"artefacts/.*{BEGUN}"))
 
 
 def remove(path: Path) -> bool:
     """Removes an entry, a leftover or a shard; returns False if a process makes or uses it."""
     name = path.name.removeprefix(".").split(TEMPORARY)[0].removesuffix(DAMAGED)
-    locked = path.parent if path.parent.parent.name == "vectors" else path.with_name(name)
+    locked = path.with_name(name.removesuffix(BEGUN))
+    if path.parent.parent.name == "vectors":
+        locked = path.parent
+    elif path.parent.name == UNITS:
+        locked = path.parent.parent
     try:
         with exclusive(locked, wait=False):
             if path.is_dir():
@@ -97,6 +107,11 @@ def remove(path: Path) -> bool:
     except Locked:
         return False
     return True
+
+
+def seconds_since_use(files: Iterable[Path]) -> float:
+    """Seconds since any of the files was last used or written."""
+    return max(0.0, time.time() - max((file.lstat().st_mtime for file in files), default=0.0))
 
 
 def size(path: Path) -> int:
@@ -189,6 +204,23 @@ def _check_part(folder: Path) -> None:
             raise Damaged(f"{folder / name} cannot be read ({error})") from error
 
 
+def _describe_artefact(folder: Path) -> str:
+    content = read_artefact(folder)
+    facts = content["facts"]
+    shown = {name: facts[name] for name in _ARTEFACT_FACTS if name in facts}
+    words = [content["kind"], *(f"{name}={value}" for name, value in shown.items())]
+    if (folder / UNITS).is_dir():
+        words.append(f"{sum(1 for _ in (folder / UNITS).glob('[!.]*'))} units")
+    return " ".join(words)
+
+
+def _check_artefact(folder: Path) -> None:
+    """Reads the checksums of its tables, and the sizes of all other files."""
+    read_artefact(folder)
+    for path in sorted(folder.rglob("*.arrow")):
+        ChecksummedFile.open(path)
+
+
 def _describe_answers(path: Path) -> str:
     return f"{_query(path, 'SELECT COUNT(*) FROM map')} answers of APIs"
 
@@ -211,6 +243,8 @@ KINDS = (
     Kind("neighbours", "neighbours/[!.]*", _describe_neighbours, _check_neighbours),
     Kind("vectors", "vectors/[!.]*", _describe_vectors, _check_vectors),
     Kind("data", "data/[!.]*", _describe_part, _check_part),
+    Kind("artefact", "artefacts/[!.]*", _describe_artefact, _check_artefact),
     Kind("answers", "answers.sqlite", _describe_answers, _check_answers),
 )
+_ARTEFACT_FACTS = ("questions", "prompts", "mean_reward", "chosen_epoch", "seconds")
 _FAULTS = (Damaged, OSError, ValueError, KeyError, TypeError, sqlite3.Error)
