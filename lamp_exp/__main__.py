@@ -101,7 +101,9 @@ def main() -> None:
             run()
     except sweeper.JobsFailed:
         sys.exit(2)  # the digest has named them
-    except KeyboardInterrupt:  # of a sweep
+    except sweeper.Interrupted:
+        sys.exit(INTERRUPTED)
+    except KeyboardInterrupt:  # before a sweep's jobs, or in a search
         _fail(GO_ON, INTERRUPTED)
     except InputError as error:
         _fail(str(error))

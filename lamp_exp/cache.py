@@ -77,9 +77,7 @@ def _list(cache: Path, _: argparse.Namespace) -> int:
     if left:
         print(f"{_bytes(sum(map(size, left))):>9}  left by killed jobs, or damaged: see prune")
     if begun := unfinished(cache):
-        print(
-            f"{_bytes(sum(map(size, begun))):>9}  of artefacts begun: see prune --unfinished"
-        )
+        print(f"{_bytes(sum(map(size, begun))):>9}  of artefacts begun: see prune --unfinished")
     print(f"{_bytes(size(cache)):>9}  in all, below {cache}")
     return 0
 

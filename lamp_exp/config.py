@@ -41,6 +41,8 @@ from lamp_exp.experiment.experiment import (
 from lamp_exp.experiment.identity import deciding_options
 from lamp_exp.experiment.launch import launch, make_output_dir
 from lamp_exp.experiment.run import FinishedRun, OnStart
+from lamp_exp.hub import check_reachable
+from lamp_exp.models.generation import check_generation
 from lamp_exp.options import (
     ANSWERING,
     FEEDBACK,
@@ -334,9 +336,9 @@ def config_dir(folder: Path | None) -> Iterator[None]:
 
 
 def forget_defaults() -> None:
-    """Reads the components' YAMLs anew when they are needed next."""
-    _nested_overrides.cache_clear()
-    _flat_defaults.cache_clear()
+    """Reads the components' YAMLs and classes anew when they are needed next."""
+    for cached in (_nested_overrides, _flat_defaults, _literal):
+        cached.cache_clear()
 
 
 def is_interpolated(value: Any) -> bool:
@@ -376,7 +378,7 @@ class ExperimentBuilder:
         given = tuple(self.cfg.k_values) != OPTIONS["k_values"].default
         if given and self.cfg.k not in (0, TUNE):  # 0: the baseline of a sweep over k=0,tune
             raise InputError(f"k_values has no effect without k={TUNE}")
-        tuned = self.cfg.k == TUNE and retriever_class(self.cfg).uses_profile
+        tuned = self.cfg.k == TUNE and class_value(self.cfg, "retriever", "uses_profile")
         return list(self.cfg.k_values) if tuned else []
 
     def build(
@@ -422,28 +424,18 @@ def run_composed(
     """Runs the experiment of a composed configuration, unless it is finished; see `launch`."""
     output_dir = make_output_dir(cfg.output_dir)
     builder = ExperimentBuilder.of(cfg, hydra, output_dir)
-    try:
-        return launch(builder, output_dir, cfg.rerun, sweep, on_start, with_baseline)
-    finally:
-        ddp.dismiss(output_dir)
+    check_quickly(cfg)
+    check_hub(cfg)
+    with ddp.alive(output_dir):
+        try:
+            return launch(builder, output_dir, cfg.rerun, sweep, on_start, with_baseline)
+        finally:
+            ddp.dismiss(output_dir)
 
 
 def build_experiment(cfg: DictConfig, answers: Any = None) -> Experiment:
-    """The experiment as objects; components that its mode does not need are not built.
-
-    Values and files are checked before a model's libraries are imported, which takes seconds.
-    """
-    check(cfg)
-    mode, task = cfg.mode, cast(Task, build(cfg, "task"))
-    _check_folders(cfg)
-    _check_passages(cfg)
-    cache_dir = Path(cfg.output_dir).expanduser() / ".cache"
-    data = _data_options(cfg, cache_dir)
-    retriever = retriever_class(cfg)
-    others = personal_groups(cfg)
-    usage = Usage.of(mode, retriever.uses_profile, cfg.k, retriever.learns, others)
-    learns = usage.reads and mode != FEEDBACK and not retriever.is_bound
-    check_sources(task, data.data_dir, data.split, stages.parts_read(mode, data, learns))
+    """The experiment as objects; components that its mode does not need are not built."""
+    mode, task, data, usage = check_quickly(cfg)
     prompts, runs_model = usage.makes_prompts, mode in ANSWERING
     settings = _model_settings(cfg, {} if answers is None else answers, task.labels)
     model = build(cfg, "model", settings=settings) if prompts else None
@@ -452,7 +444,7 @@ def build_experiment(cfg: DictConfig, answers: Any = None) -> Experiment:
         task=task,
         data=data,
         retrieval=Retrieval(
-            _retriever(cfg, cache_dir), cfg.k, cfg.skip, cfg.document_dates, cfg.rank_processes
+            _retriever(cfg, data.cache_dir), cfg.k, cfg.skip, cfg.document_dates, cfg.rank_processes
         ),
         augmentation=build(cfg, "augmentation") if prompts else None,
         model=model,
@@ -461,7 +453,7 @@ def build_experiment(cfg: DictConfig, answers: Any = None) -> Experiment:
         logger=recipe(cfg, "logger") if runs_model else None,
         from_checkpoint=bool(training_settings(str(OmegaConf.select(cfg, "model.name")))),
         reader=_reader(cfg, settings) if usage.reads else None,
-        personal_groups=others,
+        personal_groups=personal_groups(cfg),
     )
 
 
@@ -509,16 +501,57 @@ def _model_options(name: str) -> DictConfig:
         raise InputError(f"reader.model={name} is no option of model") from error
 
 
-def _check_folders(cfg: DictConfig) -> None:
-    """Raises InputError for a name that looks like a folder, and is none."""
+def check_quickly(cfg: DictConfig) -> tuple[str, Task, DataOptions, Usage]:
+    """Checks values and files before a model's libraries are imported, which takes seconds.
+
+    Returns the mode, the task, the options of the data and what is used; raises InputError.
+    """
+    check(cfg)
+    mode, task = cfg.mode, cast(Task, build(cfg, "task"))
+    _check_folders(cfg)
+    _check_passages(cfg)
+    _check_generation(cfg)
+    data = _data_options(cfg, Path(cfg.output_dir).expanduser() / ".cache")
+    uses_profile, learns, is_bound = (
+        class_value(cfg, "retriever", name) for name in ("uses_profile", "learns", "is_bound")
+    )
+    usage = Usage.of(mode, uses_profile, cfg.k, learns, personal_groups(cfg))
+    from_train = usage.reads and mode != FEEDBACK and not is_bound
+    check_sources(task, data.data_dir, data.split, stages.parts_read(mode, data, from_train))
+    return mode, task, data, usage
+
+
+def check_hub(cfg: DictConfig) -> None:
+    """Raises InputError for weights that only the hub has, if no hub answers.
+
+    To be called before heavy imports. Components of other packages may mean something else by
+    `name`, and so does a model behind an API; with `fresh`, no weights are read.
+    """
+    options = _used_components(cfg)
+    for name, value in options.items():
+        place, _, last = name.rpartition(".")
+        ours = str(options.get(f"{place}._target_")).startswith("lamp_exp.")
+        fresh = any(other.startswith(f"{place}.fresh.") for other in options)
+        has_weights = ours and not fresh and f"{place}.base_url" not in options
+        if has_weights and last == "name" and isinstance(value, str):
+            check_reachable(name, value, str(options.get(f"{place}.gguf_file")))
+
+
+def _used_components(cfg: DictConfig) -> dict[str, Any]:
+    """The options, by dotted name, of the model, retrievers and reader, if the mode uses them."""
     profile = cfg.mode in WITHOUT_PROMPTS or cfg.k != NO_PROFILE
     used = {"model": cfg.mode != "rank", "retriever": profile, "profile": profile, "reader": True}
     content = {
-        group: cast(dict[str, Any], OmegaConf.to_container(cfg[group], resolve=False))
+        group: cast(dict[str, Any], OmegaConf.to_container(cfg[group], resolve=True))
         for group in used
-        if used[group]
+        if used[group] and not OmegaConf.missing_keys(cfg[group])
     }
-    for name, value in flatten(content):
+    return dict(flatten(content))
+
+
+def _check_folders(cfg: DictConfig) -> None:
+    """Raises InputError for a name that looks like a folder, and is none."""
+    for name, value in _used_components(cfg).items():
         if name.rpartition(".")[2] not in ("name", "tokenizer") or not isinstance(value, str):
             continue
         if value.startswith(("/", "./", "../", "~")) and not Path(value).expanduser().exists():
@@ -535,6 +568,13 @@ def _check_passages(cfg: DictConfig) -> None:
             "augmentation=fid reads several passages apart, which only an encoder-decoder "
             "model can: use augmentation=ipa, or a model such as model=flan_t5_base"
         )
+
+
+def _check_generation(cfg: DictConfig) -> None:
+    """Raises InputError for options of `model.generation` that no answer would obey."""
+    if cfg.mode in ANSWERING and class_value(cfg, "model", "uses_generation_config"):
+        given = OmegaConf.to_container(cfg.model, resolve=True)
+        check_generation(cast(dict[str, Any], given).get("generation") or {})
 
 
 def _refuse_without_effect(experiment: Experiment, changed: Mapping[str, Any]) -> None:
@@ -613,32 +653,58 @@ def _trainer(cfg: DictConfig) -> TrainerOptions:
     return TrainerOptions(made, precision, epochs, batches)
 
 
-def retriever_class(cfg: DictConfig) -> type[Retriever]:
-    """The class of the chosen retriever, without building it."""
-    return cast(type[Retriever], recipe(cfg, "retriever").func)
-
-
 def personal_groups(cfg: DictConfig) -> frozenset[str]:
     """The groups whose chosen component reads the profile, besides the retriever."""
     return frozenset(g for g in PERSONAL_GROUPS if class_value(cfg, g, "uses_profile"))
 
 
 def class_value(cfg: DictConfig, group: str, name: str) -> Any:
-    """A value of the chosen component's class.
+    """A value of the chosen component's class, which is imported only if it must be.
 
-    A literal in the class's own body is read from the source, because to import a model's
-    libraries takes seconds.
+    A literal in the body of the class or of one that it inherits from is read from the source,
+    because to import the libraries of models and encoders takes seconds.
     """
-    module, _, class_name = cfg[group]._target_.rpartition(".")
-    with suppress(ModuleNotFoundError):  # of a package: `recipe` explains it
+    found = _literal(cfg[group]._target_, name)
+    return getattr(recipe(cfg, group).func, name) if found is None else found
+
+
+@lru_cache(maxsize=1024)
+def _literal(target: str, name: str) -> Any:
+    """The literal that a class, given by its dotted name, or a base of it has for `name`.
+
+    None if it is no literal, or the source is not found.
+    """
+    module, _, class_name = target.rpartition(".")
+    tree = ast.parse(_source(module))
+    made = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+    defined = next((node for node in made if node.name == class_name), None)
+    if defined is None:
+        return None
+    for line in defined.body:
+        if isinstance(line, ast.FunctionDef) and line.name == name:
+            return None
+        names = line.targets if isinstance(line, ast.Assign) else [getattr(line, "target", None)]
+        if any(isinstance(one, ast.Name) and one.id == name for one in names):
+            with suppress(ValueError, TypeError):  # an expression, or no value
+                return ast.literal_eval(line.value)  # type: ignore[attr-defined]
+            return None
+    places = {node.name: f"{module}.{node.name}" for node in made}
+    for line in tree.body:
+        if isinstance(line, ast.ImportFrom) and line.module and not line.level:
+            places |= {one.asname or one.name: f"{line.module}.{one.name}" for one in line.names}
+    base = defined.bases[0] if len(defined.bases) == 1 else None  # of several, Python finds it
+    if isinstance(base, ast.Name) and base.id in places:
+        return _literal(places[base.id], name)
+    return None
+
+
+def _source(module: str) -> bytes:
+    """The source of a module, which is not imported; empty if there is none."""
+    with suppress(ModuleNotFoundError, ValueError):  # `recipe` explains it
         spec = importlib.util.find_spec(module)
-        source = Path(spec.origin).read_bytes() if spec and spec.origin else b""
-        for node in ast.walk(ast.parse(source)):
-            if isinstance(node, ast.ClassDef) and node.name == class_name:
-                for line in node.body:
-                    if isinstance(line, ast.Assign) and ast.unparse(line.targets[0]) == name:
-                        return ast.literal_eval(line.value)
-    return getattr(recipe(cfg, group).func, name)
+        if spec and spec.origin and spec.origin.endswith(".py"):
+            return Path(spec.origin).read_bytes()
+    return b""
 
 
 def build(cfg: DictConfig, group: str, **given: Any) -> Any:

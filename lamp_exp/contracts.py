@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from lamp_exp.errors import naming
 from lamp_exp.values import (
@@ -214,6 +214,14 @@ class Task(Component, ABC):
         """An input and its target for the made-up sample."""
 
 
+class TextTokens(NamedTuple):
+    """What an encoder reads of a text: its tokens, the unknown ones of them, whether it was cut."""
+
+    tokens: int
+    unknown: int = 0
+    cut: bool = False
+
+
 class TextVectors(ABC):
     """Vectors of texts by one encoder. Ask `missing` about each text before calling `rows`."""
 
@@ -222,8 +230,10 @@ class TextVectors(ABC):
         """The distinct texts that have no vector yet, in order."""
 
     @abstractmethod
-    def add(self, texts: Sequence[str], vectors: NDArray[np.float32], cut: Sequence[bool]) -> None:
-        """Stores vectors (texts, dimensions); `cut` says which texts the encoder truncated."""
+    def add(
+        self, texts: Sequence[str], vectors: NDArray[np.float32], read: Sequence[TextTokens]
+    ) -> None:
+        """Stores vectors (texts, dimensions), and what the encoder read of each text."""
 
     @abstractmethod
     def rows(self, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -231,7 +241,10 @@ class TextVectors(ABC):
 
     @abstractmethod
     def counts(self) -> Mapping[str, int]:
-        """Distinct texts so far: `texts_encoded`, `texts_from_cache`, `texts_cut`."""
+        """Distinct texts so far: `texts_encoded`, `texts_from_cache`, `texts_cut`; their tokens.
+
+        `tokens_read` are all that the encoder read, `unknown_tokens` those without a meaning to it.
+        """
 
 
 class VectorStore(ABC):
@@ -340,6 +353,7 @@ class Model(Component, ABC):
     Fusion-in-Decoder needs. `distributed` says that several processes can share the work, as
     Lightning's trainers do. `uses_trainer` is False for models that run elsewhere.
     `gives_likelihoods` says that `log_likelihoods` works.
+    `uses_generation_config` says that `model.generation` holds options of transformers'.
     """
 
     multiple_passages: ClassVar[bool] = False
@@ -351,6 +365,8 @@ class Model(Component, ABC):
     def has_random_weights(self) -> bool:
         """Whether the weights are drawn, and not read."""
         return False
+
+    uses_generation_config: ClassVar[bool] = False
 
     @property
     def samples(self) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import signal
 import sys
@@ -34,7 +36,12 @@ def prepare_process() -> None:
     A character that the terminal's encoding lacks is shown as `?`. Libraries that look for a home
     folder fail where neither HOME nor an entry of the user names one: they are given the folder
     for temporary files.
+
+    At its end the interpreter would search all objects of the libraries for garbage, which takes
+    seconds: they are kept from that search.
     """
+    atexit.unregister(gc.freeze)  # in case it was called before
+    atexit.register(gc.freeze)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")

@@ -5,19 +5,24 @@ Without a network loading ends after seconds, not minutes; a folder without a to
 
 from __future__ import annotations
 
+import json
 import pickle
 import queue
 import struct
 import threading
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 
 from lamp_exp.errors import InputError, first_line
+from lamp_exp.wording import count_of
 
-SECONDS = 4.0
+SECONDS = 3.0  # that a hub has to answer
+WEIGHT_FILES = ("*.safetensors", "*.bin", "*.pt", "*.gguf", "*.h5", "*.msgpack")
 LOAD_ERRORS = (  # that libraries raise for files that are missing, damaged, or of another kind
     OSError, ValueError, ImportError, RuntimeError, EOFError, KeyError, SafetensorError,
     pickle.UnpicklingError, struct.error,
@@ -40,6 +45,28 @@ def only_local_files(name: str) -> bool:
         return True
 
 
+def check_reachable(option: str, name: str, file: str) -> None:
+    """Raises InputError for a hub id of which this machine has nothing, if no hub answers.
+
+    To be called before heavy imports. `file` is one that the user named.
+    """
+    try:
+        on_this_machine = Path(name).is_dir() or _is_cached(name, file)
+    except ValueError:  # no name that a hub could have: loading tells
+        return
+    if not on_this_machine and only_local_files(name):
+        raise load_error(option, name, "files", OSError())
+
+
+def _is_cached(name: str, file: str) -> bool:
+    """Whether the cache of the hub's client has one of the files that name a model."""
+    from huggingface_hub import try_to_load_from_cache
+
+    files = ("config.json", "tokenizer_config.json", "tokenizer.json", "modules.json", file)
+    names = [name, *([] if "/" in name else [f"sentence-transformers/{name}"])]
+    return any(isinstance(try_to_load_from_cache(n, f), str) for n in names for f in files)
+
+
 def load_error(option: str, name: str, what: str, error: BaseException) -> InputError:
     """Why `what` could not be loaded from the hub id or folder that `option` names."""
     if Path(name).is_dir():
@@ -54,6 +81,34 @@ def load_error(option: str, name: str, what: str, error: BaseException) -> Input
             f"{option}=FOLDER"
         )
     return InputError(f"{option}={name}: no {what} could be loaded from it: {reason}")
+
+
+def check_weight_files(folder: Path) -> set[str]:
+    """The names of the files of weights in a folder, those that an index lists among them.
+
+    Raises one of LOAD_ERRORS, which names the file, for one that is missing or cut off.
+    """
+    names = {path.name for pattern in WEIGHT_FILES for path in folder.glob(pattern)}
+    for index in folder.glob("*.safetensors.index.json"):
+        names.update(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    for path in (folder / name for name in sorted(names)):
+        if not path.is_file():
+            raise FileNotFoundError(f"{path.name} is missing")
+        if path.suffix == ".safetensors":
+            try:
+                with safe_open(path, framework="np"):  # compares its length with its header
+                    pass
+            except SafetensorError as error:
+                raise EOFError(f"{path.name}: {first_line(error)}") from error
+        elif _is_cut_archive(path):
+            raise EOFError(f"{path.name} was cut off")
+    return names
+
+
+def _is_cut_archive(path: Path) -> bool:
+    """Whether a file that torch saved lacks its end."""
+    with path.open("rb") as file:
+        return file.read(2) == b"PK" and not is_zipfile(file)
 
 
 def check_vocabulary(tokenizer: Any, source: str, embeddings: int | None = None) -> None:
@@ -75,6 +130,15 @@ def check_vocabulary(tokenizer: Any, source: str, embeddings: int | None = None)
         raise InputError(
             f"{source}: its tokenizer has {max(used) + 1} tokens, but its weights only "
             f"{embeddings}: they belong to different models"
+        )
+
+
+def refuse_missing_weights(source: str, missing: Iterable[str]) -> None:
+    """Raises InputError if parameters of a network are in none of the files that `source` names."""
+    if names := sorted(missing):
+        raise InputError(
+            f"{source}: its weights lack {count_of(len(names), 'parameter')} of the model, such as "
+            f"{names[0]}: they are incomplete, or belong to another kind of model"
         )
 
 

@@ -213,7 +213,7 @@ def test_empty_profiles_do_not_stop_a_batch(lamp_exp, data_dir):
             )  # fmt: skip
             assert code == 0
             assert recorded(folder_of(out))["counts"]["empty_profiles"] == 1
-            assert "1 questions with an empty profile" in out
+            assert "1 question with an empty profile" in out
 
 
 def test_a_profile_smaller_than_k_is_shown_once_and_whole(lamp_exp, data_dir):
@@ -441,7 +441,7 @@ MISTAKES = {
     "ckpt=runs/epoch=3.ckpt": "needs quotes inside quotes",
     "retriever=recency": "has none: use split=time",
     "data_dir=nowhere": "no questions at nowhere/LaMP_4/dev/dev_questions.json",
-    "model.name=nowhere": "model.name=nowhere: no tokenizer could be loaded",
+    "model.name=nowhere": "model.name=nowhere: no files could be loaded",
     "trainer.precision=16-mixed": "use trainer.precision=bf16-mixed",
     "model=causal": "model.name must be given",
     "model=openai model.name=x": "cannot be fine-tuned",
@@ -497,7 +497,7 @@ def test_items_dated_after_their_question_are_counted(lamp_exp, data_dir):
     row = {"id": "1", "input": f"{Lamp3().instruction} x", "profile": items, "date": "2021-01-01"}
     place = data_dir("LaMP_3", "dev", [row], time=True)
     _, out, _ = lamp_exp("task=lamp3", "split=time", f"data_dir={place}", "mode=rank")
-    assert "1 profile items dated after their question" in out
+    assert "1 profile item dated after its question" in out
 
 
 def test_a_run_that_fails_leaves_its_traceback_and_no_result(lamp_exp, tmp_path, monkeypatch):

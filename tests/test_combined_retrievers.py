@@ -100,9 +100,12 @@ def test_retrievers_that_use_dates_refuse_an_item_without(combined):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["retriever=rrf", "retriever.c=-1"], "retriever.c=-1 must be at least 0"),
         (
-            ["split=time", "retriever=time_decay", "retriever.rate=-1"],
+            ["retriever=rrf", "retriever.of.contriever.name=.", "retriever.c=-1"],
+            "retriever.c=-1 must be at least 0",
+        ),
+        (
+            ["split=time", "retriever=time_decay", "retriever.of.name=.", "retriever.rate=-1"],
             "retriever.rate=-1 must be at least 0",
         ),
         (

@@ -71,7 +71,7 @@ def test_batch_size_changes_no_ranking(encoder):
     runs = []
     for size in (1, 20, 800):
         retriever = dense(encoder, batch_tokens=size)
-        runs.append(retriever._encode(TEXTS, retriever._lengths(TEXTS)))
+        runs.append(retriever._encode(TEXTS, list(map(len, retriever._tokens(TEXTS)))))
         hits = retriever.rank(Query("q", "the dog"), documents(*TEXTS))
         runs[-1] = (runs[-1], [hit.id for hit in hits])
     for vectors, order in runs[1:]:
@@ -93,7 +93,7 @@ def test_batches_hold_each_text_once_within_the_budget(budget):
 
 def test_vectors_belong_to_their_texts_whatever_their_batch(encoder):
     retriever = dense(encoder, batch_tokens=9)
-    together = retriever._encode(TEXTS, retriever._lengths(TEXTS))
+    together = retriever._encode(TEXTS, list(map(len, retriever._tokens(TEXTS))))
     alone = np.concatenate([retriever._encode([text], [1]) for text in TEXTS])
     assert together == pytest.approx(alone, rel=2**-9, abs=1e-4)
 
@@ -134,6 +134,28 @@ def test_texts_too_long_for_the_encoder_are_counted(encoder):
     retriever.rank(Query("q", "dog"), documents("the " * 20, "the", "the " * 7))
     assert retriever.facts()["texts_cut"] == 1
     assert retriever.facts()["cut_at_tokens"] == 8
+
+
+def test_unknown_tokens_of_what_is_read_are_counted_and_a_warning(encoder, lamp_exp, data_dir):
+    retriever = dense(encoder, max_length=4)
+    retriever.rank(Query("q", "😀"), documents("the 😀 the", "the " * 5 + "😀"))
+    facts = retriever.facts()
+    assert facts["unknown_tokens"] == 2  # the third is cut off
+    assert facts["tokens_read"] > 6
+    words = ["task=lamp4", "mode=rank", "retriever=rrf", *dense_folder("rrf", encoder)]
+    remark = "unknown tokens in texts that the encoder reads: is it the right tokenizer"
+    code, out, _ = lamp_exp(*words, "limit=3")
+    assert (code, remark in out) == (0, False)
+    item = {"id": "i", "text": "😀 " * 20, "title": "😀"}
+    input = "Generate a headline for the following article: 😀"
+    place = data_dir("LaMP_4", "dev", [{"id": "1", "input": input, "profile": [item]}])
+    code, out, _ = lamp_exp(*words, f"data_dir={place}")
+    assert code == 0
+    assert remark in out
+
+
+def test_a_run_without_a_profile_loads_no_encoder():
+    assert Dense("no/encoder").facts() == {}
 
 
 def test_each_distinct_text_is_encoded_once(encoder):

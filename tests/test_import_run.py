@@ -236,7 +236,7 @@ CONTENTS = {
     "mine.json cannot be read as JSON": "{",
     "mine.json: a bare list": "[]",
     "mine.json: no list `golds`": "{}",
-    "its `output` must be text, not None": '{"golds": [{"id": "a", "output": null}]}',
+    "its `output` must be text, not null (or NaN)": '{"golds": [{"id": "a", "output": null}]}',
     "id 'a' occurs more than once": f'{{"golds": [{ROW}, {ROW}]}}',
     "mine.json names no `task`: give --task": '{"golds": []}',
     "is of task 'LaMP_9', which is none of LaMP's": '{"task": "LaMP_9", "golds": []}',

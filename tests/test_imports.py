@@ -17,12 +17,13 @@ PACKAGE = Path(lamp_exp.__file__).parent
 
 # What each package or module directly below lamp_exp may import, besides itself, from low to high.
 # `data`, `report` and `wandb` are also commands of their own; what only these need is in DOORS.
-BASE = {"errors", "values", "contracts", "artefacts"}
+BASE = {"errors", "values", "contracts", "artefacts", "wording"}
 COMPONENTS = {"tasks", "retrievers", "augmentations", "models"}
 MAY_IMPORT = {
     "errors": set(),
     "environment": set(),
-    "hub": {"errors"},
+    "hub": {"errors", "wording"},
+    "wording": set(),
     "progress": set(),
     "values": {"errors"},
     "contracts": {"errors", "values"},
@@ -44,7 +45,7 @@ MAY_IMPORT = {
     "experiment": BASE
     | {"storage", "options", "environment", "progress", "metrics", "tasks", "data", "results"}
     | {"score"},
-    "config": BASE | {"storage", "options", "data", "experiment", "results"} | COMPONENTS,
+    "config": BASE | {"hub", "storage", "options", "data", "experiment", "results"} | COMPONENTS,
     "hydra_messages": {"errors", "options", "config"},
     "usage": {"options", "config", "environment"},
     "overrides": BASE | {"options", "config", "hydra_messages", "results"},

@@ -166,6 +166,12 @@ def test_optuna_searches_by_the_main_metric_on_dev(tmp_path: Path):
     values = [run["metrics"]["mae"] for run in runs(tmp_path).values()]
     assert len(values) == 2
     assert yaml.safe_load(best.read_text())["best_value"] == pytest.approx(min(values))
+    line, run, folder = told.stdout.splitlines()[-3:]
+    (rate,) = yaml.safe_load(best.read_text())["best_params"].values()
+    words = f"on dev with training.lr={rate}"
+    assert line == f"best of 2 trials: mae {min(values):.4f} {words}"
+    assert json.loads((tmp_path / run / "result.json").read_text())["metrics"]["mae"] == min(values)
+    assert tmp_path / folder == best.parent
     for words, line in (
         (["hydra.sweeper.direction=maximize"], "mae needs hydra.sweeper.direction=minimize"),
         (["part=test"], "part=test: optuna chooses by its results, which is for dev"),

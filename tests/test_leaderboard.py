@@ -109,8 +109,8 @@ def test_a_file_in_the_place_of_the_folder_is_named(report, finished):
 
 
 FAULTS = {
-    "no prediction for 1 questions: '1'": lambda rows: rows[:1],
-    "1 predictions without a question: 'z'": lambda rows: [*rows, {"id": "z", "output": ""}],
+    "no prediction for 1 question: '1'": lambda rows: rows[:1],
+    "1 prediction without a question: 'z'": lambda rows: [*rows, {"id": "z", "output": ""}],
     "id '001' occurs more than once": lambda rows: [*rows, rows[0]],
     "ids 1 are written as '1' in the questions": lambda rows: [rows[0], {**rows[1], "id": 1}],
     "gold 2 (id '1'): its `output` must be text": lambda rows: [rows[0], {"id": "1"}],

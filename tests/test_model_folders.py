@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -87,6 +88,16 @@ def in_shards(path: Path) -> None:
     sorted(path.glob("model-*.safetensors"))[-1].unlink()
 
 
+def fewer_layers(path: Path) -> None:
+    """Weights without those of the last layer, which transformers would fill at random."""
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(path / "model.safetensors")
+    kept = {name: weight for name, weight in weights.items() if "layer.1." not in name}
+    assert len(kept) < len(weights)
+    save_file(kept, path / "model.safetensors", {"format": "pt"})
+
+
 def as_pickle_cut(path: Path) -> None:
     from safetensors.torch import load_file
 
@@ -116,7 +127,12 @@ DAMAGE: dict[tuple[str, str], tuple[Change, str]] = {
         for kind in ("t5", "bert")
         for name in ("tokenizer.json", "tokenizer_config.json", "config.json", "model.safetensors")
     },
-    ("gpt2", "empty weights"): (cut("model.safetensors", 0), "could be loaded from it: "),
+    **{
+        (kind, f"weights cut to {keep}"): (cut("model.safetensors", keep), "model.safetensors: ")
+        for kind in ("t5", "gpt2", "bert")
+        for keep in (0, 0.9)
+    },
+    ("bert", "fewer layers"): (fewer_layers, "parameters of the model, such as encoder.layer.1."),
     ("t5", "a missing piece"): (in_shards, "safetensors is missing"),
     ("t5", "cut pickle"): (as_pickle_cut, "no weights could be loaded from it: "),
     ("t5", "an adapter"): (adapter_only, "it holds an adapter: merge it into its model"),
@@ -188,6 +204,44 @@ def test_a_models_own_generation_options_are_checked_and_answer_once(
     code, _, err = lamp_exp(*call, "output_dir=wrong")
     assert code == 2
     assert "generation_config.json cannot be used: `penalty` has to be a strictly positive" in err
+
+
+def test_an_encoder_without_a_pooler_works(lamp_exp, folders, tmp_path):
+    """No vector is made of what a pooler returns, and many encoders are saved without one."""
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(folders["bert"][0], tmp_path / "bare")
+    weights = load_file(tmp_path / "bare" / "model.safetensors")
+    kept = {name: weight for name, weight in weights.items() if not name.startswith("pooler.")}
+    assert len(kept) < len(weights)
+    save_file(kept, tmp_path / "bare" / "model.safetensors", {"format": "pt"})
+    words = ["retriever=contriever", f"retriever.name={tmp_path}/bare", "model=tiny"]
+    assert lamp_exp("task=lamp4", *words, *ZERO)[0] == 0
+
+
+def test_a_wrong_generation_config_of_a_hubs_model_is_refused_before_any_work(
+    lamp_exp, folders, tmp_path, monkeypatch
+):
+    repository = tmp_path / "hub" / "models--a--b"
+    shutil.copytree(folders["t5"][0], repository / "snapshots" / "1")
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("1")
+    for module in ("huggingface_hub.constants", "transformers.utils.hub"):
+        for name in ("HF_HUB_CACHE", "TRANSFORMERS_CACHE"):
+            monkeypatch.setattr(f"{module}.{name}", str(tmp_path / "hub"), raising=False)
+    words = ["task=lamp4", *ZERO, "model=flan_t5_base", "model.name=a/b"]
+    code, _, err = lamp_exp(*words)
+    assert code == 0, err
+    file = repository / "snapshots" / "1" / "generation_config.json"
+    edit(file.name, repetition_penalty=-1)(file.parent)
+    code, _, err = lamp_exp(*words, "output_dir=wrong")
+    assert code == 2
+    assert "generation_config.json cannot be used: `penalty` has to be a strictly" in err
+    file.write_text("{")
+    code, _, err = lamp_exp(*words, "output_dir=wrong")
+    assert code == 2
+    assert "generation_config.json' is not a valid JSON file" in err
+    assert not list(tmp_path.glob("wrong/lamp4*"))
 
 
 def test_weights_of_another_kind_are_refused(lamp_exp, folders, tmp_path):
@@ -295,6 +349,25 @@ CALLS = {
         "load_tokenizer('some/chat', 'model.tokenizer')",
     ),
 }
+
+
+@pytest.mark.process
+def test_without_a_network_a_command_ends_within_seconds(tmp_path: Path):
+    """Within five on an idle machine: three for a server that says nothing, and those of Python."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        where = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        environment = {n: v for n, v in os.environ.items() if n != "HF_HUB_OFFLINE"}
+        words = ["-m", "lamp_exp", "task=lamp4", "retriever=contriever", "model=tiny", *ZERO]
+        start = time.monotonic()
+        ended = subprocess.run(
+            [sys.executable, *words], capture_output=True, text=True, cwd=tmp_path,
+            env={**environment, "HF_ENDPOINT": where, "HF_HOME": str(tmp_path)},
+        )  # fmt: skip
+    assert time.monotonic() - start < 15  # imports alone may take longer on a busy one
+    assert ended.returncode == 2
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("lamp_exp: retriever.name=facebook/contriever: no files could be loaded")
+    assert line.endswith("give a local folder, retriever.name=FOLDER")
 
 
 @pytest.mark.slow

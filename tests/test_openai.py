@@ -739,7 +739,7 @@ def test_reasoning_and_refusals_are_counted_and_shown(lamp_exp):
         _, plain, _ = lamp_exp(*words, "model.strip_reasoning=false")
     assert len(server.bodies) == 4
     assert "2 outputs whose reasoning was removed" in out
-    assert "1 outputs that refuse to answer" in out
+    assert "1 output that refuses to answer" in out
     counts = recorded(folder)["counts"]
     assert counts["outputs_without_their_reasoning"] == 2
     assert counts["outputs_refused"] == 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -133,13 +134,73 @@ def test_a_job_whose_node_fails_is_run_again_by_slurm(tmp_path: Path):
     assert "NODE FAILURE" in told.read_text()
 
 
+TWO_NODES = (
+    "hydra.launcher.nodes=2", "trainer.num_nodes=2", "trainer.devices=1", "trainer=ddp",
+    "trainer.accelerator=cpu",
+)  # fmt: skip
+
+
+def process_of(folder: Path, number: int) -> int | None:
+    """The process of that number of the only job below `folder`, if it is known to its leader."""
+    if not any(folder.glob(f"outputs/.locks/slurm-*/process-{number}.began")):
+        return None
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            names = (place / "environ").read_bytes().split(b"\0")
+            words = (place / "cmdline").read_bytes()
+            where = (place / "cwd").resolve()
+        except OSError:
+            continue  # it has ended, or is another user's
+        ours = f"SLURM_PROCID={number}".encode() in names and b"submitit" in words
+        if ours and where == folder.resolve():
+            return int(place.name)
+    return None
+
+
+@pytest.mark.parametrize("until", ["begin", "train"])
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_process_that_is_killed_ends_its_run_and_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, until: str
+):
+    """Before the processes have met, and while they train; the leader, and its worker."""
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    sweeping = Started(tmp_path, *SHORT, *TWO_NODES, "k=0", "trainer.max_epochs=500")
+    wait(lambda: process_of(tmp_path, number))
+    if until == "train":
+        wait(lambda: any(tmp_path.glob("outputs/lamp3*/training/metrics.csv")))
+    os.kill(process_of(tmp_path, number) or 0, signal.SIGKILL)
+    killed = time.monotonic()
+    assert sweeping.ended() == 2
+    assert time.monotonic() - killed < 300  # processes wait for each other half an hour
+    (failure,) = sweeping.summary()["failures"]
+    if number:
+        assert "process 1 of the run failed: it ended without a word" in failure["error"]
+    wait(lambda: not slurm("squeue", "--noheader"), 30)  # no process waits for one that is gone
+
+
+def test_a_process_that_fails_is_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Only the second process cannot write its share of the answers."""
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    code = (
+        "import os\n"
+        "if os.environ.get('SLURM_PROCID') == '1':\n"
+        "    from lamp_exp.results.journal import AnswerJournal\n"
+        "    def append(self, predictions): raise OSError('no room')\n"
+        "    AnswerJournal.append = append\n"
+    )
+    (tmp_path / "sitecustomize.py").write_text(code)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    told = sweep(tmp_path, *SLURM, *SHORT, *TWO_NODES, "mode=zeroshot", "k=0")
+    assert told.returncode == 2
+    assert "process 1 of the run failed: ComponentError" in told.stdout
+    assert "no room" in told.stdout
+
+
 def test_one_run_on_two_nodes_answers_as_on_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")  # these nodes' names are known to Slurm alone
     run = [*SHORT, "mode=zeroshot", "augmentation=ipa", "k=2"]
-    nodes = ["hydra.launcher.nodes=2", "trainer.num_nodes=2", "trainer.devices=1"]
-    two = ["trainer=ddp", "trainer.accelerator=cpu", *nodes]
     alone = sweep(tmp_path / "serial", *run)
-    together = sweep(tmp_path / "slurm", *SLURM, *run, *two)
+    together = sweep(tmp_path / "slurm", *SLURM, *run, *TWO_NODES)
     assert alone.returncode == together.returncode == 0, together.stderr
     assert len(runs(tmp_path / "serial")) == 1
     assert runs(tmp_path / "slurm") == runs(tmp_path / "serial")

@@ -177,7 +177,8 @@ def test_examples_taken_for_independent_would_not_cover(metric: str):
 @pytest.mark.slow
 def test_macro_f1_of_too_few_examples_is_as_short_as_its_docstring_says():
     one, apart = coverage("f1", 1000, 100, clustered=False)
-    assert 0.88 <= one < 0.93 and 0.88 <= apart < 0.93
+    assert 0.88 <= one < 0.93
+    assert 0.93 <= apart <= 0.97  # a difference's interval inverts the permutation test
 
 
 @pytest.mark.slow

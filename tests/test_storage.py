@@ -118,6 +118,7 @@ def test_a_damaged_json_file_counts_as_missing_is_named_and_set_aside(tmp_path, 
         assert str(path) in record.message
         assert reason in record.message
         assert names(tmp_path) == [".result.json.damaged"]
+        assert "it is set aside as .result.json.damaged" in record.message
     assert read_json_or_none(path) is None
     assert len(caplog.records) == 1
 

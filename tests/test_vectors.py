@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from lamp_exp.__main__ import main
+from lamp_exp.contracts import TextTokens
 from lamp_exp.data import load
 from lamp_exp.retrievers.dense import Dense
 from lamp_exp.storage import vectors as module
@@ -34,7 +35,7 @@ def filled(folder: Path, texts: list[str], **encoder: object) -> EncoderVectors:
     kept = VectorCache(folder).open({**NAME, **encoder})
     new = kept.missing(texts)
     if new:
-        kept.add(new, vectors_of(new), [len(text) > 9 for text in new])
+        kept.add(new, vectors_of(new), [TextTokens(len(t), t.count("?"), len(t) > 9) for t in new])
     return kept
 
 
@@ -53,21 +54,23 @@ def test_each_text_is_kept_whatever_its_characters(tmp_path: Path):
     kept = filled(tmp_path, [*ODD, *ODD])
     assert (kept.rows(ODD[::-1]) == vectors_of(ODD[::-1])).all()
     told = {"texts_encoded": 0, "texts_from_cache": len(ODD), "texts_cut": 1}
-    assert kept.counts() == told
+    tokens = {"tokens_read": sum(map(len, ODD)), "unknown_tokens": 0}
+    assert kept.counts() == told | tokens
 
 
 def test_new_texts_are_added_to_those_that_are_there(tmp_path: Path):
     filled(tmp_path, ["a", "b"])
-    kept = filled(tmp_path, ["b", "c", "c", "long enough"])
-    assert kept.counts() == {"texts_encoded": 2, "texts_from_cache": 1, "texts_cut": 1}
-    assert (kept.rows(["long enough", "b"]) == vectors_of(["long enough", "b"])).all()
+    kept = filled(tmp_path, ["b", "c", "c", "long enough?"])
+    texts = {"texts_encoded": 2, "texts_from_cache": 1, "texts_cut": 1}
+    assert kept.counts() == texts | {"tokens_read": 14, "unknown_tokens": 1}
+    assert (kept.rows(["long enough?", "b"]) == vectors_of(["long enough?", "b"])).all()
     assert filled(tmp_path, ["a", "c"]).counts()["texts_from_cache"] == 2
 
 
 def test_values_come_back_bit_for_bit_and_cannot_be_altered_by_who_reads_them(tmp_path: Path):
     odd = np.array([[np.nan, -0.0, 6e-8], [np.inf, -np.inf, 1 / 3]], dtype="f2")
     kept = filled(tmp_path, [])
-    kept.add(["a", "b"], odd, [False, False])
+    kept.add(["a", "b"], odd, [TextTokens(1)] * 2)
     kept.rows(["a", "b"])[:] = 7
     again = filled(tmp_path, ["a", "b"])
     same = odd.astype("f4").tobytes()
@@ -82,11 +85,11 @@ def test_large_and_tiny_vectors_keep_their_digits_and_do_not_tie(tmp_path: Path,
     texts = ["usual", "usual too", "large", "larger", "tiny", "zero"]
     odd = np.array([[65_520, 1, -9], [70_000, 1, -9], [3e-9, 1e-9, 0], [0, 0, 0]], dtype="f4")
     if kept:
-        filled(tmp_path, []).add(texts, np.concatenate([base, odd]), [False] * 6)
+        filled(tmp_path, []).add(texts, np.concatenate([base, odd]), [TextTokens(1)] * 6)
         rows = filled(tmp_path, texts).rows(texts)
     else:
         vectors = EncoderVectors()
-        vectors.add(texts, np.concatenate([base, odd]), [False] * 6)
+        vectors.add(texts, np.concatenate([base, odd]), [TextTokens(1)] * 6)
         rows = vectors.rows(texts)
     assert rows[:2].tobytes() == usual.tobytes()  # bit for bit as without a scale
     assert rows[2:] == pytest.approx(odd, rel=2**-11)
@@ -126,10 +129,11 @@ def test_two_that_add_the_same_texts_do_not_harm_each_other(tmp_path: Path):
     first, second = (VectorCache(tmp_path).open(NAME) for _ in range(2))
     for kept in (first, second):
         new = kept.missing(["a", "b"])
-        kept.add(new, vectors_of(new), [False, False])
+        kept.add(new, vectors_of(new), [TextTokens(1)] * 2)
     assert len(shards(tmp_path)) == 2
     kept = filled(tmp_path, ["b", "a", "c"])
-    assert kept.counts() == {"texts_encoded": 1, "texts_from_cache": 2, "texts_cut": 0}
+    texts = {"texts_encoded": 1, "texts_from_cache": 2, "texts_cut": 0}
+    assert kept.counts() == texts | {"tokens_read": 3, "unknown_tokens": 0}
     assert (kept.rows(["a", "b"]) == vectors_of(["a", "b"])).all()
 
 
@@ -177,7 +181,7 @@ def test_a_full_disk_is_told_once_and_vectors_are_held_in_memory(tmp_path: Path,
     with no_file_above(9_999):
         for start in range(0, 5000, 1000):
             some = texts[start : start + 1000]
-            kept.add(some, vectors_of(some), [False] * 1000)
+            kept.add(some, vectors_of(some), [TextTokens(1)] * 1000)
     assert (kept.rows(texts) == vectors_of(texts)).all()
     assert [record.message.split(",")[0] for record in caplog.records] == [
         "vectors are held in memory"
@@ -201,12 +205,13 @@ SCRIPT = """
 import sys
 from pathlib import Path
 import numpy as np
+from lamp_exp.contracts import TextTokens
 from lamp_exp.storage.vectors import VectorCache
 kept = VectorCache(Path(sys.argv[1])).open({"name": "an/encoder"})
 print("open", flush=True)
 for n in range(100_000):
     texts = [f"{n} {m}" for m in range(1000)]
-    kept.add(texts, np.full((1000, 64), n, "f4"), [False] * 1000)
+    kept.add(texts, np.full((1000, 64), n, "f4"), [TextTokens(1)] * 1000)
 """
 
 
@@ -261,7 +266,7 @@ def test_texts_cut_are_counted_in_every_run_that_uses_them(encoder):  # noqa: F8
 def test_vectors_of_nan_are_kept_and_come_last(encoder):  # noqa: F811
     retriever = kept_by(encoder)
     nan = np.full((1, 32), np.nan, "f4")
-    retriever.vectors.add(["broken"], nan, [False])
+    retriever.vectors.add(["broken"], nan, [TextTokens(1)])
     hits = kept_by(encoder).rank(Query("q", "cat"), documents("broken", "dog"))
     assert [(hit.id, hit.score == -np.inf) for hit in hits] == [("1", False), ("0", True)]
 

@@ -75,7 +75,7 @@ KINDS: Mapping[str, tuple[str, str]] = {  # code: severity, and the sentence aft
     ),
     "fields_null": (
         NOTE,
-        "profile items with a field that is null: it is read as an empty text",
+        "profile items with a field that is null (or NaN): it is read as an empty text",
     ),
     "items_blank": (
         NOTE,

@@ -226,7 +226,7 @@ class QuestionReader:
 
     def _input(self, row: Json, id: str) -> str:
         if not is_value(row.get("input")):
-            message = f": `input` must be text, not {type(row.get('input')).__name__}"
+            message = f": `input` must be text, not {_kind(row.get('input'))}"
             self._fault("inputs_missing", message)
             return ""
         input = self._text(row["input"])
@@ -297,7 +297,7 @@ class QuestionReader:
             self.handler.oddity("fields_null", self.place)
             return ""
         if not is_value(value):
-            message = f": `{name}` must be text, not {type(value).__name__}"
+            message = f": `{name}` must be text, not {_kind(value)}"
             self._fault("fields_malformed", message, field=name)
             return None
         return self._text(value)
@@ -362,7 +362,7 @@ def _read_output(
     place.id = id
     if not is_value(output):
         return handler.fault(
-            "golds_malformed", place, f": its `output` must be text, not {output!r}"
+            "golds_malformed", place, f": its `output` must be text, not {_kind(output)}"
         )
     if id in by_id:
         handler.fault("golds_repeated", place, f": id {id!r} occurs more than once")
@@ -393,6 +393,11 @@ def is_id(value: object) -> bool:
 def is_value(value: object) -> bool:
     """Whether it can stand for a text: text or a number."""
     return isinstance(value, str | int | float) and not isinstance(value, bool)
+
+
+def _kind(value: object) -> str:
+    """What a value is, in the words of JSON where they differ from Python's."""
+    return "null (or NaN)" if value is None else type(value).__name__
 
 
 def replace_broken_characters(text: str) -> str:

@@ -21,6 +21,7 @@ from lamp_exp.errors import InputError
 from lamp_exp.progress import progress
 from lamp_exp.storage.atomic import Damaged, remove_leftovers, replace_folder, temporary, touch
 from lamp_exp.storage.locks import exclusive
+from lamp_exp.wording import count_of
 
 log = logging.getLogger("lamp_exp.data")
 
@@ -46,7 +47,8 @@ def run(options: argparse.Namespace, tasks: Mapping[str, Task]) -> int:
             continue
         done.add(files.where)
         seconds = time.perf_counter() - start
-        told = f"{len(store)} questions, {store.meta['items']} items kept ({seconds:.1f} s)"
+        counts = f"{count_of(len(store), 'question')}, {count_of(store.meta['items'], 'item')}"
+        told = f"{counts} kept ({seconds:.1f} s)"
         print(f"{files.where}: {told}")
     # The two LaMP-2 may share a folder: what one of them can read is no failure of the other.
     faults = [error for where, error in failed.items() if where not in done]

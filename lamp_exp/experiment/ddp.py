@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,7 +26,8 @@ from typing import Any
 
 from lamp_exp.environment import environment
 from lamp_exp.errors import InputError
-from lamp_exp.storage.atomic import read_json_or_none, write_json
+from lamp_exp.storage.atomic import read_json_or_none, write_json, write_text
+from lamp_exp.storage.locks import Locked, exclusive
 
 PROCESS_INDEX = "SLURM_PROCID"
 WORKER = "lamp_exp.experiment.ddp_worker"  # the module that a worker runs
@@ -34,6 +35,7 @@ Trainer = Callable[..., Any]
 Failure = Callable[[], Exception | None]  # of another process, if one has failed
 NO_MORE_WORK: dict[str, Any] = {}
 FAILURE = "failure"  # the file of the first process that failed
+PROCESS, BEGAN = "process-", ".began"  # parts of the names of what a living process holds
 
 
 def process_index() -> int:
@@ -49,9 +51,47 @@ def process_index() -> int:
 # --- processes that Slurm has started ----------------------------------------------------------
 
 
+@contextmanager
+def alive(output_dir: Path) -> Iterator[None]:
+    """While the block runs, the other processes of this Slurm job can tell that this one lives.
+
+    It holds a lock, which is free once it has ended, however that happened. A file says that the
+    lock has been taken; it is removed only if the block ends.
+    """
+    if not _has_others():
+        yield
+        return
+    place = _work_folder(output_dir) / f"{PROCESS}{process_index()}"
+    with exclusive(place):
+        write_text(place.with_suffix(BEGAN), [])
+        try:
+            yield
+        finally:
+            place.with_suffix(BEGAN).unlink(missing_ok=True)
+
+
+def _killed_process(output_dir: Path, number: int | str = "*") -> RuntimeError | None:
+    """A process of this Slurm job, or the one of that number, that ended without a word."""
+    for began in sorted(_work_folder(output_dir).glob(f"{PROCESS}{number}{BEGAN}")):
+        if began.stem == f"{PROCESS}{process_index()}":
+            continue
+        with suppress(Locked), exclusive(began.with_suffix(""), wait=False):
+            if began.exists():
+                other = began.stem.removeprefix(PROCESS)
+                return RuntimeError(
+                    f"process {other} of the run failed: it ended without a word (killed, or out "
+                    "of memory?)"
+                )
+    return None
+
+
+def _has_others() -> bool:
+    return int(os.environ.get("SLURM_NTASKS", 1)) > 1
+
+
 def assign(output_dir: Path, work: Mapping[str, Any]) -> None:
     """Gives the other processes of this Slurm job, if there are any, their next run."""
-    if int(os.environ.get("SLURM_NTASKS", 1)) > 1:
+    if _has_others():
         folder = _work_folder(output_dir)
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / f"{len(list(folder.glob('*.json')))}.json", work)
@@ -63,11 +103,16 @@ def dismiss(output_dir: Path) -> None:
 
 
 def assigned_work(output_dir: Path) -> Iterator[dict[str, Any]]:
-    """The runs that the leader of this Slurm job assigns, until it dismisses its workers."""
+    """The runs that the leader of this Slurm job assigns, until it dismisses its workers.
+
+    Raises RuntimeError if the leader has been killed.
+    """
     for number in itertools.count():
         path = _work_folder(output_dir) / f"{number}.json"
         while not path.is_file():
             time.sleep(0.2)
+            if killed := _killed_process(output_dir, 0):
+                raise killed
         work: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if work == NO_MORE_WORK:
             return
@@ -82,7 +127,7 @@ def report_failure(output_dir: Path, error: Exception) -> None:
 
 def _reported_failure(output_dir: Path) -> RuntimeError | None:
     found = read_json_or_none(_work_folder(output_dir) / FAILURE)
-    return RuntimeError(found["reason"]) if found else None
+    return RuntimeError(found["reason"]) if found else _killed_process(output_dir)
 
 
 def _work_folder(output_dir: Path) -> Path:

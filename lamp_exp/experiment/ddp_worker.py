@@ -34,12 +34,13 @@ def main() -> None:
 def work_for_leader(output_dir: str) -> None:
     """All runs that the leader of a Slurm job assigns."""
     folder = make_output_dir(output_dir)
-    for work in ddp.assigned_work(folder):
-        try:
-            share_work(work)
-        except Exception as error:
-            ddp.report_failure(folder, error)
-            raise
+    with ddp.alive(folder):
+        for work in ddp.assigned_work(folder):
+            try:
+                share_work(work)
+            except Exception as error:
+                ddp.report_failure(folder, error)
+                raise
 
 
 def share_work(work: Mapping[str, Any], report: Callable[[], object] = lambda: None) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import math
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,21 +10,26 @@ from dataclasses import astuple
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
-from zipfile import is_zipfile
 
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import Callback
-from safetensors import safe_open
 from torch.utils.data import DataLoader
 from transformers import AutoConfig, GenerationConfig, PreTrainedModel
-from transformers.utils import GENERATION_CONFIG_NAME
+from transformers.utils import GENERATION_CONFIG_NAME, cached_file
 from transformers.utils import logging as transformers_logging
 
 from lamp_exp.contracts import Model, PredictionJournal
-from lamp_exp.errors import InputError, did_you_mean, first_line, naming_one
-from lamp_exp.hub import LOAD_ERRORS, check_vocabulary, load_error, only_local_files
+from lamp_exp.errors import InputError, first_line, naming_one
+from lamp_exp.hub import (
+    LOAD_ERRORS,
+    check_vocabulary,
+    check_weight_files,
+    load_error,
+    only_local_files,
+    refuse_missing_weights,
+)
 from lamp_exp.models.batches import (
     Batch,
     batches_in_order,
@@ -34,6 +37,7 @@ from lamp_exp.models.batches import (
     loader_workers,
     longest_first,
 )
+from lamp_exp.models.generation import GENERATION_OPTIONS, check_generation
 from lamp_exp.models.labels import Labels
 from lamp_exp.models.likelihood import log_likelihoods
 from lamp_exp.models.progress_bars import progress_bar
@@ -51,30 +55,10 @@ warnings.filterwarnings("ignore", "Checkpoint directory .* is not empty")  # tra
 warnings.filterwarnings("ignore", ".*LeafSpec.*")  # Lightning's own, about torch
 
 log = logging.getLogger("lamp_exp")
-WEIGHT_FILES = ("*.safetensors", "*.bin", "*.pt", "*.gguf", "*.h5", "*.msgpack")
 FREE, LABELS, LIKELIHOOD = DECODINGS = ("free", "labels", "likelihood")
-GENERATION_OPTIONS = frozenset({  # of GenerationConfig: those that answers obey
-    "do_sample", "temperature", "top_k", "top_p", "min_p", "top_h", "typical_p", "epsilon_cutoff",
-    "eta_cutoff", "num_beams", "early_stopping", "length_penalty", "min_length", "min_new_tokens",
-    "guidance_scale", "repetition_penalty", "encoder_repetition_penalty", "no_repeat_ngram_size",
-    "encoder_no_repeat_ngram_size", "bad_words_ids", "sequence_bias", "suppress_tokens",
-    "begin_suppress_tokens", "forced_bos_token_id", "forced_eos_token_id",
-    "exponential_decay_length_penalty", "renormalize_logits", "remove_invalid_values",
-    "decoder_start_token_id", "bos_token_id", "eos_token_id", "pad_token_id", "use_cache",
-    "cache_implementation", "cache_config", "disable_compile",
-})  # fmt: skip
-FIXED_GENERATION = {
-    "max_new_tokens": "use max_new_tokens",
-    "max_length": "use max_new_tokens",
-    "max_time": "answers would depend on the machine: use max_new_tokens",
-    "num_return_sequences": "each question has one answer",
-}
 CACHE_OPTIONS = {"use_cache", "cache_implementation", "cache_config"}
 SAMPLING_OPTIONS = {
     "temperature", "top_k", "top_p", "top_h", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff",
-}  # fmt: skip
-COUNTS = {  # generation ignores them where they are negative
-    "top_k", "min_length", "min_new_tokens", "no_repeat_ngram_size", "encoder_no_repeat_ngram_size",
 }  # fmt: skip
 TOKENS = {"bos_token_id", "decoder_start_token_id", "eos_token_id", "pad_token_id"}
 WITHOUT_EFFECT = {*CACHE_OPTIONS, "max_length"}  # max_new_tokens is always given
@@ -96,6 +80,7 @@ class PredictionModel(pl.LightningModule, Model):
 
     distributed = True
     gives_likelihoods = True
+    uses_generation_config = True
     auto_class: ClassVar[Any]  # of transformers, whose `from_pretrained` loads the network
 
     def __init__(
@@ -190,11 +175,7 @@ class PredictionModel(pl.LightningModule, Model):
                 )
         except LOAD_ERRORS as error:
             raise load_error("model.name", name, "weights", error) from error
-        if missing := sorted(info["missing_keys"]):
-            raise InputError(
-                f"model.name={name}: its weights lack {len(missing)} of the model's parameters, "
-                f"such as {missing[0]}: they belong to another kind of model"
-            )
+        refuse_missing_weights(f"model.name={name}", info["missing_keys"])
         return network
 
     def configure_callbacks(self) -> list[Callback]:
@@ -274,9 +255,9 @@ class PredictionModel(pl.LightningModule, Model):
             )
         with torch.random.fork_rng(devices=[]), torch.inference_mode():
             network = self.small_network()
-            own = Path(self.name) / GENERATION_CONFIG_NAME
-            if own.is_file() and self.decoding == FREE:
-                network.generation_config = GenerationConfig.from_pretrained(self.name)
+            own = self._own_generation_file()
+            if own is not None and self.decoding == FREE:
+                network.generation_config = GenerationConfig.from_pretrained(own.parent)
                 _drop_unused(network.generation_config)
             options = {**self.generation, "max_new_tokens": max(shortest, 1)}
             special = self.tokenizer.all_special_ids
@@ -286,10 +267,20 @@ class PredictionModel(pl.LightningModule, Model):
                 network.generate(prompt, attention_mask=torch.ones_like(prompt), **options)
             except Exception as error:  # of whatever kind a wrong value leads to
                 given = ", ".join(f"{n}={v}" for n, v in options.items() if n != "max_new_tokens")
-                where = f" and {own}" if own.is_file() else ""
+                where = "" if own is None else f" and {own}"
                 raise InputError(
                     f"model.generation ({given}){where} cannot be used: {first_line(error)}"
                 ) from error
+
+    def _own_generation_file(self) -> Path | None:
+        """The model's own generation options; None if it has none, or random weights."""
+        try:
+            path = cached_file(
+                self.name, GENERATION_CONFIG_NAME, local_files_only=only_local_files(self.name)
+            )
+        except OSError:  # the folder or the hub has no such file
+            return None
+        return None if path is None else Path(path)
 
     @abstractmethod
     def validate_training(self, precision: str, processes: int) -> None:
@@ -307,6 +298,11 @@ class PredictionModel(pl.LightningModule, Model):
             )
         except LOAD_ERRORS as error:
             raise load_error("model.name", self.name, "weights", error) from error
+        if own := self._own_generation_file():  # transformers would do without a damaged one
+            try:
+                GenerationConfig.from_pretrained(own.parent)
+            except LOAD_ERRORS as error:
+                raise InputError(f"model.name={self.name}: {first_line(error)}") from error
         if config.is_encoder_decoder != self.multiple_passages:
             raise InputError(
                 f"model.name={self.name} is {_kind(config.is_encoder_decoder)}, but this model= "
@@ -521,21 +517,7 @@ def _device_name(device: torch.device) -> str:
 
 def _checked_generation(options: Mapping[str, Any]) -> dict[str, Any]:
     """The options; raises InputError for one that is unknown or would have no effect."""
-    known = [name for name in GenerationConfig().to_dict() if not name.startswith("_")]
-    for name in options:
-        if name not in known:
-            hint = did_you_mean(name, known)
-            raise InputError(f"model.generation.{name} is no generation option{hint}")
-        if name not in GENERATION_OPTIONS:
-            reason = FIXED_GENERATION.get(name, "it has no effect on the answers of this project")
-            raise InputError(f"model.generation.{name} cannot be set: {reason}")
-        value = options[name]
-        if isinstance(value, float) and not math.isfinite(value):
-            raise InputError(f"model.generation.{name}={value} must be a finite number")
-        if name in COUNTS and isinstance(value, int) and value < 0:
-            raise InputError(f"model.generation.{name}={value} must be at least 0")
-        if name == "do_sample" and value not in (None, True, False):
-            raise InputError(f"model.generation.{name}={value} must be true or false")
+    check_generation(options)
     config = GenerationConfig()
     for name, value in options.items():
         setattr(config, name, value)
@@ -580,24 +562,5 @@ def _check_files(folder: Path) -> None:
         return
     if (folder / "adapter_config.json").is_file():
         raise ValueError("it holds an adapter: merge it into its model, and save that")
-    names = {path.name for pattern in WEIGHT_FILES for path in folder.glob(pattern)}
-    for index in folder.glob("*.safetensors.index.json"):
-        names.update(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-    if not names:
+    if not check_weight_files(folder):
         raise FileNotFoundError("it holds none")
-    for path in (folder / name for name in sorted(names)):
-        if not path.is_file():
-            raise FileNotFoundError(f"{path.name} is missing")
-        if path.suffix == ".safetensors":
-            with safe_open(path, framework="pt"):  # compares the file's length with its header
-                pass
-        elif _is_cut_archive(path):
-            raise EOFError(f"{path.name} was cut off")
-    if (folder / GENERATION_CONFIG_NAME).is_file():
-        GenerationConfig.from_pretrained(folder)  # transformers would do without a damaged one
-
-
-def _is_cut_archive(path: Path) -> bool:
-    """Whether a file that torch saved lacks its end."""
-    with path.open("rb") as file:
-        return file.read(2) == b"PK" and not is_zipfile(file)

@@ -28,6 +28,7 @@ from lamp_exp.results.record import Record
 from lamp_exp.results.redaction import scrubbed
 from lamp_exp.storage.atomic import replacing, write_json
 from lamp_exp.tasks import all_tasks
+from lamp_exp.wording import count_of
 
 Id = str | int
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the date of all files, so that the same runs make the same zip
@@ -173,9 +174,10 @@ def _refuse_other_ids(record: Record, asked: Sequence[Id], given: Sequence[Id]) 
             f"ids {format_ids(extra)} are written as {format_ids(missing)} in the questions"
         )
     else:
-        gone, odd = f"no prediction for {len(missing)} questions", "predictions without a question"
+        gone = f"no prediction for {count_of(len(missing), 'question')}"
+        odd = f"{count_of(len(extra), 'prediction')} without a question"
         faults += [f"{gone}: {format_ids(missing)}"] if missing else []
-        faults += [f"{len(extra)} {odd}: {format_ids(extra)}"] if extra else []
+        faults += [f"{odd}: {format_ids(extra)}"] if extra else []
     if faults:
         raise InputError(f"{record.name}: {'; '.join(faults)}")
 

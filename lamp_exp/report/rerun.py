@@ -19,6 +19,7 @@ from lamp_exp.report.cli_arguments import add_config_dir, add_named_runs
 from lamp_exp.report.loading import one_run
 from lamp_exp.results.folder import PREDICTIONS, PROMPTS, RANKINGS
 from lamp_exp.results.record import Record, read_by_question
+from lamp_exp.wording import count_of
 
 AGREE, DIFFER, FAILED = 0, 1, 2  # exit codes
 SHOWN = 5  # questions with other answers that are shown
@@ -154,7 +155,7 @@ def _content_lines(kind: str, different: Mapping[str, tuple[Any, Any]]) -> Itera
     ids = sorted(different)
     more = f" and {len(ids) - SHOWN} more" if len(ids) > SHOWN else ""
     named = ", ".join(map(repr, ids[:SHOWN]))
-    yield f"{kind} differ for {len(ids)} questions: {named}{more}"
+    yield f"{kind} differ for {count_of(len(ids), 'question')}: {named}{more}"
     if kind == "predictions":
         for id in ids[:SHOWN]:
             yield f"  {id}: {different[id][0]!r} then, {different[id][1]!r} now"

@@ -11,37 +11,86 @@ from rich.table import Table
 
 from lamp_exp.options import ANSWERING, FEEDBACK
 from lamp_exp.results.schema import RunResult
+from lamp_exp.wording import count_of
 
-# Counts that a reader must know, whatever the metrics are.
+Words = tuple[str, str]  # for one, for several
+
+# Counts that a reader must know, whatever the metrics are: in words for one, and for several.
 WARNINGS = {
-    "empty_profiles": "questions with an empty profile",
-    "prompts_that_lost_items": "prompts without room for all their items",
-    "passages_cut": "passages cut at max_length",
-    "outputs_at_the_token_limit": "outputs cut at max_new_tokens",
-    "outputs_unreadable": "outputs that are no answer",
-    "outputs_without_their_reasoning": "outputs whose reasoning was removed",
-    "outputs_with_reasoning": "outputs with reasoning, which model.strip_reasoning=true removes",
-    "outputs_refused": "outputs that refuse to answer",
-    "outputs_filtered": "outputs that the server's filter stopped",
-    "outputs_out_of_range": "outputs outside the scale, scored as they are",
-    "references_without_scorable_token": "references that ROUGE cannot score",
-    "profiles_that_hold_the_question": "profiles that hold the question itself (a leak)",
-    "items_dated_after_the_question": "profile items dated after their question",
-    "questions_with_fewer_neighbours": "questions with fewer neighbours than profile.neighbours",
+    "empty_profiles": ("question with an empty profile", "questions with an empty profile"),
+    "prompts_that_lost_items": (
+        "prompt without room for all its items", "prompts without room for all their items",
+    ),
+    "passages_cut": ("passage cut at max_length", "passages cut at max_length"),
+    "outputs_at_the_token_limit": (
+        "output cut at max_new_tokens", "outputs cut at max_new_tokens",
+    ),
+    "outputs_unreadable": ("output that is no answer", "outputs that are no answer"),
+    "outputs_without_their_reasoning": (
+        "output whose reasoning was removed", "outputs whose reasoning was removed",
+    ),
+    "outputs_with_reasoning": (
+        "output with reasoning, which model.strip_reasoning=true removes",
+        "outputs with reasoning, which model.strip_reasoning=true removes",
+    ),
+    "outputs_refused": ("output that refuses to answer", "outputs that refuse to answer"),
+    "outputs_filtered": (
+        "output that the server's filter stopped", "outputs that the server's filter stopped",
+    ),
+    "outputs_out_of_range": (
+        "output outside the scale, scored as it is",
+        "outputs outside the scale, scored as they are",
+    ),
+    "references_without_scorable_token": (
+        "reference that ROUGE cannot score", "references that ROUGE cannot score",
+    ),
+    "profiles_that_hold_the_question": (
+        "profile that holds the question itself (a leak)",
+        "profiles that hold the question itself (a leak)",
+    ),
+    "items_dated_after_the_question": (
+        "profile item dated after its question", "profile items dated after their question",
+    ),
+    "questions_with_fewer_neighbours": (
+        "question with fewer neighbours than profile.neighbours",
+        "questions with fewer neighbours than profile.neighbours",
+    ),
+}  # fmt: skip
+ODDITIES = {  # of a part's texts
+    "repeated_item_ids": (
+        "profile item under an id that an earlier one has",
+        "profile items under an id that an earlier one has",
+    ),
+    "null_fields": (
+        "profile field that is null (or NaN), read as an empty text",
+        "profile fields that are null (or NaN), read as empty texts",
+    ),
+    "texts_with_broken_characters": ("text with half a character", "texts with half a character"),
+    "misworded_inputs": (
+        "input that does not follow the task's wording",
+        "inputs that do not follow the task's wording",
+    ),
 }
-
-
 REWARDS = {
     "mean_reward_of_first_item": "first item",
     "mean_reward_of_best_item": "best item",
     "mean_reward": "all items",
 }
 FEEDBACK_WARNINGS = {
-    "questions_without_items": "questions without items, which have no feedback",
-    "questions_with_equal_rewards": "questions whose items all have the same reward",
-    "items_that_did_not_fit": "items that did not fit into the prompt of the feedback",
+    "questions_without_items": (
+        "question without items, which has no feedback",
+        "questions without items, which have no feedback",
+    ),
+    "questions_with_equal_rewards": (
+        "question whose items all have the same reward",
+        "questions whose items all have the same reward",
+    ),
+    "items_that_did_not_fit": (
+        "item that did not fit into the prompt of the feedback",
+        "items that did not fit into the prompt of the feedback",
+    ),
 }
-UNKNOWN_SHARE = 0.03  # of the tokens of prompts: more of them are a warning
+UNKNOWN_SHARE = 0.03  # of the tokens that a model or an encoder reads: more are a warning
 
 
 def show(result: RunResult, baseline: RunResult | None, sample_output: str | None = None) -> None:
@@ -75,7 +124,7 @@ def all_invalid(result: RunResult) -> bool:
 
 def _title(result: RunResult) -> str:
     data = "made-up sample, " if result.made_up_data else ""
-    return f"{result.run} ({data}{result.counts['questions']} questions)"
+    return f"{result.run} ({data}{count_of(result.counts['questions'], 'question')})"
 
 
 def _metrics(result: RunResult, baseline: RunResult | None) -> Table:
@@ -107,20 +156,16 @@ def _rewards(feedback: Mapping[str, Any]) -> Table:
 
 def remarks(result: RunResult) -> list[str]:
     """What a reader of a run's numbers must know, with counts."""
-    return [
-        *_notes(result),
-        *(f"{count} {text}" for text, count in _counted(result)),
-        *(f"{part}: {count} {what}" for part, what, count in _odd(result)),
-    ]
+    counted = [count_of(count, *words) for words, count in _counted(result)]
+    odd = [f"in {part}: {count_of(count, *words)}" for part, words, count in _odd(result)]
+    return [*_notes(result), *counted, *dict.fromkeys(odd)]
 
 
 def remark_kinds(result: RunResult) -> list[str]:
     """The same without counts, so that the remarks of many runs can be tallied."""
-    return [
-        *_notes(result),
-        *(text for text, _ in _counted(result)),
-        *(f"{part}: {what}" for part, what, _ in _odd(result)),
-    ]
+    counted = [many for (_, many), _ in _counted(result)]
+    odd = [f"in {part}: {many}" for part, (_, many), _ in _odd(result)]
+    return [*_notes(result), *counted, *dict.fromkeys(odd)]
 
 
 def _notes(result: RunResult) -> Iterator[str]:
@@ -138,24 +183,45 @@ def _notes(result: RunResult) -> Iterator[str]:
             yield f"the {facts['kind']} is as it was before learning: {reason}"
 
 
-def _counted(result: RunResult) -> Iterator[tuple[str, int]]:
-    for name, text in WARNINGS.items():
+def _counted(result: RunResult) -> Iterator[tuple[Words, int]]:
+    for name, words in WARNINGS.items():
         if result.counts.get(name):
-            yield text, result.counts[name]
+            yield words, result.counts[name]
     for facts in result.learned:
-        for name, text in FEEDBACK_WARNINGS.items():
+        for name, words in FEEDBACK_WARNINGS.items():
             if facts["kind"] == "feedback" and facts.get(name):
-                yield text, facts[name]
-    if cut := result.retrieval.get("texts_cut"):
-        yield "texts cut by the encoder", cut
+                yield words, facts[name]
+    encoders = list(_encoders(result.retrieval))
+    if cut := sum(facts["texts_cut"] for facts in encoders):
+        yield ("text cut by the encoder", "texts cut by the encoder"), cut
+    pairs = [(f.get("unknown_tokens", 0), f.get("tokens_read", 0)) for f in encoders]
+    if unknown := sum(unknown for unknown, read in pairs if unknown > UNKNOWN_SHARE * read):
+        yield _unknown("texts that the encoder reads"), unknown
     unknown = result.counts.get("unknown_tokens", 0)
     if unknown > UNKNOWN_SHARE * result.counts.get("prompt_tokens", 0):
-        yield "unknown tokens in prompts: is it the right tokenizer for these data?", unknown
+        yield _unknown("prompts"), unknown
 
 
-def _odd(result: RunResult) -> Iterator[tuple[str, str, int]]:
+def _encoders(retrieval: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """What a retriever, or each of those that it is built of, records of the texts it encodes."""
+    if "texts_cut" in retrieval:
+        yield retrieval
+    for facts in retrieval.values():
+        if isinstance(facts, Mapping):
+            yield from _encoders(facts)
+
+
+def _unknown(where: str) -> Words:
+    rest = f"in {where}: is it the right tokenizer for these data?"
+    return f"unknown token {rest}", f"unknown tokens {rest}"
+
+
+def _odd(result: RunResult) -> Iterator[tuple[str, Words, int]]:
     """What is unusual in each part: the part, what, and how often."""
+    selection = "users of train" if result.selection == "holdout" else "dev"
+    names = {"asked": result.part, "train": "train", "selection": selection}
     for name, part in result.data.items():
         for what, count in part.odd.items():
             if what != "empty_profiles":  # a warning of its own
-                yield name, what.replace("_", " "), count
+                plain = what.replace("_", " ")  # of another version's records
+                yield names.get(name, name), ODDITIES.get(what, (plain, plain)), count

@@ -24,7 +24,13 @@ import torch
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
-from lamp_exp.contracts import DenseRetriever, TextVectors, VectorStore, sort_by_score
+from lamp_exp.contracts import (
+    DenseRetriever,
+    TextTokens,
+    TextVectors,
+    VectorStore,
+    sort_by_score,
+)
 from lamp_exp.errors import InputError
 from lamp_exp.progress import progress
 from lamp_exp.retrievers.encoder import load_encoder
@@ -135,9 +141,9 @@ class Dense(DenseRetriever):
     def _encode_and_store(self, texts: Sequence[str]) -> None:
         for start in range(0, len(texts), TEXTS_PER_WRITE):
             part = texts[start : start + TEXTS_PER_WRITE]
-            lengths = self._lengths(part)
-            cut = [length > self.max_length for length in lengths]
-            self.vectors.add(part, self._encode(part, lengths), cut)
+            tokens = self._tokens(part)
+            read = [self._read(ids) for ids in tokens]
+            self.vectors.add(part, self._encode(part, list(map(len, tokens))), read)
 
     def _encode(self, texts: Sequence[str], lengths: Sequence[int]) -> Vectors:
         """The vectors (texts, dimensions) of texts that have `lengths` tokens."""
@@ -163,13 +169,25 @@ class Dense(DenseRetriever):
         )
         return vectors
 
-    def _lengths(self, texts: Sequence[str]) -> list[int]:
-        """The number of tokens of each text before it is truncated."""
+    def _tokens(self, texts: Sequence[str]) -> list[list[int]]:
+        """The tokens of each text before it is truncated."""
         valid = [without_surrogates(text) for text in texts]
-        return list(map(len, self.encoder.tokenizer(valid, verbose=False)["input_ids"]))
+        ids: list[list[int]] = self.encoder.tokenizer(valid, verbose=False)["input_ids"]
+        return ids
+
+    def _read(self, ids: Sequence[int]) -> TextTokens:
+        """What the encoder reads of a text of these tokens."""
+        seen = ids[: self.max_length]
+        unknown = seen.count(self.encoder.tokenizer.unk_token_id)
+        return TextTokens(len(seen), unknown, len(ids) > self.max_length)
 
     def facts(self) -> Mapping[str, Any]:
-        """Counts of distinct texts: encoded, read from the cache, truncated; the device."""
+        """Counts of distinct texts and their tokens, where they are cut; the device.
+
+        Nothing where nothing was ranked, so that no encoder is loaded for a run without a profile.
+        """
+        if "encoder" not in vars(self):
+            return {}
         return {
             "encoder": self.name,
             **self.vectors.counts(),

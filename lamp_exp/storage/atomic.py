@@ -146,22 +146,29 @@ def append_text(path: Path, text: str) -> None:
         flush(path.parent)
 
 
-def set_aside(path: Path) -> None:
-    """Renames a damaged file or folder so that nothing reads it; `cache prune` removes it."""
+def set_aside(path: Path) -> Path:
+    """Renames a damaged file or folder so that nothing reads it; `cache prune` removes it.
+
+    Returns the new place.
+    """
     place = path.with_name(f".{path.name}{DAMAGED}")
     if place.is_dir() and not place.is_symlink():
         shutil.rmtree(place)
     with suppress(FileNotFoundError):  # another process was faster
         path.replace(place)
+    return place
 
 
 def report_damage(path: Path, reason: object) -> None:
     """Warns that a file is damaged, and sets it aside where its folder is not read-only."""
-    log.warning("%s is damaged (%s): it is set aside, and made again when needed", path, reason)
     try:
-        set_aside(path)
+        name = set_aside(path).name
     except OSError as error:
-        log.warning("%s cannot be set aside (%s)", path, error.strerror or error)
+        left = f"it cannot be set aside ({error.strerror or error}), and is not read"
+        log.warning("%s is damaged (%s): %s", path, reason, left)
+    else:
+        aside = f"it is set aside as {name}, and made again when needed"
+        log.warning("%s is damaged (%s): %s", path, reason, aside)
 
 
 def read_text(path: Path) -> str:

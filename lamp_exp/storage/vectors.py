@@ -24,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from lamp_exp.contracts import TextVectors, VectorStore
+from lamp_exp.contracts import TextTokens, TextVectors, VectorStore
 from lamp_exp.storage.arrow import number_array
 from lamp_exp.storage.atomic import (
     Damaged,
@@ -39,13 +39,13 @@ from lamp_exp.storage.contents import folder_fingerprint
 from lamp_exp.storage.locks import shared
 
 log = logging.getLogger("lamp_exp.storage")
-FORMAT = 3  # increase it when the shards change: texts are then encoded again
+FORMAT = 4  # increase it when the shards change: texts are then encoded again
 SHARD = 16_384  # texts: what a kill loses at most, and what encoding holds in memory
 ENCODER = "encoder.json"
 KEY_BYTES = 16
 _ROW_BITS = 32  # of a place: shard number above, row below
 _NOWHERE = -1
-_COLUMNS = ("key", "cut", "exponent", "vector")
+_COLUMNS = ("key", "read", "exponent", "vector")
 _HALF = np.finfo(np.float16)
 _HALF_OVERFLOW = 65_520  # the smallest value that 16 bits round to infinity
 
@@ -86,7 +86,7 @@ class _Shard:
     keys: NDArray[np.bytes_]
     vectors: NDArray[np.float16]
     exponents: NDArray[np.int16]
-    cut: NDArray[np.bool_]
+    read: NDArray[np.int32]  # (texts, fields of TextTokens)
     used: NDArray[np.bool_]
     file: ChecksummedFile | None = None  # of a shard whose checksum has not been compared yet
 
@@ -116,15 +116,17 @@ class EncoderVectors(TextVectors):
             self._shard(number).used[rows] = True
         return [text for text, place in zip(keys.values(), places, strict=True) if place < 0]
 
-    def add(self, texts: Sequence[str], vectors: NDArray[np.float32], cut: Sequence[bool]) -> None:
-        """Stores vectors (texts, dimensions); `cut` says which texts the encoder truncated."""
+    def add(
+        self, texts: Sequence[str], vectors: NDArray[np.float32], read: Sequence[TextTokens]
+    ) -> None:
+        """Stores vectors (texts, dimensions), and what the encoder read of each text."""
         for start in range(0, len(texts), SHARD):
             part = slice(start, start + SHARD)
             halves, exponents = to_half(vectors[part])
             keys = _array([text_key(text) for text in texts[part]])
             used = np.ones(len(keys), bool)
             self.encoded += len(keys)
-            shard = _Shard(keys, halves, exponents, np.array(cut[part], bool), used)
+            shard = _Shard(keys, halves, exponents, np.array(read[part], np.int32), used)
             self.shards.append(self._stored(shard))
             self.index.add({len(self.shards) - 1: self._shard(-1)})
 
@@ -144,13 +146,17 @@ class EncoderVectors(TextVectors):
         return np.empty((0, 0), dtype=np.float32) if gathered is None else gathered
 
     def counts(self) -> dict[str, int]:
-        """Distinct texts so far: encoded now, read from the cache, and cut by the encoder."""
+        """Distinct texts so far: encoded now, read from the cache, cut; and their tokens."""
         shards = [shard for shard in self.shards if shard is not None]
         used = sum(int(shard.used.sum()) for shard in shards)
+        read = [shard.read[shard.used].sum(axis=0, dtype=np.int64) for shard in shards]
+        tokens, unknown, cut = map(int, sum(read, np.zeros(len(TextTokens._fields), np.int64)))
         return {
             "texts_encoded": self.encoded,
             "texts_from_cache": used - self.encoded,
-            "texts_cut": sum(int((shard.used & shard.cut).sum()) for shard in shards),
+            "texts_cut": cut,
+            "tokens_read": tokens,
+            "unknown_tokens": unknown,
         }
 
     def _shard(self, number: int) -> _Shard:
@@ -264,13 +270,13 @@ def read_shard(file: ChecksummedFile) -> _Shard:
     """A file's columns, mapped; raises Damaged if it is no shard."""
     try:
         (batch,) = file.table.to_batches()
-        keys, cut, exponents, vectors = (batch.column(name) for name in _COLUMNS)
+        keys, read, exponents, vectors = (batch.column(name) for name in _COLUMNS)
         size = vectors.type.list_size
         return _Shard(
             keys=np.frombuffer(keys.buffers()[1], f"S{keys.type.byte_width}", len(keys)),
             vectors=vectors.flatten().to_numpy(zero_copy_only=True).reshape(-1, size),
             exponents=exponents.to_numpy(zero_copy_only=True),
-            cut=cut.to_numpy(zero_copy_only=False),
+            read=read.flatten().to_numpy(zero_copy_only=True).reshape(-1, read.type.list_size),
             used=np.zeros(len(keys), bool),
             file=file,
         )
@@ -280,16 +286,19 @@ def read_shard(file: ChecksummedFile) -> _Shard:
 
 def _write(path: Path, shard: _Shard) -> None:
     keys = [None, pa.py_buffer(shard.keys)]
-    values = number_array(shard.vectors.reshape(-1))
     columns = [
         pa.Array.from_buffers(pa.binary(KEY_BYTES), len(shard.keys), keys),
-        pa.array(shard.cut.tolist(), pa.bool_()),
+        _rows(shard.read),
         number_array(shard.exponents),
-        pa.FixedSizeListArray.from_arrays(values, shard.vectors.shape[1]),
+        _rows(shard.vectors),
     ]
     schema = pa.schema([(n, column.type) for n, column in zip(_COLUMNS, columns, strict=True)])
     with write_checksummed(path, schema) as write:
         write(*columns)
+
+
+def _rows(matrix: NDArray[Any]) -> pa.FixedSizeListArray:
+    return pa.FixedSizeListArray.from_arrays(number_array(matrix.reshape(-1)), matrix.shape[1])
 
 
 def _by_shard(places: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64]]]:

@@ -22,9 +22,10 @@ from lamp_exp.results.folder import RunFolder
 from lamp_exp.results.schema import RunResult
 from lamp_exp.storage.atomic import write_json
 from lamp_exp.sweeps.plan import SweepPlan
-from lamp_exp.sweeps.rules import count_of, describe
+from lamp_exp.sweeps.rules import describe
 from lamp_exp.sweeps.slurm import cancel_command
 from lamp_exp.sweeps.status import SHOWN, Job, JobStatus, short_name, varying_keys
+from lamp_exp.wording import count_of
 
 STATES = ("done", "there", "failed", "stopped")
 EXAMPLES = "examples.parquet"

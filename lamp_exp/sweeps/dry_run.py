@@ -25,8 +25,8 @@ from lamp_exp.experiment.tune import tuned_folder
 from lamp_exp.progress import duration, progress
 from lamp_exp.results.folder import RunFolder
 from lamp_exp.sweeps.plan import SweepPlan
-from lamp_exp.sweeps.rules import count_of
 from lamp_exp.sweeps.status import Job, naming_keys, short_name
+from lamp_exp.wording import count_of
 
 MEASURE = "measure"  # as dry_run: time a few questions where no finished run tells the time
 MAYBE_THERE = " (or there already: its encoder is not on this machine)"

@@ -5,16 +5,15 @@ from __future__ import annotations
 import copy
 import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -160,38 +159,35 @@ def _words(override: Override) -> Iterator[str]:
 
 
 def job_facts(composed: JobConfig, index: int) -> JobFacts:
-    """What the rules need; models are not imported, which takes seconds."""
+    """What the rules need; components are not imported, which takes seconds."""
     cfg, choices = composed.cfg, composed.choices
-    retriever = _class(cfg, "retriever")
-    passages = cfg.mode != "rank" and config.class_value(cfg, "augmentation", PASSAGES)
+    value = partial(config.class_value, cfg)
+    passages = cfg.mode != "rank" and value("augmentation", PASSAGES)
     answers = passages and cfg.mode != "prompts"
     return JobFacts(
-        identity=_identity(composed, retriever, index),
+        identity=_identity(composed, value, index),
         mode=cfg.mode,
         split=cfg.split,
         k=cfg.k,
         retriever=choices["retriever"],
         augmentation=choices["augmentation"],
         model=choices["model"],
-        uses_profile=retriever.uses_profile,
-        needs_dates=retriever.needs_dates,
-        at_random=retriever.at_random,
+        uses_profile=value("retriever", "uses_profile"),
+        needs_dates=value("retriever", "needs_dates"),
+        at_random=value("retriever", "at_random"),
         pool=cfg.profile.pool,
         multiple_passages=passages,
-        model_takes_passages=not answers or config.class_value(cfg, "model", PASSAGES),
+        model_takes_passages=not answers or value("model", PASSAGES),
         fine_tuned=bool(training_settings(str(OmegaConf.select(cfg, "model.name")))),
     )
 
 
-def _class(cfg: DictConfig, group: str) -> Any:
-    return get_class(cfg[group]._target_)
-
-
-def _identity(composed: JobConfig, retriever: Any, index: int) -> str:
+def _identity(composed: JobConfig, value: Callable[[str, str], Any], index: int) -> str:
     """Equal for jobs that are the same run, as far as their options decide."""
     cfg, configuration = composed.cfg, composed.configure()
     others = config.personal_groups(cfg)
-    usage = Usage.of(cfg.mode, retriever.uses_profile, cfg.k, retriever.learns, others)
+    retriever = {name: value("retriever", name) for name in ("uses_profile", "learns")}
+    usage = Usage.of(cfg.mode, retriever["uses_profile"], cfg.k, retriever["learns"], others)
     identity = identity_options(configuration, usage, cfg.k if usage.retrieves else NO_PROFILE)
     drawn = index if cfg.seed is None else None  # each job draws its own seed
     places = [configuration.value(name) for name in ("data_dir", "output_dir")]

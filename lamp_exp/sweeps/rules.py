@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from lamp_exp.options import ANSWERING
+from lamp_exp.wording import count_of
 
 SAME = "the same run as another job"
 
@@ -134,8 +135,3 @@ def _same_as(numbers: Sequence[int]) -> str:
         return f"the same run as job {numbers[0]}"
     more = ", …" if len(numbers) > 8 else ""
     return f"the same runs as jobs {', '.join(map(str, numbers[:8]))}{more}"
-
-
-def count_of(number: int, word: str) -> str:
-    """`1 job`, `2 jobs`."""
-    return f"{number} {word}" if number == 1 else f"{number} {word}s"

@@ -21,10 +21,11 @@ from lamp_exp.results.folder import STATUS
 from lamp_exp.storage.locks import Locked, exclusive
 from lamp_exp.sweeps import digest
 from lamp_exp.sweeps.plan import JobConfig, Planner, SweepPlan
-from lamp_exp.sweeps.rules import count_of, describe
+from lamp_exp.sweeps.rules import describe
 from lamp_exp.sweeps.slurm import cancel_command, wait_for_slurm
 from lamp_exp.sweeps.status import Job, one_line, short_name
 from lamp_exp.sweeps.watch import Watcher, wait_for_running
+from lamp_exp.wording import count_of
 
 
 class JobsFailed(Exception):
@@ -33,6 +34,10 @@ class JobsFailed(Exception):
     def __init__(self, message: str, folder: Path) -> None:
         super().__init__(message)
         self.folder = folder
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C in a sweep; its digest has said how to go on."""
 
 
 class GridSweeper(Sweeper):
@@ -114,7 +119,7 @@ class GridSweeper(Sweeper):
             announce(f"summary.json could not be written: {full}")
         digest.show(summary)
         if interrupt:
-            raise interrupt
+            raise Interrupted from interrupt
         if failures := summary["failures"]:
             first = f"{failures[0]['name']}: {failures[0]['error']}"
             jobs = f"{len(failures)} of {count_of(len(plan.jobs), 'job')} failed"
