@@ -162,7 +162,7 @@ def forest(rows: Sequence[Series], metric: str) -> Draw:
         axes.grid(visible=False, axis="y")
         axes.grid(visible=True, axis="x")
         axes.spines["left"].set_visible(False)
-        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.set_xlabel(f"gain of {metric} (better to the right)")
         return drawing
 
@@ -390,7 +390,10 @@ def _axes(
     whole = height + bottom + ABOVE
     drawing = Drawing(figsize=(WIDTH, whole))
     drawing.subplots_adjust(LEFT / WIDTH, bottom / whole, 1 - ABOVE / WIDTH, 1 - ABOVE / whole, 0)
-    return drawing, drawing.subplots(rows, 1, sharex=True, gridspec_kw={"hspace": 0.12})
+    axes = drawing.subplots(rows, 1, sharex=True, gridspec_kw={"hspace": 0.12})
+    for one in np.atleast_1d(axes):
+        one.yaxis.set_major_locator(MaxNLocator(5))  # ticks take most of the time of a drawing
+    return drawing, axes
 
 
 def _line(
