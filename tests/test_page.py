@@ -366,7 +366,7 @@ def test_unfinished_runs_are_a_count_at_the_top(tmp_path: Path):
         )
     assert main(["html", "--runs", str(tmp_path)]) == 0
     text = Path("page.html").read_text("utf-8")
-    assert "1 finished runs of lamp4; newest begun 2026-11-25 12:00 UTC; 3 not finished." in text
+    assert "1 finished run of lamp4; newest begun 2026-11-25 12:00 UTC; 3 not finished." in text
     assert "abcdef1" not in text
 
 

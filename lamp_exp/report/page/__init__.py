@@ -86,7 +86,7 @@ def page(
     """
     tasks = ", ".join(sorted({record.task for record in records}))
     newest = max(record.result.started for record in records)[:16].replace("T", " ")
-    facts = [f"{len(records)} finished runs of {tasks}"]
+    facts = [f"{len(records)} finished {'run' if len(records) == 1 else 'runs'} of {tasks}"]
     facts += [f"newest begun {newest} UTC"] if newest else []
     facts += [f"{unfinished} not finished"] if unfinished else []
     script, style = (

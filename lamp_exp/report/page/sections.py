@@ -214,8 +214,8 @@ def _cost_plot(panel: Panel) -> Plot:
     best = plots.frontier([point for own in rivals for point in own], panel.higher)
     words = "tokens per question"
     draw = plots.cost_quality(spots, words, panel.metric, panel.higher, legend=False)
-    description = f"{len(groups)} runs"
-    if best:
+    description = "1 run" if len(groups) == 1 else f"{len(groups)} runs"
+    if best and len(groups) > 1:
         description += (
             f", {len(best)} of them best for their cost: from {best[0].y:.3f} at {best[0].x:.0f} "
             f"tokens to {best[-1].y:.3f} at {best[-1].x:.0f}"
