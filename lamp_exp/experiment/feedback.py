@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from lamp_exp.experiment.fold_readers import (
     fold_of,
     refuse_few_users,
 )
-from lamp_exp.experiment.ranking import Rankings
+from lamp_exp.experiment.ranking import PartRanking, Rankings
 from lamp_exp.progress import progress
 from lamp_exp.results.journal import AnswerJournal
 from lamp_exp.storage import atomic
@@ -44,23 +44,27 @@ QUESTIONS_AT_ONCE = 128  # what a killed process repeats at most, for likelihood
 class Feedback(Artefact):
     """The rewards of the best items of a base retriever, for the questions of a part with golds.
 
-    `rank` makes the rankings, of which `ranking_key` is all that decides them. `task_choice` is the
-    name of the task's option. The table does not depend on batch size, on the order of the
-    questions, or on k.
+    `ranking` is that of the base retriever. `task_choice` is the name of the task's option. The
+    table does not depend on batch size, on the order of the questions, or on k.
     """
 
     kind = "feedback"
     reader: Reader
-    task: Task
-    part: Part
     task_choice: str
-    ranking_key: Mapping[str, Any]
-    rank: Callable[[], Rankings]
+    ranking: PartRanking
+
+    @property
+    def task(self) -> Task:
+        return self.ranking.task
+
+    @property
+    def part(self) -> Part:
+        return self.ranking.part
 
     def identity(self) -> dict[str, Any]:
         feedback = self.reader.feedback
         return {
-            "ranking": self.ranking_key,
+            "ranking": self.ranking.key,
             "items": feedback.items,
             "reward": feedback.reward,
             "reader": self.reader.settings,
@@ -73,8 +77,7 @@ class Feedback(Artefact):
     def requires(self) -> list[FoldReader]:
         """The readers of each fold, if the questions are crossed."""
         folds = self.reader.feedback.folds
-        given = (self.task, self.part, self.ranking_key, self.rank)
-        return [FoldReader(self.reader, n, *given) for n in range(folds)] if folds > 1 else []
+        return [FoldReader(self.reader, n, self.ranking) for n in range(folds) if folds > 1]
 
     def cost(self) -> Cost:
         prompts = len(self.part.examples) * self.reader.feedback.items
@@ -84,7 +87,7 @@ class Feedback(Artefact):
         """Chunk after chunk; finished chunks, and single answers, are kept when it is killed."""
         readers = [self.reader.build(str(one / CHECKPOINT)) for one in required]
         models = readers or [self.reader.model]
-        rankings, examples = self.rank(), self.part.examples
+        rankings, examples = self.ranking.rankings(), self.part.examples
         starts = range(0, len(examples), QUESTIONS_AT_ONCE)
         counts = Counter[str]()
         rows: list[Row] = []

@@ -8,7 +8,7 @@ from the other half of the users.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from lamp_exp.data.view import is_held_out
 from lamp_exp.errors import InputError, naming
 from lamp_exp.experiment.code_fingerprint import code_fingerprint
 from lamp_exp.experiment.experiment import Reader
-from lamp_exp.experiment.ranking import Rankings
+from lamp_exp.experiment.ranking import PartRanking
 from lamp_exp.progress import progress
 from lamp_exp.values import Prompt, TrainingSet
 
@@ -38,15 +38,20 @@ class FoldReader(Artefact):
     kind = "reader"
     reader: Reader
     fold: int
-    task: Task
-    part: Part
-    ranking_key: Mapping[str, Any]
-    rank: Callable[[], Rankings]
+    ranking: PartRanking
+
+    @property
+    def task(self) -> Task:
+        return self.ranking.task
+
+    @property
+    def part(self) -> Part:
+        return self.ranking.part
 
     def identity(self) -> dict[str, Any]:
         return {
             "fold": self.fold,
-            "ranking": self.ranking_key,
+            "ranking": self.ranking.key,
             "reader": self.reader.settings,
             "training": self.reader.training,
             "epochs": self._epochs,
@@ -63,7 +68,7 @@ class FoldReader(Artefact):
         return Cost(self._epochs, "epochs over half of the users of train")
 
     def make(self, folder: Path, required: Sequence[Path]) -> dict[str, Any]:
-        rankings, examples = self.rank(), self.part.examples
+        rankings, examples = self.ranking.rankings(), self.part.examples
         train: list[tuple[Prompt, str]] = []
         held_out: list[tuple[Prompt, str]] = []
         for row, example in enumerate(progress(examples, len(examples), "prompts")):

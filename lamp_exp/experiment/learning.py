@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from lamp_exp.experiment.experiment import Configuration, Experiment, Reader
 from lamp_exp.experiment.feedback import METRIC, Feedback, validate_reader
 from lamp_exp.experiment.identity import deciding_options
 from lamp_exp.experiment.queries import queries
-from lamp_exp.experiment.ranking import QUESTIONS_AT_ONCE, rank_part, ranking_key
+from lamp_exp.experiment.ranking import QUESTIONS_AT_ONCE, PartRanking
 from lamp_exp.options import FEEDBACK
 from lamp_exp.storage.artefacts import ArtefactStore
 from lamp_exp.storage.feedback import read_feedback, rewards_by_question
@@ -57,14 +56,10 @@ class PartSource(FitSource):
         return self._feedback(self.experiment.retrieval.retriever, "retriever")
 
     def _feedback(self, base: Retriever, place: str) -> Feedback:
-        retrieval, task = self.experiment.retrieval, self.experiment.task
-        dates, options = retrieval.document_dates, self.configuration.value(place)
-        task_options = self.configuration.value("task")
-        key = ranking_key(task, task_options, base, options, dates, self.part)
         cache = RankingCache(self.experiment.data.cache_dir / "rankings")
-        where = (self.part, cache, key, dates, retrieval.processes)
-        rank, choice = partial(rank_part, base, task, *where), self.configuration.choices["task"]
-        return Feedback(self.reader, task, self.part, choice, key, rank)
+        where = (self.experiment, self.configuration, cache, self.part)
+        choice = self.configuration.choices["task"]
+        return Feedback(self.reader, choice, part_ranking(*where, base, place))
 
     def rewarded_lists(self, feedback: Path) -> list[RewardedList]:
         examples, rewards = self.part.examples, rewards_by_question(read_feedback(feedback))
@@ -86,6 +81,28 @@ class PartSource(FitSource):
                     )
                 )
         return lists
+
+
+def part_ranking(
+    experiment: Experiment,
+    configuration: Configuration,
+    cache: RankingCache,
+    part: Part,
+    retriever: Retriever,
+    place: str,
+) -> PartRanking:
+    """The ranking of a part by a retriever of the experiment, whose options are at `place`."""
+    retrieval = experiment.retrieval
+    return PartRanking(
+        retriever,
+        configuration.value(place),
+        experiment.task,
+        configuration.value("task"),
+        part,
+        cache,
+        retrieval.document_dates,
+        retrieval.processes,
+    )
 
 
 def artefacts_of(

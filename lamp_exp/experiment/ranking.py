@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from typing import Any
 
@@ -79,6 +80,34 @@ def ranking_key(
         "reading": dict(part.reading),
         "code": code_fingerprint(task, retriever, view, Rankings),
     }
+
+
+@dataclass(frozen=True)
+class PartRanking:
+    """The ranking of a part by a retriever, which is made when it is asked for.
+
+    `options` are those of the retriever and `task_options` those of the task, as JSON.
+    """
+
+    retriever: Retriever
+    options: Mapping[str, Any]
+    task: Task
+    task_options: Mapping[str, Any]
+    part: Part
+    cache: RankingCache
+    document_dates: bool
+    processes: int | None
+
+    @cached_property
+    def key(self) -> dict[str, Any]:
+        """Everything that decides the rankings; an encoder may have to be loaded for it."""
+        task = (self.task, self.task_options)
+        return ranking_key(*task, self.retriever, self.options, self.document_dates, self.part)
+
+    def rankings(self) -> Rankings:
+        """The rankings, from the cache if they are there."""
+        given = (self.retriever, self.task, self.part, self.cache)
+        return rank_part(*given, self.key, self.document_dates, self.processes)
 
 
 @dataclass(frozen=True, slots=True)

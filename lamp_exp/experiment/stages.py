@@ -23,8 +23,8 @@ from lamp_exp.data.view import POOL_DRAWS
 from lamp_exp.errors import InputError, naming
 from lamp_exp.experiment.code_fingerprint import code_fingerprint
 from lamp_exp.experiment.experiment import Configuration, DataOptions, Experiment
-from lamp_exp.experiment.learning import learn, validate_learning
-from lamp_exp.experiment.ranking import Rankings, rank_part, ranking_key
+from lamp_exp.experiment.learning import learn, part_ranking, validate_learning
+from lamp_exp.experiment.ranking import Rankings
 from lamp_exp.options import WITHOUT_PROMPTS
 from lamp_exp.progress import Report, progress
 from lamp_exp.results.folder import RunFolder
@@ -228,11 +228,8 @@ def rank(
     """
     if not experiment.usage.retrieves:
         return None
-    retrieval, task = experiment.retrieval, experiment.task
-    retriever, dates = retrieval.retriever, retrieval.document_dates
-    options = (configuration.value("task"), retriever, configuration.value("retriever"))
-    key = ranking_key(task, *options, dates, part)
-    return rank_part(retriever, task, part, cache, key, dates, retrieval.processes)
+    retriever = experiment.retrieval.retriever
+    return part_ranking(experiment, configuration, cache, part, retriever, "retriever").rankings()
 
 
 # --- prompts -----------------------------------------------------------------------------------
