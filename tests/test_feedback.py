@@ -332,7 +332,7 @@ def test_a_run_writes_its_table_and_shows_the_mean_rewards(words, odd, lamp_exp)
     for name, text in (("mean_reward_of_first_item", "first item"), ("mean_reward", "all items")):
         assert text in out
         assert f"{facts[name]:.4f}" in out
-    assert "1 questions without items, which have no feedback" in out
+    assert "1 question without items, which has no feedback" in out
     assert "2 questions whose items all have the same reward" in out
     assert "golds that it rewards" not in out
     _, again, _ = lamp_exp("mode=feedback", *SMALL, *words, odd, "k=1")
