@@ -29,7 +29,7 @@ from lamp_exp.storage.feedback import Row, read_feedback
 from lamp_exp.tasks.lamp3 import Lamp3
 from lamp_exp.tasks.lamp4 import Lamp4
 from lamp_exp.values import Hit
-from tests.conftest import TINY, build, name_of, recorded
+from tests.conftest import TINY, build, minimal_result, name_of, recorded
 from tests.official import official_rows
 from tests.test_openai import serving
 
@@ -332,7 +332,7 @@ def test_a_run_writes_its_table_and_shows_the_mean_rewards(words, odd, lamp_exp)
     for name, text in (("mean_reward_of_first_item", "first item"), ("mean_reward", "all items")):
         assert text in out
         assert f"{facts[name]:.4f}" in out
-    assert "1 questions without items, which have no feedback" in out
+    assert "1 question without items, which has no feedback" in out
     assert "2 questions whose items all have the same reward" in out
     assert "golds that it rewards" not in out
     _, again, _ = lamp_exp("mode=feedback", *SMALL, *words, odd, "k=1")
@@ -395,3 +395,13 @@ def test_too_few_users_for_folds_are_one_line(odd, lamp_exp):
     assert code == 2
     assert "feedback.folds=2: " in err
     assert "too few for readers that choose their epochs on held-out users" in err
+
+
+@pytest.mark.parametrize(
+    ("learned_from", "reason"),
+    [(0, "no question had different rewards"), (5, "no epoch was better on the held-out users")],
+)
+def test_an_encoder_that_has_learned_nothing_is_told(learned_from, reason):
+    facts = {"kind": "encoder", "chosen_epoch": 0, "questions_learned_from": learned_from}
+    result = minimal_result(learned=(facts,))
+    assert remarks(result) == [f"the encoder is as it was before learning: {reason}"]

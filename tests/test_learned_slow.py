@@ -74,7 +74,8 @@ class Sample:
         examples = source.part.examples
         questions = queries(source.experiment.task, examples, 0, len(examples))
         ranked = zip(questions, retriever.rank_batch(questions), strict=True)
-        return float(np.mean([self.dev_rewards[q.id][hits[0].id] for (q, _), hits in ranked]))
+        first = [(query.id, hits[0].id) for (query, _), hits in ranked if hits]
+        return float(np.mean([self.dev_rewards[question][item] for question, item in first]))
 
 
 def shuffled(lists: list[RewardedList]) -> list[RewardedList]:

@@ -89,7 +89,7 @@ def test_when_an_option_changes_numbers(name, usages):
         ("model.generation.num_beams", [LEARNS, REWARDS]),
         ("max_new_tokens", [LEARNS, REWARDS]),
         ("trainer.precision", [LEARNS, REWARDS]),
-        ("training.lr", []),
+        ("training.lr", [LEARNS, REWARDS]),  # of the readers of folds
         ("k", []),
         ("skip", []),
     ],

@@ -25,7 +25,7 @@ def single_item_prompts(
     """Real questions: the prompts with one of BM25's best items each, and the gold."""
     made, _ = build(
         f"task={task}", f"data_dir={shared / 'data'}", f"limit={questions}", "max_length=512",
-        "mode=prompts", "part=train", "k=1", "model=tiny", f"model.name={tokenizer}",
+        "mode=prompts", "part=dev", "k=1", "model=tiny", f"model.name={tokenizer}",
     )  # fmt: skip
     part = load_parts(made).asked
     cache = RankingCache(made.data.cache_dir / "rankings")
