@@ -110,7 +110,7 @@ def forecast(job: Job, cfg: DictConfig, choices: Mapping[str, str]) -> Forecast:
     planned = PlannedRun(experiment, configuration, questions)
     needs = _unknown_neighbours(parts)
     if not needs:  # on which artefacts may depend
-        needed = needed_artefacts(experiment, configuration, parts.learning or parts.asked)
+        needed = needed_artefacts(experiment, configuration, parts)
         needs = tuple(
             f"{artefact.kind}: {artefact.cost()}{MAYBE_THERE if state == 'unknown' else ''}"
             for artefact, state in needed
