@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 config.register()
 sweeper.register()
 log = logging.getLogger("lamp_exp")
+SUMMARIES_SHOWN = 3
 INTERRUPTED = 130  # the exit code of a command that was ended by Ctrl-C
 GO_ON = "interrupted: the same command goes on from here"
 _exit_codes: list[int] = []  # of this command's failures
@@ -86,6 +87,7 @@ def show(finished: FinishedRun) -> None:
     if finished.state == "there":
         log.info("this run is finished already; rerun=true runs it again")
     display.show(finished.folder.read(), finished.baseline, finished.folder.first_output())
+    display.show_summaries(finished.folder.first_summaries(SUMMARIES_SHOWN))
     print(finished.folder.path, flush=True)
 
 

@@ -79,6 +79,10 @@ class KeyedArtefact(Artefact):
     ) -> Mapping[str, Any]:
         """Makes the units of `keys`, each through `write`; returns facts."""
 
+    def unit_facts(self, folder: Path) -> Mapping[str, Any]:
+        """For the record: facts on all units that are needed, whenever they were made."""
+        return {}
+
     def make(self, folder: Path, required: Sequence[Path]) -> Mapping[str, Any]:
         """Not used: the store calls `make_units`."""
         raise NotImplementedError

@@ -8,7 +8,7 @@ import inspect
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, make_dataclass
+from dataclasses import dataclass, field, make_dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Optional, cast
@@ -24,7 +24,7 @@ from hydra.utils import instantiate
 from omegaconf import MISSING, DictConfig, OmegaConf, open_dict
 
 from lamp_exp import options
-from lamp_exp.contracts import DenseRetriever, Retriever, Task
+from lamp_exp.contracts import DenseRetriever, Model, Retriever, Summary, Task, WrittenSummary
 from lamp_exp.data import check_sources
 from lamp_exp.errors import InputError, did_you_mean
 from lamp_exp.experiment import ddp, stages
@@ -36,6 +36,7 @@ from lamp_exp.experiment.experiment import (
     Reader,
     Retrieval,
     TrainerOptions,
+    Writer,
     flatten,
 )
 from lamp_exp.experiment.identity import deciding_options
@@ -49,8 +50,9 @@ from lamp_exp.options import (
     GROUPS,
     OPTIONS,
     PERSONAL_GROUPS,
+    RANKING,
+    SUMMARIES,
     TUNE,
-    WITHOUT_PROMPTS,
     Option,
     Usage,
 )
@@ -439,6 +441,7 @@ def build_experiment(cfg: DictConfig, answers: Any = None) -> Experiment:
     prompts, runs_model = usage.makes_prompts, mode in ANSWERING
     settings = _model_settings(cfg, {} if answers is None else answers, task.labels)
     model = build(cfg, "model", settings=settings) if prompts else None
+    summary: Summary | None = build(cfg, "summary") if "summary" in usage.others else None
     return Experiment(
         mode=mode,
         task=task,
@@ -454,6 +457,44 @@ def build_experiment(cfg: DictConfig, answers: Any = None) -> Experiment:
         from_checkpoint=bool(training_settings(str(OmegaConf.select(cfg, "model.name")))),
         reader=_reader(cfg, settings) if usage.reads else None,
         personal_groups=personal_groups(cfg),
+        summary=summary,
+        writer=_writer(cfg, cast(WrittenSummary, summary), settings) if usage.writes else None,
+    )
+
+
+def _writer(cfg: DictConfig, summary: WrittenSummary, settings: ModelSettings) -> Writer:
+    """The model that writes summaries: the run's, unless `summary` names another one."""
+    own = cfg.copy()
+    with open_dict(own):
+        if summary.model is not None:
+            own.model = _model_options("summary.model", summary.model)
+        if summary.name is not None:
+            own.model.name = summary.name
+        if "decoding" in own.model:
+            own.model.decoding = "free"  # labels are for answers
+    if OmegaConf.is_missing(own.model, "name"):
+        raise InputError(f"summary.model={summary.model} needs summary.name: it has no default")
+    settings = replace(
+        settings,
+        max_length=summary.input_tokens,
+        max_new_tokens=summary.max_new_tokens,
+        labels=(),
+    )
+    trainer, content = _trainer(own), OmegaConf.to_container(own.model, resolve=True)
+    options = deciding_options("model", cast(dict[str, Any], content))
+    generation = options.get("generation") or {}
+    sampled = generation.get("do_sample") or generation.get("temperature")
+    return Writer(
+        model=build(own, "model", settings=settings),
+        build=lambda: cast(Model, build(own, "model", settings=settings)),
+        trainer=trainer,
+        settings={
+            "model": options,
+            "input_tokens": summary.input_tokens,
+            "max_new_tokens": summary.max_new_tokens,
+            "precision": trainer.precision,
+            "seed": cfg.seed if sampled else None,
+        },
     )
 
 
@@ -462,7 +503,7 @@ def _reader(cfg: DictConfig, settings: ModelSettings) -> Reader:
     own = cfg.copy()
     with open_dict(own):
         if cfg.reader.model is not None:
-            own.model = _model_options(cfg.reader.model)
+            own.model = _model_options("reader.model", cfg.reader.model)
         if cfg.reader.name is not None:
             own.model.name = cfg.reader.name
     if OmegaConf.is_missing(own.model, "name"):
@@ -493,12 +534,12 @@ def _reader(cfg: DictConfig, settings: ModelSettings) -> Reader:
     )
 
 
-def _model_options(name: str) -> DictConfig:
-    """The options of a model's YAML."""
+def _model_options(option: str, name: str) -> DictConfig:
+    """The options of a model's YAML; `option` chose it."""
     try:
         return cast(DictConfig, compose_today([f"model={name}"]).model)
     except HydraException as error:
-        raise InputError(f"reader.model={name} is no option of model") from error
+        raise InputError(f"{option}={name} is no option of model") from error
 
 
 def check_quickly(cfg: DictConfig) -> tuple[str, Task, DataOptions, Usage]:
@@ -515,7 +556,8 @@ def check_quickly(cfg: DictConfig) -> tuple[str, Task, DataOptions, Usage]:
     uses_profile, learns, is_bound = (
         class_value(cfg, "retriever", name) for name in ("uses_profile", "learns", "is_bound")
     )
-    usage = Usage.of(mode, uses_profile, cfg.k, learns, personal_groups(cfg))
+    writes = bool(class_value(cfg, "summary", "writes"))
+    usage = Usage.of(mode, uses_profile, cfg.k, learns, personal_groups(cfg), writes)
     from_train = usage.reads and mode != FEEDBACK and not is_bound
     check_sources(task, data.data_dir, data.split, stages.parts_read(mode, data, from_train))
     return mode, task, data, usage
@@ -538,9 +580,10 @@ def check_hub(cfg: DictConfig) -> None:
 
 
 def _used_components(cfg: DictConfig) -> dict[str, Any]:
-    """The options, by dotted name, of the model, retrievers and reader, if the mode uses them."""
-    profile = cfg.mode in WITHOUT_PROMPTS or cfg.k != NO_PROFILE
+    """The options, by dotted name, of the components that have weights, if the mode uses them."""
+    profile = cfg.mode in RANKING or (cfg.mode != SUMMARIES and cfg.k != NO_PROFILE)
     used = {"model": cfg.mode != "rank", "retriever": profile, "profile": profile, "reader": True}
+    used["summary"] = cfg.mode not in RANKING
     content = {
         group: cast(dict[str, Any], OmegaConf.to_container(cfg[group], resolve=True))
         for group in used

@@ -1,4 +1,4 @@
-"""The contracts of the components: task, metric, retriever, augmentation, model.
+"""The contracts of the components: task, metric, retriever, augmentation, summary, model.
 
 This is the file to read before adding one. Each contract is an abstract base class: class
 attributes say what a component can do, `validate` refuses what it cannot, before any long work,
@@ -24,6 +24,7 @@ from lamp_exp.values import (
     Ranking,
     SampleText,
     Scores,
+    SummaryRequest,
     TrainingSet,
 )
 
@@ -116,7 +117,8 @@ class Task(Component, ABC):
     A prompt's budget sets aside `separator_tokens` tokens and those of `fixed_text` once.
     `download` says whether the benchmark's server has the task's files: `required` (they must be
     there), `optional` (they may be gone) or `none`. `licence` names the licence that its real texts
-    are under, if they may not be passed on.
+    are under, if they may not be passed on. `label_noun` and `writing_noun` are the words for what
+    `item_label` and `item_writing` return: a tag, titles.
     """
 
     name: str
@@ -129,6 +131,8 @@ class Task(Component, ABC):
     fixed_text: str = ""
     download: str = "none"
     licence: str = ""
+    label_noun: str = "label"
+    writing_noun: str = "texts"
 
     @property
     def main_metric(self) -> Metric:
@@ -186,6 +190,18 @@ class Task(Component, ABC):
     @abstractmethod
     def join(self, input: str, entries: Sequence[str]) -> str:
         """The whole prompt; without entries, the input alone."""
+
+    def place_summary(self, prompt: str, summary: str) -> str:
+        """A joined prompt with a summary of the user in it; here before everything else."""
+        return f"{summary}\n{prompt}"
+
+    def item_label(self, item: ProfileItem) -> str | None:
+        """The user's label of the item: its tag, category or score; None where items have none."""
+        return None
+
+    def item_writing(self, item: ProfileItem) -> str:
+        """What the user wrote of the item: its title, tweet or text. Here, its body."""
+        return self.body(item)
 
     @abstractmethod
     def instruction_end(self, prompt: str, input: str) -> int:
@@ -330,8 +346,67 @@ class Augmentation(Component, ABC):
         hits: Sequence[Hit],
         counter: TokenCounter,
         max_length: int,
+        summary: str = "",
     ) -> Prompt:
-        """The prompt of one question; without hits, the input alone."""
+        """The prompt of one question; without hits and summary, the input alone.
+
+        Each passage shows the summary where the task places it, and what is left of it where it
+        is too long. It takes its tokens before the items do.
+        """
+
+
+class Summary(Component, ABC):
+    """A text on a user, made of the profile, which prompts show beside the items.
+
+    `uses_profile` is False for the summary that is none. `writes` says that a model writes the
+    texts before they are needed (see `WrittenSummary`). `max_tokens` of the answering model are the
+    most of it that a prompt shows.
+    """
+
+    uses_profile: ClassVar[bool] = True
+    writes: ClassVar[bool] = False
+    max_tokens: int
+
+    @abstractmethod
+    def text(self, task: Task, profile: Sequence[ProfileItem]) -> str:
+        """The summary of a profile, as the question sees it; empty if there is nothing to say."""
+
+    def validate(self, task: Task, dated: bool) -> None:
+        """Raises InputError, before any long work, for what this summary cannot do.
+
+        `dated` says that all items have dates.
+        """
+
+
+class WrittenSummary(Summary):
+    """A summary that a model writes, given what `request` makes of the profile.
+
+    Each text is written once for all runs, and kept by what the writer reads. `model` names the
+    option that is the writer (None: the run's model, before fine-tuning) and `name` its weights.
+    It reads at most `input_tokens` and writes at most `max_new_tokens` tokens. `allow_api` lets
+    it be an API where the texts are under a licence.
+    """
+
+    writes: ClassVar[bool] = True
+    model: str | None
+    name: str | None
+    input_tokens: int
+    max_new_tokens: int
+    allow_api: bool
+
+    @abstractmethod
+    def request(
+        self, task: Task, profile: Sequence[ProfileItem], counter: TokenCounter
+    ) -> SummaryRequest | None:
+        """What the writer reads, by its tokenizer within `input_tokens`; None for no text."""
+
+    def load(self, written: Callable[[str], str], counter: TokenCounter) -> None:
+        """Called before any `text`: `written` is the text that answers a request."""
+        self._written, self._counter = written, counter
+
+    def text(self, task: Task, profile: Sequence[ProfileItem]) -> str:
+        request = self.request(task, profile, self._counter)
+        return "" if request is None else self._written(request.text)
 
 
 class PredictionJournal(ABC):

@@ -36,8 +36,10 @@ from lamp_exp.contracts import (
     DenseRetriever,
     Model,
     Retriever,
+    Summary,
     Task,
     TokenCounter,
+    WrittenSummary,
 )
 from lamp_exp.data import load
 from lamp_exp.environment import run_command
@@ -45,8 +47,9 @@ from lamp_exp.errors import InputError
 from lamp_exp.experiment.experiment import Experiment
 from lamp_exp.storage.artefacts import ArtefactStore
 from lamp_exp.storage.feedback import read_feedback, rewards_by_question, write_feedback
+from lamp_exp.summaries.none import NoSummary
 from lamp_exp.tasks import all_tasks
-from lamp_exp.values import Document, Example, Hit, Prompt, Query, RewardedList
+from lamp_exp.values import Document, Example, Hit, ProfileItem, Prompt, Query, RewardedList
 
 PROFILES: tuple[tuple[str, ...], ...] = (  # texts of the documents that retrievers must rank
     (),
@@ -58,6 +61,7 @@ PROFILES: tuple[tuple[str, ...], ...] = (  # texts of the documents that retriev
 QUERIES = ("alpha beta", "", "nothing alike")
 QUESTIONS = 12  # of the made-up sample, from which prompts are made
 LENGTHS = (24, 100, 300)
+SUMMARY = "the nurse meets the oven near the lakes"
 TEXTS = ("", "one", "the nurse meets the oven, near 3.5% of the lakes", "naïve words")
 
 
@@ -75,7 +79,7 @@ class Law:
 
 
 def laws_of(experiment: Experiment, group: str) -> list[Law]:
-    """The laws for the experiment's component of a group: task, retriever, augmentation, model.
+    """The laws for the experiment's component of a group, such as its retriever.
 
     For a model, the experiment needs a mode that answers.
     """
@@ -90,6 +94,8 @@ def laws_of(experiment: Experiment, group: str) -> list[Law]:
     if group == "augmentation":
         assert augmentation, "the mode makes prompts"
         return _laws(AUGMENTATION_LAWS, augmentation, task)
+    if group == "summary":
+        return _laws(SUMMARY_LAWS, experiment.summary or NoSummary(), task)
     assert model and trainer, "the mode answers"
     return _laws(MODEL_LAWS, model, partial(trainer.build, logger=False))
 
@@ -299,7 +305,23 @@ def shows_the_body_in_the_entry(task: Task) -> None:
         _require(task.join(example.input, []) == example.input, "a prompt without entries")
 
 
-TASK_LAWS = (follows_its_template, scores_targets_as_perfect, shows_the_body_in_the_entry)
+def places_a_summary_beside_the_prompt(task: Task) -> None:
+    """A prompt with a summary holds both whole, and the instruction ends where it did."""
+    for example in _sample(task):
+        entries = [task.entry(item, task.body(item)) for item in example.profile[:2]]
+        prompt = task.join(example.input, entries)
+        placed, end = task.place_summary(prompt, SUMMARY), task.instruction_end
+        _require(SUMMARY in placed, f"the prompt {placed!r}")
+        rest, after = prompt[end(prompt, example.input) :], placed[end(placed, example.input) :]
+        _require(rest == after, f"after the instruction stands {after!r}, not {rest!r}")
+
+
+TASK_LAWS = (
+    follows_its_template,
+    scores_targets_as_perfect,
+    shows_the_body_in_the_entry,
+    places_a_summary_beside_the_prompt,
+)
 
 
 @lru_cache
@@ -342,6 +364,21 @@ def keeps_within_the_length(augmentation: Augmentation, task: Task) -> None:
                 _require(text == example.input or counter.count(start) <= length, case)
 
 
+def shows_the_summary_in_each_passage(augmentation: Augmentation, task: Task) -> None:
+    """Each passage shows the summary, or it is counted as cut or lost; its tokens are counted."""
+    counter = _counter()
+    for example, hits, length in _prompt_cases(task):
+        prompt = augmentation(task, example, hits, counter, length, summary=SUMMARY)
+        case = f"{len(hits)} hits within {length} tokens: {prompt}"
+        whole = all(SUMMARY in text for text in prompt.passages)
+        _require(whole != (prompt.summary_cut or prompt.summary_lost), case)
+        _require(prompt.summary_tokens > 0 or prompt.summary_lost, case)
+        for text in prompt.passages:
+            start = text[: task.instruction_end(text, example.input)]
+            kept = prompt.summary_lost or counter.count(start) <= length
+            _require(kept, f"no instruction among {case}")
+
+
 def _prompt_cases(task: Task) -> Iterator[tuple[Example, list[Hit], int]]:
     for example in _sample(task):
         ranking = [Hit(item.id, -float(n)) for n, item in enumerate(example.profile)]
@@ -362,6 +399,52 @@ AUGMENTATION_LAWS = (
     shows_the_input_alone_without_items,
     accounts_for_every_item,
     keeps_within_the_length,
+    shows_the_summary_in_each_passage,
+)
+
+
+# --- summaries ---------------------------------------------------------------------------------
+
+
+def says_the_same_of_equal_profiles(summary: Summary, task: Task) -> None:
+    """Profiles of equal content have equal summaries, whatever was summarised before."""
+    profiles = [example.profile for example in _sample(task)]
+    texts = [_summary_text(summary, task, profile) for profile in profiles]
+    renamed = [[item._replace(id=f"new{item.id}") for item in one] for one in profiles]
+    again = [_summary_text(summary, task, profile) for profile in reversed(renamed)]
+    _require(again[::-1] == texts, f"{again[::-1]} and {texts}")
+
+
+def says_nothing_of_an_empty_profile(summary: Summary, task: Task) -> None:
+    """An empty profile has no summary; others have one, unless `uses_profile` is False."""
+    _require(_summary_text(summary, task, ()) == "", "an empty profile has a summary")
+    for example in _sample(task):
+        text = _summary_text(summary, task, example.profile)
+        needed = summary.uses_profile and len(example.profile) > 1
+        _require(bool(text.strip()) == needed or len(example.profile) == 1, f"{text!r}")
+
+
+def asks_a_writer_within_its_length(summary: Summary, task: Task) -> None:
+    """What a writer reads is no longer than `input_tokens`."""
+    if isinstance(summary, WrittenSummary):
+        for example in _sample(task):
+            request = summary.request(task, example.profile, _counter())
+            if request is not None:
+                length = _counter().count(request.text)
+                _require(length <= summary.input_tokens, f"{length} tokens: {request.text!r}")
+
+
+def _summary_text(summary: Summary, task: Task, profile: Sequence[ProfileItem]) -> str:
+    """The text; of a written one, what the writer reads."""
+    if isinstance(summary, WrittenSummary):
+        summary.load(lambda request: request, _counter())
+    return summary.text(task, profile)
+
+
+SUMMARY_LAWS = (
+    says_the_same_of_equal_profiles,
+    says_nothing_of_an_empty_profile,
+    asks_a_writer_within_its_length,
 )
 
 
@@ -393,7 +476,13 @@ MODEL_LAWS = (cuts_text_within_the_limit, answers_each_prompt_once)
 
 # --- the command -------------------------------------------------------------------------------
 
-MODES = {"task": "rank", "retriever": "rank", "augmentation": "prompts", "model": "zeroshot"}
+MODES = {
+    "task": "rank",
+    "retriever": "rank",
+    "augmentation": "prompts",
+    "summary": "prompts",
+    "model": "zeroshot",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -421,7 +510,7 @@ def _experiments(words: Sequence[str], config_dir: Path | None) -> Iterator[tupl
     for group in groups:
         given = [*words, f"mode={MODES[group]}"]
         given += [] if "model" in names else ["model=tiny"]
-        if group == "augmentation" and "task" not in names:
+        if group in ("augmentation", "summary") and "task" not in names:
             for task in all_tasks():
                 yield group, _experiment([*given, f"task={task}"], config_dir)
         else:

@@ -25,13 +25,18 @@ TUNE = "tune"  # as the value of k: choose it on dev from k_values
 LARGEST_SEED = 2**32 - 1
 ANSWERING = ("finetune", "zeroshot")  # the modes in which a model writes answers
 FEEDBACK = "feedback"  # the mode in which a reader rewards single items
-PERSONAL_GROUPS: tuple[str, ...] = ()  # whose components read profiles, besides the retriever
-WITHOUT_PROMPTS = ("rank", FEEDBACK)  # the modes that make no prompts of k items
+SUMMARIES = "summaries"  # the mode that only makes summaries of profiles
+PERSONAL_GROUPS = ("summary",)  # whose components read profiles, besides the retriever
+RANKING = ("rank", FEEDBACK)  # the modes that rank items and make no prompts of k items
+WITHOUT_PROMPTS = (*RANKING, SUMMARIES)  # the modes that make no prompts of k items
 # The order of words in a run's name, and of columns in reports; there, others follow.
-NAME_ORDER = ("task", "split", "part", "mode", "retriever", "k", "skip", "augmentation", "model")
+NAME_ORDER = (
+    "task", "split", "part", "mode", "retriever", "k", "skip", "augmentation", "summary", "model",
+)  # fmt: skip
 # The role of an option in reports, if runs differ in it:
 QUESTIONS = "questions"  # they answered other questions, and are not compared
 METHOD = "method"  # they are methods, which tables compare; always a column
+VARIANT = "variant"  # they are methods, too; a column only where runs differ in it
 SETTING = "setting"  # they are in different tables, or it is a column
 DETAIL = "detail"  # they may be in one table, which says so below
 
@@ -42,13 +47,15 @@ class Usage:
 
     `retrieves` says that the items of profiles are ranked, `reads` that a reader gives feedback.
     `others` are the other groups whose component reads the profile, of PERSONAL_GROUPS. Without
-    any of these, all options of the profile have no effect: it is the baseline.
+    any of these, all options of the profile have no effect: it is the baseline. `writes` says that
+    a model writes summaries.
     """
 
     mode: str
     retrieves: bool
     reads: bool = False
     others: frozenset[str] = frozenset()
+    writes: bool = False
 
     @classmethod
     def of(
@@ -58,14 +65,17 @@ class Usage:
         k: int | str | None,
         learns: bool = False,
         others: Collection[str] = (),
+        writes: bool = False,
     ) -> Usage:
         """The usage of an experiment whose retriever reads profiles, or learns; k may be `tune`.
 
         `others` are the groups of PERSONAL_GROUPS whose chosen component reads profiles.
         """
-        retrieves = uses_profile and (mode in WITHOUT_PROMPTS or bool(k))
-        used = frozenset() if mode in WITHOUT_PROMPTS else frozenset(others)
-        return cls(mode, retrieves, retrieves and (learns or mode == FEEDBACK), used)
+        retrieves = uses_profile and (mode in RANKING or (mode != SUMMARIES and bool(k)))
+        used = frozenset() if mode in RANKING else frozenset(others)
+        used &= {"summary"} if mode == SUMMARIES else used
+        reads = retrieves and (learns or mode == FEEDBACK)
+        return cls(mode, retrieves, reads, used, writes and "summary" in used)
 
     @classmethod
     def baseline(cls, mode: str) -> Usage:
@@ -75,7 +85,7 @@ class Usage:
     @classmethod
     def full(cls, mode: str) -> Usage:
         """The usage with every personal part."""
-        return cls.of(mode, True, TUNE, others=PERSONAL_GROUPS)
+        return cls.of(mode, True, TUNE, others=PERSONAL_GROUPS, writes=True)
 
     @property
     def personal(self) -> bool:
@@ -128,6 +138,16 @@ def when_reading(usage: Usage) -> bool:
     return usage.makes_prompts or usage.reads
 
 
+def when_reading_or_writing(usage: Usage) -> bool:
+    """Options that matter if a model reads prompts, or profiles to summarise them."""
+    return when_reading(usage) or usage.writes
+
+
+def when_summarising(usage: Usage) -> bool:
+    """Options that matter only if profiles are summarised."""
+    return "summary" in usage.others
+
+
 def when_reading_items(usage: Usage) -> bool:
     """Options that matter if a model reads items of the profile."""
     return (usage.makes_prompts and usage.retrieves) or usage.reads
@@ -136,6 +156,11 @@ def when_reading_items(usage: Usage) -> bool:
 def when_answering_or_feedback(usage: Usage) -> bool:
     """Options that matter if a model runs: to answer, or to give feedback."""
     return usage.answers or usage.reads
+
+
+def when_running(usage: Usage) -> bool:
+    """Options that matter if a model runs, for whatever purpose."""
+    return when_answering_or_feedback(usage) or usage.writes
 
 
 def when_feedback(usage: Usage) -> bool:
@@ -229,7 +254,8 @@ class Group:
     """A group of components, of which one option is chosen: `retriever=bm25`.
 
     `runtime` are options of its components that say where and how fast, and change no number.
-    `by_values` groups are not named in the identity: only their differing options are.
+    `by_values` groups are not named in the identity: only their differing options are. `run_name`
+    is its word in a run's name.
     """
 
     name: str
@@ -240,6 +266,7 @@ class Group:
     runtime: frozenset[str] = frozenset()
     by_values: bool = False
     role: str = SETTING
+    run_name: str = "{}"
 
 
 GROUPS: Mapping[str, Group] = {
@@ -258,7 +285,14 @@ GROUPS: Mapping[str, Group] = {
             applies=when_reading_items, role=METHOD,
         ),
         Group(
-            "model", "flan_t5_base", "the language model that answers", applies=when_reading,
+            "summary", "none",
+            "a text on the user before the items; statistics: counted; llm: written by a model",
+            applies=when_summarising, runtime=frozenset({"allow_api"}), role=VARIANT,
+            run_name="summary_{}",
+        ),
+        Group(
+            "model", "flan_t5_base", "the language model that answers",
+            applies=when_reading_or_writing,
             runtime=frozenset({
                 "base_url", "key_variable", "concurrency", "retries", "timeout", "speed",
                 "display_name",
@@ -268,7 +302,7 @@ GROUPS: Mapping[str, Group] = {
             "trainer", "default",
             "how a model is run; its options are those of Lightning's Trainer, but for what a run "
             "decides itself: `trainer.max_epochs=3`, `trainer.precision=bf16-mixed`",
-            applies=when_answering_or_feedback, by_values=True,
+            applies=when_running, by_values=True,
             runtime=frozenset({
                 "accelerator", "strategy", "devices", "num_nodes", "enable_progress_bar",
                 "enable_model_summary", "log_every_n_steps",
@@ -288,8 +322,8 @@ _OPTIONS = (
            choices=("train", "dev", "test"), run_name="{}", always_named=True, role=QUESTIONS),
     Option("mode", "finetune", str,
            "how far a run goes; prompts: only make them, rank: only retrieve, feedback: reward "
-           "single items by what a reader makes of them",
-           choices=("finetune", "zeroshot", "prompts", "rank", FEEDBACK), run_name="{}",
+           "single items by what a reader makes of them, summaries: only make and show them",
+           choices=("finetune", "zeroshot", "prompts", "rank", FEEDBACK, SUMMARIES), run_name="{}",
            always_named=True),
     Option("k", 4, object, "items per question; 0 is the run without a profile; "
            "tune: the best of k_values on dev", minimum=0, applies=when_prompting,
@@ -387,6 +421,20 @@ COMPONENT_OPTIONS = (  # options of components whose range every component of th
            nullable=True, minimum=0, above=True),
     Option("trainer.limit_train_batches", None, object, "batches of an epoch, or their share",
            nullable=True, minimum=0, above=True),
+    Option("summary.max_tokens", None, int, "the most tokens of a summary in a prompt",
+           nullable=True, minimum=1),
+    Option("summary.items", None, str, "which items a summary is written from", nullable=True,
+           choices=("newest", "sampled")),
+    Option("summary.max_items", None, int, "items that a summary is written from, at most",
+           nullable=True, minimum=1),
+    Option("summary.item_tokens", None, int, "tokens of an item's text, at most", nullable=True,
+           minimum=1),
+    Option("summary.input_tokens", None, int, "tokens that the writer reads, at most",
+           nullable=True, minimum=1),
+    Option("summary.max_new_tokens", None, int, "tokens that the writer writes, at most",
+           nullable=True, minimum=1),
+    Option("summary.allow_api", None, bool, "whether licensed texts may be sent to an API",
+           nullable=True, choices=(False, True)),
     Option("model.decoding", None, str, "how answers are decoded", nullable=True,
            choices=("free", "labels", "likelihood")),
     Option("model.strip_reasoning", None, object, "remove reasoning from answers: what the server "

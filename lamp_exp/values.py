@@ -164,6 +164,8 @@ class Prompt:
 
     `items` are the hits whose text is in the prompt, best first. The counts say what is not:
     items that did not fit, texts of items that were cut, passages longer than `max_length`.
+    `summary_tokens` are those of the summary, in all passages; it may be cut, or lost because
+    nothing of it fits.
     """
 
     id: str
@@ -173,6 +175,17 @@ class Prompt:
     cut_texts: int = 0
     cut_passages: int = 0
     tokens: int = 0
+    summary_tokens: int = 0
+    summary_cut: bool = False
+    summary_lost: bool = False
+
+
+class SummaryRequest(NamedTuple):
+    """What a writer is asked about one user; `items` of the profile are in it, `cut` are cut."""
+
+    text: str
+    items: int
+    cut: int
 
 
 @dataclass(frozen=True, slots=True)

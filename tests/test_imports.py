@@ -18,7 +18,7 @@ PACKAGE = Path(lamp_exp.__file__).parent
 # What each package or module directly below lamp_exp may import, besides itself, from low to high.
 # `data`, `report` and `wandb` are also commands of their own; what only these need is in DOORS.
 BASE = {"errors", "values", "contracts", "artefacts", "wording"}
-COMPONENTS = {"tasks", "retrievers", "augmentations", "models"}
+COMPONENTS = {"tasks", "retrievers", "augmentations", "summaries", "models"}
 MAY_IMPORT = {
     "errors": set(),
     "environment": set(),
@@ -34,6 +34,7 @@ MAY_IMPORT = {
     "storage": BASE | {"environment"},
     "tasks": BASE | {"metrics"},
     "augmentations": BASE,
+    "summaries": BASE,
     "retrievers": BASE | {"storage", "progress", "hub"},
     "models": BASE | {"storage", "progress", "environment", "hub"},
     "data": BASE | {"storage", "options", "progress", "environment"},

@@ -17,7 +17,7 @@ from lamp_exp.values import Hit
 from tests.conftest import compose, experiment, options
 from tests.test_dense import dense_folder, encoder  # noqa: F401  (a fixture)
 
-COMPONENTS = ["task", "retriever", "augmentation", "model", "trainer", "logger"]
+COMPONENTS = ["task", "retriever", "augmentation", "summary", "model", "trainer", "logger"]
 GROUPS = [*COMPONENTS, "experiment", "sweep"]
 
 
@@ -52,6 +52,12 @@ def test_tasks_keep_their_laws(option):
 @pytest.mark.parametrize("option", options("augmentation"))
 def test_augmentations_keep_their_laws(task, option):
     check("augmentation", f"augmentation={option}", f"task={task}", "model=tiny", "mode=prompts")
+
+
+@pytest.mark.parametrize("task", options("task"))
+@pytest.mark.parametrize("option", options("summary"))
+def test_summaries_keep_their_laws(task, option):
+    check("summary", f"summary={option}", f"task={task}", "model=tiny", "mode=prompts")
 
 
 @pytest.mark.parametrize("option", options("model"))

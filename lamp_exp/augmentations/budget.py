@@ -32,12 +32,13 @@ class FittedPrompt:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """The room of a prompt: `max_length` tokens of the generating model."""
+    """The room of a prompt: `max_length` tokens of the generating model, less a summary's."""
 
     task: Task
     counter: TokenCounter
     max_length: int
     official: bool = False
+    summary: str = ""
 
     def fit(self, input: str, items: Sequence[ProfileItem]) -> FittedPrompt:
         """The prompt with as many of the best `items` as fit; the input alone if none fits."""
@@ -46,7 +47,18 @@ class Budget:
             fitted = self._fit_all(input, items[:count])
             if fitted and (self.official or self._instruction_survives(fitted.text, input)):
                 return fitted
-        return FittedPrompt(self.task.join(input, []))
+        return FittedPrompt(self._join(input, []))
+
+    def summary_tokens(self, input: str) -> int:
+        """The tokens that the summary adds to an input."""
+        if not self.summary:
+            return 0
+        count = self.counter.count
+        return count(self.task.place_summary(input, self.summary)) - count(input)
+
+    def _join(self, input: str, entries: Sequence[str]) -> str:
+        prompt = self.task.join(input, entries)
+        return self.task.place_summary(prompt, self.summary) if self.summary else prompt
 
     def _fit_all(self, input: str, items: Sequence[ProfileItem]) -> FittedPrompt | None:
         for share in input_shares():
@@ -54,7 +66,7 @@ class Budget:
                 entries, cut_texts = self._entries(input, items, share)
             except DoesNotFit:
                 continue  # a smaller share for the input leaves more for the items
-            return FittedPrompt(self.task.join(input, entries), len(items), cut_texts)
+            return FittedPrompt(self._join(input, entries), len(items), cut_texts)
         return None
 
     def _entries(
@@ -73,7 +85,8 @@ class Budget:
 
     def _per_item(self, input: str, items: int, share: float) -> int:
         task, count = self.task, self.counter.count
-        room = self.max_length - min(count(input), int(share * self.max_length))
+        length = self.max_length - self.summary_tokens(input)
+        room = length - min(count(input), int(share * length))
         fixed = count(task.fixed_text) if task.fixed_text else 0
         joiners = 2 * (items - 1)
         return (room - task.separator_tokens - joiners - fixed) // items
@@ -94,6 +107,35 @@ class Budget:
         """Whether the instruction is complete once the tokenizer cuts the prompt."""
         end = self.task.instruction_end(prompt, input)
         return self.counter.count(prompt[:end]) <= self.max_length
+
+
+def fit_summary(
+    task: Task, counter: TokenCounter, max_length: int, input: str, summary: str
+) -> str:
+    """The summary, cut to the room that a prompt has for it; empty if nothing of it fits.
+
+    `INPUT_SHARE` of the tokens is reserved for an input that needs them, and always the
+    instruction.
+    """
+    room = max_length - min(counter.count(input), int(INPUT_SHARE * max_length))
+    limit = counter.count(summary)
+    while limit > counter.count(""):
+        uncut = limit >= counter.count(summary)
+        budget = Budget(task, counter, max_length, summary=_shown(counter, summary, limit, uncut))
+        if not budget.summary.strip():
+            return ""
+        prompt = task.place_summary(input, budget.summary)
+        start = prompt[: task.instruction_end(prompt, input)]
+        over = max(budget.summary_tokens(input) - room, counter.count(start) - max_length)
+        if over <= 0:
+            return budget.summary
+        limit -= over
+    return ""
+
+
+def _shown(counter: TokenCounter, text: str, limit: int, uncut: bool) -> str:
+    """The text itself if it is not cut: a tokenizer may decode it to another one."""
+    return text if uncut else counter.truncate(text, limit)[0]
 
 
 def input_shares() -> Iterator[float]:

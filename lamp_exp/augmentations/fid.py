@@ -28,11 +28,16 @@ class FusionInDecoder(Augmentation):
         hits: Sequence[Hit],
         counter: TokenCounter,
         max_length: int,
+        summary: str = "",
     ) -> Prompt:
-        """One passage per hit that fits; if none does, the input as the only passage."""
-        prompts = [self._ipa(task, example, [hit], counter, max_length) for hit in hits]
+        """One passage per hit that fits; if none does, the input as the only passage.
+
+        The summary is in each.
+        """
+        room = (counter, max_length, summary)
+        prompts = [self._ipa(task, example, [hit], *room) for hit in hits]
         fitting = [prompt for prompt in prompts if prompt.items]
-        shown = fitting or [self._ipa(task, example, [], counter, max_length)]
+        shown = fitting or [self._ipa(task, example, [], *room)]
         return Prompt(
             id=example.id,
             passages=tuple(prompt.passages[0] for prompt in shown),
@@ -41,4 +46,7 @@ class FusionInDecoder(Augmentation):
             cut_texts=sum(prompt.cut_texts for prompt in shown),
             cut_passages=sum(prompt.cut_passages for prompt in shown),
             tokens=sum(prompt.tokens for prompt in shown),
+            summary_tokens=sum(prompt.summary_tokens for prompt in shown),
+            summary_cut=any(prompt.summary_cut for prompt in shown),
+            summary_lost=any(prompt.summary_lost for prompt in shown),
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lamp_exp.augmentations.budget import Budget
+from lamp_exp.augmentations.budget import Budget, fit_summary
 from lamp_exp.contracts import Augmentation, Task, TokenCounter
 from lamp_exp.values import Example, Hit, Prompt
 
@@ -23,11 +23,14 @@ class InPromptAugmentation(Augmentation):
         hits: Sequence[Hit],
         counter: TokenCounter,
         max_length: int,
+        summary: str = "",
     ) -> Prompt:
-        """One passage with as many of the best hits as fit."""
+        """One passage with the summary and as many of the best hits as fit."""
         by_id = {item.id: item for item in example.profile}
         items = [by_id[hit.id] for hit in hits]
-        fitted = Budget(task, counter, max_length, self.official).fit(example.input, items)
+        shown = fit_summary(task, counter, max_length, example.input, summary)
+        budget = Budget(task, counter, max_length, self.official, shown)
+        fitted = budget.fit(example.input, items)
         length = counter.count(fitted.text)
         return Prompt(
             id=example.id,
@@ -37,4 +40,7 @@ class InPromptAugmentation(Augmentation):
             cut_texts=fitted.cut_texts,
             cut_passages=int(length > max_length),
             tokens=min(length, max_length),
+            summary_tokens=budget.summary_tokens(example.input),
+            summary_cut=bool(shown) and shown != summary,
+            summary_lost=bool(summary) and not shown,
         )

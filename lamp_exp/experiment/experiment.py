@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lamp_exp.contracts import Augmentation, DenseRetriever, Model, Retriever, Task
+from lamp_exp.contracts import Augmentation, DenseRetriever, Model, Retriever, Summary, Task
 from lamp_exp.errors import naming
 from lamp_exp.options import FEEDBACK, Usage, value_at
 from lamp_exp.values import Example, FeedbackOptions, Hit, PartView, Prompt
@@ -69,6 +69,12 @@ class TrainerOptions:
     max_epochs: int | None
     train_batches: int | float | None = None
 
+    def one_process(self, **options: Any) -> Any:
+        """Lightning's trainer for one process, without files and bars of its own."""
+        alone = {"devices": 1, "num_nodes": 1, "strategy": "auto"}
+        quiet = {"logger": False, "enable_progress_bar": False}
+        return self.build(**{**alone, **quiet, **options})
+
 
 @dataclass(frozen=True, slots=True)
 class Reader:
@@ -97,10 +103,23 @@ class Reader:
             return self.augmentation(task, example, hits, counter, self.max_length)
 
     def one_process(self, **options: Any) -> Any:
-        """Lightning's trainer for one process, without files and bars of its own."""
-        alone = {"devices": 1, "num_nodes": 1, "strategy": "auto"}
-        quiet = {"logger": False, "enable_progress_bar": False}
-        return self.trainer.build(**{**alone, **quiet, **options})
+        """See `TrainerOptions.one_process`."""
+        return self.trainer.one_process(**options)
+
+
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """The model that writes summaries.
+
+    `model` has its tokenizer and its checks; `build` makes another one with weights, so that they
+    can be given up when the texts are written. `settings` are the options that decide them, as
+    JSON.
+    """
+
+    model: Model
+    build: Callable[[], Model]
+    trainer: TrainerOptions
+    settings: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,13 +138,15 @@ class Experiment:
     from_checkpoint: bool  # of this project: its model was fine-tuned before
     reader: Reader | None = None
     personal_groups: frozenset[str] = frozenset()  # of options.PERSONAL_GROUPS: those in use
+    summary: Summary | None = None
+    writer: Writer | None = None
 
     @property
     def usage(self) -> Usage:
         """What the experiment does, which decides the options that matter."""
         retriever, k = self.retrieval.retriever, self.retrieval.k
-        others = self.personal_groups
-        return Usage.of(self.mode, retriever.uses_profile, k, retriever.learns, others)
+        others, writes = self.personal_groups, self.writer is not None
+        return Usage.of(self.mode, retriever.uses_profile, k, retriever.learns, others, writes)
 
     @property
     def learns_from_train(self) -> bool:

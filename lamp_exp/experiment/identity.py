@@ -15,7 +15,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from lamp_exp.experiment.experiment import Configuration
-from lamp_exp.options import GROUPS, NAME_ORDER, OPTIONS, TUNE, Option, Usage, changes_numbers
+from lamp_exp.options import (
+    GROUPS,
+    NAME_ORDER,
+    OPTIONS,
+    SUMMARIES,
+    TUNE,
+    Option,
+    Usage,
+    changes_numbers,
+)
 from lamp_exp.storage.contents import folder_fingerprint
 
 CONTENT_OPTIONS = {"name", "tokenizer"}  # of components: a folder stands for its content
@@ -79,10 +88,10 @@ def run_name(identity: Mapping[str, Any], usage: Usage, choices: Mapping[str, st
     for name in (*NAME_ORDER, "seed"):
         if name in OPTIONS:
             words += _option_word(OPTIONS[name], identity)
-        elif name == "retriever":
+        elif name == "retriever" and usage.mode != SUMMARIES:
             words.append(choices[name] if usage.retrieves else "none")
         elif name in identity:
-            words.append(str(identity[name]))
+            words.append(GROUPS[name].run_name.format(identity[name]))
     return "-".join([*words, identity_hash(identity)])
 
 

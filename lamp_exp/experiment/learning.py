@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lamp_exp.artefacts import Artefact, FitSource, LearnedRetriever, Made
+from lamp_exp.artefacts import Artefact, FitSource, KeyedArtefact, LearnedRetriever, Made
 from lamp_exp.contracts import Component, Retriever
 from lamp_exp.data import Part
 from lamp_exp.data.view import is_held_out
@@ -16,8 +16,10 @@ from lamp_exp.experiment.code_fingerprint import code_fingerprint
 from lamp_exp.experiment.experiment import Configuration, Experiment, Reader
 from lamp_exp.experiment.feedback import METRIC, Feedback, validate_reader
 from lamp_exp.experiment.identity import deciding_options
+from lamp_exp.experiment.parts import Parts
 from lamp_exp.experiment.queries import queries
 from lamp_exp.experiment.ranking import QUESTIONS_AT_ONCE, PartRanking
+from lamp_exp.experiment.summaries import Summaries, written_summaries
 from lamp_exp.options import FEEDBACK
 from lamp_exp.storage.artefacts import ArtefactStore
 from lamp_exp.storage.feedback import read_feedback, rewards_by_question
@@ -106,12 +108,19 @@ def part_ranking(
 
 
 def artefacts_of(
+    experiment: Experiment, configuration: Configuration, parts: Parts
+) -> dict[str, Sequence[Artefact]]:
+    """What the component of each group needs before the experiment can run; nothing is made."""
+    return {
+        "summary": written_summaries(experiment, parts.prompted),
+        "retriever": _retriever_artefacts(experiment, configuration, parts.with_rewards),
+    }
+
+
+def _retriever_artefacts(
     experiment: Experiment, configuration: Configuration, part: Part
 ) -> Sequence[Artefact]:
-    """What the experiment's components need before it can run; nothing is made.
-
-    `part` is the one whose golds are read: train to learn from, for a bound the asked part.
-    """
+    """`part` is the one whose golds are read: train to learn from, for a bound the asked part."""
     if not experiment.usage.reads:
         return ()
     assert experiment.reader, "an experiment with feedback has a reader"
@@ -124,22 +133,47 @@ def artefacts_of(
     return retriever.artefacts(PartSource(experiment, configuration, part, reader))
 
 
-def learn(experiment: Experiment, configuration: Configuration, part: Part) -> Sequence[Made]:
-    """Makes what the components need, and loads it; returns all that was needed, in order.
+def learn(
+    experiment: Experiment, configuration: Configuration, parts: Parts
+) -> dict[str, Sequence[Made]]:
+    """Makes what the components need, and loads it; by group, all that was needed, in order."""
+    store = store_of(experiment)
+    made: dict[str, Sequence[Made]] = {}
+    for group, artefacts in artefacts_of(experiment, configuration, parts).items():
+        if artefacts:
+            made[group] = _make_all(store, [*_required(artefacts), *artefacts])
+            by_path = {one.folder: one for one in made[group]}
+            _load(experiment, artefacts, [by_path[store.path(one)] for one in artefacts])
+    return made
 
-    `part` is the one whose golds are read; see `artefacts_of`.
-    """
-    artefacts, store = artefacts_of(experiment, configuration, part), store_of(experiment)
-    needed = {store.path(one): one for one in (*_required(artefacts), *artefacts)}
-    made = {path: store.make(artefact) for path, artefact in needed.items()}
+
+def _make_all(store: ArtefactStore, artefacts: Sequence[Artefact]) -> list[Made]:
+    """Makes what is missing, each once, and adds the facts of units to the others."""
+    needed = {store.path(one): one for one in artefacts}
+    made = {path: (artefact, store.make(artefact)) for path, artefact in needed.items()}
+    return [
+        replace(one, facts={**_unit_facts(artefact, one.folder), **one.facts})
+        for artefact, one in made.values()
+    ]
+
+
+def _unit_facts(artefact: Artefact, folder: Path) -> Mapping[str, Any]:
+    return artefact.unit_facts(folder) if isinstance(artefact, KeyedArtefact) else {}
+
+
+def _load(experiment: Experiment, artefacts: Sequence[Artefact], made: Sequence[Made]) -> None:
+    """Gives a component what it asked for."""
     retriever = experiment.retrieval.retriever
-    if artefacts and isinstance(retriever, LearnedRetriever):
-        retriever.load([made[store.path(artefact)] for artefact in artefacts])
-    return list(made.values())
+    for artefact, one in zip(artefacts, made, strict=True):
+        if isinstance(artefact, Summaries):
+            artefact.load(one.folder)
+            return
+    if isinstance(retriever, LearnedRetriever):
+        retriever.load(made)
 
 
 def needed_artefacts(
-    experiment: Experiment, configuration: Configuration, part: Part
+    experiment: Experiment, configuration: Configuration, parts: Parts
 ) -> list[tuple[Artefact, str]]:
     """All that has to be made for the experiment, in order, each with its state.
 
@@ -147,13 +181,13 @@ def needed_artefacts(
     here.
     """
     store, found = store_of(experiment), []
-    artefacts = artefacts_of(experiment, configuration, part)
-    for artefact in [*_required(artefacts), *artefacts]:
-        try:
-            state = "to make" if store.find(artefact) is None else "there"
-        except InputError:  # a real run names it, before any long work
-            state = "unknown"
-        found.append((artefact, state))
+    for artefacts in artefacts_of(experiment, configuration, parts).values():
+        for artefact in [*_required(artefacts), *artefacts]:
+            try:
+                state = "to make" if store.find(artefact) is None else "there"
+            except InputError:  # a real run names it, before any long work
+                state = "unknown"
+            found.append((artefact, state))
     return found
 
 
@@ -199,9 +233,16 @@ def validate_learning(experiment: Experiment, part: Part) -> None:
             )
 
 
-def learned_facts(made: Iterable[Made]) -> list[dict[str, Any]]:
-    """What was learned, for the record: kind, artefact, facts; `made_now` if it was not there."""
+def learned_facts(made: Mapping[str, Sequence[Made]]) -> list[dict[str, Any]]:
+    """What was learned, for the record: group, kind, artefact, facts; whether it was made now."""
     return [
-        {"kind": one.kind, "artefact": one.folder.name, "made_now": not one.was_there, **one.facts}
-        for one in made
+        {
+            "group": group,
+            "kind": one.kind,
+            "artefact": one.folder.name,
+            "made_now": not one.was_there,
+            **one.facts,
+        }
+        for group, artefacts in made.items()
+        for one in artefacts
     ]

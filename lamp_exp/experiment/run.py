@@ -18,8 +18,18 @@ from lamp_exp.experiment.experiment import NO_PROFILE, Configuration, Experiment
 from lamp_exp.experiment.feedback import Feedback
 from lamp_exp.experiment.identity import identity_options, run_name
 from lamp_exp.experiment.learning import PartSource, learn, learned_facts
-from lamp_exp.experiment.stages import Parts, StageResults, load_parts
-from lamp_exp.options import FEEDBACK, TUNE, Usage, changes_numbers, value_at
+from lamp_exp.experiment.parts import Parts
+from lamp_exp.experiment.stages import StageResults, load_parts
+from lamp_exp.experiment.summaries import Summaries
+from lamp_exp.options import (
+    FEEDBACK,
+    PERSONAL_GROUPS,
+    SUMMARIES,
+    TUNE,
+    Usage,
+    changes_numbers,
+    value_at,
+)
 from lamp_exp.results.folder import RunFolder, training_settings
 from lamp_exp.results.provenance import commit, peak_memory_mb, versions
 from lamp_exp.results.run_options import usage_of
@@ -145,6 +155,10 @@ def provenance_of(experiment: Experiment) -> Provenance:
         experiment.augmentation,
         experiment.model,
     ]
+    if experiment.summary is not None:
+        components.append(experiment.summary)
+    if writer := experiment.writer:
+        components += [Summaries, writer.model]
     if reader := experiment.reader:
         components += [PartSource, Feedback, reader.augmentation, reader.model]
     code = code_fingerprint(StageResults, *(part for part in components if part is not None))
@@ -214,7 +228,7 @@ def _execute(
     started = datetime.now(UTC).isoformat(timespec="seconds")
     folder.start(configuration.settings, {"code": provenance.code, "versions": provenance.versions})
     with _logging_to(folder):
-        made = learn(experiment, configuration, parts.learning or parts.asked)
+        made = learn(experiment, configuration, parts)
         with (
             _logger(experiment, configuration, folder, sweep) as logger,
             _workers(experiment, configuration, folder) as build_trainer,
@@ -223,7 +237,9 @@ def _execute(
             if build_trainer is not None and logger is not None:
                 trainer = partial(build_trainer, logger=logger.lightning_loggers)
             if experiment.mode == FEEDBACK:
-                results = stages.write_feedback(parts, folder, made[-1])
+                results = stages.write_feedback(parts, folder, made["retriever"][-1])
+            elif experiment.mode == SUMMARIES:
+                results = stages.write_summaries(experiment, parts, folder)
             else:
                 results = stages.run_stages(experiment, configuration, parts, folder, trainer)
             if experiment.mode == "finetune":
@@ -268,7 +284,8 @@ def _tags(experiment: Experiment, configuration: Configuration) -> tuple[str, ..
     choices, retrieval = configuration.choices, experiment.retrieval
     used = [choices["retriever"], choices["augmentation"]] if retrieval.used_k else []
     skip = [f"skip{retrieval.used_skip}"] if retrieval.used_skip else []
-    return (choices["task"], experiment.data.split, *used, f"k{retrieval.used_k}", *skip)
+    others = [choices[group] for group in PERSONAL_GROUPS if group in experiment.usage.others]
+    return (choices["task"], experiment.data.split, *used, f"k{retrieval.used_k}", *skip, *others)
 
 
 def _result(
@@ -384,7 +401,13 @@ def notes(experiment: Experiment) -> list[str]:
 def _reading_options(experiment: Experiment, configuration: Configuration) -> dict[str, Any]:
     """How the prompts of a fine-tuned model were made: it should be asked in the same way."""
     used = experiment.retrieval.used_k > 0
+    others = {
+        group: configuration.choices[group]
+        for group in PERSONAL_GROUPS
+        if group in experiment.usage.others
+    }
     return {
+        **others,
         "task": configuration.choices["task"],
         "split": experiment.data.split,
         "retriever": configuration.choices["retriever"] if used else "none",
@@ -397,12 +420,14 @@ def _reading_options(experiment: Experiment, configuration: Configuration) -> di
 
 def checkpoint_mismatch(experiment: Experiment, configuration: Configuration) -> list[str]:
     """How a fine-tuned checkpoint is asked otherwise than it was trained: allowed, but noted."""
-    name = configuration.value("model.name") if experiment.mode != "rank" else None
+    answers = experiment.mode not in ("rank", SUMMARIES)
+    name = configuration.value("model.name") if answers else None
     trained = training_settings(str(name))
     if not trained:
         return []
-    trained = {"skip": 0, **trained}  # older checkpoints do not say
-    now = _reading_options(experiment, configuration)
+    unused = dict.fromkeys(PERSONAL_GROUPS, "none")
+    trained = {"skip": 0, **unused, **trained}  # older checkpoints do not say
+    now = unused | _reading_options(experiment, configuration)
     changed = [key for key in now if trained.get(key) != now[key]]
     if not changed:
         return []

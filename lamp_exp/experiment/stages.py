@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lamp_exp.artefacts import Made
-from lamp_exp.contracts import Model, PredictionJournal, Task
+from lamp_exp.contracts import Model, PredictionJournal, Task, TokenCounter
 from lamp_exp.data import Part, load
 from lamp_exp.data.neighbours import Neighbours, NeighbourSource
 from lamp_exp.data.view import POOL_DRAWS
@@ -24,8 +24,9 @@ from lamp_exp.errors import InputError, naming
 from lamp_exp.experiment.code_fingerprint import code_fingerprint
 from lamp_exp.experiment.experiment import Configuration, DataOptions, Experiment
 from lamp_exp.experiment.learning import learn, part_ranking, validate_learning
+from lamp_exp.experiment.parts import Parts
 from lamp_exp.experiment.ranking import Rankings
-from lamp_exp.options import WITHOUT_PROMPTS
+from lamp_exp.experiment.summaries import validate_summary
 from lamp_exp.progress import Report, progress
 from lamp_exp.results.folder import RunFolder
 from lamp_exp.results.journal import AnswerJournal
@@ -38,30 +39,6 @@ Ranker = Callable[[Part], Rankings | None]
 
 
 # --- load --------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """The parts that an experiment reads: the one that is answered, the one that a model is
-    fine-tuned on, and the one on which its best epoch is chosen (dev, or held-out users of train);
-    and the one that other components learn from, which is all of train.
-    """
-
-    asked: Part
-    train: Part | None = None
-    selection: Part | None = None
-    learning: Part | None = None
-
-    @property
-    def by_name(self) -> dict[str, Part]:
-        """The parts that are read, by name."""
-        named = {
-            "asked": self.asked,
-            "train": self.train,
-            "selection": self.selection,
-            "learning": self.learning,
-        }
-        return {name: part for name, part in named.items() if part is not None}
 
 
 def parts_read(mode: str, data: DataOptions, learns: bool) -> set[str]:
@@ -78,8 +55,8 @@ def load_parts(experiment: Experiment) -> Parts:
     """Loads the data and validates data and components before any long work."""
     parts = read_parts(experiment)
     validate(experiment)
-    learning = parts.learning or parts.asked
-    validate_learning(experiment, learning)
+    validate_learning(experiment, parts.with_rewards)
+    validate_summary(experiment, parts.prompted)
     _refuse_lost_instruction(experiment, parts.asked)
     return parts
 
@@ -132,7 +109,7 @@ def validate(experiment: Experiment) -> None:
     """Raises InputError for components that do not go together, or that cannot be loaded."""
     retrieval, model = experiment.retrieval, experiment.model
     _refuse_pool(experiment)
-    if retrieval.used_k or experiment.mode in WITHOUT_PROMPTS:
+    if experiment.usage.retrieves:
         retrieval.retriever.validate()
     if experiment.neighbours_by is not None:
         try:
@@ -266,6 +243,7 @@ def make_prompts(
         prompt = make_prompt(experiment, example, ranking[shown])
         write(prompt)
         counts.update(_prompt_counts(prompt))
+        counts.update(_summary_counts(prompt) if experiment.summary else {})
         counts["unknown_tokens"] += sum(map(counter.count_unknown, prompt.passages))
         if keep:
             prompts.append(prompt)
@@ -277,10 +255,28 @@ def make_prompt(experiment: Experiment, example: Example, hits: Sequence[Hit]) -
     """What the model reads for one question, given the hits that it is shown."""
     assert experiment.augmentation and experiment.model, "every mode but rank has both"
     counter = experiment.model.token_counter
+    room = (counter, experiment.max_length)
+    if experiment.summary is None:
+        with naming(experiment.augmentation, "__call__", example.id):
+            return experiment.augmentation(experiment.task, example, hits, *room)
+    text = summarise(experiment, example)
+    shown = _first_tokens(text, experiment.summary.max_tokens, counter)
     with naming(experiment.augmentation, "__call__", example.id):
-        return experiment.augmentation(
-            experiment.task, example, hits, counter, experiment.max_length
-        )
+        prompt = experiment.augmentation(experiment.task, example, hits, *room, summary=shown)
+    return replace(prompt, summary_cut=prompt.summary_cut or shown != text)
+
+
+def summarise(experiment: Experiment, example: Example) -> str:
+    """The summary of the question's profile; empty if there is nothing to say."""
+    assert experiment.summary, "the experiment has a summary"
+    with naming(experiment.summary, "text", example.id):
+        return experiment.summary.text(experiment.task, example.profile).strip()
+
+
+def _first_tokens(text: str, most: int, counter: TokenCounter) -> str:
+    """The text, cut to so many tokens of its own."""
+    limit = most + counter.count("")
+    return text if counter.count(text) <= limit else counter.truncate(text, limit)[0]
 
 
 def _prompt_counts(prompt: Prompt | None) -> dict[str, int]:
@@ -295,6 +291,17 @@ def _prompt_counts(prompt: Prompt | None) -> dict[str, int]:
         "texts_cut": p.cut_texts,
         "passages_cut": p.cut_passages,
         "unknown_tokens": 0,
+    }
+
+
+def _summary_counts(prompt: Prompt) -> dict[str, int]:
+    """Whether the prompt has a summary, and what was cut of it."""
+    return {
+        "summaries_shown": int(prompt.summary_tokens > 0),
+        "summaries_lost": int(prompt.summary_lost),
+        "summaries_empty": int(not prompt.summary_tokens and not prompt.summary_lost),
+        "summaries_cut": int(prompt.summary_cut),
+        "summary_tokens": prompt.summary_tokens,
     }
 
 
@@ -441,6 +448,20 @@ def write_feedback(parts: Parts, folder: RunFolder, feedback: Made) -> StageResu
     return StageResults(parts.asked.facts.counts(), seconds, {})
 
 
+def write_summaries(experiment: Experiment, parts: Parts, folder: RunFolder) -> StageResults:
+    """The only stage of mode=summaries: writes the summary of each question's profile."""
+    watch, part = Stopwatch(), parts.asked
+    with watch.measure("summaries"):
+        pairs = [
+            (example, summarise(experiment, example))
+            for example in progress(part.examples, len(part.examples), "summaries")
+        ]
+        folder.write_summaries((one.id, one.user, text) for one, text in pairs)
+    empty = sum(not text for _, text in pairs)
+    counts = {**part.facts.counts(), "summaries_empty": empty}
+    return StageResults(counts, watch.seconds, {})
+
+
 def work_along(
     experiment: Experiment, configuration: Configuration, parts: Parts, folder: Path
 ) -> None:
@@ -449,7 +470,7 @@ def work_along(
     `folder` is the run's: weights and predictions are left there, as the leader's are.
     """
     assert experiment.model and experiment.trainer, "only the work of a model is shared"
-    learn(experiment, configuration, parts.learning or parts.asked)
+    learn(experiment, configuration, parts)
     cache = RankingCache(experiment.data.cache_dir / "rankings")
     ranker = partial(rank, experiment, configuration, cache)
     made = make_prompts(experiment, parts.asked, ranker(parts.asked))

@@ -16,6 +16,7 @@ from lamp_exp.contracts import Metric
 from lamp_exp.errors import InputError
 from lamp_exp.experiment.experiment import Configuration, Experiment
 from lamp_exp.experiment.identity import run_name
+from lamp_exp.experiment.parts import Parts
 from lamp_exp.experiment.run import (
     FinishedRun,
     OnStart,
@@ -25,7 +26,7 @@ from lamp_exp.experiment.run import (
     run,
     tuned_identity,
 )
-from lamp_exp.experiment.stages import Parts, load_parts, read_parts
+from lamp_exp.experiment.stages import load_parts, read_parts
 from lamp_exp.options import TUNE
 from lamp_exp.results.folder import RunFolder
 from lamp_exp.results.schema import TunedK

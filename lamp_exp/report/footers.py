@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+from lamp_exp.options import PERSONAL_GROUPS
 from lamp_exp.report.selection import Group, facet, hidden_differences, naming, shown
 from lamp_exp.report.table import Table
 from lamp_exp.results.display import remark_kinds
@@ -97,7 +98,8 @@ def system_words(group: Group) -> str:
     """A run in few words."""
     if not group.first.personal:
         return "no profile"
-    return f"{group.shown('retriever')} {group.shown('augmentation')} k={group.shown('k')}"
+    names = [group.shown(name) for name in ("retriever", "augmentation", *PERSONAL_GROUPS)]
+    return " ".join([*(name for name in names if name != "none"), f"k={group.shown('k')}"])
 
 
 def interval_footers(intervals: Iterable[Interval], tested: Iterable[Interval] = ()) -> list[str]:

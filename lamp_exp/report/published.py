@@ -18,8 +18,8 @@ import pandas as pd
 
 from lamp_exp.data.arguments import PARTS, SIZES
 from lamp_exp.errors import InputError
-from lamp_exp.options import OPTIONS, changes_numbers, value_at
-from lamp_exp.report.selection import METHODS, conditions_of, facet, shown
+from lamp_exp.options import OPTIONS, PERSONAL_GROUPS, changes_numbers, value_at
+from lamp_exp.report.selection import METHODS, UNKNOWN, conditions_of, facet, shown
 from lamp_exp.report.table import Table, number
 from lamp_exp.results.record import Record
 from lamp_exp.results.run_options import flat, usage_of
@@ -167,6 +167,9 @@ def caveats(record: Record, one: Published) -> Iterator[str]:
         yield f"ours is of the first {limit} questions only"
     if (changed := _changed_profile(record)) and record.personal:
         yield f"ours has other profiles ({', '.join(changed)})"
+    for group in PERSONAL_GROUPS:
+        if (choice := facet(record, group)) not in ("none", UNKNOWN):
+            yield f"ours has {group}={choice}"
     if result.fixes != "none":
         yield "ours has the benchmark's defects mended (fixes)"
     if skipped := facet(record, "skip"):

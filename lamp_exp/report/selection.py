@@ -23,6 +23,7 @@ from lamp_exp.options import (
     NAME_ORDER,
     OPTIONS,
     QUESTIONS,
+    VARIANT,
     Usage,
     changes_numbers,
     only_personal,
@@ -48,13 +49,16 @@ _ROLES = (
 )  # fmt: skip
 FACETS = tuple(dict.fromkeys(["task", DATA, *NAME_ORDER, *_ROLES]))
 METHODS = tuple(name for name in FACETS if _ROLES[name] == METHOD)
+VARIANTS = tuple(name for name in FACETS if _ROLES[name] == VARIANT)
 SAME_QUESTIONS = tuple(name for name in FACETS if _ROLES[name] == QUESTIONS)
 # Runs that differ in these stand in different tables, unless it is a row or column.
-SEPARATE = tuple(name for name in FACETS if _ROLES[name] not in (METHOD, DETAIL))
+SEPARATE = tuple(name for name in FACETS if _ROLES[name] not in (METHOD, VARIANT, DETAIL))
 # Columns of a table wherever its runs differ in them; others only if these cannot tell runs apart.
 _UNNAMED = {o.name for o in OPTIONS.values() if not (o.run_name or o.column)} | {WEIGHTS}
 NAMING = tuple(
-    n for n in FACETS if (n not in _UNNAMED and n in SEPARATE) or n in METHODS + SAME_QUESTIONS
+    n
+    for n in FACETS
+    if (n not in _UNNAMED and n in SEPARATE) or n in METHODS + VARIANTS + SAME_QUESTIONS
 )
 DATA_VERSION = "questions"  # set where runs of one task and part answered different ones
 # What every title names, by its value alone; other properties only if they are not usual.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from rich.console import Console
@@ -47,6 +47,15 @@ WARNINGS = {
     "profiles_that_hold_the_question": (
         "profile that holds the question itself (a leak)",
         "profiles that hold the question itself (a leak)",
+    ),
+    "summaries_lost": (
+        "prompt that the summary did not fit into", "prompts that their summary did not fit into",
+    ),
+    "summaries_cut": (
+        "summary cut to fit into its prompt", "summaries cut to fit into their prompts",
+    ),
+    "summaries_empty": (
+        "profile that the summary says nothing of", "profiles that the summary says nothing of",
     ),
     "items_dated_after_the_question": (
         "profile item dated after its question", "profile items dated after their question",
@@ -114,6 +123,14 @@ def show(result: RunResult, baseline: RunResult | None, sample_output: str | Non
         console.print(line, highlight=False, markup=False)
         if "decoding" in result.model and any(f.labels for f in result.metric_facts.values()):
             console.print("model.decoding=labels writes labels only", highlight=False)
+
+
+def show_summaries(summaries: Iterable[tuple[str, str]]) -> None:
+    """Prints the summaries of some questions' profiles."""
+    console = Console(soft_wrap=True)
+    for id, text in summaries:
+        console.print(f"question {id}:", style="bold", highlight=False)
+        console.print(text or "(nothing)", highlight=False, markup=False)
 
 
 def all_invalid(result: RunResult) -> bool:

@@ -6,6 +6,7 @@ predictions.json  the official format
 examples.parquet  one row per question
 prompts.jsonl, rankings.jsonl   what the model was given, or the rankings, by mode
 feedback.parquet  the rewards of single items, by mode
+summaries.jsonl   the summary of each question's profile, by mode
 config.yaml       the resolved configuration
 run.log           what was logged; with the traceback, if the run failed
 stale.txt         why the run should not be compared any more, if code or data have changed
@@ -21,6 +22,7 @@ import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +41,9 @@ STATUS = "status.json"  # of a job of a sweep, and of a run that failed as one
 STALE = "stale.txt"
 CONFIG, EXAMPLES = "config.yaml", "examples.parquet"
 RANKINGS, PROMPTS, PREDICTIONS = "rankings.jsonl", "prompts.jsonl", "predictions.json"
-FEEDBACK = "feedback.parquet"
+FEEDBACK, SUMMARIES = "feedback.parquet", "summaries.jsonl"
 # What a finished run has, as far as its mode makes them.
-MADE_FILES = (CONFIG, RANKINGS, FEEDBACK, PROMPTS, PREDICTIONS, EXAMPLES)
+MADE_FILES = (CONFIG, RANKINGS, FEEDBACK, SUMMARIES, PROMPTS, PREDICTIONS, EXAMPLES)
 NULLABLE_NUMBERS = {"newest_item_days", "profile_days", "top_similarity"}  # columns of examples
 REPLACEMENT = ".new"
 CHECKPOINT, TRAINING_SETTINGS = "checkpoint", "lamp_exp.json"
@@ -220,6 +222,21 @@ class RunFolder:
         table = pa.table(arrays, names=list(types))
         owners = pa.array([users[question] for question in columns[0]], pa.string())
         pyarrow.parquet.write_table(table.append_column("user", owners), self.path / FEEDBACK)
+
+    def write_summaries(self, rows: Iterable[tuple[str, str, str]]) -> None:
+        """Writes `summaries.jsonl`: the id and user of each question, the text."""
+        with (self.path / SUMMARIES).open("w", encoding="utf-8") as file:
+            for id, user, text in rows:
+                file.write(_json_line({"id": id, "user": user, "summary": text}))
+
+    def first_summaries(self, most: int) -> list[tuple[str, str]]:
+        """The first ids and summaries; empty for a run of another mode."""
+        path = self.path / SUMMARIES
+        if not path.is_file():
+            return []
+        with path.open(encoding="utf-8") as file:
+            rows = [json.loads(line) for line in islice(file, most)]
+        return [(row["id"], row["summary"]) for row in rows]
 
     @contextmanager
     def prompts_file(self) -> Iterator[Callable[[Prompt], None]]:

@@ -47,8 +47,9 @@ def run_options(result: RunResult) -> dict[str, Any]:
 def usage_of(result: RunResult) -> Usage:
     """What the run did, which decides the options that mattered to it."""
     others = set(PERSONAL_GROUPS) & result.identity.keys()  # a group that is not used is left out
-    learns = any(one.get("group", "retriever") == "retriever" for one in result.learned)
-    return Usage.of(result.mode, True, result.k, learns, others)
+    groups = {one.get("group", "retriever") for one in result.learned}
+    learns, writes = "retriever" in groups, "summary" in groups
+    return Usage.of(result.mode, True, result.k, learns, others, writes)
 
 
 def _imported_options(result: RunResult) -> dict[str, Any]:

@@ -19,8 +19,9 @@ from lamp_exp.config import ExperimentBuilder
 from lamp_exp.errors import InputError
 from lamp_exp.experiment.experiment import Configuration, Experiment
 from lamp_exp.experiment.learning import needed_artefacts
+from lamp_exp.experiment.parts import Parts
 from lamp_exp.experiment.run import own_folder, run
-from lamp_exp.experiment.stages import Parts, read_parts
+from lamp_exp.experiment.stages import read_parts
 from lamp_exp.experiment.tune import tuned_folder
 from lamp_exp.progress import duration, progress
 from lamp_exp.results.folder import RunFolder
@@ -110,7 +111,7 @@ def forecast(job: Job, cfg: DictConfig, choices: Mapping[str, str]) -> Forecast:
     planned = PlannedRun(experiment, configuration, questions)
     needs = _unknown_neighbours(parts)
     if not needs:  # on which artefacts may depend
-        needed = needed_artefacts(experiment, configuration, parts.learning or parts.asked)
+        needed = needed_artefacts(experiment, configuration, parts)
         needs = tuple(
             f"{artefact.kind}: {artefact.cost()}{MAYBE_THERE if state == 'unknown' else ''}"
             for artefact, state in needed

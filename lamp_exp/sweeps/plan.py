@@ -21,7 +21,7 @@ from lamp_exp import config
 from lamp_exp.errors import InputError
 from lamp_exp.experiment.experiment import NO_PROFILE, Configuration
 from lamp_exp.experiment.identity import identity_options
-from lamp_exp.options import Usage
+from lamp_exp.options import SUMMARIES, Usage
 from lamp_exp.progress import progress
 from lamp_exp.results.folder import training_settings
 from lamp_exp.sweeps.rules import Excluded, JobFacts, select
@@ -162,7 +162,7 @@ def job_facts(composed: JobConfig, index: int) -> JobFacts:
     """What the rules need; components are not imported, which takes seconds."""
     cfg, choices = composed.cfg, composed.choices
     value = partial(config.class_value, cfg)
-    passages = cfg.mode != "rank" and value("augmentation", PASSAGES)
+    passages = cfg.mode not in ("rank", SUMMARIES) and value("augmentation", PASSAGES)
     answers = passages and cfg.mode != "prompts"
     return JobFacts(
         identity=_identity(composed, value, index),
@@ -185,9 +185,9 @@ def job_facts(composed: JobConfig, index: int) -> JobFacts:
 def _identity(composed: JobConfig, value: Callable[[str, str], Any], index: int) -> str:
     """Equal for jobs that are the same run, as far as their options decide."""
     cfg, configuration = composed.cfg, composed.configure()
-    others = config.personal_groups(cfg)
-    retriever = {name: value("retriever", name) for name in ("uses_profile", "learns")}
-    usage = Usage.of(cfg.mode, retriever["uses_profile"], cfg.k, retriever["learns"], others)
+    others, writes = config.personal_groups(cfg), value("summary", "writes")
+    uses_profile, learns = value("retriever", "uses_profile"), value("retriever", "learns")
+    usage = Usage.of(cfg.mode, uses_profile, cfg.k, learns, others, writes)
     identity = identity_options(configuration, usage, cfg.k if usage.retrieves else NO_PROFILE)
     drawn = index if cfg.seed is None else None  # each job draws its own seed
     places = [configuration.value(name) for name in ("data_dir", "output_dir")]

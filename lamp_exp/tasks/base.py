@@ -19,13 +19,16 @@ class LampTask(Task):
     Templates name an item's fields in braces, and `{body}` for the (shortened) text of the field
     `body_field`. `counted_entry` stands in for `entry_template` where the official code counts the
     tokens around a body. `target_field` is the field of the kind that is asked for; None where
-    finding the target in a profile is no leak, as with labels.
+    finding the target in a profile is no leak, as with labels. `label_field` holds the user's label
+    of an item, `writing_field` what the user wrote; by default `target_field`, or the body.
     """
 
     instruction: str
     document_fields: tuple[str, ...]
     body_field: str
     target_field: str | None = None
+    label_field: str | None = None
+    writing_field: str | None = None
     entry_template: str
     counted_entry: str | None = None
     prompt_template = "{entries}. {input}"
@@ -53,6 +56,14 @@ class LampTask(Task):
     def item_target_text(self, item: ProfileItem) -> str | None:
         """The text of `target_field`."""
         return None if self.target_field is None else item.fields[self.target_field]
+
+    def item_label(self, item: ProfileItem) -> str | None:
+        """The text of `label_field`."""
+        return None if self.label_field is None else item.fields[self.label_field]
+
+    def item_writing(self, item: ProfileItem) -> str:
+        """The text of `writing_field`, of `target_field`, or of `body_field`."""
+        return item.fields[self.writing_field or self.target_field or self.body_field]
 
     def document(self, item: ProfileItem) -> str:
         """The texts of `document_fields`, joined by spaces."""

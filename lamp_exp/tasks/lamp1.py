@@ -30,6 +30,7 @@ class Lamp1(ClassificationTask):
     separator_tokens = 0  # no full stop follows the entries here
     document_fields = ("title", "abstract")
     body_field = "title"
+    writing_noun = "paper titles"
     entry_template = '"{body}"'
 
     def follows_template(self, input: str) -> bool:

@@ -21,6 +21,8 @@ class Lamp2News(ClassificationTask):
     metrics = classification_metrics(labels)
     document_fields = ("title", "text")
     body_field = "text"
+    label_field, label_noun = "category", "category"
+    writing_field, writing_noun = "title", "articles"
     entry_template = 'the category for the article: "{body}" is "{category}" '
 
     def sample_item(self, text: SampleText) -> dict[str, str]:

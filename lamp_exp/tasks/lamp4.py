@@ -7,6 +7,7 @@ class Lamp4(TitleTask):
     """Personalised news headlines."""
 
     name = "LaMP_4"
+    writing_noun = "headlines"
     folders = ("LaMP_4",)
     download = "required"
     instruction = "Generate a headline for the following article:"

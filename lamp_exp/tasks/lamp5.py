@@ -16,6 +16,7 @@ class Lamp5(GenerationTask):
     document_fields = ("title", "abstract")
     body_field = "abstract"
     target_field = "title"
+    writing_noun = "titles"
     entry_template = '"{title}" is a title for "{body}" '
     counted_entry = '"{title}" is a title "{body}" '  # the official code counts without `for`
     prompt_template = "{entries}. Following the given patterns {input}"

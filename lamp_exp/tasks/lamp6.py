@@ -7,6 +7,7 @@ class Lamp6(TitleTask):
     """Personalised e-mail subjects."""
 
     name = "LaMP_6"
+    writing_noun = "e-mail subjects"
     folders = ("LaMP_6",)
     download = "required"
     licence = "Avocado Research Email Collection (LDC2015T03)"

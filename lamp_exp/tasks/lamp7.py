@@ -17,6 +17,7 @@ class Lamp7(GenerationTask):
     document_fields = ("text",)
     body_field = "text"
     target_field = "text"
+    writing_noun = "tweets"
     entry_template = '"{body}" '
     counted_entry = '"" '  # the official code counts no body
     prompt_template = "{entries} are written by a person. Following the given patterns {input}"
