@@ -50,8 +50,6 @@ from lamp_exp.options import (
     GROUPS,
     OPTIONS,
     PERSONAL_GROUPS,
-    RANKING,
-    SUMMARIES,
     TUNE,
     Option,
     Usage,
@@ -553,14 +551,20 @@ def check_quickly(cfg: DictConfig) -> tuple[str, Task, DataOptions, Usage]:
     _check_passages(cfg)
     _check_generation(cfg)
     data = _data_options(cfg, Path(cfg.output_dir).expanduser() / ".cache")
-    uses_profile, learns, is_bound = (
-        class_value(cfg, "retriever", name) for name in ("uses_profile", "learns", "is_bound")
-    )
-    writes = bool(class_value(cfg, "summary", "writes"))
-    usage = Usage.of(mode, uses_profile, cfg.k, learns, personal_groups(cfg), writes)
+    usage = usage_of(cfg)
+    is_bound = class_value(cfg, "retriever", "is_bound")
     from_train = usage.reads and mode != FEEDBACK and not is_bound
     check_sources(task, data.data_dir, data.split, stages.parts_read(mode, data, from_train))
     return mode, task, data, usage
+
+
+def usage_of(cfg: DictConfig) -> Usage:
+    """What the experiment of a configuration does, by the classes of its components."""
+    uses_profile, learns = (
+        class_value(cfg, "retriever", name) for name in ("uses_profile", "learns")
+    )
+    writes = bool(class_value(cfg, "summary", "writes"))
+    return Usage.of(cfg.mode, uses_profile, cfg.k, learns, personal_groups(cfg), writes)
 
 
 def check_hub(cfg: DictConfig) -> None:
@@ -581,9 +585,15 @@ def check_hub(cfg: DictConfig) -> None:
 
 def _used_components(cfg: DictConfig) -> dict[str, Any]:
     """The options, by dotted name, of the components that have weights, if the mode uses them."""
-    profile = cfg.mode in RANKING or (cfg.mode != SUMMARIES and cfg.k != NO_PROFILE)
-    used = {"model": cfg.mode != "rank", "retriever": profile, "profile": profile, "reader": True}
-    used["summary"] = cfg.mode not in RANKING
+    usage = usage_of(cfg)
+    profile = usage.retrieves
+    used = {
+        "model": usage.makes_prompts or usage.reads or usage.writes,
+        "retriever": profile,
+        "profile": profile,
+        "reader": usage.reads,
+        "summary": usage.writes,
+    }
     content = {
         group: cast(dict[str, Any], OmegaConf.to_container(cfg[group], resolve=True))
         for group in used

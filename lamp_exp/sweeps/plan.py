@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any
@@ -21,7 +21,7 @@ from lamp_exp import config
 from lamp_exp.errors import InputError
 from lamp_exp.experiment.experiment import NO_PROFILE, Configuration
 from lamp_exp.experiment.identity import identity_options
-from lamp_exp.options import SUMMARIES, Usage
+from lamp_exp.options import SUMMARIES
 from lamp_exp.progress import progress
 from lamp_exp.results.folder import training_settings
 from lamp_exp.sweeps.rules import Excluded, JobFacts, select
@@ -165,7 +165,7 @@ def job_facts(composed: JobConfig, index: int) -> JobFacts:
     passages = cfg.mode not in ("rank", SUMMARIES) and value("augmentation", PASSAGES)
     answers = passages and cfg.mode != "prompts"
     return JobFacts(
-        identity=_identity(composed, value, index),
+        identity=_identity(composed, index),
         mode=cfg.mode,
         split=cfg.split,
         k=cfg.k,
@@ -182,12 +182,10 @@ def job_facts(composed: JobConfig, index: int) -> JobFacts:
     )
 
 
-def _identity(composed: JobConfig, value: Callable[[str, str], Any], index: int) -> str:
+def _identity(composed: JobConfig, index: int) -> str:
     """Equal for jobs that are the same run, as far as their options decide."""
     cfg, configuration = composed.cfg, composed.configure()
-    others, writes = config.personal_groups(cfg), value("summary", "writes")
-    uses_profile, learns = value("retriever", "uses_profile"), value("retriever", "learns")
-    usage = Usage.of(cfg.mode, uses_profile, cfg.k, learns, others, writes)
+    usage = config.usage_of(cfg)
     identity = identity_options(configuration, usage, cfg.k if usage.retrieves else NO_PROFILE)
     drawn = index if cfg.seed is None else None  # each job draws its own seed
     places = [configuration.value(name) for name in ("data_dir", "output_dir")]
