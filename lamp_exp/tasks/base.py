@@ -19,13 +19,15 @@ class LampTask(Task):
     Templates name an item's fields in braces, and `{body}` for the (shortened) text of the field
     `body_field`. `counted_entry` stands in for `entry_template` where the official code counts the
     tokens around a body. `target_field` is the field of the kind that is asked for; None where
-    finding the target in a profile is no leak, as with labels.
+    finding the target in a profile is no leak, as with labels. `answer_field` is the field that
+    answers the instruction about an item; None where it is `target_field`.
     """
 
     instruction: str
     document_fields: tuple[str, ...]
     body_field: str
     target_field: str | None = None
+    answer_field: str | None = None
     entry_template: str
     counted_entry: str | None = None
     prompt_template = "{entries}. {input}"
@@ -80,6 +82,16 @@ class LampTask(Task):
         """The end of the instruction in the input, which ends the prompt."""
         end = len(self.instruction) if self.follows_template(input) else 0
         return len(prompt) - len(input) + end
+
+    def item_pair(self, item: ProfileItem, seed: int) -> tuple[str, str] | None:
+        """The question about the item, as the benchmark asks it, and the item's own answer.
+
+        As in arXiv 2409.09510; the item's text is left as it is, with its white space.
+        """
+        field = self.answer_field or self.target_field
+        assert field, "an item answers the question"
+        target = item.fields[field]
+        return (f"{self.instruction} {self.body(item)}", target) if target.strip() else None
 
     def score_notes(self, targets: Sequence[str]) -> dict[str, int]:
         """Counts of targets that the metrics cannot judge."""

@@ -21,6 +21,7 @@ class Lamp2(ClassificationTask):
     metrics = classification_metrics(labels)
     document_fields = ("description",)
     body_field = "description"
+    answer_field = "tag"
     entry_template = 'the tag for the movie: "{body}" is "{tag}" '
 
     def sample_item(self, text: SampleText) -> dict[str, str]:

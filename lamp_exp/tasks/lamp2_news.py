@@ -21,6 +21,7 @@ class Lamp2News(ClassificationTask):
     metrics = classification_metrics(labels)
     document_fields = ("title", "text")
     body_field = "text"
+    answer_field = "category"
     entry_template = 'the category for the article: "{body}" is "{category}" '
 
     def sample_item(self, text: SampleText) -> dict[str, str]:

@@ -25,6 +25,7 @@ class Lamp3(LampTask):
     )
     document_fields = ("text",)
     body_field = "text"
+    answer_field = "score"
     entry_template = '{score} is the score for "{body}" '
 
     def is_valid_output(self, output: str) -> bool:
