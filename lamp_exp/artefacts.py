@@ -170,6 +170,10 @@ class ProfileSource(ABC):
         """The distinct keys, in the order of the questions."""
 
     @abstractmethod
+    def questions(self) -> Sequence[str]:
+        """The ids of the questions."""
+
+    @abstractmethod
     def key_of(self, question: str) -> str:
         """The key of the profile of a question, given its id."""
 

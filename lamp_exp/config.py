@@ -432,6 +432,7 @@ def build_experiment(cfg: DictConfig, answers: Any = None) -> Experiment:
         logger=recipe(cfg, "logger") if runs_model else None,
         from_checkpoint=bool(training_settings(str(OmegaConf.select(cfg, "model.name")))),
         reader=_reader(cfg, settings) if usage.reads else None,
+        adapter=build(cfg, "adapter") if runs_model else None,
         personal_groups=others,
     )
 

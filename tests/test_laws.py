@@ -17,7 +17,7 @@ from lamp_exp.values import Hit
 from tests.conftest import compose, experiment, options
 from tests.test_dense import dense_folder, encoder  # noqa: F401  (a fixture)
 
-COMPONENTS = ["task", "retriever", "augmentation", "model", "trainer", "logger"]
+COMPONENTS = ["task", "retriever", "augmentation", "model", "adapter", "trainer", "logger"]
 GROUPS = [*COMPONENTS, "experiment", "sweep"]
 
 

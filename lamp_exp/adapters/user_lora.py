@@ -8,7 +8,6 @@ own item, and from nothing else.
 
 from __future__ import annotations
 
-import json
 import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,12 +31,14 @@ from lamp_exp.artefacts import (
     UnitWriter,
 )
 from lamp_exp.contracts import Component, Model, Retriever, Task
-from lamp_exp.errors import InputError
+from lamp_exp.errors import InputError, first_line
 from lamp_exp.hub import only_local_files
 from lamp_exp.models.batches import derived_seed, longest_first
 from lamp_exp.models.threads import limit_threads, threads_restored
 from lamp_exp.models.training import TrainableModel
 from lamp_exp.progress import progress
+from lamp_exp.storage.artefacts import UNITS
+from lamp_exp.storage.atomic import Damaged, read_json, write_json
 from lamp_exp.values import Prompt
 
 FACTS = "facts.json"  # in an adapter's folder, beside the files of peft
@@ -84,7 +85,7 @@ class UserLora(Adapter):
         self.keep = keep
         self.seed = seed
         self._source: ProfileSource | None = None
-        self._folder: Path | None = None
+        self._folder: Path | None = None  # of the adapters that are kept
         self._slot: LoraSlot | None = None
         self._key: str | None = None  # of the adapter in the slot
         self._learned: dict[str, Mapping[str, Any]] = {}  # facts by key, of adapters not kept
@@ -136,7 +137,8 @@ class UserLora(Adapter):
 
     def load(self, made: Sequence[Made], source: ProfileSource) -> None:
         self._source = source
-        self._folder = made[0].folder if made else None
+        self._folder = made[0].folder / UNITS if made else None
+        self._key, self._learned = None, {}
 
     def groups(self, prompts: Sequence[Prompt]) -> list[list[Prompt]]:
         """The questions of each profile; those with long prompts first, which show lack of memory.
@@ -160,29 +162,30 @@ class UserLora(Adapter):
         if self.source.size(key) < self.min_items:
             slot.clear()
         elif self._folder is not None:
-            slot.load(self._folder / "units" / key)
+            slot.load(self._folder / key)
         else:
             context = model.trainer.precision_plugin.forward_context
             self._learned[key] = self.train(model, key, context)
         self._key = key
 
     def facts(self) -> dict[str, Any]:
-        """Numbers of adapters, and what one took: seconds, bytes, items."""
+        """Numbers of profiles and adapters, and what one took: seconds, bytes, items."""
         if self._source is None:
             return {}
-        keys = self.learned_keys()
-        folder = self._folder
-        learned = self._learned.values()
+        source, keys, folder = self._source, self.learned_keys(), self._folder
+        learned = list(self._learned.values())
         if folder is not None:
-            texts = ((folder / "units" / key / FACTS).read_text("utf-8") for key in keys)
-            learned = [json.loads(text) for text in texts]
-        found = {
-            "users": len(self.source.keys()),
-            "users_without_adapter": len(self.source.keys()) - len(keys),
+            learned = [read_json(folder / key / FACTS) for key in keys]
+        with_adapter = set(keys)
+        questions = [source.key_of(id) for id in source.questions()]
+        return {
+            "profiles": len(source.keys()),
+            "profiles_without_adapter": len(source.keys()) - len(keys),
+            "questions_without_adapter": sum(key not in with_adapter for key in questions),
+            "items_without_pair": source.items_without_pair,
             "kept": self.keep,
-            "items_without_pair": self.source.items_without_pair,
+            **_statistics(learned),
         }
-        return {**found, **_statistics(list(learned))}
 
     # --- learning ------------------------------------------------------------------------------
 
@@ -246,7 +249,10 @@ class UserLoras(KeyedArtefact):
 
     def check_unit(self, folder: Path) -> None:
         check_adapter(folder)
-        json.loads((folder / FACTS).read_text("utf-8"))
+        try:
+            read_json(folder / FACTS)
+        except OSError as error:
+            raise Damaged(first_line(error)) from error
 
     def make_units(
         self, keys: Sequence[str], write: UnitWriter, required: Sequence[Path]
@@ -260,7 +266,7 @@ class UserLoras(KeyedArtefact):
                     facts = self.adapter.train(model, key, context, self.source)
                     self.adapter.slot_of(model).save(folder)
                     facts["bytes"] = sum(file.stat().st_size for file in folder.iterdir())
-                    (folder / FACTS).write_text(json.dumps(facts), encoding="utf-8")
+                    write_json(folder / FACTS, facts)
         return {"adapters_made": len(keys)}
 
 
@@ -293,7 +299,7 @@ def _without_weights(model: TrainableModel) -> Any:
 
 
 def _statistics(learned: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Totals over adapters, and means per adapter of what users cost."""
+    """Totals over adapters, and means per adapter."""
     if not learned:
         return {"adapters": 0}
     totals = {
@@ -301,7 +307,7 @@ def _statistics(learned: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         for name in ("items", "steps", "items_cut", "targets_cut", "seconds", "bytes")
     }
     means = {
-        f"{name}_per_user": round(statistics.fmean(one[name] for one in learned), 6)
+        f"{name}_per_adapter": round(statistics.fmean(one[name] for one in learned), 6)
         for name in ("seconds", "bytes", "first_loss", "last_loss")
     }
     totals["seconds"] = round(totals["seconds"], 3)

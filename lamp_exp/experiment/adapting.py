@@ -75,6 +75,9 @@ class AskedProfiles(ProfileSource):
     def keys(self) -> list[str]:
         return list(self._profiles)
 
+    def questions(self) -> list[str]:
+        return list(self._keys)
+
     def key_of(self, question: str) -> str:
         return self._keys[question]
 

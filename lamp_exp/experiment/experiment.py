@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lamp_exp.artefacts import Adapter
 from lamp_exp.contracts import Augmentation, Model, Retriever, Task
 from lamp_exp.options import FEEDBACK, Usage, value_at
 from lamp_exp.values import FeedbackOptions, PartView
@@ -97,6 +98,7 @@ class Experiment:
     logger: Callable[..., Any] | None
     from_checkpoint: bool  # of this project: its model was fine-tuned before
     reader: Reader | None = None
+    adapter: Adapter | None = None
     personal_groups: frozenset[str] = frozenset()  # of options.PERSONAL_GROUPS: those in use
 
     @property

@@ -13,6 +13,7 @@ from lamp_exp.contracts import Component, Retriever
 from lamp_exp.data import Part
 from lamp_exp.data.view import is_held_out
 from lamp_exp.errors import InputError
+from lamp_exp.experiment.adapting import AskedProfiles
 from lamp_exp.experiment.code_fingerprint import code_fingerprint
 from lamp_exp.experiment.experiment import Configuration, Experiment, Reader
 from lamp_exp.experiment.feedback import METRIC, Feedback, validate_reader
@@ -106,11 +107,31 @@ def artefacts_of(
     return retriever.artefacts(PartSource(experiment, configuration, part, reader))
 
 
-def learn(experiment: Experiment, configuration: Configuration, part: Part) -> Sequence[Made]:
+def learn(
+    experiment: Experiment, configuration: Configuration, part: Part, asked: Part
+) -> Sequence[Made]:
     """Makes what the components need, and loads it; returns all that was needed, in order.
 
-    `part` is the one whose golds are read; see `artefacts_of`.
+    `part` is the one whose golds are read, see `artefacts_of`; `asked` the one that is answered,
+    of which adapters read the profiles.
     """
+    made = _learn_retriever(experiment, configuration, part)
+    if experiment.adapter is None or "adapter" not in experiment.usage.others:
+        return made
+    source, store = AskedProfiles(experiment, configuration, asked), store_of(experiment)
+    artefacts = experiment.adapter.artefacts(source)
+    there = [store.find(artefact) is not None for artefact in artefacts]
+    adapters = [store.make(artefact) for artefact in artefacts]
+    experiment.adapter.load(adapters, source)
+    source.model.use_adapter(experiment.adapter)
+    pairs = zip(adapters, there, strict=True)
+    group = {"group": "adapter"}
+    return [*made, *(replace(m, was_there=old, facts={**group, **m.facts}) for m, old in pairs)]
+
+
+def _learn_retriever(
+    experiment: Experiment, configuration: Configuration, part: Part
+) -> Sequence[Made]:
     artefacts, store = artefacts_of(experiment, configuration, part), store_of(experiment)
     all_of_them = [*_required(artefacts), *artefacts]
     there = [store.find(artefact) is not None for artefact in all_of_them]
