@@ -22,6 +22,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from lamp_exp import hydra_messages
+from lamp_exp.artefacts import Adapter
 from lamp_exp.config import build_experiment, compose_today
 from lamp_exp.config import config_dir as use_config_dir
 from lamp_exp.contracts import Augmentation, Model, Retriever, Task, TokenCounter
@@ -59,9 +60,10 @@ class Law:
 
 
 def laws_of(experiment: Experiment, group: str) -> list[Law]:
-    """The laws for the experiment's component of a group: task, retriever, augmentation, model.
+    """The laws for the experiment's component of a group.
 
-    For a model, the experiment needs a mode that answers.
+    The groups are task, retriever, augmentation, model and adapter. For the last two, the
+    experiment needs a mode that answers.
     """
     task, retriever = experiment.task, experiment.retrieval.retriever
     augmentation, model, trainer = experiment.augmentation, experiment.model, experiment.trainer
@@ -73,6 +75,9 @@ def laws_of(experiment: Experiment, group: str) -> list[Law]:
         assert augmentation, "the mode makes prompts"
         return _laws(AUGMENTATION_LAWS, augmentation, task)
     assert model and trainer, "the mode answers"
+    if group == "adapter":
+        assert experiment.adapter, "the mode answers"
+        return _laws(ADAPTER_LAWS, experiment.adapter, experiment)
     return _laws(MODEL_LAWS, model, partial(trainer.build, logger=False))
 
 
@@ -281,9 +286,87 @@ def answers_each_prompt_once(model: Model, trainer: Callable[..., object]) -> No
 MODEL_LAWS = (cuts_text_within_the_limit, answers_each_prompt_once)
 
 
+# --- adapters ----------------------------------------------------------------------------------
+
+ADAPTED = 3  # questions that an adapter learns for
+
+
+def makes_a_pair_of_an_item_by_its_content_alone(adapter: Adapter, experiment: Experiment) -> None:
+    """The task's pairs depend on seed and content of an item, not on its id or place."""
+    for example in _sample(experiment.task):
+        for item in example.profile:
+            pairs = [experiment.task.item_pair(item._replace(id=id), 0) for id in ("1", item.id)]
+            _require(pairs[0] == pairs[1], f"the item {item} has {pairs}")
+
+
+def adapts_to_one_user_whoever_else_is_asked(adapter: Adapter, experiment: Experiment) -> None:
+    """A question has the same answer alone, and after others whose adapters were learned first."""
+    examples = _sample(experiment.task)[:ADAPTED]
+    together = _adapted_answers(adapter, experiment, examples)
+    for one in reversed(examples):
+        alone = _adapted_answers(adapter, experiment, [one])
+        _require(alone == {one.id: together[one.id]}, f"{alone}, with others {together}")
+
+
+def leaves_the_models_own_weights_alone(adapter: Adapter, experiment: Experiment) -> None:
+    """Learning and answering change no weight that the model had before."""
+    model = experiment.model
+    configure = getattr(model, "configure_model", lambda: None)
+    configure()
+    before = {id(w): (w, w.detach().clone()) for w in getattr(model, "parameters", tuple)()}
+    _adapted_answers(adapter, experiment, _sample(experiment.task)[:ADAPTED])
+    changed = sum(not bool((now == then).all()) for now, then in before.values())
+    _require(not changed, f"{changed} of {len(before)} weights have changed")
+
+
+def _adapted_answers(
+    adapter: Adapter, experiment: Experiment, examples: Sequence[Example]
+) -> dict[str, str]:
+    """The answers to questions, with all that the adapter needs made anew."""
+    model, trainer, augmentation = experiment.model, experiment.trainer, experiment.augmentation
+    assert model and trainer and augmentation, "the mode answers"
+    source = _SampleProfiles(experiment, examples)
+    counter, length = model.token_counter, experiment.max_length
+    prompts = [augmentation(experiment.task, e, [], counter, length) for e in examples]
+    with tempfile.TemporaryDirectory() as folder:
+        store = ArtefactStore(Path(folder))
+        adapter.load([store.make(artefact) for artefact in adapter.artefacts(source)], source)
+        model.use_adapter(adapter)
+        answers = model.predict(prompts, partial(trainer.build, logger=False))
+    return {answer.id: answer.output for answer in answers}
+
+
+class _SampleProfiles(AskedProfiles):
+    """The profiles of some questions of the made-up sample, for an experiment without a run."""
+
+    seed = 0
+    options: ClassVar[dict[str, object]] = {}
+    reading: ClassVar[dict[str, object]] = {"model": {}}
+
+    def __init__(self, experiment: Experiment, examples: Sequence[Example]) -> None:
+        super().__init__(experiment, Configuration({}, {}, {}, {}), Questions(examples))
+
+
+@dataclass(frozen=True, slots=True)
+class Questions:
+    """Questions in the place of a part."""
+
+    examples: Sequence[Example]
+
+
+ADAPTER_LAWS = (
+    makes_a_pair_of_an_item_by_its_content_alone,
+    adapts_to_one_user_whoever_else_is_asked,
+    leaves_the_models_own_weights_alone,
+)
+
+
 # --- the command -------------------------------------------------------------------------------
 
-MODES = {"task": "rank", "retriever": "rank", "augmentation": "prompts", "model": "zeroshot"}
+MODES = {
+    "task": "rank", "retriever": "rank", "augmentation": "prompts", "model": "zeroshot",
+    "adapter": "zeroshot",
+}  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

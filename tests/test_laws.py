@@ -63,6 +63,14 @@ def test_models_keep_their_laws(option):
     check("model", *words)
 
 
+@pytest.mark.parametrize("option", options("adapter"))
+def test_adapters_keep_their_laws(option):
+    few = ["adapter.epochs=2", "adapter.lr=0.3"] if option != "none" else []
+    words = ["model=tiny", "mode=zeroshot", "k=0", "max_new_tokens=8", "trainer=cpu"]
+    quiet = "trainer.enable_progress_bar=false"
+    check("adapter", f"adapter={option}", *few, *words, quiet)
+
+
 class Bad(BM25):
     """Leaves out a document, or ranks worst first, or by chance."""
 
