@@ -79,7 +79,7 @@ class KeyedArtefact(Artefact):
     ) -> Mapping[str, Any]:
         """Makes the units of `keys`, each through `write`; returns facts."""
 
-    def check_unit(self, folder: Path) -> None:  # noqa: B027  (a folder that is there is whole)
+    def check_unit(self, folder: Path) -> None:
         """Raises Damaged if the files of a unit are not what was written; it is then made again."""
 
     def make(self, folder: Path, required: Sequence[Path]) -> Mapping[str, Any]:
@@ -166,7 +166,7 @@ class ProfileSource(ABC):
         """The fingerprint of a component's code, for the identity of what it learns."""
 
     @abstractmethod
-    def keys(self) -> Sequence[str]:
+    def profile_keys(self) -> Sequence[str]:
         """The distinct keys, in the order of the questions."""
 
     @abstractmethod

@@ -17,6 +17,7 @@ from datetime import datetime
 from functools import lru_cache, partial
 from itertools import pairwise
 from pathlib import Path
+from typing import ClassVar
 
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
@@ -29,7 +30,9 @@ from lamp_exp.contracts import Augmentation, Model, Retriever, Task, TokenCounte
 from lamp_exp.data import load
 from lamp_exp.environment import run_command
 from lamp_exp.errors import InputError
-from lamp_exp.experiment.experiment import Experiment
+from lamp_exp.experiment.adapting import AskedProfiles
+from lamp_exp.experiment.experiment import Configuration, Experiment
+from lamp_exp.storage.artefacts import ArtefactStore
 from lamp_exp.tasks import all_tasks
 from lamp_exp.values import Document, Example, Hit, Prompt, Query
 
@@ -344,14 +347,7 @@ class _SampleProfiles(AskedProfiles):
     reading: ClassVar[dict[str, object]] = {"model": {}}
 
     def __init__(self, experiment: Experiment, examples: Sequence[Example]) -> None:
-        super().__init__(experiment, Configuration({}, {}, {}, {}), Questions(examples))
-
-
-@dataclass(frozen=True, slots=True)
-class Questions:
-    """Questions in the place of a part."""
-
-    examples: Sequence[Example]
+        super().__init__(experiment, Configuration({}, {}, {}, {}), examples)
 
 
 ADAPTER_LAWS = (

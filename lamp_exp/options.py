@@ -25,7 +25,8 @@ TUNE = "tune"  # as the value of k: choose it on dev from k_values
 LARGEST_SEED = 2**32 - 1
 ANSWERING = ("finetune", "zeroshot")  # the modes in which a model writes answers
 FEEDBACK = "feedback"  # the mode in which a reader rewards single items
-PERSONAL_GROUPS: tuple[str, ...] = ("adapter",)  # whose components read profiles, besides the retriever
+# The groups whose components read profiles, besides the retriever:
+PERSONAL_GROUPS: tuple[str, ...] = ("adapter",)
 WITHOUT_PROMPTS = ("rank", FEEDBACK)  # the modes that make no prompts of k items
 # The order of words in a run's name, and of columns in reports; there, others follow.
 NAME_ORDER = (
@@ -267,7 +268,7 @@ GROUPS: Mapping[str, Group] = {
         ),
         Group(
             "adapter", "none",
-            "how the model is adapted to each user; user_lora, oppu: weights learned on the profile",
+            "how the model is adapted to each user; user_lora, oppu: weights learned on profiles",
             applies=when_adapting, runtime=frozenset({"keep", "device", "batch_tokens"}),
             role=METHOD,
         ),

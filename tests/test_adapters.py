@@ -21,7 +21,7 @@ from lamp_exp.adapters.lora_training import LoraRecipe, rows_of, train_adapter
 from lamp_exp.adapters.user_lora import FACTS, UserLora
 from lamp_exp.data import load
 from lamp_exp.experiment.adapting import AskedProfiles, profile_key
-from lamp_exp.experiment.learning import learn, store_of
+from lamp_exp.experiment.learning import learn
 from lamp_exp.experiment.run import baseline_folder
 from lamp_exp.experiment.stages import load_parts
 from lamp_exp.models.causal import Causal
@@ -166,7 +166,7 @@ def test_pairs_of_real_items_are_the_questions_about_them_byte_for_byte(
 
 def profiles(*words: str) -> AskedProfiles:
     experiment, configuration = build("model=tiny", "mode=zeroshot", *words)
-    return AskedProfiles(experiment, configuration, load_parts(experiment).asked)
+    return AskedProfiles(experiment, configuration, load_parts(experiment).asked.examples)
 
 
 def test_equal_profiles_share_a_key_whatever_their_ids_and_users(data_dir):
@@ -184,15 +184,15 @@ def test_equal_profiles_share_a_key_whatever_their_ids_and_users(data_dir):
     assert keys[0] == keys[1]
     assert keys[3] == keys[4]  # the question's own item is left out
     assert len(set(keys)) == 3
-    assert source.keys() == [keys[0], keys[2], keys[3]]
-    assert [source.size(key) for key in source.keys()] == [3, 3, 2]
+    assert source.profile_keys() == [keys[0], keys[2], keys[3]]
+    assert [source.size(key) for key in source.profile_keys()] == [3, 3, 2]
     assert keys[0] == profile_key([ProfileItem("x", {"text": t, "title": h}) for t, h in ANNE],
                                   ("text", "title"))  # fmt: skip
 
 
 def test_an_item_is_shown_with_the_best_of_the_items_before_it(data_dir):
     source = profiles(asked(data_dir, question("1", "a", "new", *ANNE)))
-    (key,) = source.keys()
+    (key,) = source.profile_keys()
     alone = source.pairs(key, BM25(), 0)
     assert [len(prompt.items) for prompt, _ in alone] == [0, 0, 0]
     assert [target for _, target in alone] == [title for _, title in ANNE]
@@ -204,7 +204,7 @@ def test_an_item_is_shown_with_the_best_of_the_items_before_it(data_dir):
 
 def test_dated_items_are_read_oldest_first(lamp_exp):
     source = profiles("task=lamp4", "split=time", "limit=3")
-    dates = [i.date for i in source._items(source.part.examples[0])]
+    dates = [i.date for i in source._items(source.examples[0])]
     assert len(set(dates)) > 2
     assert dates == sorted(dates)
 
@@ -340,9 +340,7 @@ def test_a_decoder_only_model_has_adapters_too(llama, tmp_path):
 # --- learning for a run ------------------------------------------------------------------------
 
 
-def test_an_adapter_is_the_same_alone_in_another_order_and_with_others(
-    weights, tmp_path, data_dir
-):
+def test_an_adapter_is_the_same_alone_in_another_order_and_with_others(weights, tmp_path, data_dir):
     questions = [
         question("1", "anne", "new", *ANNE),
         question("2", "bert", "new", *BERT),
@@ -419,9 +417,7 @@ def test_a_damaged_adapter_is_made_again(weights, tmp_path, caplog, file):
 
 
 def ran(lamp_exp, weights: Path, place: Path, *words: str) -> Path:
-    code, out, err = lamp_exp(
-        *QUICK, f"model.name={weights}", f"output_dir={place}", *words
-    )
+    code, out, err = lamp_exp(*QUICK, f"model.name={weights}", f"output_dir={place}", *words)
     assert code == 0, err
     return folder_of(out)
 
@@ -518,7 +514,7 @@ MISTAKES = [
     ("adapter.keep=maybe", "adapter.keep=maybe must be one of true, false"),
     ("adapter.min_items=0", "adapter.min_items=0 must be at least 1"),
     ("adapter.ranks=3", "adapter.ranks"),
-    ("adapter=user_loras", "adapter=user_loras does not exist: choose one of none, oppu, user_lora"),
+    ("adapter=user_loras", "user_loras does not exist: choose one of none, oppu, user_lora"),
     ("retriever@adapter.base=recency", "adapter.base must rank by itself and without dates"),
     ("profile.max_items=null profile.keep=newest profile.pool=all_users retriever=random",
      "profile.pool=all_users is for retrieval alone: use adapter=none"),

@@ -179,8 +179,8 @@ class UserLora(Adapter):
         with_adapter = set(keys)
         questions = [source.key_of(id) for id in source.questions()]
         return {
-            "profiles": len(source.keys()),
-            "profiles_without_adapter": len(source.keys()) - len(keys),
+            "profiles": len(source.profile_keys()),
+            "profiles_without_adapter": len(source.profile_keys()) - len(keys),
             "questions_without_adapter": sum(key not in with_adapter for key in questions),
             "items_without_pair": source.items_without_pair,
             "kept": self.keep,
@@ -197,7 +197,7 @@ class UserLora(Adapter):
     def learned_keys(self, source: ProfileSource | None = None) -> list[str]:
         """The keys of the profiles that are large enough."""
         source = source or self.source
-        return [key for key in source.keys() if source.size(key) >= self.min_items]
+        return [key for key in source.profile_keys() if source.size(key) >= self.min_items]
 
     def slot_of(self, model: TrainableModel) -> LoraSlot:
         """The slot in the model's network, which is made once."""
@@ -291,9 +291,7 @@ def _on_device(model: TrainableModel, source: ProfileSource) -> Iterator[Any]:
 
 def _without_weights(model: TrainableModel) -> Any:
     """The model's network with the names and shapes of its weights, but without these."""
-    config = AutoConfig.from_pretrained(
-        model.name, local_files_only=only_local_files(model.name)
-    )
+    config = AutoConfig.from_pretrained(model.name, local_files_only=only_local_files(model.name))
     with torch.device("meta"):
         return model.auto_class.from_config(config)
 

@@ -11,7 +11,6 @@ from typing import Any
 
 from lamp_exp.artefacts import ProfileSource
 from lamp_exp.contracts import Component, Model, Retriever
-from lamp_exp.data import Part
 from lamp_exp.data.leaks import own_positions
 from lamp_exp.errors import naming
 from lamp_exp.experiment.code_fingerprint import code_fingerprint
@@ -32,11 +31,11 @@ class _Profile:
 
 @dataclass(frozen=True)
 class AskedProfiles(ProfileSource):
-    """The profiles of a part, each less the item that is its question itself."""
+    """The profiles of questions, each less the item that is its question itself."""
 
     experiment: Experiment
     configuration: Configuration
-    part: Part
+    examples: Sequence[Example]
 
     @property
     def seed(self) -> int:  # type: ignore[override]
@@ -72,7 +71,7 @@ class AskedProfiles(ProfileSource):
         parts = [self.experiment.task, self.experiment.augmentation, self.experiment.model]
         return code_fingerprint(AskedProfiles, component, *filter(None, parts))
 
-    def keys(self) -> list[str]:
+    def profile_keys(self) -> list[str]:
         return list(self._profiles)
 
     def questions(self) -> list[str]:
@@ -90,7 +89,7 @@ class AskedProfiles(ProfileSource):
 
     def pairs(self, key: str, base: Retriever, k: int) -> list[tuple[Prompt, str]]:
         task, pairs = self.experiment.task, []
-        items = self._items(self.part.examples[self._profiles[key].row])
+        items = self._items(self.examples[self._profiles[key].row])
         for number, item in enumerate(items):
             if pair := task.item_pair(item, self.seed):
                 earlier = tuple(items[:number]) if k else ()
@@ -122,7 +121,7 @@ class AskedProfiles(ProfileSource):
         """The key of each question, and the profiles by their keys."""
         task, keys = self.experiment.task, {}
         profiles: dict[str, _Profile] = {}
-        examples = progress(self.part.examples, len(self.part.examples), "profiles")
+        examples = progress(self.examples, len(self.examples), "profiles")
         for row, example in enumerate(examples):
             items = self._items(example)
             key = keys[example.id] = profile_key(items, task.fields)

@@ -118,7 +118,7 @@ def learn(
     made = _learn_retriever(experiment, configuration, part)
     if experiment.adapter is None or "adapter" not in experiment.usage.others:
         return made
-    source, store = AskedProfiles(experiment, configuration, asked), store_of(experiment)
+    source, store = AskedProfiles(experiment, configuration, asked.examples), store_of(experiment)
     artefacts = experiment.adapter.artefacts(source)
     there = [store.find(artefact) is not None for artefact in artefacts]
     adapters = [store.make(artefact) for artefact in artefacts]
