@@ -8,16 +8,16 @@ learns says which artefacts it needs, given a `FitSource`, and loads them.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from lamp_exp.contracts import Component, Retriever
+from lamp_exp.contracts import Component, Model, Retriever, Task
 from lamp_exp.errors import InputError
 
 if TYPE_CHECKING:
-    from lamp_exp.values import RewardedList
+    from lamp_exp.values import Prompt, RewardedList
 
 WORK = "work"  # below an artefact's folder: what an interrupted call goes on from
 
@@ -82,6 +82,9 @@ class KeyedArtefact(Artefact):
     def unit_facts(self, folder: Path) -> Mapping[str, Any]:
         """For the record: facts on all units that are needed, whenever they were made."""
         return {}
+
+    def check_unit(self, folder: Path) -> None:
+        """Raises Damaged if the files of a unit are not what was written; it is then made again."""
 
     def make(self, folder: Path, required: Sequence[Path]) -> Mapping[str, Any]:
         """Not used: the store calls `make_units`."""
@@ -156,3 +159,85 @@ class LearnedRetriever(Retriever):
     @abstractmethod
     def load(self, made: Sequence[Made]) -> None:
         """Called with what `artefacts` asked for, before any ranking."""
+
+
+class ProfileSource(ABC):
+    """What an adapter may learn from: the profiles of the questions that are asked.
+
+    Each profile is without its question's own item, and has a key that its content decides:
+    questions with equal profiles share one. `model` is the one that answers, `trainer` builds the
+    trainer that it runs with. `reading` is all that decides its weights and the pairs of a profile,
+    as JSON: `model` and more. `options` are those options of the adapter that decide its results.
+    """
+
+    seed: int
+    options: Mapping[str, Any]
+    model: Model
+    trainer: Callable[..., Any]
+    reading: Mapping[str, Any]
+
+    @abstractmethod
+    def code(self, component: Component) -> str:
+        """The fingerprint of a component's code, for the identity of what it learns."""
+
+    @abstractmethod
+    def profile_keys(self) -> Sequence[str]:
+        """The distinct keys, in the order of the questions."""
+
+    @abstractmethod
+    def questions(self) -> Sequence[str]:
+        """The ids of the questions."""
+
+    @abstractmethod
+    def key_of(self, question: str) -> str:
+        """The key of the profile of a question, given its id."""
+
+    @abstractmethod
+    def size(self, key: str) -> int:
+        """The number of items that the profile has pairs of."""
+
+    @property
+    @abstractmethod
+    def items_without_pair(self) -> int:
+        """The number of items, over all keys, that there is nothing to learn from."""
+
+    @abstractmethod
+    def pairs(self, key: str, base: Retriever, k: int) -> list[tuple[Prompt, str]]:
+        """A prompt with its target for each item, oldest first; in the profile's order if undated.
+
+        The prompt shows the best `k` of the items before it, as `base` ranks them.
+        """
+
+
+class Adapter(Component):
+    """Adapts the model that answers to the user of each question.
+
+    This class is also the base of the adapter that does nothing. `uses_profile` says that the
+    question's profile decides how the model is adapted.
+    """
+
+    uses_profile: ClassVar[bool]
+
+    def validate(self, mode: str, task: Task, model: Model) -> None:
+        """Raises InputError, before any long work, for what cannot be adapted."""
+
+    def artefacts(self, source: ProfileSource) -> Sequence[Artefact]:
+        """What it needs; the same for the same source and options."""
+        return ()
+
+    def load(self, made: Sequence[Made], source: ProfileSource) -> None:
+        """Called with what `artefacts` asked for, before the model answers."""
+
+    def groups(self, prompts: Sequence[Prompt]) -> Sequence[Sequence[Prompt]] | None:
+        """The prompts in groups, if each must be answered in a batch of its own.
+
+        A group is answered by one process, without others between. None: batches may be mixed.
+        """
+        return None
+
+    def enter(self, model: Model, ids: Sequence[str]) -> None:
+        """Called before a batch with the questions of these ids is answered."""
+
+    def facts(self) -> Mapping[str, Any]:
+        """For the record, after the answers: what was learned, and what it took."""
+        return {}

@@ -455,6 +455,7 @@ def build_experiment(cfg: DictConfig, answers: Any = None) -> Experiment:
         from_checkpoint=bool(training_settings(str(OmegaConf.select(cfg, "model.name")))),
         reader=_reader(cfg, settings) if usage.reads else None,
         personal_groups=personal_groups(cfg),
+        adapter=build(cfg, "adapter") if runs_model else None,
         summary=summary,
         writer=_writer(cfg, cast(WrittenSummary, summary), settings) if usage.writes else None,
     )

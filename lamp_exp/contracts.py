@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from lamp_exp.artefacts import Adapter
+
 
 class TokenCounter(ABC):
     """A model's tokenizer as prompts need it; special tokens are counted as it adds them."""
@@ -206,6 +208,14 @@ class Task(Component, ABC):
     @abstractmethod
     def instruction_end(self, prompt: str, input: str) -> int:
         """The number of characters of a joined `prompt` that must survive a cut."""
+
+    def item_pair(self, item: ProfileItem, seed: int) -> tuple[str, str] | None:
+        """An input and its target, made of an item, from which a model can learn about its author.
+
+        What is drawn depends on `seed` and on the item's content. None if the item has no text to
+        learn. A task without this method cannot be used with adapters.
+        """
+        raise NotImplementedError
 
     @abstractmethod
     def score(self, outputs: Sequence[str], targets: Sequence[str]) -> Scores:
@@ -477,6 +487,10 @@ class Model(Component, ABC):
         journal: PredictionJournal | None = None,
     ) -> Sequence[Prediction]:
         """One prediction per prompt, in order; prompts with an entry in `journal` are skipped."""
+
+    def use_adapter(self, adapter: Adapter) -> None:
+        """Called once before any answer, with what adapts this model to users."""
+        raise NotImplementedError
 
     def log_likelihoods(
         self, groups: Sequence[tuple[Sequence[Prompt], str]], trainer: Callable[..., Any]

@@ -27,7 +27,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from lamp_exp import hydra_messages
-from lamp_exp.artefacts import Artefact, Cost, FitSource, LearnedRetriever
+from lamp_exp.artefacts import Adapter, Artefact, Cost, FitSource, LearnedRetriever
 from lamp_exp.config import build_experiment, compose_today
 from lamp_exp.config import config_dir as use_config_dir
 from lamp_exp.contracts import (
@@ -44,7 +44,8 @@ from lamp_exp.contracts import (
 from lamp_exp.data import load
 from lamp_exp.environment import run_command
 from lamp_exp.errors import InputError
-from lamp_exp.experiment.experiment import Experiment
+from lamp_exp.experiment.adapting import AskedProfiles
+from lamp_exp.experiment.experiment import Configuration, Experiment
 from lamp_exp.storage.artefacts import ArtefactStore
 from lamp_exp.storage.feedback import read_feedback, rewards_by_question, write_feedback
 from lamp_exp.summaries.none import NoSummary
@@ -79,9 +80,10 @@ class Law:
 
 
 def laws_of(experiment: Experiment, group: str) -> list[Law]:
-    """The laws for the experiment's component of a group, such as its retriever.
+    """The laws for the experiment's component of a group.
 
-    For a model, the experiment needs a mode that answers.
+    The groups are task, retriever, augmentation, model and adapter. For the last two, the
+    experiment needs a mode that answers.
     """
     task, retriever = experiment.task, experiment.retrieval.retriever
     augmentation, model, trainer = experiment.augmentation, experiment.model, experiment.trainer
@@ -97,6 +99,9 @@ def laws_of(experiment: Experiment, group: str) -> list[Law]:
     if group == "summary":
         return _laws(SUMMARY_LAWS, experiment.summary or NoSummary(), task)
     assert model and trainer, "the mode answers"
+    if group == "adapter":
+        assert experiment.adapter, "the mode answers"
+        return _laws(ADAPTER_LAWS, experiment.adapter, experiment)
     return _laws(MODEL_LAWS, model, partial(trainer.build, logger=False))
 
 
@@ -474,6 +479,74 @@ def answers_each_prompt_once(model: Model, trainer: Callable[..., object]) -> No
 MODEL_LAWS = (cuts_text_within_the_limit, answers_each_prompt_once)
 
 
+# --- adapters ----------------------------------------------------------------------------------
+
+ADAPTED = 3  # questions that an adapter learns for
+
+
+def makes_a_pair_of_an_item_by_its_content_alone(adapter: Adapter, experiment: Experiment) -> None:
+    """The task's pairs depend on seed and content of an item, not on its id or place."""
+    for example in _sample(experiment.task):
+        for item in example.profile:
+            pairs = [experiment.task.item_pair(item._replace(id=id), 0) for id in ("1", item.id)]
+            _require(pairs[0] == pairs[1], f"the item {item} has {pairs}")
+
+
+def adapts_to_one_user_whoever_else_is_asked(adapter: Adapter, experiment: Experiment) -> None:
+    """A question has the same answer alone, and after others whose adapters were learned first."""
+    examples = _sample(experiment.task)[:ADAPTED]
+    together = _adapted_answers(adapter, experiment, examples)
+    for one in reversed(examples):
+        alone = _adapted_answers(adapter, experiment, [one])
+        _require(alone == {one.id: together[one.id]}, f"{alone}, with others {together}")
+
+
+def leaves_the_models_own_weights_alone(adapter: Adapter, experiment: Experiment) -> None:
+    """Learning and answering change no weight that the model had before."""
+    model = experiment.model
+    configure = getattr(model, "configure_model", lambda: None)
+    configure()
+    before = {id(w): (w, w.detach().clone()) for w in getattr(model, "parameters", tuple)()}
+    _adapted_answers(adapter, experiment, _sample(experiment.task)[:ADAPTED])
+    changed = sum(not bool((now == then).all()) for now, then in before.values())
+    _require(not changed, f"{changed} of {len(before)} weights have changed")
+
+
+def _adapted_answers(
+    adapter: Adapter, experiment: Experiment, examples: Sequence[Example]
+) -> dict[str, str]:
+    """The answers to questions, with all that the adapter needs made anew."""
+    model, trainer, augmentation = experiment.model, experiment.trainer, experiment.augmentation
+    assert model and trainer and augmentation, "the mode answers"
+    source = _SampleProfiles(experiment, examples)
+    counter, length = model.token_counter, experiment.max_length
+    prompts = [augmentation(experiment.task, e, [], counter, length) for e in examples]
+    with tempfile.TemporaryDirectory() as folder:
+        store = ArtefactStore(Path(folder))
+        adapter.load([store.make(artefact) for artefact in adapter.artefacts(source)], source)
+        model.use_adapter(adapter)
+        answers = model.predict(prompts, partial(trainer.build, logger=False))
+    return {answer.id: answer.output for answer in answers}
+
+
+class _SampleProfiles(AskedProfiles):
+    """The profiles of some questions of the made-up sample, for an experiment without a run."""
+
+    seed = 0
+    options: Mapping[str, Any] = {}
+    reading: Mapping[str, Any] = {"model": {}}
+
+    def __init__(self, experiment: Experiment, examples: Sequence[Example]) -> None:
+        super().__init__(experiment, Configuration({}, {}, {}, {}), examples)
+
+
+ADAPTER_LAWS = (
+    makes_a_pair_of_an_item_by_its_content_alone,
+    adapts_to_one_user_whoever_else_is_asked,
+    leaves_the_models_own_weights_alone,
+)
+
+
 # --- the command -------------------------------------------------------------------------------
 
 MODES = {
@@ -482,6 +555,7 @@ MODES = {
     "augmentation": "prompts",
     "summary": "prompts",
     "model": "zeroshot",
+    "adapter": "zeroshot",
 }
 
 

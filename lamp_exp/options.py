@@ -26,12 +26,13 @@ LARGEST_SEED = 2**32 - 1
 ANSWERING = ("finetune", "zeroshot")  # the modes in which a model writes answers
 FEEDBACK = "feedback"  # the mode in which a reader rewards single items
 SUMMARIES = "summaries"  # the mode that only makes summaries of profiles
-PERSONAL_GROUPS = ("summary",)  # whose components read profiles, besides the retriever
+PERSONAL_GROUPS = ("summary", "adapter")  # whose components read profiles, besides the retriever
 RANKING = ("rank", FEEDBACK)  # the modes that rank items and make no prompts of k items
 WITHOUT_PROMPTS = (*RANKING, SUMMARIES)  # the modes that make no prompts of k items
 # The order of words in a run's name, and of columns in reports; there, others follow.
 NAME_ORDER = (
-    "task", "split", "part", "mode", "retriever", "k", "skip", "augmentation", "summary", "model",
+    "task", "split", "part", "mode", "retriever", "k", "skip", "augmentation", "summary", "adapter",
+    "model",
 )  # fmt: skip
 # The role of an option in reports, if runs differ in it:
 QUESTIONS = "questions"  # they answered other questions, and are not compared
@@ -74,6 +75,7 @@ class Usage:
         retrieves = uses_profile and (mode in RANKING or (mode != SUMMARIES and bool(k)))
         used = frozenset() if mode in RANKING else frozenset(others)
         used &= {"summary"} if mode == SUMMARIES else used
+        used -= frozenset() if mode in ANSWERING else {"adapter"}
         reads = retrieves and (learns or mode == FEEDBACK)
         return cls(mode, retrieves, reads, used, writes and "summary" in used)
 
@@ -171,6 +173,11 @@ def when_feedback(usage: Usage) -> bool:
 def when_answering(usage: Usage) -> bool:
     """Options that matter only if a model answers."""
     return usage.answers
+
+
+def when_adapting(usage: Usage) -> bool:
+    """Options that matter only if the model is adapted to each user."""
+    return usage.answers and "adapter" in usage.others
 
 
 def when_training(usage: Usage) -> bool:
@@ -297,6 +304,12 @@ GROUPS: Mapping[str, Group] = {
                 "base_url", "key_variable", "concurrency", "retries", "timeout", "speed",
                 "display_name",
             }),
+        ),
+        Group(
+            "adapter", "none",
+            "how the model is adapted to each user; user_lora, oppu: weights learned on profiles",
+            applies=when_adapting, runtime=frozenset({"keep", "device", "batch_tokens"}),
+            role=METHOD,
         ),
         Group(
             "trainer", "default",
@@ -435,6 +448,25 @@ COMPONENT_OPTIONS = (  # options of components whose range every component of th
            nullable=True, minimum=1),
     Option("summary.allow_api", None, bool, "whether licensed texts may be sent to an API",
            nullable=True, choices=(False, True)),
+    Option("adapter.rank", None, int, "of the two matrices", nullable=True, minimum=1),
+    Option("adapter.alpha", None, float, "scale: alpha / rank", nullable=True, minimum=0,
+           above=True),
+    Option("adapter.dropout", None, float, "of what an adapter reads", nullable=True, minimum=0,
+           maximum=1),
+    Option("adapter.epochs", None, int, "over the items of a profile", nullable=True, minimum=1),
+    Option("adapter.lr", None, float, "learning rate", nullable=True, minimum=0, above=True),
+    Option("adapter.batch_size", None, int, "items per step", nullable=True, minimum=1),
+    Option("adapter.warmup", None, float, "share of the steps", nullable=True, minimum=0,
+           maximum=1),
+    Option("adapter.weight_decay", None, float, "of AdamW", nullable=True, minimum=0),
+    Option("adapter.clip", None, float, "norm at which gradients are clipped", nullable=True,
+           minimum=0, above=True),
+    Option("adapter.k", None, int, "earlier items that an item is shown with", nullable=True,
+           minimum=0),
+    Option("adapter.min_items", None, int, "users with fewer have no adapter", nullable=True,
+           minimum=1),
+    Option("adapter.keep", None, bool, "keep adapters on the disk", nullable=True,
+           choices=(True, False)),
     Option("model.decoding", None, str, "how answers are decoded", nullable=True,
            choices=("free", "labels", "likelihood")),
     Option("model.strip_reasoning", None, object, "remove reasoning from answers: what the server "

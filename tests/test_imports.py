@@ -18,7 +18,7 @@ PACKAGE = Path(lamp_exp.__file__).parent
 # What each package or module directly below lamp_exp may import, besides itself, from low to high.
 # `data`, `report` and `wandb` are also commands of their own; what only these need is in DOORS.
 BASE = {"errors", "values", "contracts", "artefacts", "wording"}
-COMPONENTS = {"tasks", "retrievers", "augmentations", "summaries", "models"}
+COMPONENTS = {"tasks", "retrievers", "augmentations", "summaries", "models", "adapters"}
 MAY_IMPORT = {
     "errors": set(),
     "environment": set(),
@@ -37,6 +37,7 @@ MAY_IMPORT = {
     "summaries": BASE,
     "retrievers": BASE | {"storage", "progress", "hub"},
     "models": BASE | {"storage", "progress", "environment", "hub"},
+    "adapters": BASE | {"storage", "progress", "hub", "models"},
     "data": BASE | {"storage", "options", "progress", "environment"},
     "results": BASE
     | {"storage", "options", "environment", "statistics", "tasks"},  # tasks: of old records
@@ -94,6 +95,7 @@ HYDRA = {
 }  # fmt: skip
 HEAVY = {"torch", "transformers", "sentence_transformers", "faiss", "pytorch_lightning", "peft"}
 MAY_BE_HEAVY = {
+    "adapters/lora_slot.py", "adapters/lora_training.py", "adapters/user_lora.py",
     "models", "retrievers/dense.py", "retrievers/encoder.py", "retrievers/learned_encoder.py",
     "retrievers/ropg_kd.py", "retrievers/ropg_rl.py", "loggers", "experiment/ddp.py",
     "data/neighbours.py",  # inside a function

@@ -17,7 +17,9 @@ from lamp_exp.values import Hit
 from tests.conftest import compose, experiment, options
 from tests.test_dense import dense_folder, encoder  # noqa: F401  (a fixture)
 
-COMPONENTS = ["task", "retriever", "augmentation", "summary", "model", "trainer", "logger"]
+COMPONENTS = [
+    "task", "retriever", "augmentation", "summary", "model", "adapter", "trainer", "logger",
+]  # fmt: skip
 GROUPS = [*COMPONENTS, "experiment", "sweep"]
 
 
@@ -67,6 +69,14 @@ def test_models_keep_their_laws(option):
     if OmegaConf.is_missing(cfg.model, "name") or cfg.model.name is not None:
         pytest.skip("needs weights or a server")
     check("model", *words)
+
+
+@pytest.mark.parametrize("option", options("adapter"))
+def test_adapters_keep_their_laws(option):
+    few = ["adapter.epochs=2", "adapter.lr=0.3"] if option != "none" else []
+    words = ["model=tiny", "mode=zeroshot", "k=0", "max_new_tokens=8", "trainer=cpu"]
+    quiet = "trainer.enable_progress_bar=false"
+    check("adapter", f"adapter={option}", *few, *words, quiet)
 
 
 class Bad(BM25):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lamp_exp.artefacts import Adapter
 from lamp_exp.contracts import Augmentation, DenseRetriever, Model, Retriever, Summary, Task
 from lamp_exp.errors import naming
 from lamp_exp.options import FEEDBACK, Usage, value_at
@@ -137,6 +138,7 @@ class Experiment:
     logger: Callable[..., Any] | None
     from_checkpoint: bool  # of this project: its model was fine-tuned before
     reader: Reader | None = None
+    adapter: Adapter | None = None
     personal_groups: frozenset[str] = frozenset()  # of options.PERSONAL_GROUPS: those in use
     summary: Summary | None = None
     writer: Writer | None = None

@@ -12,6 +12,7 @@ from lamp_exp.contracts import Component, Retriever
 from lamp_exp.data import Part
 from lamp_exp.data.view import is_held_out
 from lamp_exp.errors import InputError
+from lamp_exp.experiment.adapting import AskedProfiles
 from lamp_exp.experiment.code_fingerprint import code_fingerprint
 from lamp_exp.experiment.experiment import Configuration, Experiment, Reader
 from lamp_exp.experiment.feedback import METRIC, Feedback, validate_reader
@@ -108,13 +109,31 @@ def part_ranking(
 
 
 def artefacts_of(
-    experiment: Experiment, configuration: Configuration, parts: Parts
+    experiment: Experiment,
+    configuration: Configuration,
+    parts: Parts,
+    profiles: AskedProfiles | None = None,
 ) -> dict[str, Sequence[Artefact]]:
-    """What the component of each group needs before the experiment can run; nothing is made."""
+    """What the component of each group needs before the experiment can run; nothing is made.
+
+    `profiles` are those that an adapter learns from, if they are read already.
+    """
+    profiles = profiles or _asked_profiles(experiment, configuration, parts)
+    adapter = experiment.adapter
     return {
         "summary": written_summaries(experiment, parts.prompted),
         "retriever": _retriever_artefacts(experiment, configuration, parts.with_rewards),
+        "adapter": adapter.artefacts(profiles) if adapter and profiles else (),
     }
+
+
+def _asked_profiles(
+    experiment: Experiment, configuration: Configuration, parts: Parts
+) -> AskedProfiles | None:
+    """The profiles that an adapter learns from, those of the asked questions; None without one."""
+    if experiment.adapter is None or "adapter" not in experiment.usage.others:
+        return None
+    return AskedProfiles(experiment, configuration, parts.asked.examples)
 
 
 def _retriever_artefacts(
@@ -137,13 +156,23 @@ def learn(
     experiment: Experiment, configuration: Configuration, parts: Parts
 ) -> dict[str, Sequence[Made]]:
     """Makes what the components need, and loads it; by group, all that was needed, in order."""
-    store = store_of(experiment)
+    store, adapter = store_of(experiment), experiment.adapter
+    profiles = _asked_profiles(experiment, configuration, parts)
     made: dict[str, Sequence[Made]] = {}
-    for group, artefacts in artefacts_of(experiment, configuration, parts).items():
+    own: dict[str, list[Made]] = {}  # without what these require
+    for group, artefacts in artefacts_of(experiment, configuration, parts, profiles).items():
         if artefacts:
             made[group] = _make_all(store, [*_required(artefacts), *artefacts])
             by_path = {one.folder: one for one in made[group]}
-            _load(experiment, artefacts, [by_path[store.path(one)] for one in artefacts])
+            own[group] = [by_path[store.path(one)] for one in artefacts]
+        if group == "summary":
+            _load_summaries(artefacts, own.get(group, ()))
+    retriever = experiment.retrieval.retriever
+    if isinstance(retriever, LearnedRetriever) and "retriever" in own:
+        retriever.load(own["retriever"])
+    if adapter is not None and profiles is not None:
+        adapter.load(own.get("adapter", ()), profiles)
+        profiles.model.use_adapter(adapter)
     return made
 
 
@@ -161,15 +190,10 @@ def _unit_facts(artefact: Artefact, folder: Path) -> Mapping[str, Any]:
     return artefact.unit_facts(folder) if isinstance(artefact, KeyedArtefact) else {}
 
 
-def _load(experiment: Experiment, artefacts: Sequence[Artefact], made: Sequence[Made]) -> None:
-    """Gives a component what it asked for."""
-    retriever = experiment.retrieval.retriever
+def _load_summaries(artefacts: Sequence[Artefact], made: Sequence[Made]) -> None:
     for artefact, one in zip(artefacts, made, strict=True):
-        if isinstance(artefact, Summaries):
-            artefact.load(one.folder)
-            return
-    if isinstance(retriever, LearnedRetriever):
-        retriever.load(made)
+        assert isinstance(artefact, Summaries)
+        artefact.load(one.folder)
 
 
 def needed_artefacts(

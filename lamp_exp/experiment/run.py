@@ -13,6 +13,7 @@ from typing import Any
 
 from lamp_exp.contracts import RunLogger
 from lamp_exp.experiment import ddp, stages
+from lamp_exp.experiment.adapting import AskedProfiles
 from lamp_exp.experiment.code_fingerprint import code_fingerprint
 from lamp_exp.experiment.experiment import NO_PROFILE, Configuration, Experiment
 from lamp_exp.experiment.feedback import Feedback
@@ -161,6 +162,8 @@ def provenance_of(experiment: Experiment) -> Provenance:
         components += [Summaries, writer.model]
     if reader := experiment.reader:
         components += [PartSource, Feedback, reader.augmentation, reader.model]
+    if "adapter" in experiment.usage.others:
+        components += [AskedProfiles, experiment.adapter]
     code = code_fingerprint(StageResults, *(part for part in components if part is not None))
     return Provenance(code, versions())
 
@@ -283,6 +286,7 @@ def _logger(
 def _tags(experiment: Experiment, configuration: Configuration) -> tuple[str, ...]:
     choices, retrieval = configuration.choices, experiment.retrieval
     used = [choices["retriever"], choices["augmentation"]] if retrieval.used_k else []
+    used += [choices[group] for group in sorted(experiment.usage.others)]
     skip = [f"skip{retrieval.used_skip}"] if retrieval.used_skip else []
     others = [choices[group] for group in PERSONAL_GROUPS if group in experiment.usage.others]
     return (choices["task"], experiment.data.split, *used, f"k{retrieval.used_k}", *skip, *others)
@@ -325,6 +329,7 @@ def _result(
         peak_memory_mb=round(peak_memory_mb()),
         retrieval={**_retrieval_facts(experiment), "ranking_cache": results.rankings},
         model=_model_facts(experiment),
+        adapter=dict(experiment.adapter.facts()) if experiment.adapter else {},
         training=results.training,
         settings=configuration.settings,
         identity=identity,

@@ -124,14 +124,19 @@ def validate(experiment: Experiment) -> None:
     else:
         for metric in experiment.task.metrics:
             metric.load()
+        assert experiment.adapter, "modes that answer have one"
+        if "adapter" in experiment.usage.others:
+            experiment.adapter.validate(experiment.mode, experiment.task, model)
         model.validate(experiment.mode == "finetune", trainer.precision, trainer.build)
 
 
 def _refuse_pool(experiment: Experiment) -> None:
     """Refuses items of all users for retrievers that read them: only a sample of them is drawn."""
     pool, retrieval = experiment.data.view.profile.pool, experiment.retrieval
-    if pool != "all_users" or not experiment.usage.retrieves:
+    if pool == "own" or not experiment.usage.personal:
         return
+    for group in experiment.usage.others:
+        raise InputError(f"profile.pool={pool} is for retrieval alone: use {group}=none")
     if not retrieval.retriever.at_random:
         raise InputError(f"profile.pool={pool} draws items at random: use retriever=random")
     if retrieval.skip + retrieval.used_k > POOL_DRAWS:

@@ -20,8 +20,9 @@ from transformers import AutoConfig, GenerationConfig, PreTrainedModel
 from transformers.utils import GENERATION_CONFIG_NAME, cached_file
 from transformers.utils import logging as transformers_logging
 
+from lamp_exp.artefacts import Adapter
 from lamp_exp.contracts import Model, PredictionJournal
-from lamp_exp.errors import InputError, first_line, naming_one
+from lamp_exp.errors import InputError, first_line, naming, naming_one
 from lamp_exp.hub import (
     LOAD_ERRORS,
     check_vocabulary,
@@ -110,6 +111,7 @@ class PredictionModel(pl.LightningModule, Model):
         self.speed = speed
         self.load_options = load_options
         self.network: PreTrainedModel | None = None
+        self.adapter: Adapter | None = None
         self._prompts: Sequence[Prompt] = []
         self._journal: PredictionJournal | None = None
         self._run_facts: dict[str, Any] = {}  # the device and the threads of the last prediction
@@ -348,6 +350,9 @@ class PredictionModel(pl.LightningModule, Model):
             made = _by_id(journal.read())
         return [made[prompt.id] for prompt in prompts]
 
+    def use_adapter(self, adapter: Adapter) -> None:
+        self.adapter = adapter
+
     def log_likelihoods(
         self, groups: Sequence[tuple[Sequence[Prompt], str]], trainer: Callable[..., pl.Trainer]
     ) -> list[list[float]]:
@@ -402,9 +407,13 @@ class PredictionModel(pl.LightningModule, Model):
         """The process's share of the prompts without prediction, longest first."""
         # Another process may have begun to write when this one reads: the first one's list counts.
         ids = set(self.trainer.strategy.broadcast([prompt.id for prompt in self._prompts]))
-        prompts = longest_first([prompt for prompt in self._prompts if prompt.id in ids])
-        share = prompts[self.trainer.global_rank :: self.trainer.world_size]
-        size = self.settings.predict_batch_size
+        prompts = [prompt for prompt in self._prompts if prompt.id in ids]
+        own = slice(self.trainer.global_rank, None, self.trainer.world_size)
+        groups = None if self.adapter is None else self.adapter.groups(prompts)
+        if groups is None:
+            share, size = longest_first(prompts)[own], self.settings.predict_batch_size
+        else:
+            share, size = [prompt for group in groups[own] for prompt in group], 1
         return batches_in_order(share, size, self._collate_prompts, self.workers)
 
     def _collate_prompts(self, prompts: Sequence[Prompt]) -> Batch:
@@ -413,6 +422,11 @@ class PredictionModel(pl.LightningModule, Model):
 
     def on_predict_start(self) -> None:
         self._run_facts["threads"] = limit_threads(self.net, self.device)
+
+    def on_predict_batch_start(self, batch: Batch, *_: Any) -> None:
+        if self.adapter is not None:
+            with naming(self.adapter, "enter", ", ".join(batch["ids"])):
+                self.adapter.enter(self, batch["ids"])
 
     def predict_step(self, batch: Batch, index: int) -> list[tuple[Any, ...]]:
         """Plain tuples: Lightning cannot carry frozen dataclasses."""

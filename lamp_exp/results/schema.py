@@ -100,8 +100,9 @@ class RunResult:
     questions behind a count, such as those whose profile holds the question itself. Of imported
     predictions, `k`, the retriever and the augmentation are None. `licence` names the licence of
     texts that may not be passed on. `learned` holds the facts of each artefact that its components
-    had learned, `bound` says that it has read the golds of the questions that it answers. `stale`
-    says why the run should not be compared with current ones; it is not part of the file.
+    had learned, `bound` says that it has read the golds of the questions that it answers. `adapter`
+    says how many users have one, and what that took. `stale` says why the run should not be
+    compared with current ones; it is not part of the file.
     """
 
     run: str
@@ -139,6 +140,7 @@ class RunResult:
     licence: str = ""
     learned: tuple[Mapping[str, Any], ...] = ()
     bound: bool = False
+    adapter: Mapping[str, Any] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
     stale: str | None = None
 

@@ -108,7 +108,20 @@ class _Units(UnitWriter):
 
 
 def _missing(artefact: KeyedArtefact, path: Path) -> list[str]:
-    return [key for key in artefact.unit_keys() if not (path / UNITS / key).is_dir()]
+    units = path / UNITS
+    return [key for key in artefact.unit_keys() if not _is_whole(artefact, units / key)]
+
+
+def _is_whole(artefact: KeyedArtefact, unit: Path) -> bool:
+    """Whether a unit is there; one that is damaged is set aside."""
+    if not unit.is_dir():
+        return False
+    try:
+        artefact.check_unit(unit)
+    except atomic.Damaged as error:
+        atomic.report_damage(unit, error)
+        return False
+    return True
 
 
 def _seconds(start: float) -> float:

@@ -92,6 +92,16 @@ class LampTask(Task):
         end = len(self.instruction) if self.follows_template(input) else 0
         return len(prompt) - len(input) + end
 
+    def item_pair(self, item: ProfileItem, seed: int) -> tuple[str, str] | None:
+        """The question about the item, as the benchmark asks it, and the item's own answer.
+
+        As in arXiv 2409.09510; the item's text is left as it is, with its white space.
+        """
+        field = self.label_field or self.target_field
+        assert field, "an item answers the question"
+        target = item.fields[field]
+        return (f"{self.instruction} {self.body(item)}", target) if target.strip() else None
+
     def score_notes(self, targets: Sequence[str]) -> dict[str, int]:
         """Counts of targets that the metrics cannot judge."""
         return {}

@@ -71,6 +71,15 @@ class Lamp1(ClassificationTask):
         end = start + len(_QUESTION_END) if start >= 0 else 0
         return len(prompt) - len(input) + end
 
+    def item_pair(self, item: ProfileItem, seed: int) -> tuple[str, str] | None:
+        """Asks for the abstract of the item's title: a profile holds no citations.
+
+        As in arXiv 2409.09510, in other words.
+        """
+        title, abstract = item.fields["title"], item.fields["abstract"]
+        input = f'Write an abstract for the paper with the title "{title}"'
+        return (input, abstract) if abstract.strip() else None
+
     def sample_item(self, text: SampleText) -> dict[str, str]:
         return {"title": text.title, "abstract": text.text}
 

@@ -1,0 +1,1 @@
+"""Ways to adapt the model that answers to a user, one file each."""
