@@ -88,7 +88,7 @@ def ranked(*overrides: str) -> list[tuple[Example, list[Hit]]]:
 def learned_parts(made: Experiment, configuration: Configuration) -> Parts:
     """The parts of an experiment whose components have learned what they need."""
     parts = load_parts(made)
-    learn(made, configuration, parts.learning or parts.asked)
+    learn(made, configuration, parts)
     return parts
 
 

@@ -60,9 +60,8 @@ def learned(weights: Path, place: Path, *words: str) -> Path:
     experiment, configuration = build(
         *QUICK, f"model.name={weights}", f"output_dir={place}", *words
     )
-    asked = load_parts(experiment).asked
-    made = learn(experiment, configuration, asked, asked)
-    return made[-1].folder / UNITS
+    made = learn(experiment, configuration, load_parts(experiment))
+    return made["adapter"][-1].folder / UNITS
 
 
 def contents(units: Path) -> dict[str, tuple[bytes, str]]:

@@ -368,12 +368,12 @@ def test_readers_of_folds_reward_the_users_that_they_have_not_learned_from(data_
         "feedback.folds=2", "feedback.reward=likelihood", "trainer.max_epochs=1",
         "trainer.enable_progress_bar=false",
     )  # fmt: skip
-    part = load_parts(experiment).asked
-    *readers, table = learn(experiment, configuration, part)
+    parts = load_parts(experiment)
+    *readers, table = learn(experiment, configuration, parts)["retriever"]
     assert [one.kind for one in (*readers, table)] == ["reader", "reader", "feedback"]
     assert table.facts["saw_these_golds"] is False
     rewards = {(question, item): value for question, item, _, value in read_feedback(table.folder)}
-    (feedback,) = artefacts_of(experiment, configuration, part)
+    (feedback,) = artefacts_of(experiment, configuration, parts)["retriever"]
     rankings = feedback.rank()
     for fold, reader in enumerate(readers):
         others = [user for user in users if fold_of(user) != fold]
