@@ -532,12 +532,13 @@ def _adapted_answers(
 class _SampleProfiles(AskedProfiles):
     """The profiles of some questions of the made-up sample, for an experiment without a run."""
 
-    seed = 0
-    options: Mapping[str, Any] = {}
-    reading: Mapping[str, Any] = {"model": {}}
-
     def __init__(self, experiment: Experiment, examples: Sequence[Example]) -> None:
-        super().__init__(experiment, Configuration({}, {}, {}, {}), examples)
+        configuration = Configuration({}, {"seed": 0, "adapter": {}}, {}, {})
+        super().__init__(experiment, configuration, examples)
+
+    @property
+    def reading(self) -> dict[str, Any]:  # type: ignore[override]
+        return {"model": {}}
 
 
 ADAPTER_LAWS = (

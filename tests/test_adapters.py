@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -69,6 +72,7 @@ def contents(units: Path) -> dict[str, tuple[bytes, str]]:
     return {
         unit.name: ((unit / WEIGHTS).read_bytes(), (unit / CONFIG).read_text())
         for unit in units.iterdir()
+        if not unit.name.startswith(".")
     }
 
 
@@ -517,7 +521,7 @@ MISTAKES = [
     ("retriever@adapter.base=recency", "adapter.base must rank by itself and without dates"),
     ("profile.max_items=null profile.keep=newest profile.pool=all_users retriever=random",
      "profile.pool=all_users is for retrieval alone: use adapter=none"),
-    ("adapter.lr=1e30 adapter.clip=null", "the loss of an adapter became infinite or no number"),
+    ("adapter.lr=1e30 adapter.clip=null adapter.epochs=4", "the loss of an adapter became infinite or no number"),
 ]  # fmt: skip
 
 
@@ -542,3 +546,57 @@ def test_models_elsewhere_and_quantised_ones_are_refused(llama, tmp_path):
     api = OpenAI.__new__(OpenAI)
     with pytest.raises(InputError, match="use model=flan_t5_base or model=causal, not an API"):
         lora.validate("zeroshot", all_tasks()["lamp4"], api)
+
+
+# --- several processes -------------------------------------------------------------------------
+
+
+def command(weights: Path, place: Path, *words: str) -> list[str]:
+    where = [f"model.name={weights}", f"output_dir={place}"]
+    return [sys.executable, "-m", "lamp_exp", *QUICK, *STRONG, *where, *words]
+
+
+def finished(weights: Path, place: Path, *words: str) -> Path:
+    ended = subprocess.run(
+        command(weights, place, *words), capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    return folder_of(ended.stdout)
+
+
+@pytest.mark.process
+def test_a_run_that_was_killed_ends_as_if_it_had_not_been(weights, tmp_path):
+    many = ["limit=12", "adapter.epochs=20"]
+    whole = finished(weights, tmp_path / "whole", *many)
+    with subprocess.Popen(command(weights, tmp_path / "killed", *many)) as process:
+        while len(list((tmp_path / "killed").glob(".cache/artefacts/user_lora-*/units/*"))) < 3:
+            assert process.poll() is None, "it was too fast to be killed"
+            time.sleep(0.02)
+        process.kill()
+    units = list((tmp_path / "killed").glob(".cache/artefacts/user_lora-*/units/*"))
+    assert 3 <= len(units) < 12
+    stamps = {unit: unit.stat().st_mtime_ns for unit in units}
+    again = finished(weights, tmp_path / "killed", *many)
+    assert again.name == whole.name
+    assert {unit: unit.stat().st_mtime_ns for unit in units} == stamps  # they were not made again
+    assert predictions(again) == predictions(whole)
+    kept, other = (
+        contents(next((tmp_path / name).glob(".cache/artefacts/user_lora-*")) / UNITS)
+        for name in ("whole", "killed")
+    )
+    assert kept == other
+    assert not list((tmp_path / "killed").glob(".cache/artefacts/*/units/.*"))
+
+
+@pytest.mark.launcher
+@pytest.mark.parametrize("keep", ["true", "false"])
+def test_two_processes_answer_as_one_does(weights, tmp_path, keep):
+    words = ["limit=6", f"adapter.keep={keep}"]
+    one = finished(weights, tmp_path / "one", *words)
+    devices = ["trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu"]
+    quiet = ["trainer.enable_progress_bar=false"]
+    two = finished(weights, tmp_path / "two", *words, *devices, *quiet)
+    assert one.name == two.name
+    assert predictions(one) == predictions(two)
+    adapters = [recorded(run)["adapter"] for run in (one, two)]
+    assert [adapter["profiles"] for adapter in adapters] == [6, 6]

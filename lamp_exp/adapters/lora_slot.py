@@ -59,6 +59,7 @@ class LoraSlot:
     def __init__(self, network: PreTrainedModel, shape: LoraShape) -> None:
         """Raises InputError if the network has no layer of a name in `shape.targets`."""
         _check_targets(network, shape.targets)
+        training = network.training
         try:
             self._peft: Any = get_peft_model(network, shape.config())
         except ValueError as error:
@@ -69,6 +70,7 @@ class LoraSlot:
             for name, weight in network.named_parameters()
             if any(part in name for part in parts)
         }
+        network.train(training)  # peft's own layers come in train mode, with dropout
         self.clear()
 
     def clear(self) -> None:

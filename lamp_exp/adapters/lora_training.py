@@ -60,7 +60,8 @@ def train_adapter(
         ) from error
     finally:
         model.net.eval()
-    if not all(map(math.isfinite, losses)):
+    numbers = all(bool(weight.isfinite().all()) for weight in slot.weights.values())
+    if not (numbers and all(map(math.isfinite, losses))):
         raise InputError(
             "the loss of an adapter became infinite or no number: lower adapter.lr, or use "
             "trainer.precision=bf16-mixed or 32-true"
@@ -103,7 +104,7 @@ def _train(
             batch = rows_of(whole, order[start : start + recipe.batch_size])
             with forward_context():
                 loss, count = model.loss(batch)
-            (loss / count).backward()  # type: ignore[no-untyped-call]
+            torch.autograd.backward(loss / count)
             if recipe.clip is not None:
                 torch.nn.utils.clip_grad_norm_(weights, recipe.clip)
             optimizer.step()
