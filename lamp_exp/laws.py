@@ -542,9 +542,9 @@ class _SampleProfiles(AskedProfiles):
 
 
 ADAPTER_LAWS = (
+    leaves_the_models_own_weights_alone,  # first: later, the model may hold weights of the adapter
     makes_a_pair_of_an_item_by_its_content_alone,
     adapts_to_one_user_whoever_else_is_asked,
-    leaves_the_models_own_weights_alone,
 )
 
 

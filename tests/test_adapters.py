@@ -521,7 +521,8 @@ MISTAKES = [
     ("retriever@adapter.base=recency", "adapter.base must rank by itself and without dates"),
     ("profile.max_items=null profile.keep=newest profile.pool=all_users retriever=random",
      "profile.pool=all_users is for retrieval alone: use adapter=none"),
-    ("adapter.lr=1e30 adapter.clip=null adapter.epochs=4", "the loss of an adapter became infinite or no number"),
+    ("adapter.lr=1e30 adapter.clip=null adapter.epochs=4",
+     "the loss of an adapter became infinite or no number"),
 ]  # fmt: skip
 
 
