@@ -228,6 +228,9 @@ class Adapter(Component):
     def load(self, made: Sequence[Made], source: ProfileSource) -> None:
         """Called with what `artefacts` asked for, before the model answers."""
 
+    def prepare(self, model: Model) -> None:
+        """Called in each process when the model's weights are loaded, before it answers."""
+
     def groups(self, prompts: Sequence[Prompt]) -> Sequence[Sequence[Prompt]] | None:
         """The prompts in groups, if each must be answered in a batch of its own.
 

@@ -23,11 +23,13 @@ from lamp_exp.adapters.lora_slot import CONFIG, WEIGHTS, LoraShape, LoraSlot
 from lamp_exp.adapters.lora_training import LoraRecipe, rows_of, train_adapter
 from lamp_exp.adapters.user_lora import FACTS, UserLora
 from lamp_exp.data import load
+from lamp_exp.errors import InputError
 from lamp_exp.experiment.adapting import AskedProfiles, profile_key
 from lamp_exp.experiment.learning import learn
 from lamp_exp.experiment.run import baseline_folder
 from lamp_exp.experiment.stages import load_parts
 from lamp_exp.models.causal import Causal
+from lamp_exp.models.openai import OpenAI
 from lamp_exp.models.seq2seq import Seq2Seq, fresh_t5
 from lamp_exp.models.token_counter import load_tokenizer
 from lamp_exp.retrievers.bm25 import BM25
@@ -534,13 +536,19 @@ def test_mistakes_are_one_line(lamp_exp, weights, words, message):
     assert "Traceback" not in err
 
 
+def test_without_peft_the_extra_is_named(lamp_exp, weights, monkeypatch):
+    for name in ("user_lora", "lora_slot", "lora_training"):
+        monkeypatch.delitem(sys.modules, f"lamp_exp.adapters.{name}")
+    monkeypatch.setitem(sys.modules, "peft", None)
+    code, _, err = lamp_exp(*QUICK, f"model.name={weights}")
+    assert code == 2
+    assert err == "lamp_exp: adapter needs peft: pip install 'lamp-exp[lora]'\n"
+
+
 def test_models_elsewhere_and_quantised_ones_are_refused(llama, tmp_path):
     lora = UserLora(
         BM25(), 2, 4, 0.1, ["q"], 1, 0.1, 2, 0.1, 0.1, None, k=0, min_items=1, keep=True, seed=0
     )
-    from lamp_exp.errors import InputError
-    from lamp_exp.models.openai import OpenAI
-
     gguf = Causal(str(llama), settings(), {}, gguf_file="weights.gguf")
     with pytest.raises(InputError, match="quantised weights of a GGUF file cannot be adapted"):
         lora.validate("zeroshot", all_tasks()["lamp4"], gguf)
@@ -570,11 +578,11 @@ def test_a_run_that_was_killed_ends_as_if_it_had_not_been(weights, tmp_path):
     many = ["limit=12", "adapter.epochs=20"]
     whole = finished(weights, tmp_path / "whole", *many)
     with subprocess.Popen(command(weights, tmp_path / "killed", *many)) as process:
-        while len(list((tmp_path / "killed").glob(".cache/artefacts/user_lora-*/units/*"))) < 3:
+        while len(list((tmp_path / "killed").glob(".cache/artefacts/user_lora-*/units/[!.]*"))) < 3:
             assert process.poll() is None, "it was too fast to be killed"
             time.sleep(0.02)
         process.kill()
-    units = list((tmp_path / "killed").glob(".cache/artefacts/user_lora-*/units/*"))
+    units = list((tmp_path / "killed").glob(".cache/artefacts/user_lora-*/units/[!.]*"))
     assert 3 <= len(units) < 12
     stamps = {unit: unit.stat().st_mtime_ns for unit in units}
     again = finished(weights, tmp_path / "killed", *many)

@@ -140,6 +140,11 @@ class UserLora(Adapter):
         self._folder = made[0].folder / UNITS if made else None
         self._key, self._learned = None, {}
 
+    def prepare(self, model: Model) -> None:
+        """Makes the slot: processes that share the work must have equal networks."""
+        assert isinstance(model, TrainableModel), "validate refuses others"
+        self.slot_of(model)
+
     def groups(self, prompts: Sequence[Prompt]) -> list[list[Prompt]]:
         """The questions of each profile; those with long prompts first, which show lack of memory.
 

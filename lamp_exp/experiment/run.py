@@ -37,6 +37,7 @@ from lamp_exp.results.run_options import usage_of
 from lamp_exp.results.schema import CodeVersion, MetricFacts, PartFacts, RunResult
 from lamp_exp.values import RunInfo
 
+IN_PROMPTS = tuple(group for group in PERSONAL_GROUPS if group != "adapter")
 MAX_FLAGGED = 20  # questions that are named in the record
 log = logging.getLogger("lamp_exp.run")
 _failure_log = logging.getLogger("lamp_exp.failure")  # to a run's log only
@@ -408,7 +409,7 @@ def _reading_options(experiment: Experiment, configuration: Configuration) -> di
     used = experiment.retrieval.used_k > 0
     others = {
         group: configuration.choices[group]
-        for group in PERSONAL_GROUPS
+        for group in IN_PROMPTS
         if group in experiment.usage.others
     }
     return {
@@ -430,7 +431,7 @@ def checkpoint_mismatch(experiment: Experiment, configuration: Configuration) ->
     trained = training_settings(str(name))
     if not trained:
         return []
-    unused = dict.fromkeys(PERSONAL_GROUPS, "none")
+    unused = dict.fromkeys(IN_PROMPTS, "none")
     trained = {"skip": 0, **unused, **trained}  # older checkpoints do not say
     now = unused | _reading_options(experiment, configuration)
     changed = [key for key in now if trained.get(key) != now[key]]

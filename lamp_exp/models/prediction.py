@@ -198,6 +198,8 @@ class PredictionModel(pl.LightningModule, Model):
             if own := self.network.generation_config:
                 for name, value in _drop_unused(own).items():
                     log.warning("generation_config.json: %s=%s is not used", name, value)
+        if self.adapter is not None:
+            self.adapter.prepare(self)
 
     @property
     def net(self) -> PreTrainedModel:
