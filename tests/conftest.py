@@ -95,7 +95,7 @@ def learned_parts(made: Experiment, configuration: Configuration) -> Parts:
 def learning_words(option: str, reader: Path) -> list[str]:
     """The overrides by which a retriever that learns does so in no time; none for another."""
     cfg, _ = compose(f"retriever={option}")
-    if not config.retriever_class(cfg).learns:
+    if not config.class_value(cfg, "retriever", "learns"):
         return []
     epochs = ["retriever.epochs=1"] if "epochs" in cfg.retriever else []
     small = ["max_new_tokens=3", "feedback.items=3", "limit=30"]
