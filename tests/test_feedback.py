@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +60,7 @@ def words(reader: Path) -> list[str]:
 
 def test_the_metric_is_that_of_the_answer_to_the_item_alone(words, tmp_path):
     feedback = made(*words)
-    rows, rankings = table(feedback, tmp_path / "a"), feedback.rank()
+    rows, rankings = table(feedback, tmp_path / "a"), feedback.ranking.rankings()
     expected = []
     for number, example in enumerate(feedback.part.examples):
         for rank, hit in enumerate(rankings.hits(number, example)[:3]):
@@ -76,7 +75,7 @@ def test_the_metric_is_that_of_the_answer_to_the_item_alone(words, tmp_path):
 def test_the_likelihood_is_that_of_the_gold_after_the_item_alone(words, tmp_path):
     feedback = made(*words, "feedback.reward=likelihood", "limit=2", "max_new_tokens=20")
     rows, model = table(feedback, tmp_path / "a"), feedback.reader.model
-    hits, example = feedback.rank(), feedback.part.examples[1]
+    hits, example = feedback.ranking.rankings(), feedback.part.examples[1]
     hit = hits.hits(1, example)[2]
     prompt = feedback.reader.prompt(feedback.task, example, [hit])
     read = model.tokenizer(prompt.passages[0], return_tensors="pt")
@@ -99,27 +98,23 @@ def test_batches_chunks_and_order_change_no_reward(words, reward, tmp_path, monk
         other = made(*words, f"predict_batch_size={size}")
         assert table(other, tmp_path / str(size)) == rows
         assert other.identity() == whole.identity()
-    backwards = replace(whole, part=reordered(whole), rank=partial(by_question, whole))
+    backwards = replace(whole, ranking=Backwards(whole))
     assert sorted(table(backwards, tmp_path / "order")) == sorted(rows)
 
 
-def reordered(feedback: Feedback) -> Any:
-    """The part with its questions backwards."""
-    examples = feedback.part.examples
-    return replace(
-        feedback.part, examples=Examples(examples.store, examples.rows[::-1], examples.view)
-    )
+class Backwards:
+    """The ranking of a feedback, with the part's questions backwards."""
 
-
-@dataclass
-class by_question:
-    """The rankings of a feedback, found by question instead of by row."""
-
-    feedback: Feedback
-
-    def __post_init__(self) -> None:
-        rankings, examples = self.feedback.rank(), self.feedback.part.examples
+    def __init__(self, feedback: Feedback) -> None:
+        ranking = feedback.ranking
+        rankings, examples = ranking.rankings(), ranking.part.examples
         self.found = {e.id: rankings.hits(n, e) for n, e in enumerate(examples)}
+        backwards = Examples(examples.store, examples.rows[::-1], examples.view)
+        self.part = replace(ranking.part, examples=backwards)
+        self.task, self.key = ranking.task, ranking.key
+
+    def rankings(self) -> Backwards:
+        return self
 
     def hits(self, row: int, example: Any) -> list[Hit]:
         return list(self.found[example.id])
@@ -374,14 +369,14 @@ def test_readers_of_folds_reward_the_users_that_they_have_not_learned_from(data_
     assert table.facts["saw_these_golds"] is False
     rewards = {(question, item): value for question, item, _, value in read_feedback(table.folder)}
     (feedback,) = artefacts_of(experiment, configuration, parts)["retriever"]
-    rankings = feedback.rank()
+    rankings = feedback.ranking.rankings()
     for fold, reader in enumerate(readers):
         others = [user for user in users if fold_of(user) != fold]
         assert reader.facts["learned_from"] == sum(not is_held_out(user) for user in others)
         assert reader.facts["held_out"] == sum(map(is_held_out, others))
         model = experiment.reader.build(str(reader.folder / CHECKPOINT))
         row = next(n for n, user in enumerate(users) if fold_of(user) == fold)
-        example = part.examples[row]
+        example = parts.asked.examples[row]
         hits = rankings.hits(row, example)[:3]
         prompts = [experiment.reader.prompt(experiment.task, example, [hit]) for hit in hits]
         group = [(prompts, example.target)]
