@@ -42,7 +42,7 @@ class Power(BaseException):
 def made(*words: str) -> Feedback:
     """The feedback that a run of mode=feedback needs."""
     experiment, configuration = build("mode=feedback", *SMALL, *words)
-    (feedback,) = artefacts_of(experiment, configuration, load_parts(experiment).asked)
+    (feedback,) = artefacts_of(experiment, configuration, load_parts(experiment))["retriever"]
     assert isinstance(feedback, Feedback)
     return feedback
 
