@@ -539,6 +539,7 @@ def test_mistakes_are_one_line(lamp_exp, weights, words, message):
 def test_without_peft_the_extra_is_named(lamp_exp, weights, monkeypatch):
     for name in ("user_lora", "lora_slot", "lora_training"):
         monkeypatch.delitem(sys.modules, f"lamp_exp.adapters.{name}")
+        monkeypatch.delattr(f"lamp_exp.adapters.{name}", raising=False)
     monkeypatch.setitem(sys.modules, "peft", None)
     code, _, err = lamp_exp(*QUICK, f"model.name={weights}")
     assert code == 2
