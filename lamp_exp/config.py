@@ -580,7 +580,8 @@ def check_hub(cfg: DictConfig) -> None:
         ours = str(options.get(f"{place}._target_")).startswith("lamp_exp.")
         fresh = any(other.startswith(f"{place}.fresh.") for other in options)
         has_weights = ours and not fresh and f"{place}.base_url" not in options
-        if has_weights and last == "name" and isinstance(value, str):
+        of_weights = last == "name" and place != "summary"  # whose writer may be an API
+        if has_weights and of_weights and isinstance(value, str):
             check_reachable(name, value, str(options.get(f"{place}.gguf_file")))
 
 
@@ -589,7 +590,7 @@ def _used_components(cfg: DictConfig) -> dict[str, Any]:
     usage = usage_of(cfg)
     profile = usage.retrieves
     used = {
-        "model": usage.makes_prompts or usage.reads or usage.writes,
+        "model": usage.makes_prompts or usage.reads or _run_model_writes(cfg),
         "retriever": profile,
         "profile": profile,
         "reader": usage.reads,
@@ -601,6 +602,11 @@ def _used_components(cfg: DictConfig) -> dict[str, Any]:
         if used[group] and not OmegaConf.missing_keys(cfg[group])
     }
     return dict(flatten(content))
+
+
+def _run_model_writes(cfg: DictConfig) -> bool:
+    """Whether the run's own model writes summaries."""
+    return usage_of(cfg).writes and cfg.summary.get("model") is None
 
 
 def _check_folders(cfg: DictConfig) -> None:
