@@ -505,10 +505,10 @@ def test_a_dry_run_names_the_candidates(run):
     assert "finished" in run(*LEARNED, "dry_run=true")[1]
 
 
-def test_a_sweep_over_routers(run, lamp_exp):
-    code, out, err = lamp_exp("-m", *WORDS, "router=vote,oracle", *FIXED)
+def test_a_sweep_with_a_router(run, lamp_exp):
+    code, out, err = lamp_exp("-m", *WORDS, *VOTE, "seed=0,1")
     assert code == 0, err
-    assert {recorded(path)["choices"]["router"] for path in runs_of(out)} == {"vote", "oracle"}
+    assert [recorded(path)["choices"]["router"] for path in runs_of(out)] == ["vote", "vote"]
 
 
 @pytest.mark.parametrize(
@@ -557,9 +557,8 @@ def test_the_report_of_routers(run, report):
     assert code == 0, err
     result = RunFolder(next(Path("outputs").glob("lamp4-*-rspg_post-*"))).read()
     values = [one.value for one in result.routing.candidates]
-    row = next(line for line in out.splitlines() if "rspg_post" in line)
-    cells = [float(cell) for cell in row.split(",") if cell.replace(".", "").lstrip("+-").isdigit()]
+    shown = [cell for row in out.splitlines() if "rspg_post" in row for cell in row.split(",")]
     for number in (result.main_value, max(values), result.routing.oracle):
-        assert any(abs(cell - number) < 1e-4 for cell in cells), (number, row)
+        assert str(number) in shown
     code, _, err = report("router", "--where", "router=oracle")
     assert code == 2 and "no run with a router" in err
