@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from lamp_exp.contracts import Component, Model, Retriever, Task
-from lamp_exp.errors import InputError
+from lamp_exp.errors import InputError, naming
 
 if TYPE_CHECKING:
-    from lamp_exp.values import Prompt, RewardedList
+    from lamp_exp.values import Choice, Prediction, Prompt, RewardedList, RoutedQuestion
 
 WORK = "work"  # below an artefact's folder: what an interrupted call goes on from
 
@@ -243,4 +243,85 @@ class Adapter(Component):
 
     def facts(self) -> Mapping[str, Any]:
         """For the record, after the answers: what was learned, and what it took."""
+        return {}
+
+
+@dataclass(frozen=True, slots=True)
+class RouterSource:
+    """What a router may learn from: the candidates' answers to the questions of train.
+
+    `options` are those of the router that decide its choices, as JSON; `code` is the fingerprint
+    of its code. `seed` is the run's.
+    """
+
+    candidates: Sequence[str]
+    questions: Sequence[RoutedQuestion]
+    options: Mapping[str, Any]
+    code: str
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class LanguageModel:
+    """A model that a component may ask, and how it is run; `max_length` are tokens of a prompt."""
+
+    model: Model
+    trainer: Callable[..., Any]
+    precision: str
+    max_length: int
+
+    def validate(self) -> None:
+        """Raises InputError for a model that cannot be loaded or run."""
+        self.model.validate(False, self.precision, self.trainer)
+
+    def answer(self, prompts: Sequence[Prompt]) -> Sequence[Prediction]:
+        """One prediction per prompt, in order."""
+        with naming(self.model, "predict"):
+            return self.model.predict(prompts, self.trainer)
+
+
+class Router(Component, ABC):
+    """Chooses, for each question, one of several candidates, each of which has answered it.
+
+    `learns` says that it needs the candidates' answers to train, and their rewards. `is_bound`
+    says that it reads the rewards of the asked part: its results are a bound, and no system's.
+    `asks_a_model` says that it is built with a `language_model`, by its options `model` (the name
+    of a YAML), `name` (weights), `max_length` and `max_new_tokens`.
+    """
+
+    routes: ClassVar[bool] = True
+    is_bound: ClassVar[bool] = False
+    asks_a_model: ClassVar[bool] = False
+
+    @property
+    def learns(self) -> bool:
+        """Whether it needs the candidates' answers to train."""
+        return False
+
+    @property
+    def folds(self) -> int:
+        """In how many folds the users of train are crossed, if it learns."""
+        return 1
+
+    def validate(self, candidates: Sequence[str]) -> None:
+        """Raises InputError, before any long work, for what this router cannot do."""
+
+    def artefacts(self, source: RouterSource) -> Sequence[Artefact]:
+        """What it needs, if it learns; the same for the same source."""
+        return ()
+
+    def load(self, source: RouterSource, made: Sequence[Made]) -> None:
+        """Called with what `artefacts` asked for, before any choice, if it learns."""
+
+    @abstractmethod
+    def choose(
+        self, task: Task, candidates: Sequence[str], questions: Sequence[RoutedQuestion]
+    ) -> Sequence[Choice]:
+        """One choice per question, in order; each depends on its question alone.
+
+        Questions have rewards only if `is_bound`.
+        """
+
+    def facts(self) -> Mapping[str, Any]:
+        """For the record: counts of texts cut, the device, …"""
         return {}

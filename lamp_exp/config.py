@@ -6,6 +6,7 @@ import ast
 import importlib.util
 import inspect
 import random
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, make_dataclass, replace
@@ -24,9 +25,10 @@ from hydra.utils import instantiate
 from omegaconf import MISSING, DictConfig, OmegaConf, open_dict
 
 from lamp_exp import options
+from lamp_exp.artefacts import LanguageModel, Router
 from lamp_exp.contracts import DenseRetriever, Model, Retriever, Summary, Task, WrittenSummary
 from lamp_exp.data import check_sources
-from lamp_exp.errors import InputError, did_you_mean
+from lamp_exp.errors import InputError, did_you_mean, first_line
 from lamp_exp.experiment import ddp, stages
 from lamp_exp.experiment.experiment import (
     NO_PROFILE,
@@ -50,10 +52,12 @@ from lamp_exp.options import (
     GROUPS,
     OPTIONS,
     PERSONAL_GROUPS,
+    QUESTIONS,
     TUNE,
     Option,
     Usage,
 )
+from lamp_exp.override_words import key_of, override
 from lamp_exp.results.folder import training_settings
 from lamp_exp.storage.answers import DiskMap
 from lamp_exp.storage.vectors import VectorCache
@@ -65,6 +69,10 @@ from lamp_exp.values import (
     TrainingOptions,
 )
 
+SHARED_BY_CANDIDATES = {  # what is the same for all candidates of a router
+    "task", "seed", "router", "experiment", "logger", "output_dir", "data_dir", "rerun", "dry_run",
+    "fail_fast", *(option.name for option in OPTIONS.values() if option.role == QUESTIONS),
+}  # fmt: skip
 EXTRAS = {"openai": "openai", "gguf": "gguf", "peft": "lora"}  # package: our extra that brings it
 
 
@@ -358,18 +366,20 @@ def equal_values(one: Any, other: Any) -> bool:
 class ExperimentBuilder:
     """Builds the experiments of one composed configuration; `k=tune` needs one for each k.
 
-    `choices` are the names of the chosen options; `answers` is the cache of API replies.
+    `choices` are the names of the chosen options; `answers` is the cache of API replies. `words`
+    are the overrides that made the configuration: those of a router's candidates begin with them.
     """
 
     cfg: DictConfig
     choices: Mapping[str, Any]
     answers: Any = None
+    words: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, cfg: DictConfig, hydra: HydraConf, output_dir: Path) -> ExperimentBuilder:
         """The builder of a running application's configuration."""
         answers = DiskMap(output_dir / ".cache" / "answers.sqlite")
-        return cls(cfg, dict(hydra.runtime.choices), answers)
+        return cls(cfg, dict(hydra.runtime.choices), answers, tuple(hydra.overrides.task))
 
     @property
     def tuned_values(self) -> list[int]:
@@ -397,11 +407,100 @@ class ExperimentBuilder:
         """The same experiment without any personal part."""
         cfg, choices = self.cfg.copy(), dict(self.choices)
         cfg.k = NO_PROFILE
-        defaults = {group: str(GROUPS[group].default) for group in PERSONAL_GROUPS}
+        defaults = {group: str(GROUPS[group].default) for group in (*PERSONAL_GROUPS, "router")}
         made = compose_today([f"{group}={name}" for group, name in defaults.items()])
         with open_dict(cfg):
             cfg.update({group: made[group] for group in defaults})
         return self._build(cfg, choices | defaults)
+
+    # --- a router's candidates -----------------------------------------------------------------
+
+    @property
+    def routed(self) -> bool:
+        """Whether a router chooses among the answers of several runs."""
+        default = GROUPS["router"].default
+        return str(self.choices.get("router", default)) != default
+
+    @property
+    def configuration(self) -> Configuration:
+        """The configuration alone; no component is built."""
+        check(self.cfg)
+        cfg = self.cfg.copy()
+        with open_dict(cfg):
+            cfg.pop("hydra", None)
+        return configure(cfg, self.choices)
+
+    @property
+    def candidates(self) -> dict[str, dict[str, Any]]:
+        """What each candidate changes, by name; InputError for what no candidate may change."""
+        given = cast(
+            dict[str, Any], OmegaConf.to_container(self.cfg.router.candidates, resolve=True)
+        )
+        for name, changes in given.items():
+            if changes is not None and not (isinstance(changes, dict) and changes):
+                raise InputError(f"router.candidates.{name}={changes} must name options: {{k: 1}}")
+        found = {name: dict(flatten(changes)) for name, changes in given.items() if changes}
+        for name, changes in found.items():
+            for key in changes:
+                if key.partition(".")[0].partition("/")[0] in SHARED_BY_CANDIDATES:
+                    raise InputError(
+                        f"router.candidates.{name} cannot change {key}, which is that of the run"
+                    )
+        return found
+
+    def candidate(self, name: str) -> ExperimentBuilder:
+        """The builder of a candidate's run, which is an ordinary one."""
+        changes = self.candidates[name]
+        k = changes.get("k", self.cfg.k)
+        replaced = {g for g in changes if g in GROUPS and changes[g] != self.choices.get(g)}
+
+        def is_kept(word: str) -> bool:
+            key = key_of(word)
+            owner = re.split(r"[.@/]", key)[0]
+            unused = {"seed", *(() if k == TUNE else ("k_values",))}
+            return not (owner in replaced | {"router"} or key in {*changes, *unused})
+
+        words = (
+            *filter(is_kept, self.words),
+            *(override(key, value) for key, value in changes.items()),
+            *("router=none", f"seed={self.cfg.seed}"),
+        )
+        try:
+            cfg = compose_today(list(words), return_hydra_config=True)
+        except HydraException as error:
+            raise InputError(f"router.candidates.{name}: {first_line(error)}") from error
+        return ExperimentBuilder(cfg, dict(cfg.hydra.runtime.choices), self.answers, words)
+
+    def on_train(self, fold: int | None = None) -> ExperimentBuilder:
+        """The builder of the same run on train, or on a fold of it."""
+        cfg = self.cfg.copy()
+        cfg.part, cfg.fold = "train", fold
+        return replace(self, cfg=cfg)
+
+    def build_router(self) -> Router:
+        """The chosen router. Raises InputError for options that it does not have."""
+        cfg, given = self.cfg.copy(), {}
+        with open_dict(cfg):
+            cfg.pop("hydra", None)
+        content = cast(dict[str, Any], OmegaConf.to_container(cfg.router, resolve=False))
+        _refuse_missing_folders(dict(flatten(content, "router.")))
+        if getattr(recipe(cfg, "router", check_names=False).func, "asks_a_model", False):
+            given["language_model"] = self._language_model(cfg)
+        return cast(Router, build(cfg, "router", **given))
+
+    def _language_model(self, cfg: DictConfig) -> LanguageModel:
+        """The model that a router asks; its options leave the router's configuration."""
+        own = cfg.copy()
+        names = ("model", "name", "max_length", "max_new_tokens")
+        with open_dict(cfg), open_dict(own):
+            model, weights, max_length, max_new_tokens = (cfg.router.pop(name) for name in names)
+            own.reader.model, own.reader.name = model, weights
+            own.max_length, own.max_new_tokens = max_length, max_new_tokens
+        settings = _model_settings(own, {} if self.answers is None else self.answers, ())
+        settings = replace(settings, labels=tuple(self.candidates))
+        reader = _reader(own, settings)
+        precision = reader.trainer.precision
+        return LanguageModel(reader.model, reader.one_process, precision, max_length)
 
     def _build(
         self, cfg: DictConfig, choices: Mapping[str, Any]
@@ -611,7 +710,12 @@ def _run_model_writes(cfg: DictConfig) -> bool:
 
 def _check_folders(cfg: DictConfig) -> None:
     """Raises InputError for a name that looks like a folder, and is none."""
-    for name, value in _used_components(cfg).items():
+    _refuse_missing_folders(_used_components(cfg))
+
+
+def _refuse_missing_folders(values: Mapping[str, Any]) -> None:
+    """`values` are options by their dotted names."""
+    for name, value in values.items():
         if name.rpartition(".")[2] not in ("name", "tokenizer") or not isinstance(value, str):
             continue
         if value.startswith(("/", "./", "../", "~")) and not Path(value).expanduser().exists():
@@ -669,6 +773,7 @@ def _data_options(cfg: DictConfig, cache_dir: Path) -> DataOptions:
         selection=cfg.selection,
         cache_dir=cache_dir,
         neighbours_by=_neighbours_by(cfg, cache_dir),
+        fold=cfg.fold,
     )
 
 
@@ -772,8 +877,11 @@ def build(cfg: DictConfig, group: str, **given: Any) -> Any:
     return recipe(cfg, group)(**given)
 
 
-def recipe(cfg: DictConfig, group: str) -> partial[Any]:
-    """A partial that builds a component; options that the component does not have are refused."""
+def recipe(cfg: DictConfig, group: str, check_names: bool = True) -> partial[Any]:
+    """A partial that builds a component.
+
+    Options that the component does not have are refused, unless they are not looked at.
+    """
     try:
         node = OmegaConf.select(cfg, group)
         made: partial[Any] = instantiate(node, _partial_=True, _convert_="all")
@@ -783,7 +891,7 @@ def recipe(cfg: DictConfig, group: str) -> partial[Any]:
         made.keywords.pop("display_name", None)  # only reports read it
     parameters = inspect.signature(made.func).parameters
     takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
-    for name in made.keywords:
+    for name in made.keywords if check_names else ():
         if name not in parameters and not takes_any:
             hint = did_you_mean(name, parameters)
             raise InputError(f"{group}.{name} is no option of {made.func.__qualname__}{hint}")

@@ -10,12 +10,13 @@ import argparse
 import atexit
 import copy
 import inspect
+import math
 import shutil
 import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache, lru_cache, partial
 from itertools import pairwise
@@ -27,8 +28,16 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from lamp_exp import hydra_messages
-from lamp_exp.artefacts import Adapter, Artefact, Cost, FitSource, LearnedRetriever
-from lamp_exp.config import build_experiment, compose_today
+from lamp_exp.artefacts import (
+    Adapter,
+    Artefact,
+    Cost,
+    FitSource,
+    LearnedRetriever,
+    Router,
+    RouterSource,
+)
+from lamp_exp.config import ExperimentBuilder, compose_today
 from lamp_exp.config import config_dir as use_config_dir
 from lamp_exp.contracts import (
     Augmentation,
@@ -50,7 +59,17 @@ from lamp_exp.storage.artefacts import ArtefactStore
 from lamp_exp.storage.feedback import read_feedback, rewards_by_question, write_feedback
 from lamp_exp.summaries.none import NoSummary
 from lamp_exp.tasks import all_tasks
-from lamp_exp.values import Document, Example, Hit, ProfileItem, Prompt, Query, RewardedList
+from lamp_exp.values import (
+    Choice,
+    Document,
+    Example,
+    Hit,
+    ProfileItem,
+    Prompt,
+    Query,
+    RewardedList,
+    RoutedQuestion,
+)
 
 PROFILES: tuple[tuple[str, ...], ...] = (  # texts of the documents that retrievers must rank
     (),
@@ -548,6 +567,97 @@ ADAPTER_LAWS = (
 )
 
 
+# --- routers -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class RoutedCase:
+    """A router with made-up questions, and what its candidates are said to have made of them."""
+
+    router: Router
+    task: Task
+    candidates: Sequence[str]
+    questions: Sequence[RoutedQuestion]
+
+    def choices(self, questions: Sequence[RoutedQuestion]) -> Sequence[Choice]:
+        """As a run asks for them: rewards are for bounds only."""
+        bound = self.router.is_bound
+        shown = [one if bound else replace(one, rewards=None) for one in questions]
+        return self.router.choose(self.task, self.candidates, shown)
+
+
+def router_laws(builder: ExperimentBuilder) -> list[Law]:
+    """The laws for a configuration's router; one that learns first learns from made-up results."""
+    task = builder.build()[0].task
+    names = tuple(builder.candidates)[:3] if builder.routed else ("first", "second", "third")
+    router, questions = builder.build_router(), _routed_questions(task, len(names))
+    case = RoutedCase(router, task, names, questions)
+    if router.learns:
+        source = RouterSource(names, questions, {}, "", 0)
+        with tempfile.TemporaryDirectory() as folder:
+            store = ArtefactStore(Path(folder))
+            router.load(source, [store.make(artefact) for artefact in router.artefacts(source)])
+            case.choices(questions[:1])  # reads what was made
+    return _laws(ROUTER_LAWS, router, case)
+
+
+def chooses_a_candidate_for_each_question(router: Router, case: RoutedCase) -> None:
+    """Each question has one choice, which is a candidate; probabilities add up to 1."""
+    choices = case.choices(case.questions)
+    _require(len(choices) == len(case.questions), f"{len(choices)} choices")
+    for one in choices:
+        _require(0 <= one.candidate < len(case.candidates), f"the candidate {one.candidate}")
+        total = sum(one.probabilities or [1.0])
+        _require(math.isclose(total, 1.0, abs_tol=1e-6), f"probabilities that add up to {total}")
+
+
+def chooses_alike_in_any_order(router: Router, case: RoutedCase) -> None:
+    """A choice depends on its question alone."""
+    together = [one.candidate for one in case.choices(case.questions)]
+    backwards = [one.candidate for one in case.choices(case.questions[::-1])][::-1]
+    alone = [case.choices([one])[0].candidate for one in case.questions]
+    _require(together == backwards == alone, f"{together}, backwards {backwards}, alone {alone}")
+
+
+def takes_the_first_of_equal_candidates(router: Router, case: RoutedCase) -> None:
+    """Where a rule decides between candidates that are equal, it is the first."""
+    if router.asks_a_model:  # which is not shown what the candidates made
+        return
+    number = len(case.candidates)
+    equal = [
+        replace(
+            one,
+            prompts=one.prompts[:1] * number,
+            outputs=one.outputs[:1] * number,
+            rewards=(one.rewards or ())[:1] * number,
+        )
+        for one in case.questions
+    ]
+    found = {one.candidate for one in case.choices(equal) if one.by_rule}
+    _require(found <= {0}, f"the candidates {sorted(found)}")
+
+
+@lru_cache
+def _routed_questions(task: Task, candidates: int) -> list[RoutedQuestion]:
+    """Questions of the made-up sample; each candidate answers with the gold of another one."""
+    examples, found = _sample(task), []
+    golds = [example.target or "" for example in examples]
+    for number, example in enumerate(examples):
+        outputs = tuple(golds[(number + shift) % len(golds)] for shift in range(candidates))
+        rewards = tuple(task.rewards(outputs, [golds[number]] * candidates))
+        prompts = tuple(f"{example.input} {output}" for output in outputs)
+        given = (example.id, example.user, example.input, prompts, outputs, rewards)
+        found.append(RoutedQuestion(*given, held_out=number % 4 == 0))
+    return found
+
+
+ROUTER_LAWS = (
+    chooses_a_candidate_for_each_question,
+    chooses_alike_in_any_order,
+    takes_the_first_of_equal_candidates,
+)
+
+
 # --- the command -------------------------------------------------------------------------------
 
 MODES = {
@@ -557,6 +667,7 @@ MODES = {
     "summary": "prompts",
     "model": "zeroshot",
     "adapter": "zeroshot",
+    "router": "zeroshot",
 }
 
 
@@ -568,16 +679,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     broken = 0
     try:
-        for group, experiment in _experiments(options.words, options.config_dir):
-            broken += _check(group, experiment)
+        for group, builder in _builders(options.words, options.config_dir):
+            broken += _check(group, builder)
     except InputError as error:
         print(f"lamp_exp.laws: {error}", file=sys.stderr)
         return 2
     return 1 if broken else 0
 
 
-def _experiments(words: Sequence[str], config_dir: Path | None) -> Iterator[tuple[str, Experiment]]:
-    """Each component group that is named, with an experiment that uses it."""
+def _builders(
+    words: Sequence[str], config_dir: Path | None
+) -> Iterator[tuple[str, ExperimentBuilder]]:
+    """Each component group that is named, with the builder of an experiment that uses it."""
     names = [word.partition("=")[0] for word in words]
     groups = [name for name in names if name in MODES]
     if not groups:
@@ -587,22 +700,25 @@ def _experiments(words: Sequence[str], config_dir: Path | None) -> Iterator[tupl
         given += [] if "model" in names else ["model=tiny"]
         if group in ("augmentation", "summary") and "task" not in names:
             for task in all_tasks():
-                yield group, _experiment([*given, f"task={task}"], config_dir)
+                yield group, _builder([*given, f"task={task}"], config_dir)
         else:
-            yield group, _experiment(given, config_dir)
+            yield group, _builder(given, config_dir)
 
 
-def _experiment(words: Sequence[str], config_dir: Path | None) -> Experiment:
+def _builder(words: Sequence[str], config_dir: Path | None) -> ExperimentBuilder:
     try:
         with use_config_dir(config_dir):
-            return build_experiment(compose_today(list(words)))
+            cfg = compose_today(list(words), return_hydra_config=True)
+            return ExperimentBuilder(cfg, dict(cfg.hydra.runtime.choices), {}, tuple(words))
     except (HydraException, OmegaConfBaseException) as error:
         raise InputError(hydra_messages.explain(error)) from error
 
 
-def _check(group: str, experiment: Experiment) -> int:
+def _check(group: str, builder: ExperimentBuilder) -> int:
     """Prints whether each law holds; returns the number of those that do not."""
-    laws, broken = list(laws_of(experiment, group)), 0
+    experiment, _ = builder.build()
+    laws = router_laws(builder) if group == "router" else laws_of(experiment, group)
+    broken = 0
     print(f"{group} {type(laws[0].component).__qualname__}, task {experiment.task.name}:")
     for law in laws:
         result = "holds "

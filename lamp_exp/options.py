@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import yaml
@@ -49,7 +49,7 @@ class Usage:
     `retrieves` says that the items of profiles are ranked, `reads` that a reader gives feedback.
     `others` are the other groups whose component reads the profile, of PERSONAL_GROUPS. Without
     any of these, all options of the profile have no effect: it is the baseline. `writes` says that
-    a model writes summaries.
+    a model writes summaries, `routes` that a router chooses among the answers of several runs.
     """
 
     mode: str
@@ -57,6 +57,7 @@ class Usage:
     reads: bool = False
     others: frozenset[str] = frozenset()
     writes: bool = False
+    routes: bool = False
 
     @classmethod
     def of(
@@ -87,7 +88,8 @@ class Usage:
     @classmethod
     def full(cls, mode: str) -> Usage:
         """The usage with every personal part."""
-        return cls.of(mode, True, TUNE, others=PERSONAL_GROUPS, writes=True)
+        every = cls.of(mode, True, TUNE, others=PERSONAL_GROUPS, writes=True)
+        return replace(every, routes=True)
 
     @property
     def personal(self) -> bool:
@@ -128,6 +130,11 @@ def when_prompting(usage: Usage) -> bool:
 def when_retrieving(usage: Usage) -> bool:
     """Options that matter only if the items of profiles are ranked."""
     return usage.retrieves
+
+
+def when_routing(usage: Usage) -> bool:
+    """Options that matter only if a router chooses among runs."""
+    return usage.routes
 
 
 def when_prompting_with_items(usage: Usage) -> bool:
@@ -321,6 +328,11 @@ GROUPS: Mapping[str, Group] = {
                 "enable_model_summary", "log_every_n_steps",
             }),
         ),
+        Group(
+            "router", "none",
+            "chooses for each question among the answers of several runs, `router.candidates`",
+            applies=when_routing, runtime=frozenset({"device", "batch_tokens"}), role=VARIANT,
+        ),
         Group("logger", "csv", "csv, or wandb as well", changes_numbers=False),
         Group("experiment", None, "named settings from `conf/experiment/`", changes_numbers=False),
     )
@@ -369,6 +381,9 @@ _OPTIONS = (
            choices=(False, True, "measure"), changes_numbers=False),
     Option("fail_fast", False, bool, "in a sweep, start no more jobs after one has failed",
            changes_numbers=False),
+    Option("fold", None, int, "with part=train: ask that half of train's users, and let everything "
+           "learn from the other half (router.folds=2 makes such runs)", nullable=True,
+           choices=(0, 1), role=QUESTIONS),
     Option("document_dates", False, bool, "retrievers also read each item's date",
            applies=when_retrieving),
     Option("fixes", "none", str, "declared: repair the known defects of the benchmark's files",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -16,12 +15,11 @@ from lamp_exp import config, hydra_messages
 from lamp_exp.config import compose_today, equal_values, is_interpolated, nested_overrides
 from lamp_exp.errors import InputError
 from lamp_exp.options import OPTIONS, TUNE, Usage, changes_numbers
+from lamp_exp.override_words import override
 from lamp_exp.results.schema import RunResult
 
 # These say where and whether an experiment is run, not which one it is.
 OUTSIDE = {"experiment", "logger", "output_dir", "rerun", "dry_run", "fail_fast"}
-_PLAIN_WORD = re.compile(r"[A-Za-z_][\w./-]*")
-_HYDRA_WORDS = {"null", "true", "false", "inf", "nan"}
 NamedValue = tuple[str, Any]
 ANY_USAGE = Usage.full("finetune")
 Clean = Callable[[Any], Any]
@@ -106,30 +104,3 @@ def _differing(
     lacking = (f"{prefix}{key}" for key in made if key not in wanted)
     removed = (name for name in lacking if prefix and name not in OPTIONS)
     yield from ((f"~{name}", None) for name in removed if changes_numbers(name, ANY_USAGE))
-
-
-def override(name: str, value: Any) -> str:
-    """The override that sets an option to a Python value, in Hydra's grammar."""
-    return name if name.startswith("~") else f"{name}={value_text(value)}"
-
-
-def value_text(value: Any) -> str:
-    """A Python value in Hydra's grammar of overrides."""
-    if value is None or isinstance(value, bool):
-        return "null" if value is None else str(value).lower()
-    if isinstance(value, int | float):
-        return str(value)
-    if isinstance(value, Mapping):
-        inner = ",".join(f"{value_text(key)}:{value_text(item)}" for key, item in value.items())
-        return f"{{{inner}}}"
-    if isinstance(value, list | tuple):
-        return f"[{','.join(map(value_text, value))}]"
-    return _quoted(str(value))
-
-
-def _quoted(text: str) -> str:
-    """In double quotes, unless it is a plain word: a backslash counts only before a quote."""
-    if _PLAIN_WORD.fullmatch(text) and text.lower() not in _HYDRA_WORDS:
-        return text
-    escaped = re.sub(r'(\\*)("|$)', lambda m: m[1] * 2 + ('\\"' if m[2] else ""), text)
-    return f'"{escaped}"'

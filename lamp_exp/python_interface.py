@@ -38,7 +38,7 @@ from lamp_exp.environment import is_interrupt
 from lamp_exp.errors import InputError
 from lamp_exp.experiment import ddp
 from lamp_exp.options import OPTIONS
-from lamp_exp.overrides import override, value_text
+from lamp_exp.override_words import override, value_text
 from lamp_exp.report.compare import refuse_other_questions
 from lamp_exp.report.loading import find, one_run
 from lamp_exp.report.paired_examples import common_seeds, pair, pair_of_runs, sample

@@ -234,7 +234,8 @@ class ProfileOptions:
 class PartView:
     """Which users of a part are read, and how their examples are changed on reading.
 
-    `user_subset` selects a fixed share of the users (`holdout`) or all others (`rest`).
+    `user_subset` selects a fixed share of the users (`holdout`), all others (`rest`), or a fold of
+    them (see `lamp_exp.data.view.user_subset_rows`).
     `limit_sample` says which questions a limit takes: the `first`, or `random` ones.
     """
 
@@ -316,6 +317,37 @@ class RewardedList:
     texts: Sequence[str]
     rewards: Sequence[float]
     held_out: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RoutedQuestion:
+    """A question with what each candidate of a router made of it, in the candidates' order.
+
+    `prompts` are the candidates' prompts and `outputs` their answers. `rewards` are the task's
+    rewards of these answers; None where the golds are not known, or may not be read. `held_out`
+    says that the user is among those on whom epochs are chosen, and who are not learned from.
+    """
+
+    id: str
+    user: str
+    input: str
+    prompts: tuple[str, ...]
+    outputs: tuple[str, ...]
+    rewards: tuple[float, ...] | None = None
+    held_out: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which candidate a router chose for a question, by its number.
+
+    `probabilities` are those of all candidates, where the router has any. `by_rule` is False where
+    the router could not choose by its own rule, and took its fallback.
+    """
+
+    candidate: int
+    probabilities: tuple[float, ...] | None = None
+    by_rule: bool = True
 
 
 @dataclass(frozen=True, slots=True)

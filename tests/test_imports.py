@@ -18,7 +18,9 @@ PACKAGE = Path(lamp_exp.__file__).parent
 # What each package or module directly below lamp_exp may import, besides itself, from low to high.
 # `data`, `report` and `wandb` are also commands of their own; what only these need is in DOORS.
 BASE = {"errors", "values", "contracts", "artefacts", "wording"}
-COMPONENTS = {"tasks", "retrievers", "augmentations", "summaries", "models", "adapters"}
+COMPONENTS = {
+    "tasks", "retrievers", "augmentations", "summaries", "models", "adapters", "routers",
+}  # fmt: skip
 MAY_IMPORT = {
     "errors": set(),
     "environment": set(),
@@ -38,6 +40,8 @@ MAY_IMPORT = {
     "retrievers": BASE | {"storage", "progress", "hub"},
     "models": BASE | {"storage", "progress", "environment", "hub"},
     "adapters": BASE | {"storage", "progress", "hub", "models"},
+    "routers": BASE | {"metrics"},
+    "override_words": set(),
     "data": BASE | {"storage", "options", "progress", "environment"},
     "results": BASE
     | {"storage", "options", "environment", "statistics", "tasks"},  # tasks: of old records
@@ -47,10 +51,12 @@ MAY_IMPORT = {
     "experiment": BASE
     | {"storage", "options", "environment", "progress", "metrics", "tasks", "data", "results"}
     | {"score"},
-    "config": BASE | {"hub", "storage", "options", "data", "experiment", "results"} | COMPONENTS,
+    "config": BASE
+    | {"hub", "storage", "options", "data", "experiment", "results", "override_words"}
+    | COMPONENTS,
     "hydra_messages": {"errors", "options", "config"},
     "usage": {"options", "config", "environment"},
-    "overrides": BASE | {"options", "config", "hydra_messages", "results"},
+    "overrides": BASE | {"options", "config", "hydra_messages", "results", "override_words"},
     "sweeps": BASE
     | {"storage", "options", "environment", "progress", "results", "loggers", "experiment"}
     | {"statistics"}
@@ -65,7 +71,7 @@ MAY_IMPORT = {
     | COMPONENTS,
     "python_interface": BASE
     | {"environment", "options", "statistics", "results", "experiment", "config", "overrides"}
-    | {"hydra_messages", "sweeps", "report"},
+    | {"hydra_messages", "sweeps", "report", "override_words"},
     "figures": BASE | {"results", "report", "python_interface"},
     "__init__": set(),  # it imports the interface when a name of it is used
     "__main__": BASE
@@ -83,6 +89,8 @@ MAY_IMPORT = {
 }
 DOORS = {  # single modules that may import more
     "data/__main__.py": {"tasks"},
+    "routers/cross_encoder.py": {"models", "retrievers", "hub", "progress"},
+    "retrievers/ropg_kd.py": {"models"},  # the loss
     "retrievers/learned_encoder.py": {"models"},  # seeds and threads, as models learn with
     "experiment/ddp_worker.py": {"config"},  # started as `python -m`, it composes as __main__ does
     "report/card.py": {"overrides"},  # the command that repeats a run
@@ -97,7 +105,8 @@ HEAVY = {"torch", "transformers", "sentence_transformers", "faiss", "pytorch_lig
 MAY_BE_HEAVY = {
     "adapters/lora_slot.py", "adapters/lora_training.py", "adapters/user_lora.py",
     "models", "retrievers/dense.py", "retrievers/encoder.py", "retrievers/learned_encoder.py",
-    "retrievers/ropg_kd.py", "retrievers/ropg_rl.py", "loggers", "experiment/ddp.py",
+    "retrievers/ropg_kd.py", "retrievers/ropg_rl.py", "routers/cross_encoder.py", "loggers",
+    "experiment/ddp.py",
     "data/neighbours.py",  # inside a function
 }  # fmt: skip
 

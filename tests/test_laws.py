@@ -9,16 +9,18 @@ from hydra.utils import get_class
 from omegaconf import OmegaConf
 
 from lamp_exp import laws
-from lamp_exp.config import recipe
+from lamp_exp.config import ExperimentBuilder, recipe
 from lamp_exp.retrievers.bm25 import BM25
 from lamp_exp.tasks import all_tasks
 from lamp_exp.tasks.lamp4 import Lamp4
 from lamp_exp.values import Hit
 from tests.conftest import compose, experiment, options
+from tests.routers import small_options
 from tests.test_dense import dense_folder, encoder  # noqa: F401  (a fixture)
 
 COMPONENTS = [
-    "task", "retriever", "augmentation", "summary", "model", "adapter", "trainer", "logger",
+    "task", "retriever", "augmentation", "summary", "model", "adapter", "router", "trainer",
+    "logger",
 ]  # fmt: skip
 GROUPS = [*COMPONENTS, "experiment", "sweep"]
 
@@ -31,7 +33,9 @@ def test_every_option_composes_and_its_target_takes_its_keys(group, option):
     if OmegaConf.is_missing(cfg.model, "name"):
         cfg.model.name = "a-name"
     for node in [group] if group in COMPONENTS else COMPONENTS:
-        assert isinstance(recipe(cfg, node), functools.partial)
+        # The options of the model that a router asks are not the router's own.
+        check_names = node != "router" or option != "llm"
+        assert isinstance(recipe(cfg, node, check_names), functools.partial)
 
 
 def check(group: str, *overrides: str) -> None:
@@ -77,6 +81,16 @@ def test_adapters_keep_their_laws(option):
     words = ["model=tiny", "mode=zeroshot", "k=0", "max_new_tokens=8", "trainer=cpu"]
     quiet = "trainer.enable_progress_bar=false"
     check("adapter", f"adapter={option}", *few, *words, quiet)
+
+
+@pytest.mark.parametrize("option", options("router"))
+def test_routers_keep_their_laws(option):
+    words = [f"router={option}", "task=lamp2", "mode=zeroshot", "model=tiny", "trainer=cpu"]
+    words += ["trainer.enable_progress_bar=false", *small_options(option)]
+    cfg, choices = compose(*words)
+    for law in laws.router_laws(ExperimentBuilder(cfg, choices, {}, tuple(words))):
+        print(law.title)
+        law.check()
 
 
 class Bad(BM25):

@@ -53,6 +53,10 @@ class Examples(Sequence[Example]):
         """`id`, `user` or `target` of all questions, without their profiles."""
         return self.store.column(name, self.rows)
 
+    def inputs(self) -> list[str]:
+        """The inputs of all questions, without their profiles."""
+        return self.view.inputs(self.rows)
+
     def item_ids(self) -> Iterator[Sequence[str]]:
         """The ids of each profile's items, without their texts."""
         for start in range(0, len(self), 25 * READ_TOGETHER):

@@ -6,9 +6,10 @@ A view selects items by columns of the store; the store stays as it is.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
+from functools import partial
 from random import Random
 
 import numpy as np
@@ -23,6 +24,7 @@ from lamp_exp.errors import InputError
 from lamp_exp.values import PartView, ProfileOptions
 
 HOLDOUT_SHARE = 0.1  # of the users of train
+FOLDS = 2  # of the users of train, when what learns from one answers for the other
 POOL_DRAWS = 64  # items that are drawn for a question; more than any k
 LEFT_OUT = "items_left_out_of_the_pool"
 # (task, split, part, id) of inputs that the benchmark worded wrongly: fixes=declared rewords them.
@@ -219,12 +221,36 @@ def known_defects(task: Task, split: str, part: str) -> frozenset[str]:
 def user_subset_rows(users: Sequence[str], user_subset: str | None) -> Sequence[int]:
     """The rows of the users who are in the holdout, in the rest, or (None) of all.
 
-    A tenth of the users, by their names alone: the same in every run, whatever the seed.
+    A tenth of the users, by their names alone: the same in every run, whatever the seed. `fold0`
+    and `fold1` are the halves of the users; `not-fold0-holdout` are users of both kinds.
     """
     if user_subset is None:
         return range(len(users))
-    wanted = user_subset == "holdout"
-    return [row for row, user in enumerate(users) if is_held_out(user) == wanted]
+    rows: Sequence[int] = range(len(users))
+    for kind, wanted in _kinds(user_subset):
+        belongs = is_held_out if kind == "holdout" else partial(_is_in_fold, int(kind[-1]))
+        rows = [row for row in rows if belongs(users[row]) == wanted]
+    return rows
+
+
+def _kinds(user_subset: str) -> Iterator[tuple[str, bool]]:
+    """The kinds of users, and whether they are wanted: `rest` are those not in the holdout."""
+    wanted = True
+    for word in user_subset.split("-"):
+        if word == "not":
+            wanted = False
+            continue
+        yield ("holdout", False) if word == "rest" else (word, wanted)
+        wanted = True
+
+
+def fold_of(user: str) -> int:
+    """The fold of a user of train: by the name alone, so the same in every run."""
+    return hashlib.sha256(f"fold:{user}".encode()).digest()[0] % FOLDS
+
+
+def _is_in_fold(fold: int, user: str) -> bool:
+    return fold_of(user) == fold
 
 
 def is_held_out(user: str) -> bool:

@@ -22,8 +22,10 @@ NO_PROFILE = 0  # as k: the baseline
 
 @dataclass(frozen=True, slots=True)
 class DataOptions:
-    """Which questions are read, and from where; `selection` says what epochs are chosen on.
+    """Which questions are read, and from where.
 
+    `selection` says what epochs are chosen on. With a `fold`, only that half of the users of train
+    is asked, and everything learns from the other half.
     `neighbours_by` compares profiles, for profile.pool=neighbours.
     """
 
@@ -35,6 +37,7 @@ class DataOptions:
     selection: str
     cache_dir: Path
     neighbours_by: DenseRetriever | None = None
+    fold: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,16 +19,11 @@ import numpy as np
 from lamp_exp.artefacts import WORK, Artefact, Cost
 from lamp_exp.contracts import Model, Task
 from lamp_exp.data import Part
+from lamp_exp.data.view import FOLDS, fold_of
 from lamp_exp.errors import InputError, naming
 from lamp_exp.experiment.code_fingerprint import code_fingerprint
 from lamp_exp.experiment.experiment import Reader
-from lamp_exp.experiment.fold_readers import (
-    CHECKPOINT,
-    FOLDS,
-    FoldReader,
-    fold_of,
-    refuse_few_users,
-)
+from lamp_exp.experiment.fold_readers import CHECKPOINT, FoldReader, refuse_few_users
 from lamp_exp.experiment.ranking import PartRanking, Rankings
 from lamp_exp.progress import progress
 from lamp_exp.results.journal import AnswerJournal

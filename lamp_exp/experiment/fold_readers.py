@@ -7,7 +7,6 @@ from the other half of the users.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 from lamp_exp.artefacts import Artefact, Cost
 from lamp_exp.contracts import Task
 from lamp_exp.data import Part
-from lamp_exp.data.view import is_held_out
+from lamp_exp.data.view import FOLDS, fold_of, is_held_out
 from lamp_exp.errors import InputError, naming
 from lamp_exp.experiment.code_fingerprint import code_fingerprint
 from lamp_exp.experiment.experiment import Reader
@@ -24,7 +23,6 @@ from lamp_exp.experiment.ranking import PartRanking
 from lamp_exp.progress import progress
 from lamp_exp.values import Prompt, TrainingSet
 
-FOLDS = 2
 CHECKPOINT = "checkpoint"  # the folder that a model's `fit` writes
 
 
@@ -82,11 +80,6 @@ class FoldReader(Artefact):
         with naming(model, "fit"):
             facts = model.fit(data, self.reader.one_process)
         return {"learned_from": len(train), "held_out": len(held_out), **facts}
-
-
-def fold_of(user: str) -> int:
-    """The fold of a user: by the name alone, so the same in every run."""
-    return hashlib.sha256(f"fold:{user}".encode()).digest()[0] % FOLDS
 
 
 def refuse_few_users(part: Part) -> None:

@@ -44,7 +44,7 @@ def identity_options(configuration: Configuration, usage: Usage, k: int | str) -
             values[name] = configuration.value(name)
     for name, value in configuration.changed.items():
         if changes_numbers(name, usage):
-            values[name] = _by_content(name, value)
+            values[name] = by_content(name, value)
     if usage.makes_prompts:
         values["k"] = k
     if k != TUNE:
@@ -52,7 +52,8 @@ def identity_options(configuration: Configuration, usage: Usage, k: int | str) -
     return values
 
 
-def _by_content(name: str, value: Any) -> Any:
+def by_content(name: str, value: Any) -> Any:
+    """The value of an option for an identity: of a folder that a component names, its content."""
     last = name.rpartition(".")[2]
     return (
         folder_fingerprint(value) if last in CONTENT_OPTIONS and isinstance(value, str) else value
@@ -69,7 +70,7 @@ def deciding_options(group: str, options: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(value, Mapping):
             found[name] = deciding_options(group, value)
         elif name not in GROUPS[group].runtime:
-            found[name] = _by_content(name, value)
+            found[name] = by_content(name, value)
     return found
 
 
@@ -82,17 +83,23 @@ def identity_hash(identity: Mapping[str, Any]) -> str:
 def run_name(identity: Mapping[str, Any], usage: Usage, choices: Mapping[str, str]) -> str:
     """The choices in words, then the hash: `lamp4-user-dev-finetune-bm25-k4-fid-tiny-s0-1a2b3c4d`.
 
-    Where no items are ranked, `none` stands for the retriever.
+    Where no items are ranked, `none` stands for the retriever; a router stands in its place.
     """
     words = []
     for name in (*NAME_ORDER, "seed"):
         if name in OPTIONS:
             words += _option_word(OPTIONS[name], identity)
         elif name == "retriever" and usage.mode != SUMMARIES:
-            words.append(choices[name] if usage.retrieves else "none")
+            words.append(_method_word(usage, choices))
         elif name in identity:
             words.append(GROUPS[name].run_name.format(identity[name]))
     return "-".join([*words, identity_hash(identity)])
+
+
+def _method_word(usage: Usage, choices: Mapping[str, str]) -> str:
+    if usage.routes:
+        return choices["router"]
+    return choices["retriever"] if usage.retrieves else "none"
 
 
 def _option_word(option: Option, identity: Mapping[str, Any]) -> list[str]:

@@ -1,31 +1,14 @@
-"""Starts one experiment, with a given k or with the k chosen on dev."""
+"""Starts one experiment, with a given k, a k chosen on dev, or the candidates of a router."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
 
 from lamp_exp.errors import InputError
-from lamp_exp.experiment.experiment import Configuration, Experiment
+from lamp_exp.experiment.builder import Builder, run_one
+from lamp_exp.experiment.routing import run_routed
 from lamp_exp.experiment.run import FinishedRun, OnStart, run
-from lamp_exp.experiment.tune import run_tuned
-
-
-class Builder(Protocol):
-    """Builds the experiments of one configuration; see `lamp_exp.config.ExperimentBuilder`."""
-
-    @property
-    def tuned_values(self) -> list[int]:
-        """The values from which k is chosen; empty if k is given."""
-
-    def build(
-        self, k: int | None = None, part: str | None = None
-    ) -> tuple[Experiment, Configuration]:
-        """The experiment, with another k and part if they are given."""
-
-    def build_baseline(self) -> tuple[Experiment, Configuration]:
-        """The same experiment without any personal part."""
 
 
 def launch(
@@ -40,13 +23,10 @@ def launch(
 
     With `with_baseline`, then also runs its baseline: the same without any personal part.
     """
-    values = builder.tuned_values
     if with_baseline and builder.build_baseline()[0].trainer is None:
         raise InputError("a baseline needs answers: use mode=finetune or mode=zeroshot")
-    if values:
-        finished = run_tuned(builder.build, values, output_dir, rerun, sweep, on_start)
-    else:
-        finished = run(*builder.build(), output_dir, rerun, sweep, on_start)
+    start = run_routed if builder.routed else run_one
+    finished = start(builder, output_dir, rerun, sweep, on_start)
     if with_baseline:
         other = run(*builder.build_baseline(), output_dir, rerun, sweep).folder
         if other != finished.folder:

@@ -231,7 +231,7 @@ def _execute(
 ) -> None:
     started = datetime.now(UTC).isoformat(timespec="seconds")
     folder.start(configuration.settings, {"code": provenance.code, "versions": provenance.versions})
-    with _logging_to(folder):
+    with logging_to(folder):
         made = learn(experiment, configuration, parts)
         with (
             _logger(experiment, configuration, folder, sweep) as logger,
@@ -393,7 +393,9 @@ def notes(experiment: Experiment) -> list[str]:
     trainer = experiment.trainer
     if mode == "finetune" and trainer and trainer.train_batches is not None:
         found.append(f"each epoch is cut: trainer.limit_train_batches={trainer.train_batches}")
-    if mode == "finetune" and data.part == "train":
+    if data.fold is not None:
+        found.append("of train, half of the users: what learned has learned from the other half")
+    elif mode == "finetune" and data.part == "train":
         found.append("scored on the part that it was trained on")
     if mode == "finetune" and data.part == "dev" and data.selection == "dev":
         found.append("the best epoch was chosen on dev, the part that is scored")
@@ -443,7 +445,7 @@ def checkpoint_mismatch(experiment: Experiment, configuration: Configuration) ->
 
 
 @contextmanager
-def _logging_to(folder: RunFolder) -> Iterator[None]:
+def logging_to(folder: RunFolder) -> Iterator[None]:
     """Everything logged meanwhile also goes to a file, which ends up in the run's folder."""
     path = folder.path.parent / ".locks" / f"{folder.path.name}.log"
     handler = logging.FileHandler(path, mode="w", encoding="utf-8")

@@ -34,6 +34,11 @@ from lamp_exp.storage.feedback import read_feedback
 from lamp_exp.storage.rankings import RankingCache
 from lamp_exp.values import Example, Hit, Prediction, Prompt, Ranking, Scores, TrainingSet
 
+
+class UndatedItems(InputError):
+    """A retriever that orders items by date was asked to rank items without one."""
+
+
 Trainer = Callable[..., Any]
 Ranker = Callable[[Part], Rankings | None]
 
@@ -67,33 +72,35 @@ def read_parts(experiment: Experiment) -> Parts:
     neighbours, profile = _neighbour_source(experiment), data.view.profile
     if profile.pool == "neighbours" and neighbours is None:  # no profile is read
         profile = replace(profile, pool="own")
+    others = None if data.fold is None else f"not-fold{data.fold}"  # what is learned from
 
     def read(part: str, user_subset: str | None = None) -> Part:
         view = replace(data.view, profile=profile, user_subset=user_subset)
         where = (data.data_dir, experiment.task, data.split, part, data.limit, data.cache_dir)
         return load(*where, view, neighbours)
 
-    asked = read(data.part)
+    _refuse_fold(data)
+    asked = read(data.part, None if data.fold is None else f"fold{data.fold}")
     if not len(asked.examples):
         raise InputError(f"{asked.source} holds no questions")
     _refuse_undated(experiment, asked)
     learning = None
     if experiment.learns_from_train:
-        learning = asked if data.part == "train" else read("train")
+        learning = asked if data.part == "train" and data.fold is None else read("train", others)
         if data.split == "user":
-            _refuse_shared_users(learning, asked)
+            refuse_shared_users(learning, asked)
     if not trains:
         return Parts(asked, learning=learning)
     held_out = data.selection == "holdout"
-    train = read("train", "rest" if held_out else None)
+    train = read("train", _subset(others, "rest" if held_out else None))
     if held_out:
-        selection = read("train", "holdout")
+        selection = read("train", _subset(others, "holdout"))
     else:
         selection = asked if data.part == "dev" else read("dev")
     for name, part in (("train", train), ("selection", selection)):
         _refuse_useless(name, part)
     if data.split == "user":
-        _refuse_shared_users(train, selection, asked)
+        refuse_shared_users(train, selection, asked)
     return Parts(asked, train, selection, learning)
 
 
@@ -157,10 +164,20 @@ def _refuse_lost_instruction(experiment: Experiment, part: Part) -> None:
         )
 
 
+def _subset(*names: str | None) -> str | None:
+    """The users who are in all of these subsets."""
+    return "-".join(name for name in names if name) or None
+
+
+def _refuse_fold(data: DataOptions) -> None:
+    if data.fold is not None and data.part != "train":
+        raise InputError(f"fold={data.fold} divides train: use it with part=train")
+
+
 def _refuse_undated(experiment: Experiment, part: Part) -> None:
     if experiment.retrieval.retriever.needs_dates and part.first_undated:
         question, item = part.first_undated
-        raise InputError(
+        raise UndatedItems(
             f"this retriever orders items by date, but item {item!r} of question {question!r} in "
             f"{part.source} has none: use split=time, or another retriever"
         )
@@ -176,7 +193,7 @@ def _refuse_useless(name: str, part: Part) -> None:
         raise InputError(f"no questions are left for {name}: raise limit, or use selection=dev")
 
 
-def _refuse_shared_users(train: Part, *others: Part) -> None:
+def refuse_shared_users(train: Part, *others: Part) -> None:
     """In the user split, nobody may be in train and in another part."""
     train_users = set(train.examples.column("user"))
     for other in others:

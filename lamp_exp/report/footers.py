@@ -98,6 +98,8 @@ def system_words(group: Group) -> str:
     """A run in few words."""
     if not group.first.personal:
         return "no profile"
+    if group.first.result.routing is not None:
+        return f"router {group.shown('router')}"
     names = [group.shown(name) for name in ("retriever", "augmentation", *PERSONAL_GROUPS)]
     return " ".join([*(name for name in names if name != "none"), f"k={group.shown('k')}"])
 

@@ -25,6 +25,10 @@ WARNINGS = {
     "outputs_at_the_token_limit": (
         "output cut at max_new_tokens", "outputs cut at max_new_tokens",
     ),
+    "choices_by_fallback": (
+        "choice that the router could not make by its rule",
+        "choices that the router could not make by its rule",
+    ),
     "outputs_unreadable": ("output that is no answer", "outputs that are no answer"),
     "outputs_without_their_reasoning": (
         "output whose reasoning was removed", "outputs whose reasoning was removed",

@@ -102,7 +102,7 @@ class RunFolder:
     def finished_result(self) -> RunResult | None:
         """The record of a complete run, marked as stale as `read` does; None if there is none."""
         result = self._complete()
-        return None if result is None else result.with_stale(self.stale)
+        return None if result is None else result.with_stale(self._why_stale(result))
 
     def others_of_its_name(self) -> Iterator[tuple[RunFolder, RunResult]]:
         """The other finished runs beside it whose names differ in nothing but the hash."""
@@ -129,7 +129,17 @@ class RunFolder:
         result = self._read()
         if result is None:
             raise FileNotFoundError(f"{self.path / RESULT}: there is no finished run")
-        return result.with_stale(self.stale)
+        return result.with_stale(self._why_stale(result))
+
+    def _why_stale(self, result: RunResult) -> str | None:
+        """Why this run, or a run that it chose answers from, should not be compared any more."""
+        reason = self.stale
+        if reason is None and result.routing is not None:
+            for candidate in result.routing.candidates:
+                for name in (candidate.run, *candidate.learned_from):
+                    if RunFolder(self.path.parent / name).stale is not None:
+                        return f"its candidate {candidate.name} is stale: {name}"
+        return reason
 
     def _read(self) -> RunResult | None:
         content = atomic.read_json_or_none(self.path / RESULT)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import PurePath
 from typing import Any
 
@@ -39,6 +41,8 @@ def run_options(result: RunResult) -> dict[str, Any]:
     values |= {n: v for n, v in _folder_contents(result).items() if n in values}
     values |= {**_part_options(result), "k": result.k}
     values.pop("k_values", None)
+    if result.routing is not None:
+        return _routed_options(values, result)
     if result.tuned is not None:
         return {**values, "k": TUNE, "k_values": [point["k"] for point in result.tuned.curve]}
     return values
@@ -46,10 +50,32 @@ def run_options(result: RunResult) -> dict[str, Any]:
 
 def usage_of(result: RunResult) -> Usage:
     """What the run did, which decides the options that mattered to it."""
+    if result.routing is not None:
+        return replace(Usage.of(result.mode, True, TUNE), routes=True)
     others = set(PERSONAL_GROUPS) & result.identity.keys()  # a group that is not used is left out
     groups = {one.get("group", "retriever") for one in result.learned}
     learns, writes = "retriever" in groups, "summary" in groups
     return Usage.of(result.mode, True, result.k, learns, others, writes)
+
+
+def _routed_options(values: Mapping[str, Any], result: RunResult) -> dict[str, Any]:
+    """The candidates have retrievers and numbers of items of their own, and the router has none.
+
+    A digest of the candidates' identities, but for data and seed, stands for all that they are.
+    """
+    own = {n: v for n, v in values.items() if not _of_candidates(n)}
+    apart = {
+        name: {k: v for k, v in identity.items() if k != "seed" and not k.startswith("data.")}
+        for name, identity in result.identity["candidates"].items()
+    }
+    digest = hashlib.sha256(json.dumps(apart, sort_keys=True).encode()).hexdigest()[:8]
+    return {**own, "router.candidates": digest}
+
+
+def _of_candidates(name: str) -> bool:
+    return name.partition(".")[0] in ("retriever", "k", "skip") or (
+        name.startswith("router.candidates")
+    )
 
 
 def _imported_options(result: RunResult) -> dict[str, Any]:
@@ -86,7 +112,9 @@ def baseline_options(result: RunResult, options: Mapping[str, Any]) -> dict[str,
     if not usage_of(result).personal:
         return None
     usage = Usage.baseline(result.mode)
-    return {n: v for n, v in options.items() if changes_numbers(n, usage)} | {"k": 0}
+    kept = {n: v for n, v in options.items() if changes_numbers(n, usage)}
+    kept.pop("data.learning", None)  # what personal parts learned from
+    return kept | {"k": 0}
 
 
 def configuration_key(options: Mapping[str, Any]) -> str:

@@ -78,6 +78,44 @@ class TunedK:
 
 
 @dataclass(frozen=True, slots=True)
+class RoutedCandidate:
+    """A candidate of a routed run.
+
+    `options` are those that differ from the routed run's, `run` is its run on the asked part and
+    `learned_from` are its runs on train, if the router learned from them. `value` is its main
+    metric on the asked part, None without golds. `chosen` is the number of questions for which it
+    was chosen.
+    """
+
+    name: str
+    options: Mapping[str, Any]
+    run: str
+    chosen: int
+    value: float | None = None
+    learned_from: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Routing:
+    """How a router chose among candidates.
+
+    `success_rate` is the share of questions for which no candidate did better than the chosen one.
+    `best_single` is the candidate with the best main metric on the asked part, `oracle` and `worst`
+    are the main metric of the best and the worst choices. All of these are None without golds.
+    `left_out` names candidates that cannot run on these data, with the reason. `facts` are the
+    router's own.
+    """
+
+    candidates: tuple[RoutedCandidate, ...]
+    left_out: Mapping[str, str]
+    facts: Mapping[str, Any]
+    success_rate: float | None = None
+    best_single: str | None = None
+    oracle: float | None = None
+    worst: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ImportSource:
     """Where imported predictions come from; `file` and `golds` are file names."""
 
@@ -101,7 +139,8 @@ class RunResult:
     predictions, `k`, the retriever and the augmentation are None. `licence` names the licence of
     texts that may not be passed on. `learned` holds the facts of each artefact that its components
     had learned, `bound` says that it has read the golds of the questions that it answers. `adapter`
-    says how many users have one, and what that took. `stale` says why the run should not be
+    says how many users have one, and what that took. `routing` says how a router chose among the
+    answers of several runs, whose items and k are theirs. `stale` says why the run should not be
     compared with current ones; it is not part of the file.
     """
 
@@ -137,6 +176,7 @@ class RunResult:
     flagged_questions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     tuned: TunedK | None = None
     imported: ImportSource | None = None
+    routing: Routing | None = None
     licence: str = ""
     learned: tuple[Mapping[str, Any], ...] = ()
     bound: bool = False
@@ -157,7 +197,7 @@ class RunResult:
         """The content of `result.json`, as plain JSON values."""
         content = asdict(self)
         del content["stale"]
-        for name in ("tuned", "imported"):
+        for name in ("tuned", "imported", "routing"):
             if content[name] is None:
                 del content[name]
         content["code"] = self.code.known()
@@ -208,9 +248,19 @@ def _typed(content: Mapping[str, Any]) -> dict[str, Any]:
     if "tuned" in content:
         tuned = content["tuned"]
         values["tuned"] = TunedK(tuned["k"], tuple(tuned["curve"]), tuned["run"])
+    if "routing" in content:
+        values["routing"] = _routing(content["routing"])
     if "imported" in content:
         values["imported"] = ImportSource(**content["imported"])
     return values
+
+
+def _routing(content: Mapping[str, Any]) -> Routing:
+    candidates = (
+        RoutedCandidate(**{**one, "learned_from": tuple(one["learned_from"])})
+        for one in content["candidates"]
+    )
+    return Routing(**{**content, "candidates": tuple(candidates)})
 
 
 def _facts_of_version_1(

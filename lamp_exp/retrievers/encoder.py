@@ -10,7 +10,13 @@ from typing import Any
 
 import torch
 from sentence_transformers import SentenceTransformer
-from transformers import AutoTokenizer, BertConfig, BertModel, PreTrainedModel
+from transformers import (
+    AutoTokenizer,
+    BertConfig,
+    BertModel,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils import logging as transformers_logging
 
 from lamp_exp.errors import InputError
@@ -50,7 +56,7 @@ def load_encoder(name: str, max_length: int, device: str | None) -> SentenceTran
                 f"retriever.name={name}: its tokenizer has no pad_token: name one in its "
                 "tokenizer_config.json"
             )
-    longest = _longest_input(encoder)
+    longest = longest_input(encoder)
     if longest is not None and max_length > longest:
         raise InputError(
             f"retriever.max_length={max_length}: {name} reads at most {longest} tokens"
@@ -66,15 +72,7 @@ def fresh_encoder(
 
     `sizes` are fields of BertConfig. The weights depend on the seed alone.
     """
-    tokenizer = AutoTokenizer.from_pretrained(SAMPLE_TOKENIZER)
-    config = BertConfig(
-        **{
-            "vocab_size": len(tokenizer),
-            "pad_token_id": tokenizer.pad_token_id,
-            "max_position_embeddings": max_length,
-            **sizes,
-        }
-    )
+    tokenizer, config = fresh_bert(sizes, max_length)
     with TemporaryDirectory() as folder, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         BertModel(config).save_pretrained(folder)
@@ -109,9 +107,23 @@ def _collect_missing_weights() -> Iterator[list[str]]:
         PreTrainedModel.from_pretrained = original
 
 
-def _longest_input(encoder: SentenceTransformer) -> int | None:
+def fresh_bert(
+    sizes: Mapping[str, Any], max_length: int, **fields: Any
+) -> tuple[PreTrainedTokenizerBase, BertConfig]:
+    """The tokenizer of the made-up sample, and a BERT's configuration for its vocabulary.
+
+    `sizes` and `fields` are fields of BertConfig.
+    """
+    tokenizer = AutoTokenizer.from_pretrained(SAMPLE_TOKENIZER)
+    own = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
+    return tokenizer, BertConfig(
+        **{**own, "max_position_embeddings": max_length, **sizes, **fields}
+    )
+
+
+def longest_input(network: torch.nn.Module) -> int | None:
     """The number of positions, if they are learned; some families count from the padding's on."""
-    for name, module in encoder.named_modules():
+    for name, module in network.named_modules():
         if name.endswith("position_embeddings") and isinstance(module, torch.nn.Embedding):
             unused = 0 if module.padding_idx is None else module.padding_idx + 1
             return module.num_embeddings - unused

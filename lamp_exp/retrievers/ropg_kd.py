@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from lamp_exp.errors import InputError
+from lamp_exp.models.distillation import distillation_loss
 from lamp_exp.retrievers.learned_encoder import LearnedEncoder
 
 
@@ -36,16 +37,3 @@ class RopgKD(LearnedEncoder):
         self, scores: torch.Tensor, rewards: torch.Tensor, real: torch.Tensor, seeds: Sequence[int]
     ) -> torch.Tensor:
         return distillation_loss(scores, rewards / self.target_temperature, real)
-
-
-def distillation_loss(
-    scores: torch.Tensor, target_logits: torch.Tensor, real: torch.Tensor
-) -> torch.Tensor:
-    """The sum over questions of KL(softmax(target_logits) ‖ softmax(scores)).
-
-    All have shape (questions, candidates); candidates that are not `real` have no probability.
-    """
-    log_p = scores.masked_fill(~real, -torch.inf).log_softmax(dim=-1)
-    log_target = target_logits.masked_fill(~real, -torch.inf).log_softmax(dim=-1)
-    difference = (log_target - log_p).masked_fill(~real, 0.0)
-    return (log_target.exp() * difference).sum()

@@ -17,12 +17,12 @@ from rich.table import Table
 from lamp_exp import config
 from lamp_exp.config import ExperimentBuilder
 from lamp_exp.errors import InputError
+from lamp_exp.experiment.builder import SingleRun
 from lamp_exp.experiment.experiment import Configuration, Experiment
 from lamp_exp.experiment.learning import needed_artefacts
 from lamp_exp.experiment.parts import Parts
-from lamp_exp.experiment.run import own_folder, run
-from lamp_exp.experiment.stages import read_parts
-from lamp_exp.experiment.tune import tuned_folder
+from lamp_exp.experiment.routing import RoutedRun
+from lamp_exp.experiment.run import run
 from lamp_exp.progress import duration, progress
 from lamp_exp.results.folder import RunFolder
 from lamp_exp.sweeps.plan import SweepPlan
@@ -57,7 +57,7 @@ class Forecast:
     job: Job
     state: str
     run_name: str | None = None
-    planned: PlannedRun | None = None
+    planned: tuple[PlannedRun, ...] = ()  # itself, or the candidates of a router
     error: str | None = None
     needs: tuple[str, ...] = ()  # what has to be made before, in order
 
@@ -94,31 +94,51 @@ def _show(forecasts: Sequence[Forecast], cfg: DictConfig) -> None:
 def forecast(job: Job, cfg: DictConfig, choices: Mapping[str, str]) -> Forecast:
     """The state of a job on disk; its configuration may be refused."""
     config.draw_seed(cfg)
-    builder, output_dir = ExperimentBuilder(cfg, choices), Path(cfg.output_dir).expanduser()
+    output_dir = Path(cfg.output_dir).expanduser()
+    builder = ExperimentBuilder(cfg, choices, words=job.overrides)
     try:
-        values = builder.tuned_values
-        experiment, configuration = builder.build(values[0] if values else None)
-        parts = read_parts(experiment)
-        if values:
-            folder, _ = tuned_folder(builder.build, experiment, configuration, parts, output_dir)
-        else:
-            folder, _ = own_folder(experiment, configuration, parts, output_dir)
+        if builder.routed:
+            return _routed_forecast(job, RoutedRun.of(builder, output_dir))
+        run = SingleRun.of(builder, output_dir)
     except InputError as error:
         return Forecast(job, "cannot run", error=str(error))
-    if folder.finished:
-        return Forecast(job, "finished", folder.name)
-    questions = sum(len(part.examples) for part in parts.by_name.values()) * max(len(values), 1)
-    planned = PlannedRun(experiment, configuration, questions)
-    needs = _unknown_neighbours(parts)
-    if not needs:  # on which artefacts may depend
-        needed = needed_artefacts(experiment, configuration, parts)
-        needs = tuple(
-            f"{artefact.kind}: {artefact.cost()}{MAYBE_THERE if state == 'unknown' else ''}"
-            for artefact, state in needed
-            if state != "there"
-        )
-    state = "begun" if folder.path.is_dir() else "to do"
-    return Forecast(job, state, folder.name, planned, needs=needs)
+    if run.folder.finished:
+        return Forecast(job, "finished", run.folder.name)
+    return Forecast(
+        job, _state(run.folder), run.folder.name, (_planned(run),), needs=_made_for(run)
+    )
+
+
+def _routed_forecast(job: Job, run: RoutedRun) -> Forecast:
+    """A routed run needs the runs of its candidates, and all that these need."""
+    if run.folder.finished:
+        return Forecast(job, "finished", run.folder.name)
+    missing = run.missing()
+    needs = [line for one in missing.values() for line in _made_for(one)]
+    needs += [*missing, *(["router: learns from the candidates"] if run.router.learns else [])]
+    planned = tuple(map(_planned, missing.values()))
+    return Forecast(job, _state(run.folder), run.folder.name, planned, needs=tuple(needs))
+
+
+def _state(folder: RunFolder) -> str:
+    return "begun" if folder.path.is_dir() else "to do"
+
+
+def _planned(run: SingleRun) -> PlannedRun:
+    questions = sum(len(part.examples) for part in run.parts.by_name.values())
+    times = max(len(run.builder.tuned_values), 1)
+    return PlannedRun(run.experiment, run.configuration, questions * times)
+
+
+def _made_for(run: SingleRun) -> tuple[str, ...]:
+    """What has to be made before a run, in order."""
+    if lines := _unknown_neighbours(run.parts):  # on which artefacts may depend
+        return lines
+    return tuple(
+        f"{artefact.kind}: {artefact.cost()}{MAYBE_THERE if state == 'unknown' else ''}"
+        for artefact, state in needed_artefacts(run.experiment, run.configuration, run.parts)
+        if state != "there"
+    )
 
 
 def _unknown_neighbours(parts: Parts) -> tuple[str, ...]:
@@ -172,8 +192,8 @@ def estimate(forecasts: Iterable[Forecast], output_dir: Path, measure: bool) -> 
     """
     kinds: dict[Kind, list[PlannedRun]] = {}
     for one in forecasts:
-        if one.planned:
-            kinds.setdefault(one.planned.kind, []).append(one.planned)
+        for planned in one.planned:
+            kinds.setdefault(planned.kind, []).append(planned)
     if not kinds:
         return ["nothing is to do"]
     rates = finished_rates(output_dir)

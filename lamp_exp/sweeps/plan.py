@@ -21,7 +21,7 @@ from lamp_exp import config
 from lamp_exp.errors import InputError
 from lamp_exp.experiment.experiment import NO_PROFILE, Configuration
 from lamp_exp.experiment.identity import identity_options
-from lamp_exp.options import SUMMARIES
+from lamp_exp.options import GROUPS, SUMMARIES
 from lamp_exp.progress import progress
 from lamp_exp.results.folder import training_settings
 from lamp_exp.sweeps.rules import Excluded, JobFacts, select
@@ -188,5 +188,7 @@ def _identity(composed: JobConfig, index: int) -> str:
     usage = config.usage_of(cfg)
     identity = identity_options(configuration, usage, cfg.k if usage.retrieves else NO_PROFILE)
     drawn = index if cfg.seed is None else None  # each job draws its own seed
+    if configuration.choices["router"] != GROUPS["router"].default:  # all that a candidate inherits
+        identity = {**configuration.changed, **configuration.choices}
     places = [configuration.value(name) for name in ("data_dir", "output_dir")]
     return json.dumps([identity, drawn, *places], sort_keys=True, default=str)

@@ -1,0 +1,1 @@
+"""Ways to choose among candidates' answers, question by question: one file each."""
