@@ -372,15 +372,7 @@ def _record(
     """The record of the first candidate, but for all that the router decides."""
     results = {one.name: one.asked.folder.read() for one in plan.candidates}
     first, configuration = results[plan.names[0]], plan.configuration
-    predictions = chosen_predictions(folder)
     scores = _scores(plan, [choice.candidate for choice in choices], asked)
-    part = plan.candidates[0].asked.parts.asked
-    counts = {
-        **part.facts.counts(),
-        **prompt_counts(folder),
-        **answer_counts(plan.task, predictions, scores),
-        **_choice_counts(choices, asked),
-    }
     return replace(
         first,
         run=folder.name,
@@ -393,7 +385,7 @@ def _record(
         profile=configuration.settings["profile"],
         bound=plan.router.is_bound or any(result.bound for result in results.values()),
         data={**_data(first), **_learned_from(plan)},
-        counts=counts,
+        counts={**_counts(plan, folder, scores), **_choice_counts(choices, asked)},
         seconds=_all_seconds(results.values(), seconds),
         peak_memory_mb=round(peak_memory_mb()),
         retrieval={},
@@ -407,6 +399,13 @@ def _record(
         learned=tuple(learned_facts({"router": made})),
         stale=None,
     )
+
+
+def _counts(plan: RoutedRun, folder: RunFolder, scores: Scores | None) -> dict[str, int]:
+    """Counts of the profiles, the chosen prompts and the chosen answers."""
+    part = plan.candidates[0].asked.parts.asked
+    answers = answer_counts(plan.task, chosen_predictions(folder), scores)
+    return {**part.facts.counts(), **prompt_counts(folder), **answers}
 
 
 def _scores(
