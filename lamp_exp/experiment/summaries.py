@@ -130,18 +130,13 @@ def written_summaries(experiment: Experiment, parts: Sequence[Part]) -> list[Sum
 
 def validate_summary(experiment: Experiment, parts: Sequence[Part]) -> None:
     """Raises InputError, before any long work, for a summary that cannot be made or shown."""
-    summary, pool = experiment.summary, experiment.data.view.profile.pool
+    summary = experiment.summary
     if summary is None:
         if experiment.mode == SUMMARIES:
             raise InputError(
                 "mode=summaries makes summaries: choose one, such as summary=statistics"
             )
         return
-    if pool != "own":
-        raise InputError(
-            f"a summary is of a user's own profile: leave out profile.pool={pool}, or use "
-            "summary=none"
-        )
     if experiment.augmentation is not None:
         place = inspect.signature(type(experiment.augmentation).__call__).parameters
         if "summary" not in place:
