@@ -58,7 +58,9 @@ MAY_IMPORT = {
     "report": BASE
     | {"options", "storage", "environment", "metrics", "statistics", "tasks", "data", "results"},
     "cache": {"errors", "environment", "storage", "results"},
-    "laws": BASE | {"environment", "data", "experiment", "config", "hydra_messages"} | COMPONENTS,
+    "laws": BASE
+    | {"environment", "data", "experiment", "config", "hydra_messages", "storage"}
+    | COMPONENTS,
     "python_interface": BASE
     | {"environment", "options", "statistics", "results", "experiment", "config", "overrides"}
     | {"hydra_messages", "sweeps", "report"},
