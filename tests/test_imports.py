@@ -67,11 +67,7 @@ MAY_IMPORT = {
     | {"options", "storage", "environment", "metrics", "statistics", "tasks", "data", "results"},
     "cache": {"errors", "environment", "storage", "results"},
     "laws": BASE
-<<<<<<< HEAD
     | {"environment", "storage", "data", "experiment", "config", "hydra_messages"}
-=======
-    | {"environment", "data", "experiment", "config", "hydra_messages", "storage"}
->>>>>>> learned
     | COMPONENTS,
     "python_interface": BASE
     | {"environment", "options", "statistics", "results", "experiment", "config", "overrides"}
