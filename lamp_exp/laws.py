@@ -679,17 +679,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     broken = 0
     try:
-        for group, builder in _builders(options.words, options.config_dir):
-            broken += _check(group, builder)
+        with use_config_dir(options.config_dir):
+            for group, builder in _builders(options.words):
+                broken += _check(group, builder)
     except InputError as error:
         print(f"lamp_exp.laws: {error}", file=sys.stderr)
         return 2
     return 1 if broken else 0
 
 
-def _builders(
-    words: Sequence[str], config_dir: Path | None
-) -> Iterator[tuple[str, ExperimentBuilder]]:
+def _builders(words: Sequence[str]) -> Iterator[tuple[str, ExperimentBuilder]]:
     """Each component group that is named, with the builder of an experiment that uses it."""
     names = [word.partition("=")[0] for word in words]
     groups = [name for name in names if name in MODES]
@@ -700,16 +699,15 @@ def _builders(
         given += [] if "model" in names else ["model=tiny"]
         if group in ("augmentation", "summary") and "task" not in names:
             for task in all_tasks():
-                yield group, _builder([*given, f"task={task}"], config_dir)
+                yield group, _builder([*given, f"task={task}"])
         else:
-            yield group, _builder(given, config_dir)
+            yield group, _builder(given)
 
 
-def _builder(words: Sequence[str], config_dir: Path | None) -> ExperimentBuilder:
+def _builder(words: Sequence[str]) -> ExperimentBuilder:
     try:
-        with use_config_dir(config_dir):
-            cfg = compose_today(list(words), return_hydra_config=True)
-            return ExperimentBuilder(cfg, dict(cfg.hydra.runtime.choices), {}, tuple(words))
+        cfg = compose_today(list(words), return_hydra_config=True)
+        return ExperimentBuilder(cfg, dict(cfg.hydra.runtime.choices), {}, tuple(words))
     except (HydraException, OmegaConfBaseException) as error:
         raise InputError(hydra_messages.explain(error)) from error
 

@@ -13,12 +13,11 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
+from lamp_exp.override_words import _quoted, value_text
 from lamp_exp.overrides import (
-    _quoted,
     command_of,
     overrides_of,
     requested_settings,
-    value_text,
 )
 from lamp_exp.results.folder import RunFolder
 from tests.conftest import build, compose, name_of

@@ -441,7 +441,7 @@ MISTAKES = {
     "ckpt=runs/epoch=3.ckpt": "needs quotes inside quotes",
     "retriever=recency": "has none: use split=time",
     "data_dir=nowhere": "no questions at nowhere/LaMP_4/dev/dev_questions.json",
-    "model.name=nowhere": "model.name=nowhere: no files could be loaded",
+    "model.name=nowhere": "model.name=nowhere: no tokenizer could be loaded",
     "trainer.precision=16-mixed": "use trainer.precision=bf16-mixed",
     "model=causal": "model.name must be given",
     "model=openai model.name=x": "cannot be fine-tuned",

@@ -26,7 +26,7 @@ WITHOUT_NUMBERS = tuple(f"{PACKAGE}.{name}" for name in (
     "experiment.code_fingerprint", "experiment.ddp", "experiment.ddp_worker",
     "experiment.identity", "experiment.learning", "hub", "laws", "loggers",
     "models.progress_bars", "options", "overrides", "progress", "report", "reproduction", "results",
-    "statistics", "storage", "sweeps", "wandb",
+    "statistics", "storage", "sweeps", "wandb", "wording",
 ))  # fmt: skip
 PROGRESS = {"progress", "tqdm"}  # functions that return their first argument and show a bar
 LEVELS = {"critical", "debug", "error", "exception", "info", "log", "warning"}

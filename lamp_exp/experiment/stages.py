@@ -138,12 +138,16 @@ def validate(experiment: Experiment) -> None:
 
 
 def _refuse_pool(experiment: Experiment) -> None:
-    """Refuses items of all users for retrievers that read them: only a sample of them is drawn."""
+    """Refuses pools where another component reads the profile, and, for retrievers that read items,
+    those of all users: only a sample of them is drawn.
+    """
     pool, retrieval = experiment.data.view.profile.pool, experiment.retrieval
     if pool == "own" or not experiment.usage.personal:
         return
     for group in experiment.usage.others:
         raise InputError(f"profile.pool={pool} is for retrieval alone: use {group}=none")
+    if pool != "all_users":
+        return
     if not retrieval.retriever.at_random:
         raise InputError(f"profile.pool={pool} draws items at random: use retriever=random")
     if retrieval.skip + retrieval.used_k > POOL_DRAWS:

@@ -358,20 +358,26 @@ def hidden_differences(groups: Sequence[Group], shown_names: Iterable[str]) -> l
     return lines
 
 
+def _is_usual(name: str, frame: pd.DataFrame) -> bool:
+    """Whether a column is always shown: a method, unless it may be none and all groups use none."""
+    optional = name in GROUPS and GROUPS[name].default == "none"
+    return name in METHODS and not (optional and (frame[name] == "none").all())
+
+
 def naming(
     groups: Sequence[Group], without: Collection[str] = ()
 ) -> tuple[tuple[str, ...], dict[str, tuple[str, ...]]]:
     """How groups are told apart in one table: column names, and values by configuration.
 
-    The columns are the methods and the usual properties in which groups differ; where these are
-    not enough, the model's name and further options. None of `without`, labels of properties or
+    The columns are the methods in use and the usual properties in which groups differ; where these
+    are not enough, the model's name and further options. None of `without`, labels of properties or
     names of options, is used.
     """
     frame = properties(groups)
     names = [
         name
         for name in NAMING
-        if name not in without and (name in METHODS or frame[name].nunique() > 1)
+        if name not in without and (_is_usual(name, frame) or frame[name].nunique() > 1)
     ]
     if len(frame.value_counts([*names, WEIGHTS])) > len(frame.value_counts(names)):
         names.append(WEIGHTS)
