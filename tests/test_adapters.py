@@ -278,6 +278,14 @@ def test_learning_leaves_the_models_own_weights_untouched(weights):
     assert not made.net.training
 
 
+def test_a_single_step_learns_in_spite_of_the_warm_up(weights):
+    made = model(weights)
+    slot = LoraSlot(made.net, SHAPE)
+    once = LoraRecipe(1, 0.05, 8, 0.1, 0.01, 1.0)
+    train_adapter(made, slot, PAIRS, once, 1, trainer().precision_plugin.forward_context)
+    assert any(bool(weight.any()) for name, weight in slot.weights.items() if "lora_B" in name)
+
+
 def test_a_kept_adapter_is_a_folder_that_peft_loads(weights, tmp_path):
     made = model(weights)
     slot = LoraSlot(made.net, SHAPE)

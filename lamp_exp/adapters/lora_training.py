@@ -93,7 +93,7 @@ def _train(
         weights, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True
     )
     steps = recipe.epochs * -(-len(pairs) // recipe.batch_size)
-    warmup = math.ceil(recipe.warmup * steps)
+    warmup = min(math.ceil(recipe.warmup * steps), steps - 1)  # else a single step has rate 0
     schedule = get_linear_schedule_with_warmup(optimizer, warmup, steps)
     curve = []
     for epoch in range(recipe.epochs):

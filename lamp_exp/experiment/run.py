@@ -251,7 +251,9 @@ def _execute(
             result = _result(
                 experiment, configuration, parts, results, provenance, identity, folder, started
             )
-            folder.write_result(replace(result, learned=tuple(learned_facts(made))))
+            adapter = dict(experiment.adapter.facts()) if experiment.adapter else {}
+            learned = tuple(learned_facts(made))
+            folder.write_result(replace(result, learned=learned, adapter=adapter))
             if logger:
                 logger.log_result(folder.read().to_json())
 
@@ -330,7 +332,6 @@ def _result(
         peak_memory_mb=round(peak_memory_mb()),
         retrieval={**_retrieval_facts(experiment), "ranking_cache": results.rankings},
         model=_model_facts(experiment),
-        adapter=dict(experiment.adapter.facts()) if experiment.adapter else {},
         training=results.training,
         settings=configuration.settings,
         identity=identity,

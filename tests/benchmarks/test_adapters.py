@@ -15,26 +15,25 @@ from transformers import get_linear_schedule_with_warmup
 
 from lamp_exp.adapters.lora_slot import LoraShape, LoraSlot
 from lamp_exp.adapters.lora_training import LoraRecipe, train_adapter
+from lamp_exp.experiment.adapting import AskedProfiles
+from lamp_exp.experiment.stages import load_parts
 from lamp_exp.models.seq2seq import Seq2Seq
+from lamp_exp.retrievers.bm25 import BM25
 from lamp_exp.values import Prompt
 from tests.benchmarks.models import seq2seq, side_by_side
-from tests.conftest import compose, trainer
+from tests.conftest import build, compose, trainer
 
 ITEMS, USERS = 24, 3
 RECIPE = LoraRecipe(epochs=30, lr=1e-2, batch_size=16, warmup=0.05, weight_decay=1e-4, clip=1.0)
 SHAPE = LoraShape(8, 32, 0.0, ["q", "k", "v"])
 
 
-def users(model: Seq2Seq) -> list[list[tuple[Prompt, str]]]:
-    """Made-up items of the sample's words."""
-    words = [w for w in model.tokenizer.get_vocab() if w.isalpha() and w.isascii()]
-    drawn = Random(0)
-
-    def item(number: int) -> tuple[Prompt, str]:
-        text = " ".join(drawn.choices(words, k=24))
-        return Prompt(str(number), (text,), tokens=25), " ".join(drawn.choices(words, k=6))
-
-    return [[item(number) for number in range(ITEMS)] for _ in range(USERS)]
+def users() -> list[list[tuple[Prompt, str]]]:
+    """The items of the made-up sample's first users, who have so many."""
+    made, configuration = build("task=lamp4", "model=tiny", "mode=zeroshot", "k=0", "limit=40")
+    source = AskedProfiles(made, configuration, load_parts(made).asked.examples)
+    large = [key for key in source.profile_keys() if source.size(key) >= ITEMS]
+    return [source.pairs(key, BM25(), 0)[:ITEMS] for key in large[:USERS]]
 
 
 def plain(network: Any, model: Seq2Seq, pairs: list[tuple[Prompt, str]]) -> Any:
@@ -69,16 +68,18 @@ def test_users_per_second_against_a_plain_loop(benchmark):
     own, other = seq2seq(None, sizes, max_length=512), seq2seq(None, sizes, max_length=512)
     slot, context = LoraSlot(own.net, SHAPE), trainer().precision_plugin.forward_context
     torch.set_num_threads(1)
+    asked = users()
+    assert len(asked) == USERS
 
     def fast() -> None:
-        for number, pairs in enumerate(users(own)):
+        for number, pairs in enumerate(asked):
             train_adapter(own, slot, pairs, RECIPE, number, context)
 
     def slow() -> None:
         network: Any = other.net
-        for pairs in users(other):
+        for pairs in asked:
             network = plain(network, other, pairs)
 
-    ratio = side_by_side(benchmark, fast, slow)
+    ratio = side_by_side(benchmark, fast, slow, rounds=5)
     benchmark.extra_info["users"] = USERS
     assert ratio >= 1.0
