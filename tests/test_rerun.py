@@ -67,7 +67,7 @@ def test_other_predictions_are_named_with_both_answers(report, run):
     path.write_text(json.dumps(content))
     code, out, _ = report("rerun", run)
     assert code == 1
-    assert f"predictions differ for 1 questions: '{id}'" in out
+    assert f"predictions differ for 1 question: '{id}'" in out
     assert f"  {id}: 'something else' then, " in out
     assert out.splitlines()[-1] == f"the numbers DIFFER: {run.name}"
 
@@ -154,7 +154,7 @@ def test_data_that_have_changed_or_gone_are_told(report, lamp_exp, data_dir):
     code, out, _ = report("rerun", run)
     print_then = RunFolder(run).read().data["asked"].fingerprint
     assert f"data of asked: {print_then} then, " in out
-    assert "prompts differ for 1 questions: '1'" in out
+    assert "prompts differ for 1 question: '1'" in out
     assert code in (0, 1)  # other prompts may be answered alike
     shutil.rmtree("data")
     code, _, err = report("rerun", run)
