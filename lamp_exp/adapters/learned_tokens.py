@@ -195,7 +195,7 @@ def tokens_apart(network: TokenNetwork, questions: Sequence[Shown]) -> torch.Ten
 class FittedTokens(Artefact):
     """A network of soft tokens, with the reader's weights if they learned along."""
 
-    kind = "soft_tokens"
+    kind = "adapter"
     adapter: LearnedTokens
     source: ProfileSource
 

@@ -300,7 +300,12 @@ def _validate_feedback(experiment: Experiment, part: Part) -> None:
             "mode=feedback rewards the items of a retriever that needs no feedback itself: use "
             "its base, such as retriever=contriever"
         )
-    if retriever.is_bound and (experiment.mode == "finetune" or "adapter" in experiment.learners):
+    if retriever.is_bound and "adapter" in experiment.learners:
+        raise InputError(
+            "this retriever reads the golds of the questions that it ranks for, which no adapter "
+            "may learn from: use another retriever, k=0, or adapter=none"
+        )
+    if retriever.is_bound and experiment.mode == "finetune":
         raise InputError(
             "this retriever reads the golds of the questions that it ranks for, which no model may "
             "learn from: use mode=zeroshot, with model.name=RUN/checkpoint for a fine-tuned model"

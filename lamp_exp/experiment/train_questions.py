@@ -43,7 +43,7 @@ class TrainQuestions(TrainSource):
     def identity(self) -> Mapping[str, Any]:  # type: ignore[override]
         reading = dict(self.part.reading)
         if not self.experiment.usage.reads_profile:
-            reading.pop("profile")
+            del reading["profile"], reading["seed"]  # the run's own, which counts anyway
         return {
             "data": self.part.fingerprint,
             "reading": reading,

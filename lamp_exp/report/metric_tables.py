@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from lamp_exp.errors import InputError
-from lamp_exp.options import parse_value
+from lamp_exp.options import PERSONAL_GROUPS, parse_value
 from lamp_exp.report.cli_arguments import add_runs, check_range, scored
 from lamp_exp.report.footers import (
     LISTED,
@@ -173,6 +173,7 @@ def _table(
     groups = sorted(groups, key=lambda group: [order(group.facet(key)) for key in layout.keys])
     entries = _entries(groups, options, baselines)
     extra = telling(groups, [layout.cell(group, group.first.main_metric) for group in groups])
+    extra = [*_parts_in_use(groups, {*extra, *layout.keys}), *extra]
     found: dict[Place, dict[str, Any]] = {}
     for entry in entries.itertuples():
         for head in _heads(entry.group, entry.metric, groups, layout):
@@ -192,6 +193,15 @@ def _table(
     title = f"{layout.title} ({shared_words(shared)})"
     columns = dict.fromkeys([*(label for label in layout.columns if label in labels), *labels])
     return Table.of(title, heads, rows, footers, LABELS, columns)
+
+
+def _parts_in_use(groups: Sequence[Group], named: Collection[str]) -> list[str]:
+    """The personal parts besides retrieval that a group has, but for those that are `named`."""
+    return [
+        name
+        for name in PERSONAL_GROUPS
+        if name not in named and any(group.effective([name]) != ("none",) for group in groups)
+    ]
 
 
 def _on_same_seeds(
