@@ -383,7 +383,9 @@ def test_user_vector_has_the_published_values():
 
 
 def test_sharpness_can_learn_along(weights):  # noqa: F811
-    fixed, free = (adapter(learn_sharpness=l).new_network(model(weights)) for l in (False, True))
+    fixed, free = (
+        adapter(learn_sharpness=learn).new_network(model(weights)) for learn in (False, True)
+    )
     assert not fixed.log_sharpness.requires_grad
     free.tokens([shown(ROSE)]).pow(3).sum().backward()
     assert free.log_sharpness.grad.abs() > 0
