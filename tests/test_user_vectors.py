@@ -151,7 +151,7 @@ def test_each_copy_of_a_question_is_shown_with_its_own_part_in_each_epoch(weight
 
 def test_a_sentence_encoder_learns_and_its_items_stay(weights, encoder, tmp_path):  # noqa: F811
     words = [*USERS, "+retriever@adapter.encoder=minilm", f"adapter.encoder.name={encoder}"]
-    made, prompts, learned = prepared(weights, tmp_path, *words, "limit=6", "adapter.epochs=1")
+    made, prompts, learned = prepared(weights, tmp_path, *words, "limit=2", "adapter.epochs=1")
     network = made.adapter.new_network(model(weights))
     assert isinstance(network.encoders, SentenceEncoders)
     start = {n: w.clone() for n, w in network.encoders.trained.state_dict().items()}
@@ -167,7 +167,7 @@ def test_a_sentence_encoder_learns_and_its_items_stay(weights, encoder, tmp_path
         not torch.equal(start[name], end[name]) for name in start
     )
     assert learned.facts["encoder"]["encoder"] == encoder
-    assert len(answers(made, prompts)) == 6
+    assert len(answers(made, prompts)) == 2
 
 
 def test_a_soft_prompt_is_a_folder_that_peft_loads(weights, llama, tmp_path):  # noqa: F811
