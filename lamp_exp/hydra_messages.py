@@ -64,6 +64,8 @@ def explain(error: Exception) -> str:
     if found := re.search(pattern, first):
         if found[1] == "sweep":
             return "named sweeps are added with a plus: python -m lamp_exp -m +sweep=table2"
+        if inner := re.search(rf"full_key: {re.escape(found[1])}\.(\w+)", str(error.__cause__)):
+            return f"{found[1]} has no {inner[1]}: add it with a plus, +{found[1]}.{inner[1]}=…"
         return _no_option(found[1])
     if first.startswith("Error merging override"):
         override = first.removeprefix("Error merging override ")

@@ -20,13 +20,13 @@ QUICK = [
     "task=lamp4", "model=tiny", "trainer=cpu", "trainer.enable_progress_bar=false", "max_length=96",
     "max_new_tokens=4", "trainer.max_epochs=1", "k=1",
 ]  # fmt: skip
-CANDIDATES = "router.candidates={none:{k:0},recent:{retriever:random},bm25:{retriever:bm25}}"
+CANDIDATES = ["router/candidates=fixed", "router.candidates.recency=null"]
 LEARNING = {
     "feedback": ["mode=feedback", "part=train", "feedback.folds=2", "limit=300"],
     "ropg_kd": ["retriever=ropg_kd_fresh", "feedback.folds=2", "feedback.items=4", "limit=80"],
     "ropg_rl": ["retriever=ropg_rl_fresh", "feedback.folds=2", "feedback.items=4", "limit=80"],
-    "rspg_pre": ["router=rspg_pre", *SMALL, "router.epochs=8", CANDIDATES, "limit=80"],
-    "rspg_post": ["router=rspg_post", *SMALL, "router.folds=2", CANDIDATES, "limit=80"],
+    "rspg_pre": ["router=rspg_pre", *SMALL, "router.epochs=8", *CANDIDATES, "limit=80"],
+    "rspg_post": ["router=rspg_post", *SMALL, "router.folds=2", *CANDIDATES, "limit=80"],
 }
 ANSWERS = ("predictions.json", "rankings.jsonl", "feedback.parquet")
 pytestmark = pytest.mark.slow
