@@ -33,6 +33,7 @@ from lamp_exp.results.journal import AnswerJournal
 from lamp_exp.storage.feedback import read_feedback
 from lamp_exp.storage.rankings import RankingCache
 from lamp_exp.values import Example, Hit, Prediction, Prompt, Ranking, Scores, TrainingSet
+from lamp_exp.wording import count_of
 
 
 class UndatedItems(InputError):
@@ -213,9 +214,10 @@ def refuse_shared_users(train: Part, *others: Part) -> None:
                     "a question without `user_id` is taken for a user of its own, named by the "
                     f"question's id: add `user_id` to all questions, or {remedy}"
                 )
+            source = other.source
+            users = count_of(len(shared), f"user of {source} is", f"users of {source} are")
             raise InputError(
-                f"{len(shared)} users of {other.source} are in train, too (such as {user!r}), "
-                f"which the user split forbids: {remedy}"
+                f"{users} in train, too (such as {user!r}), which the user split forbids: {remedy}"
             )
 
 
