@@ -220,7 +220,8 @@ def _counted(result: RunResult) -> Iterator[tuple[Words, int]]:
         for name, words in FEEDBACK_WARNINGS.items():
             if facts["kind"] == "feedback" and facts.get(name):
                 yield words, facts[name]
-    encoders = list(_encoders(result.retrieval))
+    read = [result.retrieval, *(facts.get("read_to_rank", {}) for facts in result.learned)]
+    encoders = [one for counts in read for one in _encoders(counts)]
     if cut := sum(facts["texts_cut"] for facts in encoders):
         yield ("text cut by the encoder", "texts cut by the encoder"), cut
     pairs = [(f.get("unknown_tokens", 0), f.get("tokens_read", 0)) for f in encoders]

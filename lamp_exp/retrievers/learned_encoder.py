@@ -131,6 +131,10 @@ class LearnedEncoder(LearnedRetriever):
             return {}
         return {**self.ranker.facts(), "encoder": self.fitted.name, "base": dict(self.base.facts())}
 
+    def take_counts(self) -> Mapping[str, Any]:
+        """Those of the fitted encoder; the feedback has those of the base."""
+        return {} if self.fitted is None else self.ranker.take_counts()
+
     @property
     def _fitted(self) -> Path:
         assert self.fitted is not None, "`load` is called before any ranking"
