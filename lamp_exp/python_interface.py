@@ -52,6 +52,7 @@ from lamp_exp.results.schema import RunResult
 from lamp_exp.sweeps import sweeper
 from lamp_exp.sweeps.jobs import run_multirun_job
 from lamp_exp.sweeps.status import read_status
+from lamp_exp.wording import count_of
 
 Overrides = str | Mapping[str, Any]
 PathLike = str | os.PathLike[str]
@@ -141,7 +142,8 @@ class Run:
 
     def __repr__(self) -> str:
         data = "made-up sample, " if self.result.made_up_data else ""
-        lines = [f"{self.name} ({data}{self.record.questions} questions)"]
+        questions = count_of(self.record.questions, "question")
+        lines = [f"{self.name} ({data}{questions})"]
         others = self.baseline.metrics if self.baseline else {}
         for name, value in self.metrics.items():
             beside = f" (without profile {others[name]:.4f})" if name in others else ""

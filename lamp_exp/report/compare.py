@@ -18,6 +18,7 @@ from lamp_exp.report.selection import WEIGHTS, Group, choices_apart, differing, 
 from lamp_exp.report.table import Cell, Row, Table, number, p_cell, worth_of
 from lamp_exp.results.record import Record
 from lamp_exp.statistics import Comparison, compare
+from lamp_exp.wording import count_of
 
 A, B = "A", "B"
 DIFFERENCE = "B - A"
@@ -99,8 +100,9 @@ def _differences_table(one: Group, other: Group) -> Table:
 def _metrics_table(a: Record, b: Record, compared: Mapping[str, Comparison]) -> Table:
     rows = [row for metric, one in compared.items() for row in _metric_rows(a, b, metric, one)]
     first = next(iter(compared.values()))
+    questions, users = count_of(first.n, "question"), count_of(first.clusters, "user")
     footers = (
-        f"{first.n} questions of {first.clusters} users, paired by question",
+        f"{questions} of {users}, paired by question",
         f"{DIFFERENCE}: the difference of the metric itself; of an error, less is better",
         *(f"interval of {metric}: {one.difference.method}" for metric, one in compared.items()),
         *interval_footers([one.difference for one in compared.values()]),
