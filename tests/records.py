@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lamp_exp.contracts import Task
+from lamp_exp.options import PERSONAL_GROUPS
 from lamp_exp.results.folder import RunFolder
 from lamp_exp.results.schema import (
     IMPORTED,
@@ -153,9 +154,11 @@ def _identity(
     k, used = settings["k"], ("split", "part", "mode", "seed", "limit", "fixes", "k", "training")
     identity = {name: settings[name] for name in used} | {"data.asked": asked}
     identity |= {name: choices[name] for name in ("task", "model")} | {"settings": dict(settings)}
+    inside = {n: choices[n] for n in PERSONAL_GROUPS if choices.get(n) not in (None, "none")}
     if k:
         identity |= {name: choices[name] for name in ("retriever", "augmentation")}
-        identity["profile"] = settings["profile"]
+    if k or inside:
+        identity |= {**inside, "profile": settings["profile"]}
     if schema > 1:
         return identity
     components = {n: {"_target_": identity[n]} for n in choices if n in identity}

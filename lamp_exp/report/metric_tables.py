@@ -26,7 +26,12 @@ from lamp_exp.report.footers import (
 )
 from lamp_exp.report.layouts import LAYOUTS, METRIC, Layout
 from lamp_exp.report.paired_examples import on_common_seeds, pair, pooled
-from lamp_exp.report.published import caveats, closest_published, published_footers
+from lamp_exp.report.published import (
+    caveats,
+    closest_published,
+    published_cell,
+    published_footers,
+)
 from lamp_exp.report.selection import (
     SEPARATE,
     UNKNOWN,
@@ -315,11 +320,8 @@ def _rows(head: Place, entries: Mapping[str, Any], digits: int) -> Iterator[Row]
     for label, entry in entries.items():
         if entry.interval:
             kinds["interval"][label] = interval_cell(entry.interval, digits)
-        if one := entry.published:  # † if it is not of the same thing, ‡ if much is not known of it
-            marks = ("†" if entry.caveats else "") + ("‡" if one.vague else "")
-            note = "; ".join([*entry.caveats, *one.vague])
-            cell = Cell(f"{one.value:.{digits}f}{marks}", one.value, note=note)
-            kinds["published"][label] = cell
+        if one := entry.published:
+            kinds["published"][label] = published_cell(one, entry.caveats, digits)
         if one and not entry.caveats:
             difference = entry.mean - one.value
             worth = ("good" if difference * entry.sign > 0 else "bad") if difference else ""
