@@ -29,7 +29,10 @@ from lamp_exp.values import Hit, Prediction, Prompt
 PROFILE = {
     "max_items": None, "keep": "newest", "before": None, "control": "none", "own_items": "keep",
 }  # fmt: skip
-WRITTEN = ("config.yaml", "prompts.jsonl", "predictions.json", "examples.parquet")
+WRITTEN = (
+    "config.yaml", "rankings.jsonl", "feedback.parquet", "prompts.jsonl", "predictions.json",
+    "examples.parquet",
+)  # fmt: skip
 WORDS = ("red", "green", "blue", "dog", "cat", "sun", "moon", "tree")
 QUESTION = "Generate a headline for the following article: "
 
@@ -129,6 +132,38 @@ def make_import(output_dir: Path, name: str, task: str = "lamp4", **options: Any
     source = ImportSource(name, result.split, result.part, result.seed)
     imported = replace(result, k=None, imported=source, selection=None, identity=identity)
     write_record(run, imported)
+    return run
+
+
+def make_rankings(output_dir: Path, rankings: Mapping[str, Sequence[str]], **options: Any) -> Path:
+    """A run of mode=rank: the items of each question, best first."""
+    run = make_run(output_dir, mode="rank", questions=len(rankings), metrics=None, **options)
+    rows = [
+        {"id": id, "items": [{"id": item, "score": -float(n)} for n, item in enumerate(items)]}
+        for id, items in rankings.items()
+    ]
+    (run / "rankings.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    write_record(run, RunFolder(run).read())
+    return run
+
+
+def make_feedback(
+    output_dir: Path,
+    rewards: Mapping[str, Mapping[str, float]],
+    users: Mapping[str, str],
+    **options: Any,
+) -> Path:
+    """A run of mode=feedback: the rewards of each question's items, in the base's order."""
+    settings = {"feedback": {"items": 16, "reward": "metric"}}
+    given = {"questions": len(rewards), "metrics": None, "settings": settings, **options}
+    run = make_run(output_dir, mode="feedback", **given)
+    rows = [
+        (id, item, rank, reward)
+        for id, items in rewards.items()
+        for rank, (item, reward) in enumerate(items.items())
+    ]
+    RunFolder(run).write_feedback(rows, users)
+    write_record(run, RunFolder(run).read())
     return run
 
 

@@ -22,8 +22,7 @@ from lamp_exp.report.factor_grid import (
     in_order,
 )
 from lamp_exp.report.paired_examples import common_seeds
-from lamp_exp.report.personal import CONTROL
-from lamp_exp.report.selection import Group, grouped, shown
+from lamp_exp.report.selection import CONTROL, Group, grouped, shown
 from lamp_exp.results.record import Record
 from lamp_exp.results.run_options import configuration_key, usage_of
 
