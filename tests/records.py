@@ -200,13 +200,21 @@ def _identity(
     return {**identity, **components, "data": {"asked": asked}}
 
 
+def made_targets(
+    task: Task, option: str, split: str = "user", part: str = "dev", data: str = "real",
+    questions: int = 40,
+) -> list[str]:  # fmt: skip
+    """The targets of the questions that runs of these options answer."""
+    chance = random.Random(f"{option}:{split}:{part}:{data}")
+    return [_target(task, chance) for _ in range(questions)]
+
+
 def _answers(
     task: Task, option: str, split: str, part: str, data: str, questions: int,
     outputs: Sequence[str], skill: float, run: str,
 ) -> tuple[list[str], list[str]]:  # fmt: skip
     """Targets, and answers of which a share of `skill` is right."""
-    chance = random.Random(f"{option}:{split}:{part}:{data}")
-    targets = [_target(task, chance) for _ in range(questions)]
+    targets = made_targets(task, option, split, part, data, questions)
     mine = random.Random(f"{option}:{split}:{run}")
     answers = [t if mine.random() < skill else _target(task, mine) for t in targets]
     answers[: len(outputs)] = outputs

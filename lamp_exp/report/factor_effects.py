@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -89,7 +90,7 @@ def effects_table(found: Sequence[Grid], reasons: Sequence[str]) -> Table:
 
 
 def _kind(effect: Effect) -> str:
-    return "main effect" if effect.order == 1 else "interaction"
+    return "main effect" if effect.number_of_factors == 1 else "interaction"
 
 
 def _levels_shown(effect: Effect, grid: Grid) -> tuple[str, ...]:
@@ -166,8 +167,8 @@ def _share_words(grid: Grid, known: Sequence[Share], retrieval: str, adapter: st
 
 
 def _share_text(one: Interval) -> str:
-    ends = "" if one.high != one.high else f" (95% interval {one.low:.0%} to {one.high:.0%})"
-    return f"{one.value:.0%}{ends}"
+    low, high = (f"{end:.0%}" if math.isfinite(end) else "no bound" for end in (one.low, one.high))
+    return f"{one.value:.0%} (95% interval {low} to {high})"
 
 
 def _missing_notes(found: Sequence[Grid]) -> Iterator[str]:

@@ -12,8 +12,9 @@ from functools import cached_property
 from itertools import combinations, product
 from math import prod
 
+from lamp_exp.options import parse_value
 from lamp_exp.report.paired_examples import pooled
-from lamp_exp.report.selection import Group
+from lamp_exp.report.selection import Group, order
 from lamp_exp.statistics import Sample
 
 RETRIEVAL, SUMMARY, ADAPTER = FACTORS = ("retrieval", "summary", "adapter")
@@ -103,8 +104,8 @@ class Effect:
     weights: Mapping[Cell, float]
 
     @property
-    def order(self) -> int:
-        """1 for a main effect, 2 or 3 for an interaction."""
+    def number_of_factors(self) -> int:
+        """Those that take part: 1 in a main effect, 2 or 3 in an interaction."""
         return sum(level is not None for level in self.levels)
 
 
@@ -112,8 +113,8 @@ def effects(levels: Sequence[Sequence[str]]) -> list[Effect]:
     """All main effects, then all interactions, of a complete grid with these levels."""
     varied = [n for n, own in enumerate(levels) if len(own) > 1]
     found = []
-    for order in range(1, len(varied) + 1):
-        for taking_part in combinations(varied, order):
+    for number in range(1, len(varied) + 1):
+        for taking_part in combinations(varied, number):
             for chosen in product(*(levels[n][1:] for n in taking_part)):
                 own = dict(zip(taking_part, chosen, strict=True))
                 place = tuple(own.get(n) for n in range(len(levels)))
@@ -133,5 +134,9 @@ def _weights(place: Sequence[str | None], levels: Sequence[Sequence[str]]) -> di
 
 
 def in_order(levels: Iterable[str]) -> list[str]:
-    """Each level once, none first."""
-    return list(dict.fromkeys([NONE, *levels]))
+    """Each level once, none first; numbers in their names by size."""
+
+    def by_words(level: str) -> list[tuple[int, float, str]]:
+        return [order(parse_value(word)) for word in level.replace("=", " ").split()]
+
+    return [NONE, *sorted({*levels} - {NONE}, key=by_words)]

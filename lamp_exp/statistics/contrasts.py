@@ -15,14 +15,14 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
-from lamp_exp.statistics.intervals import Estimate, Interval, estimate, interval, interval_of
+from lamp_exp.statistics.intervals import Estimate, Interval, estimate, interval_of
 from lamp_exp.statistics.paired import POWER, SIGNIFICANT, Test, compare
+from lamp_exp.statistics.resampling import bootstrapped
 from lamp_exp.statistics.samples import (
     OTHER,
     Floats,
     Sample,
     mean_sample,
-    ratio_sample,
     side_by_side,
 )
 
@@ -80,23 +80,26 @@ def weighted_sum(samples: Sequence[Sample], weights: Sequence[float]) -> Sample:
 
 
 def share_of_gain(
-    baseline: Sample, part: Sample, whole: Sample, level: float = 0.95, seed: int = 0
+    baseline: Sample, part: Sample, joint: Sample, level: float = 0.95, seed: int = 0
 ) -> Interval:
-    """How much of the gain of `whole` over `baseline` the run `part` has: a share, 1 if all.
+    """How much of the gain of `joint` over `baseline` the run `part` has: 1 is all of it.
 
-    The interval is by resampling users. It means little where the gain of `whole` may be zero.
+    The interval has the quantiles of resamples of users. Where more than a few of these have no
+    joint gain, an end is infinite; the share means little then. In simulations, 95% intervals cover
+    93 to 96% from 60 users on, of joint gains that are significant.
     """
-    if baseline.kind != OTHER:
-        base, some, all_of_it = (one.terms[:, 0] for one in (baseline, part, whole))
-        ratio = ratio_sample(some - base, all_of_it - base, baseline.users)
-    else:
-
-        def value(values: Sequence[Floats]) -> Floats:
-            without, some, every = values
-            return np.asarray((some - without) / (every - without))
-
-        ratio = side_by_side([baseline, part, whole], value)
-    return interval(ratio, level, SHARE_RESAMPLES, seed)
+    sign = 1 if baseline.higher_is_better else -1
+    gains = [weighted_sum([baseline, run], [-sign, sign]) for run in (part, joint)]
+    some, every = (bootstrapped(one, SHARE_RESAMPLES, seed) for one in gains)
+    no_gain = every <= 0
+    without_bound = np.where(some < 0, -np.inf, np.inf)
+    shares = np.where(no_gain, without_bound, some / np.where(no_gain, 1, every))
+    ends = [(1 - level) / 2, (1 + level) / 2]
+    low, high = np.quantile(shares, ends, method="inverted_cdf")
+    whole = gains[1].measured()
+    value = gains[0].measured() / whole if whole else math.nan
+    method = f"quantiles of {SHARE_RESAMPLES} resamples of users"
+    return Interval(value, float(low), float(high), level, method)
 
 
 def _t_test(summed: Sample, found: Estimate) -> Test:
