@@ -182,9 +182,12 @@ def rmse_sample(errors: ArrayLike, users: ArrayLike, higher_is_better: bool = Fa
 
 
 def ratio_sample(parts: ArrayLike, wholes: ArrayLike, users: ArrayLike) -> Sample:
-    """The sum of the parts over the sum of the wholes, such as the share of a gain that is used."""
+    """The sum of the parts over the sum of the wholes, such as the share of a gain that is used.
+
+    It is NaN where the wholes add up to zero.
+    """
     terms = np.stack([_finite(parts), _finite(wholes)], axis=-1)
-    return _sample(terms, _mean, users, OTHER, True, lambda sums: "")
+    return _sample(terms, _ratio, users, OTHER, True, lambda sums: "")
 
 
 def f1_sample(
@@ -300,6 +303,12 @@ def _second_less_first(values: Sequence[Floats]) -> Floats:
 
 def _mean(sums: Floats) -> Floats:
     return sums[..., 0] / sums[..., 1]
+
+
+def _ratio(sums: Floats) -> Floats:
+    parts, wholes = sums[..., 0], sums[..., 1]
+    unknown = np.full(np.shape(wholes), np.nan)
+    return np.asarray(np.divide(parts, wholes, out=unknown, where=wholes != 0))
 
 
 def _root_mean(sums: Floats) -> Floats:
