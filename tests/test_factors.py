@@ -19,6 +19,7 @@ from lamp_exp.report.factor_grid import Cell, Grid, effects
 from lamp_exp.report.factors import factor_tables
 from lamp_exp.report.formats import FORMATS
 from lamp_exp.report.grid_search import grids
+from lamp_exp.report.loading import find
 from lamp_exp.report.page.sections import factors as page_section
 from lamp_exp.report.table import Cell as TableCell
 from lamp_exp.report.table import Table
@@ -342,6 +343,17 @@ def test_effects_are_of_the_seeds_that_all_cells_have(tmp_path: Path):
     assert "lamp2: seeds left out, as not all cells have them: 1" in footers
     expected = f"cells left out, as they lack seeds: retrieval={BM25} summary=llm adapter=none"
     assert f"lamp2: {expected}" in footers
+
+
+def test_several_runs_in_one_cell_make_no_grid(tmp_path: Path):
+    make_grid(tmp_path)
+    twice = make_cell(tmp_path / "more", SMALL[-1], 20)
+    (record,) = find([twice]).records
+    parts = {**record.result.data, "learning": record.result.data["asked"]}
+    change_record(twice, data=parts)  # it has learned from something that the others have not
+    found, reasons = grids([*records(tmp_path), *records(tmp_path / "more")])
+    assert not found
+    assert reasons[0].startswith(f"lamp2: several runs are retrieval={BM25} summary=statistics")
 
 
 def test_cells_without_a_common_seed_make_no_grid(tmp_path: Path):

@@ -17,7 +17,7 @@ from lamp_exp.report.published import (
     published_cell,
     published_footers,
 )
-from lamp_exp.report.selection import Group
+from lamp_exp.report.selection import Group, naming
 from lamp_exp.report.table import Table, interval_cell, number, p_cell, percent, worth_of
 from lamp_exp.report.user_cost import COST_NOTES, summary_seconds, user_cost
 from lamp_exp.results.record import Record
@@ -44,6 +44,12 @@ def grid_table(
     groups = [g for grid in found for cells in (grid.cells, grid.controls) for g in cells.values()]
     records = [record for group in groups for record in group.records]
     return group_table(title, heads, rows, notes, OF_CELLS, records, remarks)
+
+
+def grid_names(found: Sequence[Grid]) -> list[str]:
+    """The task of each grid, and what else grids differ in."""
+    _, heads = naming([grid.last for grid in found], OF_CELLS)
+    return [" ".join(heads[grid.last.configuration]) for grid in found]
 
 
 def cells_frame(grid: Grid) -> pd.DataFrame:
@@ -126,22 +132,20 @@ def size_table(found: Sequence[Grid], quantiles: int) -> list[Table]:
     rows: list[Any] = []
     shown: list[Interval] = []
     ranges = []
-    for grid in found:
-        named: dict[str, str] = {}
+    for grid, name in zip(found, grid_names(found), strict=True):
+        sizes: dict[str, str] = {}
         for cell, group in grid.cells.items():
             bins = bins_of(group, grid.baseline, "size", quantiles) if cell != BASELINE else []
-            known = {f"group {n}": one for n, one in enumerate(bins, 1)}
-            gained = {name: one.gain for name, one in known.items() if one.gain}
-            if not gained:
-                continue
-            named |= {name: f"{name}: {one.label} ({one.n})" for name, one in known.items()}
-            head = (grid.metric, *cell)
-            values = {name: number(gain.value, sign=True) for name, gain in gained.items()}
-            ends = {name: interval_cell(gain, sign=True) for name, gain in gained.items()}
-            rows += [(grid.last, head, values), (grid.last, head, ends, "interval")]
-            shown += gained.values()
-        if named:
-            ranges.append(f"{grid.baseline.first.task}: {', '.join(named.values())}")
+            columns = {f"group {n}": one for n, one in enumerate(bins, 1) if one.gain}
+            gained = {column: one.gain for column, one in columns.items() if one.gain}
+            if gained:
+                head = (grid.metric, *cell)
+                values = {n: number(gain.value, sign=True) for n, gain in gained.items()}
+                ends = {n: interval_cell(gain, sign=True) for n, gain in gained.items()}
+                rows += [(grid.last, head, values), (grid.last, head, ends, "interval")]
+                shown += gained.values()
+                sizes |= {n: f"{n}: {one.label} ({one.n})" for n, one in columns.items()}
+        ranges += [f"{name}: {', '.join(sizes.values())}"] if sizes else []
     if not rows:
         return []
     notes = [

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from lamp_exp.report.factor_cells import grid_table
+from lamp_exp.report.factor_cells import grid_names, grid_table
 from lamp_exp.report.factor_grid import (
     ADAPTER,
     BASELINE,
@@ -19,6 +19,7 @@ from lamp_exp.report.factor_grid import (
     Cell,
     Effect,
     Grid,
+    cell_words,
     effects,
 )
 from lamp_exp.report.footers import interval_footers
@@ -148,19 +149,19 @@ def _cell(retrieval: str, adapter: str) -> Cell:
 
 def _share_notes(found: Sequence[Grid]) -> Iterator[str]:
     """In words, for each pair of a retrieval and an adapter whose joint gain is above zero."""
-    for grid in found:
+    for grid, name in zip(found, grid_names(found), strict=True):
         retrievals, _, adapters = grid.all_levels
         for retrieval in retrievals[1:]:
             for adapter in adapters[1:]:
                 known = shares(grid, retrieval, adapter)
                 if known:
-                    yield _share_words(grid, known, f"retrieval ({retrieval})", adapter)
+                    yield f"{name}: {_share_words(known, f'retrieval ({retrieval})', adapter)}"
 
 
-def _share_words(grid: Grid, known: Sequence[Share], retrieval: str, adapter: str) -> str:
+def _share_words(known: Sequence[Share], retrieval: str, adapter: str) -> str:
     (of_retrieval, of_adapter), joint = known, known[0].joint
     return (
-        f"{grid.baseline.first.task}: of the gain of {retrieval} and {adapter} together "
+        f"of the gain of {retrieval} and {adapter} together "
         f"({joint.value:+.4f}), retrieval alone has {_share_text(of_retrieval.share)}, "
         f"{adapter} alone {_share_text(of_adapter.share)}; intervals by resampling users"
     )
@@ -173,28 +174,24 @@ def _share_text(one: Interval) -> str:
 
 def _missing_notes(found: Sequence[Grid]) -> Iterator[str]:
     """Which cells are not there, and over which levels the effects then are."""
-    for grid in found:
-        task = grid.baseline.first.task
+    for grid, name in zip(found, grid_names(found), strict=True):
         if grid.missing or grid.without_seeds:
             over = " x ".join(f"{factor} ({', '.join(own)})"
                               for factor, own in zip(FACTORS, grid.levels, strict=True)
                               if len(own) > 1)  # fmt: skip
-            yield f"{task}: effects are over the largest complete part of the grid: {over}"
+            yield f"{name}: effects are over the largest complete part of the grid: {over}"
         if grid.missing:
-            yield f"{task}: missing cells: {_named(grid.missing)}"
+            yield f"{name}: missing cells: {_named(grid.missing)}"
         if grid.without_seeds:
-            yield f"{task}: cells left out, as they lack seeds: {_named(grid.without_seeds)}"
+            yield f"{name}: cells left out, as they lack seeds: {_named(grid.without_seeds)}"
         if grid.left_out:
-            yield f"{task}: seeds left out, as not all cells have them: {_seeds_named(grid)}"
+            yield f"{name}: seeds left out, as not all cells have them: {_seeds_named(grid)}"
         if grid.missing_controls:
-            yield f"{task}: cells without other users' profiles: {_named(grid.missing_controls)}"
+            yield f"{name}: cells without other users' profiles: {_named(grid.missing_controls)}"
 
 
 def _named(cells: Sequence[Cell]) -> str:
-    names = [
-        " ".join(f"{factor}={level}" for factor, level in zip(FACTORS, cell, strict=True))
-        for cell in cells
-    ]
+    names = list(map(cell_words, cells))
     more = f"; and {len(names) - LISTED} more" if len(names) > LISTED else ""
     return f"{'; '.join(names[:LISTED])}{more}"
 

@@ -14,7 +14,8 @@ from math import prod
 
 from lamp_exp.options import parse_value
 from lamp_exp.report.paired_examples import pooled
-from lamp_exp.report.selection import Group, order
+from lamp_exp.report.selection import CONTROL, Group, order
+from lamp_exp.results.record import Record
 from lamp_exp.statistics import Sample
 
 RETRIEVAL, SUMMARY, ADAPTER = FACTORS = ("retrieval", "summary", "adapter")
@@ -73,8 +74,8 @@ class Grid:
 
     @property
     def missing_controls(self) -> list[Cell]:
-        """The cells of the complete part without a run with the profiles of other users."""
-        return [c for c in self.complete if c != BASELINE and c not in self.controls]
+        """The cells of the complete part that lack a run with the profiles of other users."""
+        return [cell for cell in self.complete if cell not in self.control_samples]
 
     @cached_property
     def samples(self) -> dict[Cell, Sample]:
@@ -83,13 +84,19 @@ class Grid:
 
     @cached_property
     def control_samples(self) -> dict[Cell, Sample]:
-        """Likewise with the profiles of other users; the baseline reads none."""
-        return {BASELINE: self.samples[BASELINE], **self._samples(self.controls)}
+        """Likewise with the profiles of other users; cells that read no profile are the same."""
+        alike = {c: s for c, s in self.samples.items() if not reads_profile(self.cells[c].first)}
+        return {**alike, **self._samples(self.controls)}
 
     def _samples(self, cells: Mapping[Cell, Group]) -> dict[Cell, Sample]:
         base = self.baseline.first
         found = {cell: pooled(group, self.metric, base) for cell, group in cells.items()}
         return {cell: sample for cell, sample in found.items() if sample is not None}
+
+
+def reads_profile(record: Record) -> bool:
+    """Whether another user's profile would make another run."""
+    return bool(CONTROL.keys() & record.options.keys())
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +138,10 @@ def _weights(place: Sequence[str | None], levels: Sequence[Sequence[str]]) -> di
         cell: prod(weights[level] for weights, level in zip(each, cell, strict=True))
         for cell in product(*each)
     }
+
+
+def cell_words(cell: Cell) -> str:
+    return " ".join(f"{factor}={level}" for factor, level in zip(FACTORS, cell, strict=True))
 
 
 def in_order(levels: Iterable[str]) -> list[str]:

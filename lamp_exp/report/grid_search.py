@@ -19,7 +19,9 @@ from lamp_exp.report.factor_grid import (
     SUMMARY,
     Cell,
     Grid,
+    cell_words,
     in_order,
+    reads_profile,
 )
 from lamp_exp.report.paired_examples import common_seeds
 from lamp_exp.report.selection import CONTROL, Group, grouped, shown
@@ -38,10 +40,6 @@ class _Run:
     group: Group
     options: tuple[Mapping[str, Any] | None, ...]
 
-    @property
-    def control(self) -> bool:
-        return any(self.group.option(name) == value for name, value in CONTROL.items())
-
 
 def grids(records: Sequence[Record], pool: Sequence[Record] = ()) -> tuple[list[Grid], list[str]]:
     """The grids among runs in which two factors or more vary; and why other runs make none.
@@ -50,18 +48,26 @@ def grids(records: Sequence[Record], pool: Sequence[Record] = ()) -> tuple[list[
     """
     wanted = grouped(filter(_usable, records))
     known = grouped(filter(_usable, [*records, *pool]))
-    settings: dict[str, list[_Run]] = {}
-    for configuration, group in known.items():
-        run = _Run(group, _factor_options(group.first))
-        if group.first.personal and (run.control or configuration in wanted):
-            settings.setdefault(_setting(group.first), []).append(run)
+    runs = [
+        _Run(group, _factor_options(group.first))
+        for configuration, group in known.items()
+        if group.first.personal and (configuration in wanted or _is_control(group))
+    ]
+    settings: dict[tuple[str, str], list[_Run]] = {}
+    for run in runs:
+        if reads_profile(run.group.first):
+            settings.setdefault(_setting(run.group.first), []).append(run)
+    for run in runs:  # that read no profile belong to each setting of their baseline
+        if not reads_profile(run.group.first):
+            for (baseline, _), members in settings.items():
+                members += [run] if baseline == run.group.first.baseline else []
     found, reasons = [], []
-    for runs in settings.values():
-        made = _grid(runs, known.get(runs[0].group.first.baseline or ""))
+    for (baseline, _), members in settings.items():
+        made = _grid(members, known.get(baseline))
         if isinstance(made, Grid):
             found.append(made)
         elif made:
-            reasons.append(f"{runs[0].group.first.task}: {made}")
+            reasons.append(f"{members[0].group.first.task}: {made}")
     return found, reasons
 
 
@@ -73,8 +79,12 @@ def _usable(record: Record) -> bool:
     )
 
 
-def _setting(record: Record) -> str:
-    """Equal for runs that differ in the three factors, and the control, alone."""
+def _is_control(group: Group) -> bool:
+    return any(group.option(name) == value for name, value in CONTROL.items())
+
+
+def _setting(record: Record) -> tuple[str, str]:
+    """The baseline, and the profile: equal for runs that differ in factors and control alone."""
     usual = {name: option.default for name, option in OPTIONS.items()}
     profile = {
         name: value
@@ -84,7 +94,7 @@ def _setting(record: Record) -> str:
         and name not in CONTROL
         and value != usual.get(name)
     }
-    return f"{record.baseline} {configuration_key(profile)}"
+    return record.baseline or "", configuration_key(profile)
 
 
 def _factor_options(record: Record) -> tuple[Mapping[str, Any] | None, ...]:
@@ -122,7 +132,10 @@ def _grid(runs: Sequence[_Run], baseline: Group | None) -> Grid | str:
     controls: dict[Cell, Group] = {}
     for number, run in enumerate(runs):
         cell = tuple(own[number] for own in names)
-        (controls if run.control else cells)[cell] = run.group
+        place = controls if _is_control(run.group) else cells
+        if cell in place:
+            return f"several runs are {cell_words(cell)}: choose some by --where"
+        place[cell] = run.group
     levels = _largest_complete(list(cells))
     if sum(len(own) > 1 for own in levels) < 2:
         return "no two factors of which all combinations and the baseline are there"
