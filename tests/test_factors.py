@@ -14,12 +14,15 @@ import pytest
 from scipy import stats
 
 from lamp_exp.errors import InputError
+from lamp_exp.report import factor_grid, grid_search
 from lamp_exp.report.factor_effects import effects_frame, shares
 from lamp_exp.report.factor_grid import Cell, Grid, effects
 from lamp_exp.report.factors import factor_tables
 from lamp_exp.report.formats import FORMATS
 from lamp_exp.report.grid_search import grids
 from lamp_exp.report.loading import find
+from lamp_exp.report.page import page
+from lamp_exp.report.page.browser import Limits
 from lamp_exp.report.page.sections import factors as page_section
 from lamp_exp.report.table import Cell as TableCell
 from lamp_exp.report.table import Table
@@ -197,6 +200,26 @@ def test_a_missing_control_is_named(tmp_path: Path):
     )
     assert line in made["effects"].footers
     assert gains_of(made["cells"], "by another's")[BM25, "none", "none"] is not None
+
+
+def test_cells_that_read_no_profile_are_their_own_control(tmp_path: Path, monkeypatch):
+    """As a prompt that is learned for all users; they belong to each setting of the profile."""
+
+    def reads_profile(record: Any) -> bool:
+        return bool(record.result.k)
+
+    for module in (factor_grid, grid_search):
+        monkeypatch.setattr(module, "reads_profile", reads_profile)
+    for cell, right in {("none", "none", "none"): 8, ("none", "none", "soft_prompt"): 12}.items():
+        make_cell(tmp_path, cell, right)
+    for adapter in ("none", "soft_prompt"):
+        for control in (None, "shuffled_user"):
+            own = {"max_items": 3, **({"control": control} if control else {})}
+            make_cell(tmp_path, ("bm25", "none", adapter), 10 if control else 20, profile=own)
+    grid = only_grid(tmp_path)
+    assert not grid.missing and not grid.missing_controls
+    effect = gains_of(tables_of(tmp_path)["effects"], "by another's")
+    assert effect["(mean)", "none", "soft_prompt"] == pytest.approx(4 / 2 / QUESTIONS)
 
 
 # --- how much retrieval alone has --------------------------------------------------------------
@@ -448,11 +471,15 @@ def test_each_format_writes_the_tables(name: str, tmp_path: Path, report: Said):
 
 
 def test_the_page_shows_the_effects(tmp_path: Path):
-    content = page_section(records(make_grid(tmp_path)))
+    found = records(make_grid(tmp_path))
+    content = page_section(found)
     assert [table.title for table in content.tables] == [
         "Effects of retrieval, summary and adapter", "Gain of each combination",
         "Gain by profile size", "Gain and cost of a user",
     ]  # fmt: skip
+    text = page(found, Limits(examples=1), "a grid")
+    assert 'href="#factors"' in text and "In the prompt, or inside the model" in text
+    assert text.count("retrieval alone has 80%") == 1
 
 
 # --- the sweep ---------------------------------------------------------------------------------
