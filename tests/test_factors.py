@@ -433,6 +433,18 @@ def test_costs_of_a_user(tmp_path: Path):
     assert costs(BM25, "none", "none") == pytest.approx([answering, 7, 0, tokens])
 
 
+def test_adapters_that_are_not_kept_take_no_room_and_are_learned_while_answering(tmp_path: Path):
+    make_grid(tmp_path)
+    facts = {"adapters": 40, "seconds": 30.0, "bytes": 5000, "kept": False}
+    for record in records(tmp_path):
+        if record.result.choices["adapter"] == "user_lora":
+            change_record(record.folder, adapter=facts)
+    table = tables_of(tmp_path)["cost"]
+    assert gains_of(table, "bytes a user")["none", "none", "user_lora"] == 0
+    seconds = gains_of(table, "s a user")
+    assert seconds["none", "none", "user_lora"] == seconds["none", "none", "none"]
+
+
 def test_seconds_that_no_run_knows_are_a_dash(tmp_path: Path):
     make_grid(tmp_path)
     facts = {"group": "summary", "kind": "summaries", "artefact": "s", "summaries": 40,

@@ -53,7 +53,7 @@ def _cost(record: Record, seconds: Mapping[str, float]) -> dict[str, float | Non
     users = len({*record.column("user")})
     summaries = _facts(record, SUMMARIES)
     by_user = "adapters" in adapter  # each user has one
-    own = adapter.get("seconds", 0.0) if adapter.get("kept") else 0.0  # else part of answering
+    kept = adapter if by_user and adapter.get("kept") else {}  # others are learned while answering
     answering = sum(result.seconds.get(stage, 0.0) for stage in ANSWERING_STAGES)
     writing = [seconds.get(one["artefact"]) for one in summaries]
     shared = [
@@ -63,11 +63,11 @@ def _cost(record: Record, seconds: Mapping[str, float]) -> dict[str, float | Non
     ]
     tokens = [result.counts.get("prompt_tokens"), result.counts.get("output_tokens")]
     tokens += [one["tokens_written"] for one in summaries]
-    learned = _sum([own / users if by_user else 0.0, *writing])
+    learned = _sum([kept.get("seconds", 0.0) / users, *writing])
     return {
         "s a user": None if learned is None else answering / users + learned,
         "s once": _sum(shared),
-        "bytes a user": adapter.get("bytes", 0) / users if by_user else 0.0,
+        "bytes a user": kept.get("bytes", 0) / users,
         "tokens a user": None if (total := _sum(tokens)) is None else total / users,
     }
 
