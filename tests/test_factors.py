@@ -70,6 +70,12 @@ def make_grid(folder: Path, cells: Iterable[Cell] = SMALL, **options: Any) -> Pa
     return folder
 
 
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small grid, without controls."""
+    return make_grid(tmp_path_factory.mktemp("plain"))
+
+
 def make_controls(folder: Path, right: int, cells: Iterable[Cell] = SMALL[1:]) -> None:
     for cell in cells:
         make_cell(folder, cell, right, control=True)
@@ -92,8 +98,8 @@ def tables_of(folder: Path) -> dict[str, Table]:
     return {name: table for name, table in zip(("effects", "cells", "size", "cost"), made)}  # noqa: B905
 
 
-def test_effects_are_means_over_the_levels_of_the_other_factors(tmp_path: Path):
-    gains = gains_of(tables_of(make_grid(tmp_path))["effects"])
+def test_effects_are_means_over_the_levels_of_the_other_factors(plain: Path):
+    gains = gains_of(tables_of(plain)["effects"])
     mean = "(mean)"
     by_hand = {
         (BM25, mean, mean): (16 + 16 + 12 + 12) / 4,
@@ -129,8 +135,8 @@ def test_levels_of_a_factor_are_each_against_none():
     assert total == pytest.approx(joint("llm") - joint("none"))
 
 
-def test_an_effect_is_tested_by_its_values_by_question(tmp_path: Path):
-    grid = only_grid(make_grid(tmp_path))
+def test_an_effect_is_tested_by_its_values_by_question(plain: Path):
+    grid = only_grid(plain)
     frame = effects_frame(grid)
     scores = {cell: sample.terms[:, 0] for cell, sample in grid.samples.items()}
     for row in frame.itertuples():
@@ -225,8 +231,8 @@ def test_cells_that_read_no_profile_are_their_own_control(tmp_path: Path, monkey
 # --- how much retrieval alone has --------------------------------------------------------------
 
 
-def test_the_footer_says_how_much_of_the_joint_gain_retrieval_has_alone(tmp_path: Path):
-    table = tables_of(make_grid(tmp_path))["effects"]
+def test_the_footer_says_how_much_of_the_joint_gain_retrieval_has_alone(plain: Path):
+    table = tables_of(plain)["effects"]
     (line,) = (one for one in table.footers if "together" in one and "alone has" in one)
     assert line.startswith(
         f"lamp2: of the gain of retrieval ({BM25}) and user_lora together (+0.5000), retrieval "
@@ -236,8 +242,8 @@ def test_the_footer_says_how_much_of_the_joint_gain_retrieval_has_alone(tmp_path
     assert line.endswith("intervals by resampling users")
 
 
-def test_the_interval_of_the_share_is_that_of_resampled_users(tmp_path: Path):
-    grid = only_grid(make_grid(tmp_path))
+def test_the_interval_of_the_share_is_that_of_resampled_users(plain: Path):
+    grid = only_grid(plain)
     of_retrieval, _ = shares(grid, BM25, "user_lora")
     base, alone, both = (
         grid.samples[cell].terms[:, 0]
@@ -389,8 +395,8 @@ def test_cells_without_a_common_seed_make_no_grid(tmp_path: Path):
 # --- size and cost -----------------------------------------------------------------------------
 
 
-def test_gains_by_profile_size_add_up_to_the_gain(tmp_path: Path):
-    made = tables_of(make_grid(tmp_path))
+def test_gains_by_profile_size_add_up_to_the_gain(plain: Path):
+    made = tables_of(plain)
     groups = [gains_of(made["size"], f"group {n}") for n in range(1, 5)]
     head = (BM25, "none", "user_lora")
     (line,) = (one for one in made["size"].footers if one.startswith("items (questions), lamp2"))
@@ -471,9 +477,8 @@ def test_published_numbers_stand_beside_the_cells_of_their_method(tmp_path: Path
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_each_format_writes_the_tables(name: str, tmp_path: Path, report: Said):  # noqa: F811
-    make_grid(tmp_path)
-    code, out, err = report("factors", "--runs", tmp_path, "--format", name, "--quantiles", "2")
+def test_each_format_writes_the_tables(name: str, plain: Path, report: Said):  # noqa: F811
+    code, out, err = report("factors", "--runs", plain, "--format", name, "--quantiles", "2")
     assert code == 0, err
     assert "user_lora" in out or "user\\_lora" in out
     if name == "csv":
@@ -482,8 +487,8 @@ def test_each_format_writes_the_tables(name: str, tmp_path: Path, report: Said):
         assert len(lows) >= 7
 
 
-def test_the_page_shows_the_effects(tmp_path: Path):
-    found = records(make_grid(tmp_path))
+def test_the_page_shows_the_effects(plain: Path):
+    found = records(plain)
     content = page_section(found)
     assert [table.title for table in content.tables] == [
         "Effects of retrieval, summary and adapter", "Gain of each combination",
