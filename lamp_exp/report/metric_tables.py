@@ -180,7 +180,8 @@ def _table(
     groups, baselines, seed_notes = _on_same_seeds(groups, baselines)
     groups = sorted(groups, key=lambda group: [order(group.facet(key)) for key in layout.keys])
     entries = _entries(groups, options, baselines)
-    extra = _further_heads(groups, layout)
+    extra = telling(groups, [layout.cell(group, group.first.main_metric) for group in groups])
+    extra = [*_parts_in_use(groups, {*extra, *layout.keys}), *extra]
     found: dict[Place, dict[str, Any]] = {}
     for entry in entries.itertuples():
         for head in _heads(entry.group, entry.metric, groups, layout):
@@ -201,23 +202,13 @@ def _table(
     return Table.of(title, heads, rows, footers, LABELS, columns)
 
 
-def _further_heads(groups: Sequence[Group], layout: Layout) -> list[str]:
-    """Summary and adapter where a run has one, and options that tell runs of one cell apart."""
-    used = [
+def _parts_in_use(groups: Sequence[Group], named: Collection[str]) -> list[str]:
+    """The personal parts besides retrieval that a group has, but for those that are `named`."""
+    return [
         name
         for name in PERSONAL_GROUPS
-        if name not in layout.keys and any(g.option(name) not in (None, "none") for g in groups)
+        if name not in named and any(group.effective([name]) != ("none",) for group in groups)
     ]
-    apart = telling(groups, [layout.cell(group, group.first.main_metric) for group in groups])
-    return [*used, *(name for name in apart if name not in used)]
-
-
-def _best_notes(entries: pd.DataFrame) -> list[str]:
-    if not entries["best"].any():
-        return []
-    reasons = sorted({reason for reason in entries["aside"] if reason})
-    but = f", but for runs that are no system ({', '.join(reasons)})" if reasons else ""
-    return [f"bold: the best of its task and metric in this table{but}"]
 
 
 def _on_same_seeds(
@@ -390,6 +381,14 @@ def _footers(entries: pd.DataFrame, groups: Sequence[Group], named: Collection[s
         ),
         remarks=True,
     )  # fmt: skip
+
+
+def _best_notes(entries: pd.DataFrame) -> list[str]:
+    if not entries["best"].any():
+        return []
+    reasons = sorted({reason for reason in entries["aside"] if reason})
+    but = f", but for runs that are no system ({', '.join(reasons)})" if reasons else ""
+    return [f"bold: the best of its task and metric in this table{but}"]
 
 
 def _test_notes(entries: pd.DataFrame) -> list[str]:
