@@ -168,7 +168,7 @@ def caveats(record: Record, one: Published) -> Iterator[str]:
     if (changed := _changed_profile(record)) and record.personal:
         yield f"ours has other profiles ({', '.join(changed)})"
     for group in PERSONAL_GROUPS:
-        if (choice := facet(record, group)) not in ("none", UNKNOWN, getattr(one, group, None)):
+        if (choice := facet(record, group)) not in ("none", UNKNOWN, getattr(one, group, "none")):
             yield f"ours has {group}={choice}"
     if result.fixes != "none":
         yield "ours has the benchmark's defects mended (fixes)"
@@ -207,8 +207,8 @@ def _other_settings(record: Record) -> list[str]:
         for name, usual in PUBLISHED_OPTIONS.items()
         if given.get(name) not in (None, usual) and changes_numbers(name, usage)
     ]
-    # An identity has the options of an adapter that differ from those of its YAML.
-    changed += [f"{n}={v}" for n, v in record.result.identity.items() if n.startswith("adapter.")]
+    own = record.result.identity.items()
+    changed += [f"{name}={shown(value)}" for name, value in own if name.startswith("adapter.")]
     usual_weights = USUAL_WEIGHTS.get(str(record.result.choices.get("model")))
     if usual_weights not in (None, given.get("model.name")):
         changed.append(f"model.name={shown(given.get('model.name'))}")
