@@ -85,7 +85,8 @@ def _no_option(name: str) -> str:
     if inner and group in GROUPS:
         owners = " and ".join(f"{group}={owner}" for owner in _owners(group, inner.split(".")[0]))
         others = f", but of {owners}" if owners else _near_option(group, inner)
-        return f"{name} is no option of the {group} that was chosen{others}{_in_a_sweep(group)}"
+        hint = _in_a_sweep(group, name)
+        return f"{name} is no option of the {group} that was chosen{others}{hint}"
     names = [*GROUPS, *OPTIONS, *(name.partition(".")[0] for name in OPTIONS)]
     by_last_part = {option.rpartition(".")[2]: option for option in names}
     near = difflib.get_close_matches(name, names, n=1)
@@ -93,12 +94,11 @@ def _no_option(name: str) -> str:
     return f"{name} is no option" + (f": did you mean {meant}?" if meant else "; see --help")
 
 
-def _in_a_sweep(group: str) -> str:
-    """How to give an option to some of a sweep's components."""
-    several = any(re.match(rf"{group}=.*,", word) for word in sys.argv[1:])
-    return (
-        f": in a sweep, give those another command of their own ({group}=NAME)" if several else ""
-    )
+def _in_a_sweep(group: str, name: str) -> str:
+    """How to give an option to those of a sweep's components that have it."""
+    if not any(re.match(rf"{group}=.*,", word) for word in sys.argv[1:]):
+        return ""
+    return f": in a sweep, '{name}=choice(VALUE)' reaches the jobs that have it"
 
 
 def _owners(group: str, option: str) -> list[str]:

@@ -377,7 +377,10 @@ LINES = {
     "own_items=remove": "own_items is no option: did you mean profile.own_items?",
     "experiment=frist": "(did you mean first?)",
     "-m +sweep=tabel2": "(did you mean table2?)",
-    "-m retriever=bm25,random retriever.k1=1.2,1.5": "in a sweep, give those another command",
+    "-m adapter=none,user_lora adapter.lr=1": (
+        "in a sweep, 'adapter.lr=choice(VALUE)' reaches the jobs that have it"
+    ),
+    "-m retriever=random,none retriever.k1=1.2,1.5": "is no option of the retriever that was",
     "experiment=nopackage": "lacks its first line `# @package _global_`",
     "experiment=broken": "broken YAML: while parsing a flow sequence",
     "experiment=misspelt": "experiment/misspelt.yaml: kk is no option: did you mean k?",
