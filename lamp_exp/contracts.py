@@ -267,7 +267,11 @@ class TextVectors(ABC):
 
     @abstractmethod
     def counts(self) -> Mapping[str, int]:
-        """Distinct texts so far: `texts_encoded`, `texts_from_cache`, `texts_cut`; their tokens.
+        """Distinct texts so far: `texts_encoded`, `texts_from_cache`."""
+
+    @abstractmethod
+    def take_counts(self) -> Mapping[str, int]:
+        """Of the distinct texts since the last call: `texts_cut`, and counts of their tokens.
 
         `tokens_read` are all that the encoder read, `unknown_tokens` those without a meaning to it.
         """
@@ -324,7 +328,15 @@ class Retriever(Component, ABC):
         return {}
 
     def facts(self) -> Mapping[str, Any]:
-        """For the record: counts of texts cut, the device, …"""
+        """For the record: the encoder, the device, …"""
+        return {}
+
+    def take_counts(self) -> Mapping[str, Any]:
+        """Counts of what was read since the last call: texts cut, unknown tokens, …
+
+        They are kept with a part's rankings, and added up in the record of each run that uses
+        them, in the same place as `facts`. Counts of components may be mappings, as in `facts`.
+        """
         return {}
 
 

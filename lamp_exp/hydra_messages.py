@@ -64,6 +64,8 @@ def explain(error: Exception) -> str:
     if found := re.search(pattern, first):
         if found[1] == "sweep":
             return "named sweeps are added with a plus: python -m lamp_exp -m +sweep=table2"
+        if inner := re.search(rf"full_key: {re.escape(found[1])}\.(\w+)", str(error.__cause__)):
+            return f"{found[1]} has no {inner[1]}: add it with a plus, +{found[1]}.{inner[1]}=…"
         return _no_option(found[1])
     if first.startswith("Error merging override"):
         override = first.removeprefix("Error merging override ")
@@ -82,10 +84,9 @@ def _no_option(name: str) -> str:
     group, _, inner = name.partition(".")
     if inner and group in GROUPS:
         owners = " and ".join(f"{group}={owner}" for owner in _owners(group, inner.split(".")[0]))
-        return (
-            f"{name} is no option of the {group} that was chosen"
-            f"{f', but of {owners}' if owners else f': see conf/{group}/'}{_in_a_sweep(group)}"
-        )
+        others = f", but of {owners}" if owners else _near_option(group, inner)
+        hint = _in_a_sweep(group, name)
+        return f"{name} is no option of the {group} that was chosen{others}{hint}"
     names = [*GROUPS, *OPTIONS, *(name.partition(".")[0] for name in OPTIONS)]
     by_last_part = {option.rpartition(".")[2]: option for option in names}
     near = difflib.get_close_matches(name, names, n=1)
@@ -93,18 +94,32 @@ def _no_option(name: str) -> str:
     return f"{name} is no option" + (f": did you mean {meant}?" if meant else "; see --help")
 
 
-def _in_a_sweep(group: str) -> str:
-    """How to give an option to some of a sweep's components."""
-    several = any(re.match(rf"{group}=.*,", word) for word in sys.argv[1:])
-    return (
-        f": in a sweep, give those another command of their own ({group}=NAME)" if several else ""
-    )
+def _in_a_sweep(group: str, name: str) -> str:
+    """How to give an option to those of a sweep's components that have it."""
+    if not any(re.match(rf"{group}=.*,", word) for word in sys.argv[1:]):
+        return ""
+    return f": in a sweep, '{name}=choice(VALUE)' reaches the jobs that have it"
 
 
 def _owners(group: str, option: str) -> list[str]:
     """The components of a group that have an option."""
+    return [name for name, options in _options_of(group).items() if option in options]
+
+
+def _near_option(group: str, name: str) -> str:
+    """The option of a group's components that was probably meant, or where they are listed."""
+    options = _options_of(group).values()
+    near = difflib.get_close_matches(name, {one for names in options for one in names}, 1, 0.5)
+    if not near:
+        return f": see conf/{group}/"
+    owners = " and ".join(_owners(group, near[0]))
+    return f": did you mean {group}.{near[0]} (of {owners})?"
+
+
+def _options_of(group: str) -> dict[str, list[str]]:
+    """The options of each component of a group, by the component's name."""
     files = sorted(Path(conf_folder(), group).glob("*.yaml"))
-    return [path.stem for path in files if option in yaml.safe_load(path.read_text("utf-8"))]
+    return {path.stem: list(yaml.safe_load(path.read_text("utf-8"))) for path in files}
 
 
 def _unknown_choice(path: str, lines: list[str]) -> str:

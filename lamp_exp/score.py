@@ -18,6 +18,7 @@ from lamp_exp.data.official import format_ids, parse_outputs, read_json
 from lamp_exp.environment import run_command
 from lamp_exp.errors import InputError
 from lamp_exp.tasks import all_tasks
+from lamp_exp.wording import count_of
 
 
 def score_files(
@@ -59,9 +60,12 @@ def refuse_other_ids(
     """
     missing = [id for id in golds if id not in predictions]
     extra = [id for id in predictions if id not in golds]
-    faults = [f"no prediction for {len(missing)} ids: {format_ids(missing)}"] if missing else []
+    faults = []
+    if missing:
+        faults.append(f"no prediction for {count_of(len(missing), 'id')}: {format_ids(missing)}")
     if extra:
-        faults.append(f"{len(extra)} predictions without a {missing_kind}: {format_ids(extra)}")
+        predictions_found = count_of(len(extra), "prediction")
+        faults.append(f"{predictions_found} without a {missing_kind}: {format_ids(extra)}")
     if faults:
         raise InputError("; ".join(faults))
     if not golds:

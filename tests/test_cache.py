@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pyarrow.ipc
 import pytest
@@ -21,7 +22,7 @@ from lamp_exp.data.load import ProfileFacts
 from lamp_exp.experiment.run import run
 from lamp_exp.storage.atomic import Damaged
 from lamp_exp.storage.checksummed import ChecksummedFile
-from lamp_exp.storage.rankings import Order, RankingCache
+from lamp_exp.storage.rankings import Order, RankingCache, file_name
 from lamp_exp.values import Hit
 from tests.conftest import build, learned_parts, learning_words, options, ranked_part
 from tests.test_dense import dense_folder, encoder  # noqa: F401  (a fixture)
@@ -87,8 +88,31 @@ def test_it_is_told_how_many_were_read_and_made(tmp_path: Path):
     assert cache.report() == {"read": 1, "made": 2}
 
 
+def test_counts_of_what_the_retriever_read_are_kept_with_the_ranking(tmp_path: Path):
+    """They are taken after the last ranking, and again where the file was damaged."""
+    compute, counts = Counted(), {"base": {"texts_cut": 3}, "unknown_tokens": 0}
+
+    def take() -> dict[str, Any]:
+        assert compute.times
+        return counts
+
+    for _ in range(2):
+        for _ in range(2):
+            cache = RankingCache(tmp_path)
+            orders = cache.rankings(KEY, IDS, compute, take)
+            assert list(orders) == ORDERS and orders.counts == counts
+            assert cache.rankings({**KEY, "data": "d2"}, IDS, compute).counts == {}
+            cache.rankings(KEY, IDS, compute, take)
+            assert cache.all_counts() == [counts, {}]  # each part once
+        damage(tmp_path / file_name(KEY), "flipped 0.7")
+    assert compute.times == 3
+    read_only = tmp_path / "file"
+    read_only.touch()
+    assert RankingCache(read_only / "below").rankings(KEY, IDS, compute, take).counts == counts
+
+
 def test_other_readers_of_arrow_can_open_the_file(tmp_path: Path):
-    asked(tmp_path, Counted())
+    RankingCache(tmp_path).rankings(KEY, IDS, Counted(), lambda: {"texts_cut": 1})
     table = pyarrow.ipc.open_stream(the_file(tmp_path).read_bytes()).read_all()
     assert table.column("id").to_pylist() == ["q1", "q2", "q3", "é"]
 
@@ -199,7 +223,7 @@ def test_a_folder_that_may_only_be_read_is_read(tmp_path: Path, caplog):
 SCRIPT = """
 import random, sys, time
 from pathlib import Path
-from lamp_exp.storage.rankings import Order, RankingCache
+from lamp_exp.storage.rankings import Order, RankingCache, file_name
 
 ids = [str(n) for n in range(3000)]
 

@@ -51,7 +51,7 @@ def test_golds_are_joined_by_id_and_not_by_position(data_dir):
 
 
 def test_a_missing_gold_is_named_and_never_replaced_by_a_neighbours(data_dir):
-    with pytest.raises(InputError, match="no gold for 1 questions: '2'"):
+    with pytest.raises(InputError, match="no gold for 1 question: '2'"):
         read(data_dir, [question("1"), question("2"), question("3")], golds("1", "3"))
 
 

@@ -132,16 +132,16 @@ def test_a_vector_with_nan_comes_last():
 def test_texts_too_long_for_the_encoder_are_counted(encoder):
     retriever = dense(encoder, max_length=8)
     retriever.rank(Query("q", "dog"), documents("the " * 20, "the", "the " * 7))
-    assert retriever.facts()["texts_cut"] == 1
+    assert retriever.take_counts()["texts_cut"] == 1
     assert retriever.facts()["cut_at_tokens"] == 8
 
 
 def test_unknown_tokens_of_what_is_read_are_counted_and_a_warning(encoder, lamp_exp, data_dir):
     retriever = dense(encoder, max_length=4)
     retriever.rank(Query("q", "😀"), documents("the 😀 the", "the " * 5 + "😀"))
-    facts = retriever.facts()
-    assert facts["unknown_tokens"] == 2  # the third is cut off
-    assert facts["tokens_read"] > 6
+    counts = retriever.take_counts()
+    assert counts["unknown_tokens"] == 2  # the third is cut off
+    assert counts["tokens_read"] > 6
     words = ["task=lamp4", "mode=rank", "retriever=rrf", *dense_folder("rrf", encoder)]
     remark = "unknown tokens in texts that the encoder reads: is it the right tokenizer"
     code, out, _ = lamp_exp(*words, "limit=3")
@@ -194,7 +194,7 @@ def test_more_tokens_than_the_encoder_has_positions_for_are_refused(encoder, tmp
         dense(str(folder)).validate()
     retriever = dense(str(folder), max_length=16)
     retriever.rank(Query("q", "the " * 40), documents("the " * 20, "the"))
-    assert retriever.facts()["texts_cut"] == 2
+    assert retriever.take_counts()["texts_cut"] == 2
 
 
 def test_positions_that_are_counted_from_the_paddings_on_are_fewer(tmp_path: Path):

@@ -30,6 +30,7 @@ from lamp_exp.tasks.lamp4 import Lamp4
 from lamp_exp.values import Hit
 from tests.conftest import TINY, build, minimal_result, name_of, recorded
 from tests.official import official_rows
+from tests.test_dense import encoder  # noqa: F401  (a fixture)
 from tests.test_openai import serving
 
 SMALL = ["model=tiny", "trainer=cpu", "max_new_tokens=3", "feedback.items=3", "limit=7"]
@@ -87,6 +88,18 @@ def test_the_likelihood_is_that_of_the_gold_after_the_item_alone(words, tmp_path
     assert reward == pytest.approx(expected, rel=1e-5)
 
 
+def test_what_an_encoder_read_to_rank_the_items_is_told(words, encoder, tmp_path):  # noqa: F811
+    dense = ["retriever=contriever", f"retriever.name={encoder}", "retriever.max_length=6"]
+    counts = []
+    for place in (tmp_path / "made", tmp_path / "read"):  # the rankings
+        (place / "work").mkdir(parents=True)
+        facts = made(*words, *dense, "limit=2").make(place, [])
+        counts.append(facts["read_to_rank"])
+    assert counts[0] == counts[1] and counts[0]["tokens_read"] > 0
+    result = minimal_result(learned=[{"kind": "feedback", **facts}])
+    assert f"{counts[0]['texts_cut']} texts cut by the encoder" in remarks(result)
+
+
 @pytest.mark.parametrize("reward", ["metric", "likelihood"])
 def test_batches_chunks_and_order_change_no_reward(words, reward, tmp_path, monkeypatch):
     words = [*words, f"feedback.reward={reward}"]
@@ -111,7 +124,7 @@ class Backwards:
         self.found = {e.id: rankings.hits(n, e) for n, e in enumerate(examples)}
         backwards = Examples(examples.store, examples.rows[::-1], examples.view)
         self.part = replace(ranking.part, examples=backwards)
-        self.task, self.key = ranking.task, ranking.key
+        self.task, self.key, self.counts = ranking.task, ranking.key, rankings.counts
 
     def rankings(self) -> Backwards:
         return self

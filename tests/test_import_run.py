@@ -146,7 +146,7 @@ def test_golds_may_come_from_a_file(report, data):
     official("golds.json", {"1": "4", "2": "nine"})
     assert "golds of '2' are no answers to LaMP_3" in report(*test, "--golds", "golds.json")[2]
     official("golds.json", {"1": "4"})
-    assert "no prediction for 1 ids: '2'" in report(*test, "--golds", "golds.json")[2]
+    assert "no prediction for 1 id: '2'" in report(*test, "--golds", "golds.json")[2]
     official("golds.json", {"1": "4"}, "LaMP_4")
     assert "golds.json holds no golds for lamp3" in report(*test, "--golds", "golds.json")[2]
     official("golds.json", {"a": "4", "b": "4", "c": "5"})
@@ -191,7 +191,7 @@ def test_nothing_of_a_zip_is_written_if_one_file_is_wrong(report, data):
     zipped("all.zip", LaMP_3_json=three, LaMP_4_json=four)
     code, _, err = report(VERB[0], "all.zip", *VERB[2:])
     assert code == 2
-    assert "all.zip/LaMP_4.json: no prediction for 1 ids: 'x'; 1 predictions without" in err
+    assert "all.zip/LaMP_4.json: no prediction for 1 id: 'x'; 1 prediction without" in err
     assert not list(Path("outputs").glob("lamp*"))
 
 
@@ -217,8 +217,8 @@ def test_answers_outside_the_scale_are_counted(report, data):
 
 
 FAULTS = {
-    "no prediction for 1 ids: 'c'": {"a": "1", "b": "1"},
-    "1 predictions without a question: 'd'": {**ANSWERS, "d": "1"},
+    "no prediction for 1 id: 'c'": {"a": "1", "b": "1"},
+    "1 prediction without a question: 'd'": {**ANSWERS, "d": "1"},
 }
 
 

@@ -755,7 +755,8 @@ def test_reasoning_and_refusals_are_counted_and_shown(lamp_exp):
     "slow", [Slow(b" " * 1000, pause=0.5), (503, "later")], ids=["slow", "busy"]
 )
 def test_an_interrupt_ends_at_once(tmp_path: Path, slow):
-    with serving(lambda prompt, number: slow if isinstance(slow, tuple) else (200, slow)) as server:
+    answer = slow if isinstance(slow, tuple) else (200, slow)
+    with serving(lambda prompt, number: answer, wait_ms=None) as server:
         command = [sys.executable, "-m", "lamp_exp", *CALL, f"model.base_url={server.url}"]
         process = subprocess.Popen(
             command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -770,5 +771,5 @@ def test_an_interrupt_ends_at_once(tmp_path: Path, slow):
         line = process.stderr.readline()
         assert time.monotonic() - start < 3  # the end of Python itself takes its time
         _, rest = process.communicate(timeout=60)
-    assert process.returncode == 130
     assert line + rest == "lamp_exp: interrupted: the same command goes on from here\n"
+    assert process.returncode == 130

@@ -282,6 +282,17 @@ def test_any_retriever_ranks_the_pooled_items(similar, encoder):  # noqa: F811
             }
 
 
+def test_what_was_read_to_find_neighbours_is_recorded_by_all_runs(lamp_exp, similar):
+    counts = []
+    for k in (1, 2):
+        words = ["mode=prompts", "model=tiny", "limit=3", "retriever=random", f"k={k}"]
+        code, out, _ = lamp_exp(*similar, *words, "profile.neighbours_by.max_length=6")
+        assert code == 0 and "texts cut by the encoder" in out
+        facts = recorded(folder_of(out))["retrieval"]["neighbours_by"]
+        counts.append([facts[name] for name in ("texts_cut", "tokens_read", "unknown_tokens")])
+    assert facts["texts_encoded"] == 0 and counts[0] == counts[1] and counts[0][0] > 0
+
+
 def test_neighbours_depend_on_nothing_but_the_part(similar, monkeypatch):
     """Not on the limit, the seed, processes, or batches."""
     rank = [*similar, "mode=rank", "retriever=bm25"]

@@ -389,3 +389,26 @@ def test_plots_are_of_the_seeds_that_all_have(tmp_path: Path):
     make_run(tmp_path, k=0, seed=0)
     (runs,) = panels(find([tmp_path]).records)
     assert [group.seeds for group in runs.groups] == [(0,)]
+
+
+@pytest.mark.parametrize("verb", [["tests"], ["personal"], ["compare"]], ids=" ".join)
+def test_runs_without_any_answer_are_not_called_equal(
+    verb: list[str], tmp_path: Path, report: Said
+):  # fmt: skip
+    nothing = ["no tag"] * 40
+    runs = [make_run(tmp_path / "a", "lamp2", k=k, outputs=nothing) for k in (0, 1)]
+    places = runs if verb == ["compare"] else ["--runs", tmp_path / "a"]
+    code, out, err = report(*verb, *places, "--format", "csv")
+    assert code == 0, err
+    rows = list(csv.DictReader(io.StringIO(out)))
+    verdicts = [row["value"] for row in rows if row["column"] == "verdict"]
+    assert verdicts and set(verdicts) == {"unreadable"}
+    line = "unreadable: no output of either run is an answer, so nothing is compared"
+    assert line in [row["note"] for row in rows if row["what"] == "note"]
+
+
+def test_runs_with_some_answer_may_be_equal(tmp_path: Path, report: Said):
+    for k in (0, 1):
+        make_run(tmp_path, "lamp2", k=k, outputs=["action", *["no tag"] * 39])
+    _, out, _ = report("tests", "--runs", tmp_path, "--format", "csv")
+    assert "equal" in out and "unreadable" not in out

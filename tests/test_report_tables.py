@@ -26,7 +26,7 @@ from lamp_exp.report.table import Cell, Row, Table
 from lamp_exp.results.record import Record
 from lamp_exp.results.schema import TunedK
 from tests.conftest import options
-from tests.records import change_record, make_import, make_run
+from tests.records import change_record, make_feedback, make_import, make_rankings, make_run
 
 Said = Callable[..., tuple[int, str, str]]
 
@@ -274,6 +274,46 @@ def test_the_published_number_beside_a_run_is_of_its_method_and_part(
         assert not [line for line in caveats(record, one) if "published on" in line]
 
 
+@pytest.mark.parametrize(
+    ("adapter", "value"), [("user_lora", 0.506), ("user_vector", 0.700), ("oppu", None)]
+)
+def test_a_published_method_stands_beside_a_run_of_it_alone(
+    tmp_path: Path, adapter: str, value: float | None
+):
+    given = {**XXL, "k": 0, "part": "test", "questions": 1500, "choices": {"adapter": adapter}}
+    make_run(tmp_path / "a", "lamp1", **given)
+    (record,) = records(tmp_path / "a")
+    one = closest_published(record, "accuracy")
+    assert (one and one.value) == value
+    if one is None:
+        return
+    assert not list(caveats(record, one))
+    change_record(record.folder, identity={**record.result.identity, "adapter.lr": 0.01})
+    (changed,) = records(tmp_path / "a")
+    assert list(caveats(changed, one)) == ["ours has other settings: adapter.lr=0.01"]
+    make_run(tmp_path / "b", "lamp1", **given | {"choices": {"adapter": adapter, "summary": "llm"}})
+    (more,) = records(tmp_path / "b")
+    assert list(caveats(more, one)) == ["ours has summary=llm"]
+
+
+def test_a_run_with_a_summary_or_an_adapter_is_not_without_a_profile(tmp_path: Path):
+    same: dict[str, Any] = {"mode": "zeroshot", "k": 0}
+    make_run(tmp_path, **same)
+    for number, choices in enumerate(({"summary": "llm"}, {"adapter": "user_lora"})):
+        make_run(tmp_path, skill=0.6 + number / 10, choices=choices, **same)
+    table = only(tmp_path, LAYOUTS["table4"])
+    assert table.columns == ("no profile", "no items")
+    assert {*table.heads} == {"task", METRIC, "summary", "adapter"}
+    places = [table.heads.index(name) for name in ("summary", "adapter")]
+    filled = {tuple(head[n] for n in places): [name for name, cell in row.items()
+                                               if cell.value is not None]
+              for head, row in cells(table).items()}  # fmt: skip
+    assert filled == {
+        ("none", "none"): ["no profile"], ("llm", "none"): ["no items"],
+        ("none", "user_lora"): ["no items"],
+    }  # fmt: skip
+
+
 def test_a_published_number_on_dev_does_not_say_its_k(tmp_path: Path):
     make_run(tmp_path, "lamp1", questions=1500, retriever="bm25", **XXL)
     (record,) = records(tmp_path)
@@ -391,6 +431,27 @@ def test_conditions_compare_values_and_not_their_spelling(
     assert len(select(records(tmp_path), [condition])) == found
 
 
+def test_an_option_that_only_some_components_have_is_none_in_the_others(
+    tmp_path: Path, report: Said
+):
+    make_run(tmp_path, k=0)
+    make_run(tmp_path, retriever="bm25", k=1)
+    make_run(tmp_path, retriever="contriever", k=1, settings={"retriever": {"name": "a/b"}})
+    every = records(tmp_path)
+    assert sorted(facet(r, "retriever.name") for r in every) == ["a/b", "none", "none"]
+    assert len(select(every, ["retriever.name=a/b"])) == 1
+    code, out, err = report(
+        "table", "--runs", tmp_path, "--columns", "retriever.name", "--format", "csv"
+    )
+    assert code == 0, err
+    assert "retriever.name=none" in out and "retriever.name=a/b" in out
+    for words in (["--columns", "retriever.nme"], ["--where", "retriever.nme=a/b"]):
+        code, _, err = report("table", "--runs", tmp_path, *words)
+        assert code == 2
+        expected = "retriever.nme is no property of any of these runs: did you mean retriever.name?"
+        assert expected in err
+
+
 @pytest.mark.parametrize("task", ["lamp1", "lamp3", "lamp4"])
 def test_runs_recorded_by_an_older_version_are_compared_and_marked(tmp_path: Path, task: str):
     make_run(tmp_path / "a", task, k=0, schema=1)
@@ -422,6 +483,16 @@ NASTY = Table.of(
     ],
     ("foot_note & more",),
 )
+
+
+@pytest.mark.parametrize("name", ["note", "table", "column", "what", "value"])
+def test_a_head_may_be_named_as_a_column_of_the_csv(name: str):
+    table = Table.of("t", (name, "task"), [(("x", "lamp4"), {"k=1": Cell("1", 1.0, note="n")})])
+    (row,) = csv.DictReader(io.StringIO(FORMATS["csv"]([table])))
+    assert row[f"{name} (head)"] == "x"
+    assert (row["table"], row["task"], row["column"], row["what"], row["value"], row["note"]) == (
+        "t", "lamp4", "k=1", "value", "1.0", "n"
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -638,6 +709,30 @@ def test_numbers_that_look_equal_are_equally_good(tmp_path: Path):
     assert all(cell.best for cell in rows["lamp4", "rouge_1", "bm25", "ipa"].values())
 
 
+@pytest.mark.parametrize(
+    "aside", [{"bound": True}, {"profile": {"control": "shuffled_user"}}], ids=["bound", "control"]
+)
+def test_a_bound_or_a_control_is_never_the_best(tmp_path: Path, aside: dict[str, Any]):
+    for k, skill in ((1, 0.2), (4, 0.4)):
+        make_run(tmp_path, k=k, skill=skill)
+    make_run(tmp_path, retriever="oracle", k=4, skill=1.0, **aside)
+    keys = ("retriever", METRIC, "control")
+    table = only(tmp_path, Layout("", keys, by=("k",)))
+    best = {(head[0], name) for head, row in cells(table).items()
+            for name, cell in row.items() if cell.best}  # fmt: skip
+    assert best == {("bm25", "k=4")}
+    reason = "bound" if "bound" in aside else "control"
+    line = "bold: the best of its task and metric in this table, but for runs that are no system"
+    assert f"{line} ({reason})" in table.footers
+
+
+def test_beside_a_bound_a_single_system_is_not_the_best(tmp_path: Path):
+    make_run(tmp_path, skill=0.2)
+    make_run(tmp_path, retriever="oracle", skill=1.0, bound=True)
+    table = only(tmp_path, Layout("", ("retriever", METRIC), by=("k",)))
+    assert not any(cell.best for row in cells(table).values() for cell in row.values())
+
+
 def test_seeds_can_be_no_column(tmp_path: Path, report: Said):
     make_run(tmp_path)
     code, _, err = report("table", "--runs", tmp_path, "--columns", "seed")
@@ -752,6 +847,17 @@ def runs_with_paths(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for retriever in ("bm25", "random"):
                 own = {**settings, **encoder}
                 run = make_run(folder, retriever=retriever, k=1, settings=own, **same)
+            if mode == "zeroshot":
+                inside: dict[str, Any] = {"choices": {"adapter": "user_lora"}, **same}
+                for k in (0, 1):
+                    make_run(folder, retriever="bm25", k=k, settings=own, **inside)
+        items = {str(n): ["i1", "i0"] for n in range(4)}
+        feedback = {"feedback": {"items": 16, "reward": "metric"}, **settings}
+        make_rankings(folder, items, settings={**settings, **encoder})
+        make_feedback(
+            folder, {id: {"i0": 0.5, "i1": 1.0} for id in items}, {id: f"u{id}" for id in items},
+            settings=feedback,
+        )  # fmt: skip
         shutil.copytree(run, folder.parent / name)
     return folder
 
@@ -764,7 +870,7 @@ def test_verbs_without_a_table_are_named():
     assert with_tables | {"html", "card"} == {*VERBS} - OTHER_VERBS
 
 
-OF_OTHER_RUNS = {"retrieval", "router"}  # of rankings with feedback, and of routed runs
+OF_OTHER_RUNS = {"router"}  # which are routed
 
 
 @pytest.mark.parametrize("verb", sorted({*VERBS} - OTHER_VERBS - OF_OTHER_RUNS))

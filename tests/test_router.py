@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -516,6 +517,8 @@ def test_a_sweep_with_a_router(run, lamp_exp):
     [
         (["mode=rank"], "a router chooses among answers, and mode=rank has none"),
         (["router.candidates.bm25.retriever=bm52"], "router.candidates.bm25: In 'config': Could"),
+        (["router.candidates={x:{k:1}}"],
+         "router.candidates has no x: add it with a plus, +router.candidates.x="),
         (["+router.candidates.x={part:test}"], "router.candidates.x cannot change part"),
         (["+router.candidates.x={router:vote}"], "router.candidates.x cannot change router"),
         (["+router.candidates.x={mode:rank}"], "router.candidates.x: mode=rank has no answers"),
@@ -562,3 +565,26 @@ def test_the_report_of_routers(run, report):
         assert str(number) in shown
     code, _, err = report("router", "--where", "router=oracle")
     assert code == 2 and "no run with a router" in err
+
+
+@pytest.mark.launcher
+def test_two_processes_choose_as_one_does(tmp_path):
+    words = ["task=lamp4", "mode=zeroshot", "model=tiny", "k=1", "limit=40", "max_new_tokens=4",
+             "trainer.enable_progress_bar=false", "router=rspg_post", *SMALL,
+             "router/candidates=fixed", "router.candidates.recency=null",
+             "+router.candidates.random={retriever:random}"]  # fmt: skip
+    runs = []
+    for devices in (["trainer=cpu"], ["trainer=ddp", "trainer.devices=2"]):
+        place = [f"output_dir={tmp_path / str(len(runs))}", "trainer.accelerator=cpu"]
+        ended = subprocess.run(
+            [sys.executable, "-m", "lamp_exp", *words, *devices, *place],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert ended.returncode == 0, ended.stderr[-3000:]
+        runs.append(folder_of(ended.stdout))
+    one, two = runs
+    assert one.name == two.name
+    assert (one / "predictions.json").read_bytes() == (two / "predictions.json").read_bytes()
+    chosen = [columns(run)["chosen_candidate"] for run in runs]
+    assert chosen[0] == chosen[1]
+    assert len(set(chosen[0])) > 1

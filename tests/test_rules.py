@@ -16,6 +16,7 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from lamp_exp.errors import InputError
+from lamp_exp.sweeps.component_options import keep_own_options
 from lamp_exp.sweeps.plan import JobConfig, Planner, job_facts
 from lamp_exp.sweeps.rules import (
     JobFacts,
@@ -137,6 +138,7 @@ EXPANDED = {
     "best_item": 119,
     "oracle": 119,
     "retrievers": 11,
+    "internal_external": 36,
 }
 UNDATED = "retriever=recency needs dates, which the user split does not have"
 # Of one task: the jobs that are run, and the lines that tell what is skipped.
@@ -148,6 +150,7 @@ KEPT = {
     "best_item": (17, []),
     "oracle": (17, []),
     "retrievers": (11, []),
+    "internal_external": (35, ["skipped 1 job: the same run as job 0"]),
     "ablation": (
         112,
         [
@@ -166,7 +169,8 @@ def test_each_named_grid_expands_to_what_the_paper_has(name):
     assert len(jobs) == EXPANDED[name]
     asked = [Job(n, tuple(words), "").values for n, words in enumerate(jobs)]
     every = len(options("task"))
-    tasks = {"ablation": every, "retrievers": 1}  # that of retrievers is given by the user
+    # The user gives the task of the last two.
+    tasks = {"ablation": every, "retrievers": 1, "internal_external": 1}
     assert len({values.get("task") for values in asked}) == tasks.get(name, 7)
     assert len({tuple(sorted(values.items())) for values in asked}) == len(jobs)
 
@@ -207,3 +211,55 @@ def test_the_command_line_wins_over_params_and_rows():
 def test_two_named_grids_at_once_are_refused():
     with grid("table2") as made, pytest.raises(InputError, match="one named sweep at a time"):
         made.expand(["+sweep=table2,table3"])
+
+
+HAS = {"lora": {"lr", "rank"}, "vector": {"lr", "tokens"}, "none": set(), "bm25": {"k1"}}
+
+
+def kept(*jobs: str) -> list[str]:
+    found = keep_own_options(
+        [job.split() for job in jobs],
+        {"adapter": "none", "retriever": "bm25"},
+        lambda group, name, option: option in HAS[name],
+    )
+    return [" ".join(words) for words in found]
+
+
+def test_an_option_reaches_the_jobs_whose_component_has_it():
+    options = "adapter.lr=1 adapter.rank=2 adapter.tokens=3 k=4"
+    assert kept(
+        f"adapter=none {options}", f"adapter=lora {options}", f"adapter=vector {options}"
+    ) == [
+        "adapter=none k=4",
+        "adapter=lora adapter.lr=1 adapter.rank=2 k=4",
+        "adapter=vector adapter.lr=1 adapter.tokens=3 k=4",
+    ]
+    assert kept("k=1 adapter.lr=1", "adapter=lora adapter.lr=1") == [
+        "k=1",
+        "adapter=lora adapter.lr=1",
+    ]
+
+
+def test_an_option_that_no_component_has_stays_and_is_refused():
+    jobs = ["adapter=none adapter.lrr=1", "adapter=lora adapter.lrr=1"]
+    assert kept(*jobs) == jobs
+
+
+def test_options_of_a_component_that_all_jobs_choose_are_not_looked_at():
+    jobs = ["adapter=lora adapter.lrr=1", "adapter=lora adapter.lr=1 retriever.k1=2"]
+    assert kept(*jobs) == jobs
+
+
+def test_options_of_components_in_the_grid_of_both():
+    with grid("internal_external") as made:
+        plan = made.plan([
+            "task=lamp4", "adapter=none,user_lora", "adapter.rank=2", "summary=none,llm",
+            "summary.max_items=5",
+        ])  # fmt: skip
+    assert len(plan.jobs) == 15
+    for job in plan.jobs:
+        assert ("adapter.rank" in job.values) == (job.values["adapter"] == "user_lora")
+        assert ("summary.max_items" in job.values) == (job.values["summary"] == "llm")
+    for composed in plan.configs:
+        if composed.choices["adapter"] == "user_lora":
+            assert composed.cfg.adapter.rank == 2

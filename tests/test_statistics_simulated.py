@@ -29,6 +29,7 @@ from lamp_exp.statistics import (
     mean_over_seeds,
     mean_sample,
     rmse_sample,
+    share_of_gain,
 )
 
 LABELS = [f"label {number}" for number in range(15)]
@@ -413,3 +414,29 @@ def test_what_is_known_to_cover_less_has_a_caution():
     assert "fewer than 10 times: the interval may cover less" in interval(few[0]).caution
     assert compare(*few, thorough=False).difference.caution == interval(few[0]).caution
     assert interval(many[0]).caution == compare(*many, thorough=False).difference.caution == ""
+
+
+def share_covered(users: int, clustered: bool, times: int) -> float:
+    """How often the interval of a share of three quarters holds it, of joint gains above zero."""
+    chance, hits, known = np.random.default_rng(users), 0, 0
+    for _ in range(times):
+        whose, base, some = drawn(chance, users, clustered)
+        answers = (base < 0.3, some < 0.6, 1 - base < 0.7)
+        runs = [mean_sample(right, whose, True, binary=True) for right in answers]
+        if compare(runs[0], runs[2], thorough=False).difference.low > 0:
+            found = share_of_gain(*runs)
+            hits += found.low <= 0.75 <= found.high
+            known += 1
+    assert known > times / 2
+    return hits / known
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("clustered", [False, True])
+@pytest.mark.parametrize("users", [60, 200])
+def test_the_interval_of_a_share_of_a_gain_covers_what_it_claims(users: int, clustered: bool):
+    assert 0.925 <= share_covered(users, clustered, 1000) <= 0.975
+
+
+def test_the_interval_of_a_share_of_a_gain_covers_in_a_quick_look():
+    assert share_covered(100, True, 60) >= 0.87

@@ -211,7 +211,7 @@ def test_jobs_that_mean_nothing_are_left_out_aloud(lamp_exp):
             "retriever.name is no option of the retriever that was chosen, but of "
             "retriever=contriever",
         ),
-        (["retriever=bm25,random", "retriever.k1=1.2,1.5"], "but of retriever=bm25"),
+        (["retriever=none,random", "retriever.k1=1.2,1.5"], "but of retriever=bm25"),
         (["+experiment=first"], "experiment has a default: set it without a plus"),
         (["+sweep=tabel2"], "did you mean table2?"),
         (["training.lr=interval(1e-5,1e-3)"], "an interval has no list of values; give a range"),
@@ -251,6 +251,11 @@ def test_a_dry_run_of_one_experiment(lamp_exp, tmp_path):
     lamp_exp(*ZERO)
     _, out, _ = lamp_exp(*ZERO, "dry_run=true")
     assert out.splitlines()[-1] == "nothing is to do"
+
+
+def test_a_dry_run_of_an_experiment_that_cannot_run_says_so(lamp_exp):
+    _, out, _ = lamp_exp(*ZERO, "data_dir=nowhere", "dry_run=true")
+    assert out.splitlines()[-1] == "1 job cannot run"
 
 
 def test_a_dry_run_names_jobs_that_cannot_run_and_probes_that_fail(lamp_exp, monkeypatch):
@@ -592,7 +597,7 @@ def test_multirun_sh_lists_the_names_and_runs_one():
     script = Path(__file__).parent.parent / "multirun.sh"
     told = subprocess.run([script, "tabel2"], capture_output=True, text=True, check=False)
     assert told.returncode == 2
-    assert "ablation best_item figure_k oracle retrievers table2 table3 table4" in told.stderr
+    assert "ablation best_item figure_k internal_external oracle retrievers table2" in told.stderr
     words = [script, "figure_k", *RANK, "retriever=bm25,none", "split=user", "k=1,2"]
     told = subprocess.run(
         words, capture_output=True, text=True, check=False,

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from transformers import AutoTokenizer
 
 from lamp_exp.__main__ import main
 from lamp_exp.contracts import TextTokens
@@ -53,16 +54,20 @@ def test_each_text_is_kept_whatever_its_characters(tmp_path: Path):
     filled(tmp_path, ODD)
     kept = filled(tmp_path, [*ODD, *ODD])
     assert (kept.rows(ODD[::-1]) == vectors_of(ODD[::-1])).all()
-    told = {"texts_encoded": 0, "texts_from_cache": len(ODD), "texts_cut": 1}
+    assert kept.counts() == {"texts_encoded": 0, "texts_from_cache": len(ODD)}
     tokens = {"tokens_read": sum(map(len, ODD)), "unknown_tokens": 0}
-    assert kept.counts() == told | tokens
+    assert kept.take_counts() == {"texts_cut": 1} | tokens
 
 
 def test_new_texts_are_added_to_those_that_are_there(tmp_path: Path):
     filled(tmp_path, ["a", "b"])
     kept = filled(tmp_path, ["b", "c", "c", "long enough?"])
-    texts = {"texts_encoded": 2, "texts_from_cache": 1, "texts_cut": 1}
-    assert kept.counts() == texts | {"tokens_read": 14, "unknown_tokens": 1}
+    assert kept.counts() == {"texts_encoded": 2, "texts_from_cache": 1}
+    assert kept.take_counts() == {"texts_cut": 1, "tokens_read": 14, "unknown_tokens": 1}
+    assert set(kept.take_counts().values()) == {0}
+    kept.missing(["a", "c"])
+    assert kept.take_counts() == {"texts_cut": 0, "tokens_read": 2, "unknown_tokens": 0}
+    assert kept.counts() == {"texts_encoded": 2, "texts_from_cache": 2}
     assert (kept.rows(["long enough?", "b"]) == vectors_of(["long enough?", "b"])).all()
     assert filled(tmp_path, ["a", "c"]).counts()["texts_from_cache"] == 2
 
@@ -132,8 +137,8 @@ def test_two_that_add_the_same_texts_do_not_harm_each_other(tmp_path: Path):
         kept.add(new, vectors_of(new), [TextTokens(1)] * 2)
     assert len(shards(tmp_path)) == 2
     kept = filled(tmp_path, ["b", "a", "c"])
-    texts = {"texts_encoded": 1, "texts_from_cache": 2, "texts_cut": 0}
-    assert kept.counts() == texts | {"tokens_read": 3, "unknown_tokens": 0}
+    assert kept.counts() == {"texts_encoded": 1, "texts_from_cache": 2}
+    assert kept.take_counts() == {"texts_cut": 0, "tokens_read": 3, "unknown_tokens": 0}
     assert (kept.rows(["a", "b"]) == vectors_of(["a", "b"])).all()
 
 
@@ -257,10 +262,10 @@ def test_texts_cut_are_counted_in_every_run_that_uses_them(encoder):  # noqa: F8
     for _ in range(2):
         retriever = kept_by(encoder, max_length=8)
         retriever.rank(Query("q", "dog"), profile)
-        assert retriever.facts()["texts_cut"] == 1
+        assert retriever.take_counts()["texts_cut"] == 1
     other = kept_by(encoder, max_length=8)
     other.rank(Query("q", "dog"), documents("the"))
-    assert other.facts()["texts_cut"] == 0
+    assert other.take_counts()["texts_cut"] == 0
 
 
 def test_vectors_of_nan_are_kept_and_come_last(encoder):  # noqa: F811
@@ -303,6 +308,7 @@ def test_a_sweep_over_k_encodes_each_text_once(encoder, monkeypatch, capsys):  #
     command = [
         "lamp_exp", "-m", "k=1,2,4,8,16", "task=lamp2", "mode=prompts", "model=tiny", "limit=20",
         "retriever=minilm", f"retriever.name={encoder}", "retriever.device=cpu",
+        "retriever.max_length=6",
     ]  # fmt: skip
     monkeypatch.setattr(sys, "argv", command)
     main()
@@ -315,6 +321,12 @@ def test_a_sweep_over_k_encodes_each_text_once(encoder, monkeypatch, capsys):  #
     caches = [result["retrieval"]["ranking_cache"] for result in results]
     assert sum(told["made"] for told in caches) == 1
     assert sum(told["read"] for told in caches) == 4
+    names = ("texts_cut", "tokens_read", "unknown_tokens")  # also where rankings were read
+    counts = {tuple(result["retrieval"][name] for name in names) for result in results}
+    tokens = AutoTokenizer.from_pretrained(encoder)(sorted(texts))["input_ids"]
+    cut, read = sum(len(ids) > 6 for ids in tokens), sum(min(len(ids), 6) for ids in tokens)
+    assert counts == {(cut, read, 0)} and cut > 0
+    assert "5 of 5 runs: texts cut by the encoder" in capsys.readouterr().out
 
 
 def test_what_vectors_depend_on_is_told(encoder):  # noqa: F811

@@ -39,12 +39,19 @@ from lamp_exp.errors import InputError
 from lamp_exp.progress import progress
 from lamp_exp.storage.atomic import json_list, remove_leftovers, replacing, write_text
 from lamp_exp.values import Example
+from lamp_exp.wording import count_of
 
 Json = Mapping[str, Any]
 
 TASK = "LaMP_6"
 INSTRUCTION = "Generate a subject for the following email:"  # as lamp_exp.tasks.lamp6 has it
 MISSING = "missing_mails.txt"
+COUNTED = {  # of a completed part: for one, for several
+    "question": "questions",
+    "item": "items",
+    "question left out": "questions left out",
+    "item left out": "items left out",
+}
 # One word with a digit, such as 026-003413-EM.txt; possibly below a folder.
 NAME = re.compile(r"[\w./-]*\d[\w./-]*", re.ASCII)
 LONGEST_NAME = 200
@@ -237,7 +244,7 @@ class Completion:
         try:
             with replacing(questions) as file:
                 file.writelines(piece.encode() for piece in json_list(self.rows()))
-                if not self.counts["questions"] or (self.missing and not self.drop):
+                if not self.counts["question"] or (self.missing and not self.drop):
                     raise _IncompleteError
                 self.part.keep_originals()
                 if self.part.has_golds:
@@ -256,11 +263,11 @@ class Completion:
             found = [item for item in items if item is not None]
             mail = self._question_mail(example)
             if mail is None:
-                self.counts["questions left out"] += 1
+                self.counts["question left out"] += 1
                 continue
-            self.counts["questions"] += 1
-            self.counts["items"] += len(found)
-            self.counts["items left out"] += len(items) - len(found)
+            self.counts["question"] += 1
+            self.counts["item"] += len(found)
+            self.counts["item left out"] += len(items) - len(found)
             self.golds.append({"id": row["id"], "output": mail.subject})
             yield {**row, "input": f"{INSTRUCTION} {mail.body}", "profile": found}
 
@@ -289,12 +296,17 @@ class Completion:
         lines = []
         if self.missing:
             names = format_ids(sorted(self.missing))
-            lines = [f"{self.part.source}: {len(self.missing)} mails or subjects missing: {names}"]
+            mails = count_of(len(self.missing), "mail or subject", "mails or subjects")
+            lines = [f"{self.part.source}: {mails} missing: {names}"]
         if self.complete:
-            counts = ", ".join(f"{count} {what}" for what, count in self.counts.items() if count)
+            counts = ", ".join(
+                count_of(self.counts[what], what, words)
+                for what, words in COUNTED.items()
+                if self.counts[what]
+            )
             return [*lines, f"{self.part.questions}: completed: {counts}"]
         why = "nothing would be left" if self.drop else "--drop-missing would leave out"
-        why += "" if self.drop else f" {self.counts['questions left out']} of its questions"
+        why += "" if self.drop else f" {self.counts['question left out']} of its questions"
         return [*lines, f"{self.part.questions}: not completed ({why})"]
 
 

@@ -16,7 +16,9 @@ from lamp_exp.data.mail import UNREADABLE_MAIL, Mail, read_mail
 from lamp_exp.data.official import format_ids
 from lamp_exp.errors import InputError
 from lamp_exp.progress import progress
+from lamp_exp.wording import count_of
 
+Kind = tuple[str, str]  # of fault: for one, for several
 SHOWN = 5  # places named of each kind of fault
 EXTENSION = re.compile(r"\.[A-Za-z]\w{0,4}$", re.ASCII)
 ZIPS = (  # where they may lie below the folder given, the surest place first
@@ -64,8 +66,8 @@ class Corpus:
         self.bytes = 0
         self.zips = 0
         self.counts: Counter[str] = Counter()
-        self.faults: Counter[str] = Counter()
-        self.places: dict[str, list[str]] = {}
+        self.faults: Counter[Kind] = Counter()
+        self.places: dict[Kind, list[str]] = {}
         self.reasons: dict[str, str] = {}  # by stem: why a mail could not be used
         # Without a name, SQLite keeps it in memory as far as it is small, and else in a file
         # that is gone with the process: the corpus is licensed, and must not be left behind.
@@ -88,7 +90,8 @@ class Corpus:
                     for info in archive.infolist():
                         self._read_member(archive, info, path.name)
             except UNREADABLE_ZIP as error:
-                self._fault("zips that cannot be read", f"{path.name} ({error})")
+                kind = "zip that cannot be read", "zips that cannot be read"
+                self._fault(kind, f"{path.name} ({error})")
 
     def find(self, name: str) -> Mail:
         """The one mail of that name; with an extension, rather the one that has it, too."""
@@ -108,20 +111,23 @@ class Corpus:
         distinct, count = self.database.execute(
             "SELECT count(DISTINCT stem), count(*) FROM mail"
         ).fetchone()
-        lines = [f"{distinct} of {len(self.wanted)} mails found in {self.zips} zips"]
+        wanted, zips = count_of(len(self.wanted), "mail"), count_of(self.zips, "zip")
+        lines = [f"{distinct} of {wanted} found in {zips}"]
         told = [f"{count} {what}" for what, count in sorted(self.counts.items())]
-        told += [f"{count - distinct} more copies"] if count > distinct else []
+        copies = count_of(count - distinct, "more copy", "more copies")
+        told += [copies] if count > distinct else []
         lines += [f"of these: {', '.join(told)}"] if told else []
         for kind, number in sorted(self.faults.items()):
             first = ", ".join(map(repr, self.places[kind]))
-            lines.append(f"{number} {kind}: {first}{', …' if number > SHOWN else ''}")
+            lines.append(f"{count_of(number, *kind)}: {first}{', …' if number > SHOWN else ''}")
         return lines
 
     def _read_member(self, archive: zipfile.ZipFile, info: zipfile.ZipInfo, zip: str) -> None:
         base = info.filename.replace("\\", "/").rpartition("/")[2]
         place = f"{zip}: {info.filename}"
         if is_trick(info):
-            return self._fault("members refused for their path", place, stem(base))
+            kind = "member refused for its path", "members refused for their path"
+            return self._fault(kind, place, stem(base))
         if stem(base) not in self.wanted or info.is_dir():
             return None
         refused = self._why_refused(info)
@@ -131,45 +137,50 @@ class Corpus:
             with archive.open(info) as file:
                 content = file.read(self.limits.mail + 1)
         except UNREADABLE_ZIP as error:
-            return self._fault("members that cannot be read", f"{place} ({error})", stem(base))
+            kind = "member that cannot be read", "members that cannot be read"
+            return self._fault(kind, f"{place} ({error})", stem(base))
         self.bytes += len(content)
         if len(content) != info.file_size:  # whatever the zip declares
-            return self._fault("members of another size than declared", place, stem(base))
+            return self._fault(_members("of another size than declared"), place, stem(base))
         return self._keep(content, base, zip, place)
 
-    def _why_refused(self, info: zipfile.ZipInfo) -> str | None:
+    def _why_refused(self, info: zipfile.ZipInfo) -> Kind | None:
         """The kind of fault that a member's entry in the zip's directory shows."""
         limits = self.limits
         if info.flag_bits & 0x1:
-            return "encrypted members"
+            return "encrypted member", "encrypted members"
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            return "members compressed by an unknown method"
+            return _members("compressed by an unknown method")
         if info.file_size > limits.mail:
-            return f"members larger than {limits.mail} bytes"
+            return _members(f"larger than {limits.mail} bytes")
         if info.file_size >= max(limits.ratio_from, limits.ratio * info.compress_size):
-            return f"members over {limits.ratio} times larger than compressed"
+            return _members(f"over {limits.ratio} times larger than compressed")
         if self.bytes + info.file_size > limits.total:
-            return f"members beyond {limits.total} bytes in all"
+            return _members(f"beyond {limits.total} bytes in all")
         return None
 
     def _keep(self, content: bytes, base: str, zip: str, place: str) -> None:
         try:
             mail, notes = read_mail(content)
         except UNREADABLE_MAIL as error:
-            kind = "mails that cannot be read"
+            kind = "mail that cannot be read", "mails that cannot be read"
             return self._fault(kind, f"{place} ({type(error).__name__}: {error})", stem(base))
         self.counts.update(notes)
         row = (stem(base), base, zip, mail.subject, mail.body)
         self.database.execute("INSERT INTO mail VALUES (?, ?, ?, ?, ?)", row)
         return None
 
-    def _fault(self, kind: str, place: str, stem: str | None = None) -> None:
+    def _fault(self, kind: Kind, place: str, stem: str | None = None) -> None:
         self.faults[kind] += 1
         places = self.places.setdefault(kind, [])
         if len(places) < SHOWN:
             places.append(place)
         if stem in self.wanted:
-            self.reasons.setdefault(stem, f"{kind}: {place!r}")
+            self.reasons.setdefault(stem, f"{kind[0]}: {place!r}")
+
+
+def _members(what: str) -> Kind:
+    return f"member {what}", f"members {what}"
 
 
 def find_zips(avocado: Path) -> list[Path]:

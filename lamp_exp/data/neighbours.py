@@ -64,7 +64,13 @@ class Neighbours:
     @cached_property
     def table(self) -> NeighbourTable:
         """The neighbours, read from the cache or found now."""
-        return neighbour_table(self.source.folder, self._key, self._ids, self._find)
+        where = (self.source.folder, self._key, self._ids)
+        return neighbour_table(*where, self._find, self.source.encoder.take_counts)
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether `table` has been asked for."""
+        return "table" in vars(self)
 
     @property
     def are_found(self) -> bool:
@@ -95,6 +101,7 @@ class Neighbours:
 
     def _find(self) -> Iterator[Neighbourhood]:
         """The neighbourhoods of all questions, in order."""
+        self.source.encoder.take_counts()  # of another part
         vectors, known = self._vectors()
         rows = representatives(self.store.users, np.diff(self.store.item_ends, prepend=0))
         rows = [row for row in rows if known[row]]

@@ -20,6 +20,7 @@ from lamp_exp.data.dates import parse_date
 from lamp_exp.data.stream import parse_json
 from lamp_exp.errors import InputError
 from lamp_exp.values import Example, ProfileItem
+from lamp_exp.wording import count_of
 
 Json = Mapping[str, Any]
 MADE_UP = "made_up_data"  # the key of questions that this project wrote itself
@@ -190,7 +191,8 @@ class QuestionReader:
         if golds is not None:
             missing = [id for id in self.ids if id not in golds]
             extra = sorted(id for id in golds if id not in self.ids)
-            self.handler.faults("golds_missing", missing, "no gold for {count} questions: {ids}")
+            message = f"no gold for {count_of(len(missing), 'question')}: {{ids}}"
+            self.handler.faults("golds_missing", missing, message)
             self.handler.faults("golds_extra", extra, "golds without a question: {ids}")
 
     @property

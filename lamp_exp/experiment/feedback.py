@@ -97,7 +97,8 @@ class Feedback(Artefact):
             rows += map(tuple, chunk["rows"])
             counts.update(chunk["counts"])
         write_feedback(folder, rows)
-        return {**_facts(rows, self.part), **counts, **reader_facts(self)}
+        read = {"read_to_rank": rankings.counts} if rankings.counts else {}
+        return {**_facts(rows, self.part), **counts, **read, **reader_facts(self)}
 
     def _chunk(
         self, models: Sequence[Model], rankings: Rankings, start: int, answers: Path

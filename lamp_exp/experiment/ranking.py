@@ -29,7 +29,7 @@ from lamp_exp.experiment.code_fingerprint import code_fingerprint
 from lamp_exp.experiment.identity import deciding_options
 from lamp_exp.experiment.queries import queries
 from lamp_exp.progress import progress
-from lamp_exp.storage.rankings import Order, RankingCache
+from lamp_exp.storage.rankings import Order, Orders, RankingCache
 from lamp_exp.values import Document, Documents, Example, Hit, Ranking
 
 MAX_PROCESSES = 8  # that are started without being asked for
@@ -55,7 +55,7 @@ def rank_part(
     """
     ranker = Ranker(retriever, task, part.examples, document_dates, processes)
     ids = part.examples.column("id")
-    return Rankings(part.examples, cache.rankings(key, ids, ranker.orders))
+    return Rankings(part.examples, cache.rankings(key, ids, ranker.orders, retriever.take_counts))
 
 
 def ranking_key(
@@ -115,7 +115,12 @@ class Rankings:
     """The rankings of a part, which are read from the cache's file when they are looked at."""
 
     examples: Examples
-    orders: Sequence[Order]
+    orders: Orders
+
+    @property
+    def counts(self) -> Mapping[str, Any]:
+        """Of what the retriever read, whenever that was."""
+        return self.orders.counts
 
     def hits(self, row: int, example: Example) -> Ranking:
         """The ranked profile of question number `row`, which is `example`."""
@@ -148,6 +153,7 @@ class Ranker:
 
     def orders(self) -> Iterator[Order]:
         """The ranking of each question, in order."""
+        self.retriever.take_counts()  # of what was read for something else
         starts = range(0, len(self.examples), self.retriever.batch_size)
         processes = min(self._processes(), len(starts))
         batches = map(self.batch, starts) if processes < 2 else _shared(self, starts, processes)

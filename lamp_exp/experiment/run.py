@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any
 
@@ -333,7 +333,7 @@ def _result(
         counts=dict(results.counts),
         seconds={stage: round(value, 3) for stage, value in results.seconds.items()},
         peak_memory_mb=round(peak_memory_mb()),
-        retrieval={**_retrieval_facts(experiment), "ranking_cache": results.rankings},
+        retrieval=_retrieval_facts(experiment, parts, results),
         model=_model_facts(experiment),
         training=results.training,
         settings=configuration.settings,
@@ -344,10 +344,32 @@ def _result(
     )
 
 
-def _retrieval_facts(experiment: Experiment) -> dict[str, Any]:
-    """The retriever's own facts, and those of the encoder that found neighbours."""
-    facts, encoder = dict(experiment.retrieval.retriever.facts()), experiment.neighbours_by
-    return facts if encoder is None else {**facts, "neighbours_by": encoder.facts()}
+def _retrieval_facts(experiment: Experiment, parts: Parts, results: StageResults) -> dict[str, Any]:
+    """The retriever's own facts, and those of the encoder that found neighbours.
+
+    Counts of what they read are the same in all runs, whichever run it was that had to read it.
+    """
+    own = dict(experiment.retrieval.retriever.facts())
+    facts = reduce(with_counts, results.read_to_rank, own) | {"ranking_cache": results.rankings}
+    encoder = experiment.neighbours_by
+    if encoder is None:
+        return facts
+    of_parts = (part.examples.view.neighbours for part in parts.by_name.values())
+    tables = {one.table.fingerprint: one.table for one in of_parts if one and one.is_loaded}
+    neighbours = (table.counts for table in tables.values())
+    return {**facts, "neighbours_by": reduce(with_counts, neighbours, dict(encoder.facts()))}
+
+
+def with_counts(facts: Mapping[str, Any], counts: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts of a component and of those that it is built of, with counts added to them."""
+    joined = dict(facts)
+    for name, value in counts.items():
+        known = joined.get(name)
+        if isinstance(value, Mapping):
+            joined[name] = with_counts(known or {}, value)
+        else:
+            joined[name] = value + (known or 0)
+    return joined
 
 
 def _adapter_facts(experiment: Experiment) -> dict[str, Any]:

@@ -39,6 +39,7 @@ from lamp_exp.results.journal import AnswerJournal
 from lamp_exp.storage.feedback import read_feedback
 from lamp_exp.storage.rankings import RankingCache
 from lamp_exp.values import Prediction, Prompt, Ranking, Scores, TrainingSet
+from lamp_exp.wording import count_of
 
 
 class UndatedItems(InputError):
@@ -220,9 +221,10 @@ def refuse_shared_users(train: Part, *others: Part) -> None:
                     "a question without `user_id` is taken for a user of its own, named by the "
                     f"question's id: add `user_id` to all questions, or {remedy}"
                 )
+            source = other.source
+            users = count_of(len(shared), f"user of {source} is", f"users of {source} are")
             raise InputError(
-                f"{len(shared)} users of {other.source} are in train, too (such as {user!r}), "
-                f"which the user split forbids: {remedy}"
+                f"{users} in train, too (such as {user!r}), which the user split forbids: {remedy}"
             )
 
 
@@ -382,6 +384,7 @@ class StageResults:
     counts: Mapping[str, int]
     seconds: Mapping[str, float]
     rankings: Mapping[str, int]  # parts whose rankings were read from the cache, or made
+    read_to_rank: Sequence[Mapping[str, Any]]  # a retriever's counts, for each part
     scores: Scores | None = None
     training: Mapping[str, Any] | None = None
 
@@ -417,13 +420,13 @@ def run_stages(
         rankings = ranker(part)
         if mode == "rank":
             folder.write_rankings(_ranking_rows(part, rankings))
-            return StageResults(counts, watch.seconds, cache.report())
+            return StageResults(counts, watch.seconds, cache.report(), cache.all_counts())
     with watch.measure("prompts"), folder.prompts_file() as write:
         prompts = make_prompts(experiment, part, rankings, write, keep=trainer is not None)
     counts.update(prompts.counts)
     model = experiment.model
     if trainer is None or model is None:
-        return StageResults(counts, watch.seconds, cache.report())
+        return StageResults(counts, watch.seconds, cache.report(), cache.all_counts())
     training = None
     if mode == "finetune":
         with watch.measure("prompts"):
@@ -441,7 +444,7 @@ def run_stages(
     columns = {**question_columns(part), "top_similarity": prompts.top_scores}
     folder.write_examples(columns, prompts.prompts, predictions, scores)
     counts.update(answer_counts(experiment.task, predictions, scores))
-    return StageResults(counts, watch.seconds, cache.report(), scores, training)
+    return StageResults(counts, watch.seconds, cache.report(), cache.all_counts(), scores, training)
 
 
 def write_feedback(parts: Parts, folder: RunFolder, feedback: Made) -> StageResults:
@@ -450,7 +453,7 @@ def write_feedback(parts: Parts, folder: RunFolder, feedback: Made) -> StageResu
     users = dict(zip(examples.column("id"), examples.column("user"), strict=True))
     folder.write_feedback(read_feedback(feedback.folder), users)
     seconds = {"feedback": feedback.facts["seconds"]}  # also if another run made it
-    return StageResults(parts.asked.facts.counts(), seconds, {})
+    return StageResults(parts.asked.facts.counts(), seconds, {}, ())
 
 
 def write_summaries(experiment: Experiment, parts: Parts, folder: RunFolder) -> StageResults:
@@ -464,7 +467,7 @@ def write_summaries(experiment: Experiment, parts: Parts, folder: RunFolder) -> 
         folder.write_summaries((one.id, one.user, text) for one, text in pairs)
     empty = sum(not text for _, text in pairs)
     counts = {**part.facts.counts(), "summaries_empty": empty}
-    return StageResults(counts, watch.seconds, {})
+    return StageResults(counts, watch.seconds, {}, ())
 
 
 def work_along(

@@ -57,3 +57,7 @@ class Combined(Retriever):
 
     def facts(self) -> dict[str, Any]:
         return {name: facts for name, one in self.of.items() if (facts := dict(one.facts()))}
+
+    def take_counts(self) -> dict[str, Any]:
+        counts = {name: dict(retriever.take_counts()) for name, retriever in self.of.items()}
+        return {name: one for name, one in counts.items() if one}

@@ -182,7 +182,7 @@ class Dense(DenseRetriever):
         return TextTokens(len(seen), unknown, len(ids) > self.max_length)
 
     def facts(self) -> Mapping[str, Any]:
-        """Counts of distinct texts and their tokens, where they are cut; the device.
+        """Counts of distinct texts, where they are cut; the device.
 
         Nothing where nothing was ranked, so that no encoder is loaded for a run without a profile.
         """
@@ -194,6 +194,9 @@ class Dense(DenseRetriever):
             "cut_at_tokens": self.max_length,
             "device": str(self.encoder.device),
         }
+
+    def take_counts(self) -> Mapping[str, Any]:
+        return self.vectors.take_counts() if "vectors" in vars(self) else {}
 
 
 def by_length(lengths: Sequence[int], max_length: int, budget: int) -> list[list[int]]:

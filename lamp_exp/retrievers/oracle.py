@@ -69,3 +69,7 @@ class Oracle(LearnedRetriever):
 
     def facts(self) -> dict[str, Any]:
         return {"base": dict(self.base.facts())}
+
+    def take_counts(self) -> dict[str, Any]:
+        counts = dict(self.base.take_counts())
+        return {"base": counts} if counts else {}

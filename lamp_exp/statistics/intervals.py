@@ -153,6 +153,9 @@ def estimate(sample: Sample) -> Estimate:
     if freedom < 1:
         return Estimate(value, value, math.nan, freedom, _too_few(sample))
     centre, error = _jackknife(sample) if sample.kind == OTHER else (value, _mean_error(sample))
+    if math.isnan(error):
+        missing = "without one of the users it has no value"
+        return Estimate(value, value, error, freedom, missing)
     if error <= NO_SPREAD:
         missing = "all users score the same" if sample.clustered else "all examples score the same"
         return Estimate(value, value, math.nan, freedom, missing)

@@ -8,7 +8,7 @@ that a process that has mapped it can go on reading, even after the file has bee
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -27,11 +27,17 @@ _digest = partial(hashlib.blake2b, digest_size=DIGEST)
 def write_checksummed(path: Path, schema: pa.Schema) -> Iterator[Callable[..., None]]:
     """Yields a function that writes its arguments, one array per column, as a record batch.
 
-    The file appears when the block ends without an error; see `replacing` for what is raised.
+    What is known only at the end may be given as `notes` with the last batch. The file appears when
+    the block ends without an error; see `replacing` for what is raised.
     """
     with replacing(path) as file:
         stream = pa.ipc.new_stream(file, schema)
-        yield lambda *columns: stream.write_batch(pa.record_batch(list(columns), schema=schema))
+
+        def write(*columns: pa.Array, notes: Mapping[bytes, bytes] | None = None) -> None:
+            batch = pa.record_batch(list(columns), schema=schema)
+            stream.write_batch(batch, custom_metadata=notes and dict(notes))
+
+        yield write
         stream.close()
         file.seek(0)
         file.write(END + hashlib.file_digest(file, _digest).digest())
@@ -44,6 +50,7 @@ class ChecksummedFile:
     path: Path
     buffer: pa.Buffer
     table: pa.Table
+    notes: Mapping[bytes, bytes]  # of all batches together
 
     @classmethod
     def open(cls, path: Path, check: bool = True) -> ChecksummedFile:
@@ -57,11 +64,15 @@ class ChecksummedFile:
         if check:
             _check(buffer)
         try:
-            table = pa.ipc.open_stream(buffer).read_all()
+            stream, batches, notes = pa.ipc.open_stream(buffer), [], dict[bytes, bytes]()
+            for batch, more in stream.iter_batches_with_custom_metadata():
+                batches.append(batch)
+                notes.update(more or {})
+            table = pa.Table.from_batches(batches, stream.schema)
             table.validate()
         except (pa.ArrowException, OSError) as error:
             raise Damaged(f"it cannot be read: {error}") from error
-        return cls(path, buffer, table)
+        return cls(path, buffer, table, notes)
 
     def check(self) -> None:
         """Raises Damaged if any byte has changed."""

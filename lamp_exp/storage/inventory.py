@@ -26,6 +26,7 @@ from lamp_exp.storage.locks import Locked, exclusive
 from lamp_exp.storage.rankings import check_orders, read_key
 from lamp_exp.storage.vectors import ENCODER, read_shard
 from lamp_exp.values import ProfileOptions
+from lamp_exp.wording import count_of
 
 STORE = "store.json"  # of a prepared part; see lamp_exp/data/store.py
 
@@ -129,7 +130,7 @@ def _describe_ranking(path: Path) -> str:
     words += [f"{name}={value}" for name, value in options.items()]
     words += ["document_dates"] if key.get("document_dates") else []
     words += [f"{name}={value}" for name, value in _unusual(reading).items()]
-    return f"{' '.join(map(str, words))}: {file.table.num_rows} questions"
+    return f"{' '.join(map(str, words))}: {count_of(file.table.num_rows, 'question')}"
 
 
 def _unusual(reading: dict[str, Any]) -> dict[str, Any]:
@@ -150,7 +151,7 @@ def _describe_neighbours(path: Path) -> str:
     file = ChecksummedFile.open(path, check=False)
     key = neighbours.read_key(file)
     words = f"{key.get('task_name')} neighbours={key.get('count')}"
-    return f"{words} by {key['encoder']['name']}: {file.table.num_rows} questions"
+    return f"{words} by {key['encoder']['name']}: {count_of(file.table.num_rows, 'question')}"
 
 
 def _check_neighbours(path: Path) -> None:
@@ -163,7 +164,7 @@ def _describe_vectors(folder: Path) -> str:
     shards = [ChecksummedFile.open(path, check=False) for path in _shards(folder)]
     count = sum(shard.table.num_rows for shard in shards)
     options = " ".join(f"{name}={encoder[name]}" for name in names if name in encoder)
-    return f"{options}: {count} texts in {len(shards)} shards"
+    return f"{options}: {count_of(count, 'text')} in {count_of(len(shards), 'shard')}"
 
 
 def _check_vectors(folder: Path) -> None:
@@ -190,7 +191,7 @@ def _shards(folder: Path) -> list[Path]:
 
 def _describe_part(folder: Path) -> str:
     meta = read_json(folder / STORE)
-    return f"a prepared part: {meta['items']} items, fingerprint {meta['fingerprint']}"
+    return f"a prepared part: {count_of(meta['items'], 'item')}, fingerprint {meta['fingerprint']}"
 
 
 def _check_part(folder: Path) -> None:

@@ -31,6 +31,7 @@ from lamp_exp.storage.locks import exclusive
 log = logging.getLogger("lamp_exp.storage")
 FORMAT = 1  # increase it when the files change: older ones are then made again
 KEY = b"lamp_exp.data.neighbours"
+COUNTS = b"lamp_exp.data.neighbours.counts"  # of what the encoder read
 _LIST = pa.list_(pa.int32())
 _COLUMNS = pa.schema([("id", pa.string()), ("neighbours", _LIST), ("left_out", _LIST)])
 
@@ -46,9 +47,10 @@ class Neighbourhood(NamedTuple):
 
 @dataclass(frozen=True)
 class NeighbourTable:
-    """The neighbourhoods of all questions of a part."""
+    """The neighbourhoods of all questions of a part, and counts of what was read to find them."""
 
     table: pa.Table
+    counts: Mapping[str, Any]
 
     def __getitem__(self, row: int) -> Neighbourhood:
         neighbours, left_out = (values[row].tolist() for values in self._lists)
@@ -77,11 +79,13 @@ def neighbour_table(
     key: Mapping[str, Any],
     ids: Sequence[str],
     compute: Callable[[], Iterable[Neighbourhood]],
+    take_counts: Callable[[], Mapping[str, Any]],
 ) -> NeighbourTable:
     """The neighbourhoods of the questions `ids`, which `compute` finds if they are not stored yet.
 
-    `key` holds, as JSON values, all that decides them. A damaged file is set aside and made again;
-    where nothing can be written, a warning says so.
+    `take_counts` is called then, for counts of what was read, which are kept with them. `key`
+    holds, as JSON values, all that decides them. A damaged file is set aside and made again; where
+    nothing can be written, a warning says so.
     """
     stored, path = stored_table(folder, key, ids), folder / file_name(key)
     if stored is None:
@@ -90,14 +94,15 @@ def neighbour_table(
                 stored = stored_table(folder, key, ids)
                 if stored is None:
                     remove_leftovers(path)
-                    found = _batch(ids, compute())
+                    found, counts = _batch(ids, compute()), dict(take_counts())
                     content = json.dumps({"format": FORMAT, "key": dict(key)})
                     with write_checksummed(path, _COLUMNS.with_metadata({KEY: content})) as write:
-                        write(*found.columns)
-                    return NeighbourTable(pa.Table.from_batches([found]))
+                        write(*found.columns, notes={COUNTS: json.dumps(counts).encode()})
+                    return NeighbourTable(pa.Table.from_batches([found]), counts)
         except Unwritable as error:
             log.warning("neighbours are not kept: %s", error)
-            return NeighbourTable(pa.Table.from_batches([_batch(ids, compute())]))
+            table = pa.Table.from_batches([_batch(ids, compute())])
+            return NeighbourTable(table, take_counts())
     touch(path)
     return stored
 
@@ -116,7 +121,7 @@ def stored_table(folder: Path, key: Mapping[str, Any], ids: Sequence[str]) -> Ne
     except (Damaged, OSError) as error:
         report_damage(path, error)
         return None
-    return NeighbourTable(file.table)
+    return NeighbourTable(file.table, json.loads(file.notes.get(COUNTS, b"{}")))
 
 
 def file_name(key: Mapping[str, Any]) -> str:

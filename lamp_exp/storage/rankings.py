@@ -28,6 +28,7 @@ from lamp_exp.storage.locks import exclusive
 log = logging.getLogger("lamp_exp.storage")
 FORMAT = 1  # increase it when the files change: older ones are then made again
 KEY = b"lamp_exp.experiment.ranking"
+COUNTS = b"lamp_exp.experiment.ranking.counts"  # of what the retriever read
 QUESTIONS_PER_BATCH = 500
 _COLUMNS = pa.schema(
     [
@@ -48,9 +49,13 @@ class Order(NamedTuple):
 class Orders(Sequence[Order]):
     """Rankings as record batches, which are read when they are looked at."""
 
-    def __init__(self, batches: Sequence[pa.RecordBatch]) -> None:
-        """All batches but the last have `QUESTIONS_PER_BATCH` rows."""
+    def __init__(self, batches: Sequence[pa.RecordBatch], counts: Mapping[str, Any]) -> None:
+        """All batches but the last have `QUESTIONS_PER_BATCH` rows.
+
+        `counts` are those of what the retriever read.
+        """
         self.batches = batches
+        self.counts = counts
 
     def __len__(self) -> int:
         return sum(batch.num_rows for batch in self.batches)
@@ -78,7 +83,8 @@ class RankingCache:
 
     A file that is damaged, or that ranks other questions, is set aside and made again. (That it
     ranks these profiles, its reader must check.) Where nothing can be written, a warning says so,
-    and rankings are computed each time. `read` and `made` count the parts asked for so far.
+    and rankings are computed each time. `read` and `made` count the parts asked for so far;
+    `counts` are those of what the retriever read to rank them, whenever that was, by their files.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -86,18 +92,32 @@ class RankingCache:
         self.folder = folder
         self.read = 0
         self.made = 0
+        self.counts: dict[str, Mapping[str, Any]] = {}
 
     def rankings(
         self,
         key: Mapping[str, Any],
         ids: Sequence[str],
         compute: Callable[[], Iterable[Order]],
+        take_counts: Callable[[], Mapping[str, Any]] = dict,
     ) -> Orders:
         """The ranking of each question, in order; `compute` makes all that are not stored yet.
 
+        `take_counts` is called then, after the last ranking, for counts that are kept with them.
         `key` holds, as JSON values, all that decides them. All are computed before this returns;
         only where nothing can be written are they held in memory together.
         """
+        orders = self._orders(key, ids, compute, take_counts)
+        self.counts[file_name(key)] = orders.counts
+        return orders
+
+    def _orders(
+        self,
+        key: Mapping[str, Any],
+        ids: Sequence[str],
+        compute: Callable[[], Iterable[Order]],
+        take_counts: Callable[[], Mapping[str, Any]],
+    ) -> Orders:
         path = self.folder / file_name(key)
         stored = _open(path, key, ids)
         if stored is None:
@@ -107,18 +127,22 @@ class RankingCache:
                     if stored is None:
                         self.made += 1
                         remove_leftovers(path)
-                        _write(path, key, ids, compute())
-                        return Orders(ChecksummedFile.open(path, check=False).table.to_batches())
+                        _write(path, key, ids, compute(), take_counts)
+                        return _read(ChecksummedFile.open(path, check=False))
             except Unwritable as error:
                 log.warning("rankings are not kept: %s", error)
-                return Orders(list(_batches(ids, compute())))
+                return Orders(list(_batches(ids, compute())), take_counts())
         self.read += 1
         touch(path)
-        return Orders(stored.table.to_batches())
+        return _read(stored)
 
     def report(self) -> dict[str, int]:
         """The counts, for a run's record."""
         return {"read": self.read, "made": self.made}
+
+    def all_counts(self) -> list[Mapping[str, Any]]:
+        """The retriever's counts, for each part asked for so far."""
+        return list(self.counts.values())
 
 
 def _open(path: Path, key: Mapping[str, Any], ids: Sequence[str]) -> ChecksummedFile | None:
@@ -173,11 +197,25 @@ def _canonical(key: Mapping[str, Any]) -> bytes:
     return json.dumps(key, sort_keys=True, ensure_ascii=True).encode()
 
 
-def _write(path: Path, key: Mapping[str, Any], ids: Sequence[str], orders: Iterable[Order]) -> None:
+def _write(
+    path: Path,
+    key: Mapping[str, Any],
+    ids: Sequence[str],
+    orders: Iterable[Order],
+    take_counts: Callable[[], Mapping[str, Any]],
+) -> None:
     content = json.dumps({"format": FORMAT, "key": dict(key)})
     with write_checksummed(path, _COLUMNS.with_metadata({KEY: content})) as write:
         for batch in _batches(ids, orders):
             write(*batch.columns)
+        if counts := dict(take_counts()):
+            no_rows = pa.RecordBatch.from_pylist([], _COLUMNS)
+            write(*no_rows.columns, notes={COUNTS: json.dumps(counts).encode()})
+
+
+def _read(file: ChecksummedFile) -> Orders:
+    counts = json.loads(file.notes.get(COUNTS, b"{}"))
+    return Orders([batch for batch in file.table.to_batches() if batch.num_rows], counts)
 
 
 def _batches(ids: Sequence[str], orders: Iterable[Order]) -> Iterator[pa.RecordBatch]:

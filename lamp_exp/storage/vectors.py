@@ -88,6 +88,7 @@ class _Shard:
     exponents: NDArray[np.int16]
     read: NDArray[np.int32]  # (texts, fields of TextTokens)
     used: NDArray[np.bool_]
+    counted: NDArray[np.bool_]  # used since `take_counts` was called
     file: ChecksummedFile | None = None  # of a shard whose checksum has not been compared yet
 
 
@@ -113,7 +114,8 @@ class EncoderVectors(TextVectors):
         keys = {text_key(text): text for text in texts}
         places = self._find_undamaged(_array(list(keys)))
         for number, rows in _by_shard(places[places != _NOWHERE]):
-            self._shard(number).used[rows] = True
+            shard = self._shard(number)
+            shard.used[rows] = shard.counted[rows] = True
         return [text for text, place in zip(keys.values(), places, strict=True) if place < 0]
 
     def add(
@@ -124,9 +126,9 @@ class EncoderVectors(TextVectors):
             part = slice(start, start + SHARD)
             halves, exponents = to_half(vectors[part])
             keys = _array([text_key(text) for text in texts[part]])
-            used = np.ones(len(keys), bool)
+            used, counted = np.ones((2, len(keys)), bool)
             self.encoded += len(keys)
-            shard = _Shard(keys, halves, exponents, np.array(read[part], np.int32), used)
+            shard = _Shard(keys, halves, exponents, np.array(read[part], np.int32), used, counted)
             self.shards.append(self._stored(shard))
             self.index.add({len(self.shards) - 1: self._shard(-1)})
 
@@ -146,18 +148,19 @@ class EncoderVectors(TextVectors):
         return np.empty((0, 0), dtype=np.float32) if gathered is None else gathered
 
     def counts(self) -> dict[str, int]:
-        """Distinct texts so far: encoded now, read from the cache, cut; and their tokens."""
-        shards = [shard for shard in self.shards if shard is not None]
-        used = sum(int(shard.used.sum()) for shard in shards)
-        read = [shard.read[shard.used].sum(axis=0, dtype=np.int64) for shard in shards]
-        tokens, unknown, cut = map(int, sum(read, np.zeros(len(TextTokens._fields), np.int64)))
-        return {
-            "texts_encoded": self.encoded,
-            "texts_from_cache": used - self.encoded,
-            "texts_cut": cut,
-            "tokens_read": tokens,
-            "unknown_tokens": unknown,
-        }
+        """Distinct texts so far: encoded now, read from the cache."""
+        used = sum(int(shard.used.sum()) for shard in self.shards if shard is not None)
+        return {"texts_encoded": self.encoded, "texts_from_cache": used - self.encoded}
+
+    def take_counts(self) -> dict[str, int]:
+        """Of the distinct texts since the last call: those cut; and the tokens of all."""
+        total = np.zeros(len(TextTokens._fields), np.int64)
+        for shard in self.shards:
+            if shard is not None:
+                total += shard.read[shard.counted].sum(axis=0, dtype=np.int64)
+                shard.counted[:] = False
+        tokens, unknown, cut = map(int, total)
+        return {"texts_cut": cut, "tokens_read": tokens, "unknown_tokens": unknown}
 
     def _shard(self, number: int) -> _Shard:
         shard = self.shards[number]
@@ -180,7 +183,7 @@ class EncoderVectors(TextVectors):
             log.warning("vectors are held in memory, not kept: %s", error)
             return shard
         mapped = read_shard(ChecksummedFile.open(path, check=False))
-        return replace(mapped, used=shard.used, file=None)
+        return replace(mapped, used=shard.used, counted=shard.counted, file=None)
 
     def _find_undamaged(self, keys: NDArray[np.bytes_]) -> NDArray[np.int64]:
         """The place of each key; the checksum of a shard is compared when it is first used."""
@@ -278,6 +281,7 @@ def read_shard(file: ChecksummedFile) -> _Shard:
             exponents=exponents.to_numpy(zero_copy_only=True),
             read=read.flatten().to_numpy(zero_copy_only=True).reshape(-1, read.type.list_size),
             used=np.zeros(len(keys), bool),
+            counted=np.zeros(len(keys), bool),
             file=file,
         )
     except (KeyError, ValueError, AttributeError, TypeError) as error:

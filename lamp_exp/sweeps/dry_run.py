@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -184,7 +184,7 @@ def _table(forecasts: Sequence[Forecast]) -> Table:
     return table
 
 
-def estimate(forecasts: Iterable[Forecast], output_dir: Path, measure: bool) -> list[str]:
+def estimate(forecasts: Sequence[Forecast], output_dir: Path, measure: bool) -> list[str]:
     """A line for each kind of run that is to do, with its source, and the sum.
 
     The time comes from finished runs in `output_dir`; with `measure`, a few questions are run
@@ -195,7 +195,8 @@ def estimate(forecasts: Iterable[Forecast], output_dir: Path, measure: bool) -> 
         for planned in one.planned:
             kinds.setdefault(planned.kind, []).append(planned)
     if not kinds:
-        return ["nothing is to do"]
+        refused = sum(one.error is not None for one in forecasts)
+        return [f"{count_of(refused, 'job')} cannot run" if refused else "nothing is to do"]
     rates = finished_rates(output_dir)
     lines, total, missing = [], 0.0, 0
     for kind, runs in progress(kinds.items(), len(kinds), "estimate"):

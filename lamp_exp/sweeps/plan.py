@@ -24,6 +24,7 @@ from lamp_exp.experiment.identity import identity_options
 from lamp_exp.options import GROUPS, SUMMARIES
 from lamp_exp.progress import progress
 from lamp_exp.results.folder import training_settings
+from lamp_exp.sweeps.component_options import keep_own_options
 from lamp_exp.sweeps.rules import Excluded, JobFacts, select
 from lamp_exp.sweeps.status import Job
 
@@ -88,7 +89,8 @@ class Planner:
 
     def plan(self, arguments: list[str]) -> SweepPlan:
         """The jobs of the sweep. Raises InputError and Hydra's errors for what cannot be run."""
-        combinations = self.expand(arguments)
+        choices = self.master.hydra.runtime.choices
+        combinations = keep_own_options(self.expand(arguments), choices, self._has_option)
         configs = [
             self._compose(tuple(words))
             for words in progress(combinations, len(combinations), "compose")
@@ -112,6 +114,9 @@ class Planner:
             values = {o.get_key_element(): list(_words(o)) for o in overrides}
             combinations += [list(words) for words in itertools.product(*values.values())]
         return combinations
+
+    def _has_option(self, group: str, component: str, option: str) -> bool:
+        return option.split(".")[0] in self._compose((f"{group}={component}",)).cfg[group]
 
     def _parse(self, words: Sequence[str]) -> list[Override]:
         parser = OverridesParser.create(config_loader=self.loader)
