@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 import traceback
-import warnings
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import hydra
@@ -16,7 +16,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from lamp_exp import config, hydra_messages, usage
-from lamp_exp.environment import is_interrupt, prepare_process
+from lamp_exp.environment import ignore_slurm_advice, is_interrupt, prepare_process
 from lamp_exp.errors import InputError
 from lamp_exp.experiment import ddp
 from lamp_exp.sweeps import sweeper
@@ -30,6 +30,7 @@ log = logging.getLogger("lamp_exp")
 SUMMARIES_SHOWN = 3
 INTERRUPTED = 130  # the exit code of a command that was ended by Ctrl-C
 GO_ON = "interrupted: the same command goes on from here"
+FLAGS_WITHOUT_VALUE = ("-m", "--multirun", "-r", "--run", "--resolve", "-h", "--help")  # of Hydra
 _exit_codes: list[int] = []  # of this command's failures
 
 
@@ -95,8 +96,13 @@ def main() -> None:
     """The command: a user's mistake ends in one line, and exit code 2."""
     _exit_codes.clear()
     prepare_process()
-    if usage.show_usage(sys.argv[1:]):
-        return
+    try:
+        if usage.show_usage(sys.argv[1:]):
+            return
+    except InputError as error:
+        _fail(str(error))
+        sys.exit(max(_exit_codes))
+    sys.argv[1:] = options_first(sys.argv[1:])
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises, and we say it in one line
     try:
         with hydra_messages.explained():
@@ -117,6 +123,17 @@ def main() -> None:
         sys.exit(max(_exit_codes))
 
 
+def options_first(words: Sequence[str]) -> list[str]:
+    """The words of a command with options (`k=4`) before flags, which Hydra does not let mix."""
+    options: list[str] = []
+    flags: list[str] = []
+    for before, word in zip(["", *words], words, strict=False):
+        is_value = before.startswith("-") and before not in FLAGS_WITHOUT_VALUE
+        is_option = word.startswith("~") or ("=" in word and not word.startswith("-"))
+        (options if is_option and not is_value else flags).append(word)
+    return [*options, *flags]
+
+
 def _is_full(error: Exception) -> bool:
     """Whether a disk is full, or the user's share of it."""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
@@ -129,8 +146,7 @@ def set_up_logging() -> None:
     for chatty in ("absl", "sentence_transformers", "httpx"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     logging.captureWarnings(True)
-    # Lightning's advice wherever Slurm is installed; here hydra/launcher=slurm does that.
-    warnings.filterwarnings("ignore", "The `srun` command is available")
+    ignore_slurm_advice()
 
 
 def _fail(line: str, exit_code: int = 2) -> None:

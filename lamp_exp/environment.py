@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,14 @@ def environment(variables: Mapping[str, str], unless_set: bool = False) -> Itera
             os.environ.pop(name, None)
             if value is not None:
                 os.environ[name] = value
+
+
+def ignore_slurm_advice() -> None:
+    """Hides Lightning's advice wherever Slurm is installed; hydra/launcher=slurm does what it says.
+
+    Lasts as long as Python's filters of warnings do.
+    """
+    warnings.filterwarnings("ignore", "The `srun` command is available")
 
 
 def prepare_process() -> None:

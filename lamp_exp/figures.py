@@ -20,6 +20,7 @@ from lamp_exp.report.plots import Point, Series
 from lamp_exp.results.frame import NEWER, STALE, SUPERSEDED
 
 ONE_VALUE = ("split", "part", "mode")  # in all rows of one figure
+LIMITS = ("limit", "limit_sample")
 SYSTEM = ("retriever", "augmentation")
 MODEL = ("model", "model.name")
 
@@ -120,7 +121,13 @@ def _comparable(frame: pd.DataFrame, metric: str | None) -> pd.DataFrame:
     if rows.empty:
         raise InputError(f"no run with {metric or 'metrics'} is among these that is not stale")
     _check_one_value(rows, (*ONE_VALUE, "task", "data.asked", "metric"))
+    _check_one_value(rows.assign(**_limits(rows)), LIMITS)
     return rows
+
+
+def _limits(rows: pd.DataFrame) -> dict[str, pd.Series | str]:
+    """Columns of the options that choose questions, with `null` where all are asked."""
+    return {n: rows[n].astype("string").fillna("null") if n in rows else "null" for n in LIMITS}
 
 
 def _check_one_value(rows: pd.DataFrame, names: Sequence[str]) -> None:

@@ -82,10 +82,8 @@ def _no_option(name: str) -> str:
     group, _, inner = name.partition(".")
     if inner and group in GROUPS:
         owners = " and ".join(f"{group}={owner}" for owner in _owners(group, inner.split(".")[0]))
-        return (
-            f"{name} is no option of the {group} that was chosen"
-            f"{f', but of {owners}' if owners else f': see conf/{group}/'}{_in_a_sweep(group)}"
-        )
+        others = f", but of {owners}" if owners else _near_option(group, inner)
+        return f"{name} is no option of the {group} that was chosen{others}{_in_a_sweep(group)}"
     names = [*GROUPS, *OPTIONS, *(name.partition(".")[0] for name in OPTIONS)]
     by_last_part = {option.rpartition(".")[2]: option for option in names}
     near = difflib.get_close_matches(name, names, n=1)
@@ -103,8 +101,23 @@ def _in_a_sweep(group: str) -> str:
 
 def _owners(group: str, option: str) -> list[str]:
     """The components of a group that have an option."""
+    return [name for name, options in _options_of(group).items() if option in options]
+
+
+def _near_option(group: str, name: str) -> str:
+    """The option of a group's components that was probably meant, or where they are listed."""
+    options = _options_of(group).values()
+    near = difflib.get_close_matches(name, {one for names in options for one in names}, 1, 0.5)
+    if not near:
+        return f": see conf/{group}/"
+    owners = " and ".join(_owners(group, near[0]))
+    return f": did you mean {group}.{near[0]} (of {owners})?"
+
+
+def _options_of(group: str) -> dict[str, list[str]]:
+    """The options of each component of a group, by the component's name."""
     files = sorted(Path(conf_folder(), group).glob("*.yaml"))
-    return [path.stem for path in files if option in yaml.safe_load(path.read_text("utf-8"))]
+    return {path.stem: list(yaml.safe_load(path.read_text("utf-8"))) for path in files}
 
 
 def _unknown_choice(path: str, lines: list[str]) -> str:

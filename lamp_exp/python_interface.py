@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import os
 import random
+import re
 import signal
 import sys
 import threading
@@ -34,7 +35,7 @@ from hydra.version import VersionBase
 from omegaconf import open_dict
 
 from lamp_exp import config, hydra_messages, statistics
-from lamp_exp.environment import is_interrupt
+from lamp_exp.environment import ignore_slurm_advice, is_interrupt
 from lamp_exp.errors import InputError
 from lamp_exp.experiment import ddp
 from lamp_exp.options import OPTIONS
@@ -55,6 +56,7 @@ from lamp_exp.sweeps.status import read_status
 Overrides = str | Mapping[str, Any]
 PathLike = str | os.PathLike[str]
 GO_ON = "interrupted: the same call goes on from here"
+SEVERAL_OPTIONS = re.compile(r"^[^'\"]*\s([+~]?[\w./@]+=)")  # outside of quotes
 
 
 class Run:
@@ -220,6 +222,8 @@ def _words(
     words: list[str] = []
     for one in (*overrides, options):
         if isinstance(one, str):
+            if found := SEVERAL_OPTIONS.search(one):
+                raise InputError(f"{one!r} has several options: give {found[1]}… in its own string")
             words.append(one)
         else:
             words += [_word(name, value, several) for name, value in one.items()]
@@ -301,7 +305,9 @@ def _messages() -> Iterator[None]:
     logging.captureWarnings(True)
     captured = warnings.showwarning is not show
     try:
-        yield
+        with warnings.catch_warnings():
+            ignore_slurm_advice()
+            yield
     finally:
         if captured:
             logging.captureWarnings(False)
@@ -353,6 +359,8 @@ def load_results(
     *places: PathLike, where: Mapping[str, Any] | None = None, intervals: bool = True
 ) -> pd.DataFrame:
     """The results of all runs in `places`, one row for each run and metric.
+
+    A run without metrics, such as one of `mode=rank`, has one row without a metric.
 
     `places` are folders of runs (by default `outputs`), sweeps or single runs. `where` chooses rows
     by columns: `{"task": "lamp4", "k": [1, 4]}`. Without `intervals`, the 95% intervals (`low`,

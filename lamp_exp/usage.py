@@ -12,12 +12,13 @@ from rich.table import Table
 
 from lamp_exp.config import conf_folder
 from lamp_exp.environment import end_with_the_reader
+from lamp_exp.errors import InputError, did_you_mean
 from lamp_exp.options import GROUPS, OPTIONS, Option, as_text
 
 START = """\
 lamp_exp: personalise language models on the LaMP benchmark
 
-  python -m lamp_exp -m experiment=first k=0,4   a first result in about a minute, without data
+  python -m lamp_exp -m experiment=first k=0,4   a first result in about two minutes, without data
   python -m lamp_exp experiments                 named experiments and sweeps
   python -m lamp_exp options                     all options with their defaults
   python -m lamp_exp.data --help                 download, check and prepare LaMP
@@ -63,10 +64,19 @@ COMMANDS: Mapping[str, Callable[[], None]] = {
 def show_usage(arguments: list[str]) -> bool:
     """Prints what `arguments` ask for; False if they are an experiment."""
     if arguments and (len(arguments) > 1 or arguments[0] not in COMMANDS):
+        _refuse_bare_word(arguments[0])
         return False
     end_with_the_reader()
     (COMMANDS[arguments[0]] if arguments else show_start)()
     return True
+
+
+def _refuse_bare_word(word: str) -> None:
+    """Raises InputError for a first word that is no option, such as a misspelt command."""
+    if "=" not in word and not word.startswith(("-", "~")):
+        raise InputError(
+            f"{word} is no command{did_you_mean(word, COMMANDS)}; options are given as name=value"
+        )
 
 
 def names_of(group: str) -> list[str]:

@@ -12,6 +12,7 @@ import pyarrow.parquet
 import pytest
 import yaml
 
+from lamp_exp.__main__ import options_first
 from lamp_exp.models.token_counter import load_tokenizer
 from lamp_exp.options import GROUPS, OPTIONS
 from lamp_exp.results.folder import RunFolder
@@ -42,6 +43,8 @@ def test_rank_writes_whole_rankings_with_scores(lamp_exp):
     code, out, _ = lamp_exp("task=lamp2", "mode=rank", "retriever=bm25", "limit=9")
     assert code == 0
     assert "made-up sample" in out
+    assert "see rankings.jsonl in the folder below" in out
+    assert "only the first questions of each part (limit=9)" in out
     folder = folder_of(out)
     ranked = rows(folder / "rankings.jsonl")
     assert len(ranked) == 9
@@ -372,6 +375,8 @@ MISTAKES = {
     "sweep=table2": "are added with a plus: python -m lamp_exp -m +sweep=table2",
     "+sweep=table9": "sweep=table9 does not exist: choose one of ablation",
     "retriver=bm25": "retriver is no option: did you mean retriever?",
+    "retriever.k3=1": "of the retriever that was chosen: did you mean retriever.k1 (of bm25",
+    "retriever.zzzz=1": "of the retriever that was chosen: see conf/retriever/",
     "retriever=bm52": "retriever=bm52 does not exist: choose one of bm25",
     "retriever=null": "use retriever=none",
     "retriever=None": "does not exist: choose one of",
@@ -532,6 +537,20 @@ def test_without_any_option_it_says_how_to_start(lamp_exp, tmp_path: Path):
     assert code == 0
     assert "-m experiment=first k=0,4" in out
     assert not list(tmp_path.iterdir()), "nothing is run"
+
+
+def test_a_misspelt_command_is_explained(lamp_exp):
+    code, _, err = lamp_exp("option")
+    assert code == 2
+    assert err == (
+        "lamp_exp: option is no command: did you mean options?; options are given as name=value\n"
+    )
+
+
+def test_flags_may_stand_between_options():
+    words = "k=4 --config-dir my/a=b retriever=tfidf -m seed=0,1 ~training.lr --cfg job"
+    first = ["k=4", "retriever=tfidf", "seed=0,1", "~training.lr"]
+    assert options_first(words.split()) == [*first, "--config-dir", "my/a=b", "-m", "--cfg", "job"]
 
 
 def test_all_options_are_listed(lamp_exp):

@@ -55,7 +55,7 @@ MAY_IMPORT = {
     | {"hub", "storage", "options", "data", "experiment", "results", "override_words"}
     | COMPONENTS,
     "hydra_messages": {"errors", "options", "config"},
-    "usage": {"options", "config", "environment"},
+    "usage": {"options", "config", "environment", "errors"},
     "overrides": BASE | {"options", "config", "hydra_messages", "results", "override_words"},
     "sweeps": BASE
     | {"storage", "options", "environment", "progress", "results", "loggers", "experiment"}

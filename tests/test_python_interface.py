@@ -302,6 +302,11 @@ def test_results_are_found_from_another_folder(tmp_path: Path, monkeypatch):
     assert set(lamp.load_results("../outputs")["run"]) == {run.name}
 
 
+def test_several_options_in_one_string_are_refused():
+    with pytest.raises(lamp.InputError, match="give k=… in its own string"):
+        lamp.run("experiment=first k=4")
+
+
 # --- figures -----------------------------------------------------------------------------------
 
 
@@ -355,6 +360,14 @@ def test_rows_that_do_not_belong_in_one_figure_are_refused(grid: pd.DataFrame, t
     ):
         with pytest.raises(lamp.InputError, match=message):
             call()
+
+
+def test_runs_of_other_questions_of_a_part_are_in_no_figure_together(tmp_path: Path):
+    for limit, k in ((20, 1), (None, 4)):
+        make_run(tmp_path, k=k, limit=limit)
+    frame = lamp.load_results(tmp_path)
+    with pytest.raises(lamp.InputError, match="one limit, and these are of 20, null"):
+        lamp.figures.k_curve(frame)
 
 
 def test_stale_runs_are_in_no_figure(tmp_path: Path):

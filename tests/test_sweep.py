@@ -253,6 +253,11 @@ def test_a_dry_run_of_one_experiment(lamp_exp, tmp_path):
     assert out.splitlines()[-1] == "nothing is to do"
 
 
+def test_a_dry_run_of_an_experiment_that_cannot_run_says_so(lamp_exp):
+    _, out, _ = lamp_exp(*ZERO, "data_dir=nowhere", "dry_run=true")
+    assert out.splitlines()[-1] == "1 job cannot run"
+
+
 def test_a_dry_run_names_jobs_that_cannot_run_and_probes_that_fail(lamp_exp, monkeypatch):
     from lamp_exp.tasks.lamp4 import Lamp4
 

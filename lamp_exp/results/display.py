@@ -10,10 +10,12 @@ from rich.console import Console
 from rich.table import Table
 
 from lamp_exp.options import ANSWERING, FEEDBACK
+from lamp_exp.results.folder import PROMPTS, RANKINGS
 from lamp_exp.results.schema import RunResult
 from lamp_exp.wording import count_of
 
 Words = tuple[str, str]  # for one, for several
+MAIN_FILES = {"rank": RANKINGS, "prompts": PROMPTS}  # by mode: what was made
 
 # Counts that a reader must know, whatever the metrics are: in words for one, and for several.
 WARNINGS = {
@@ -115,6 +117,8 @@ def show(result: RunResult, baseline: RunResult | None, sample_output: str | Non
     console.print(_title(result), style="bold", highlight=False)
     if result.metrics is not None:
         console.print(_metrics(result, baseline))
+    elif result.mode in MAIN_FILES:
+        console.print(f"{result.mode}: see {MAIN_FILES[result.mode]} in the folder below")
     elif result.mode in ANSWERING:
         console.print("no golds for this part: predictions only, no metrics")
     elif result.mode == FEEDBACK:
@@ -191,6 +195,10 @@ def remark_kinds(result: RunResult) -> list[str]:
 
 def _notes(result: RunResult) -> Iterator[str]:
     yield from result.notes
+    if (limit := result.settings.get("limit")) is not None:
+        drawn = result.settings.get("limit_sample") == "random"
+        which = "questions drawn by seed" if drawn else "the first questions of each part"
+        yield f"only {which} (limit={limit})"
     if own := result.model.get("own_generation"):
         options = ", ".join(f"{name}={value}" for name, value in sorted(own.items()))
         yield f"the model's own generation_config.json sets {options}"

@@ -185,7 +185,8 @@ def _estimate(
         for planned in one.planned:
             kinds.setdefault(planned.kind, {}).setdefault(planned.folder, planned)
     if all(one.is_settled for one in forecasts):
-        return ["nothing is to do"]
+        refused = sum(one.needs.error is not None for one in forecasts)
+        return [f"{count_of(refused, 'job')} cannot run" if refused else "nothing is to do"]
     unnamed = sum(not (one.planned or one.is_settled) for one in forecasts)
     lines, found, missing = [], list[Estimate](), 0
     for kind, runs in progress(kinds.items(), len(kinds), "estimate"):
