@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lamp_exp.contracts import Task
+from lamp_exp.options import PERSONAL_GROUPS
 from lamp_exp.results.folder import RunFolder
 from lamp_exp.results.schema import (
     IMPORTED,
@@ -28,7 +29,10 @@ from lamp_exp.values import Hit, Prediction, Prompt
 PROFILE = {
     "max_items": None, "keep": "newest", "before": None, "control": "none", "own_items": "keep",
 }  # fmt: skip
-WRITTEN = ("config.yaml", "prompts.jsonl", "predictions.json", "examples.parquet")
+WRITTEN = (
+    "config.yaml", "rankings.jsonl", "feedback.parquet", "prompts.jsonl", "predictions.json",
+    "examples.parquet",
+)  # fmt: skip
 WORDS = ("red", "green", "blue", "dog", "cat", "sun", "moon", "tree")
 QUESTION = "Generate a headline for the following article: "
 
@@ -131,6 +135,38 @@ def make_import(output_dir: Path, name: str, task: str = "lamp4", **options: Any
     return run
 
 
+def make_rankings(output_dir: Path, rankings: Mapping[str, Sequence[str]], **options: Any) -> Path:
+    """A run of mode=rank: the items of each question, best first."""
+    run = make_run(output_dir, mode="rank", questions=len(rankings), metrics=None, **options)
+    rows = [
+        {"id": id, "items": [{"id": item, "score": -float(n)} for n, item in enumerate(items)]}
+        for id, items in rankings.items()
+    ]
+    (run / "rankings.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    write_record(run, RunFolder(run).read())
+    return run
+
+
+def make_feedback(
+    output_dir: Path,
+    rewards: Mapping[str, Mapping[str, float]],
+    users: Mapping[str, str],
+    **options: Any,
+) -> Path:
+    """A run of mode=feedback: the rewards of each question's items, in the base's order."""
+    settings = {"feedback": {"items": 16, "reward": "metric"}}
+    given = {"questions": len(rewards), "metrics": None, "settings": settings, **options}
+    run = make_run(output_dir, mode="feedback", **given)
+    rows = [
+        (id, item, rank, reward)
+        for id, items in rewards.items()
+        for rank, (item, reward) in enumerate(items.items())
+    ]
+    RunFolder(run).write_feedback(rows, users)
+    write_record(run, RunFolder(run).read())
+    return run
+
+
 def write_record(run: Path, result: RunResult, schema: int = SCHEMA_VERSION) -> None:
     """Writes `result.json` with the files that are there, as a run of that schema version does."""
     files = [name for name in WRITTEN if (run / name).is_file()]
@@ -153,9 +189,11 @@ def _identity(
     k, used = settings["k"], ("split", "part", "mode", "seed", "limit", "fixes", "k", "training")
     identity = {name: settings[name] for name in used} | {"data.asked": asked}
     identity |= {name: choices[name] for name in ("task", "model")} | {"settings": dict(settings)}
+    inside = {n: choices[n] for n in PERSONAL_GROUPS if choices.get(n) not in (None, "none")}
     if k:
         identity |= {name: choices[name] for name in ("retriever", "augmentation")}
-        identity["profile"] = settings["profile"]
+    if k or inside:
+        identity |= {**inside, "profile": settings["profile"]}
     if schema > 1:
         return identity
     components = {n: {"_target_": identity[n]} for n in choices if n in identity}

@@ -26,7 +26,7 @@ from lamp_exp.report.table import Cell, Row, Table
 from lamp_exp.results.record import Record
 from lamp_exp.results.schema import TunedK
 from tests.conftest import options
-from tests.records import change_record, make_import, make_run
+from tests.records import change_record, make_feedback, make_import, make_rankings, make_run
 
 Said = Callable[..., tuple[int, str, str]]
 
@@ -752,6 +752,17 @@ def runs_with_paths(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for retriever in ("bm25", "random"):
                 own = {**settings, **encoder}
                 run = make_run(folder, retriever=retriever, k=1, settings=own, **same)
+            if mode == "zeroshot":
+                inside: dict[str, Any] = {"choices": {"adapter": "user_lora"}, **same}
+                for k in (0, 1):
+                    make_run(folder, retriever="bm25", k=k, settings=own, **inside)
+        items = {str(n): ["i1", "i0"] for n in range(4)}
+        feedback = {"feedback": {"items": 16, "reward": "metric"}, **settings}
+        make_rankings(folder, items, settings={**settings, **encoder})
+        make_feedback(
+            folder, {id: {"i0": 0.5, "i1": 1.0} for id in items}, {id: f"u{id}" for id in items},
+            settings=feedback,
+        )  # fmt: skip
         shutil.copytree(run, folder.parent / name)
     return folder
 
@@ -764,7 +775,7 @@ def test_verbs_without_a_table_are_named():
     assert with_tables | {"html", "card"} == {*VERBS} - OTHER_VERBS
 
 
-OF_OTHER_RUNS = {"retrieval", "router"}  # of rankings with feedback, and of routed runs
+OF_OTHER_RUNS = {"router"}  # which are routed
 
 
 @pytest.mark.parametrize("verb", sorted({*VERBS} - OTHER_VERBS - OF_OTHER_RUNS))

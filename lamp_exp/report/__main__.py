@@ -21,6 +21,7 @@ VERBS = {  # the module, and a description
     "tests": ("pairwise_tests", "every pair of runs on the same questions, tested"),
     "compare": ("compare", "two runs: metrics, tests, and the examples that changed most"),
     "personal": ("personal", "what the profile gains, for whom, and how much is left to gain"),
+    "factors": ("factors", "retrieval, summary and adapter: what each brings, and all together"),
     "router": ("router", "what routers chose, and what choosing was worth"),
     "agreement": ("agreement", "how far retrievers pick the same items"),
     "retrieval": ("retrieval", "what rankings are worth to a reader, by its feedback"),

@@ -13,7 +13,7 @@ from lamp_exp.errors import InputError
 from lamp_exp.report.cli_arguments import add_named_runs, check_range
 from lamp_exp.report.footers import data_footers, interval_footers, remark_footers
 from lamp_exp.report.loading import one_run
-from lamp_exp.report.paired_examples import pair_of_runs
+from lamp_exp.report.paired_examples import pair_of_runs, unreadable_footers, verdict_on
 from lamp_exp.report.selection import WEIGHTS, Group, choices_apart, differing, shown
 from lamp_exp.report.table import Cell, Row, Table, number, p_cell, worth_of
 from lamp_exp.results.record import Record
@@ -107,6 +107,7 @@ def _metrics_table(a: Record, b: Record, compared: Mapping[str, Comparison]) -> 
         "verdict on B by the first test, at 5%; inconclusive is not equal; the others decide "
         "nothing",
         "detectable: the smallest difference that the first test would find with 80% power",
+        *unreadable_footers([verdict_on(first, Group((a,)), Group((b,)))]),
         *(f"A: {line}" for line in remark_footers([a])),
         *(f"B: {line}" for line in remark_footers([b])),
     )
@@ -115,14 +116,14 @@ def _metrics_table(a: Record, b: Record, compared: Mapping[str, Comparison]) -> 
 
 
 def _metric_rows(a: Record, b: Record, metric: str, one: Comparison) -> Iterator[Row]:
-    worth = worth_of(one.verdict)
+    verdict, worth = verdict_on(one, Group((a,)), Group((b,))), worth_of(one.verdict)
     cells = {
         A: a.metrics[metric],
         B: b.metrics[metric],
         DIFFERENCE: number(one.difference.value, sign=True, worth=worth),
         "95% interval": one.difference,
         "detectable": one.detectable,
-        "verdict": Cell(one.verdict, worth=worth),
+        "verdict": Cell(verdict, worth=worth),
     }
     yield Row((metric,), cells)
     yield from (Row((metric,), {DIFFERENCE: p_cell(test.p)}, test.name) for test in one.tests)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from lamp_exp.options import PERSONAL_GROUPS
@@ -21,20 +21,27 @@ COMPARED_VERSIONS = ("python", "torch", "transformers")
 def group_table(
     title: str,
     heads: Sequence[str],
-    rows: Sequence[tuple[Group, tuple[str, ...], Mapping[str, Any]]],
+    rows: Sequence[tuple[Any, ...]],
     notes: Sequence[str],
     without: Collection[str] = (),
     records: Sequence[Record] = (),
+    remarks: bool = True,
 ) -> Table:
     """A table of rows (group, further heads, cells), named by what tells the groups apart.
 
-    Nothing of `without` is a head. `records` are the runs behind the numbers, if not the groups'.
+    A row may have a kind as its last part, see `table.Row`. Nothing of `without` is a head.
+    `records` are the runs behind the numbers, if not the groups'; with `remarks`, footers say what
+    was unusual in them.
     """
     groups = list(dict.fromkeys(group for group, *_ in rows))
     names, known = naming(groups, without)
-    made = [((*known[group.configuration], *head), cells) for group, head, cells in rows]
+    made = [
+        ((*known[group.configuration], *head), cells, *kind) for group, head, cells, *kind in rows
+    ]
     shown_names = [*names, *without]
-    footers = table_footers(groups, shown_names, *notes, remarks=bool(records), records=records)
+    footers = table_footers(
+        groups, shown_names, *notes, remarks=remarks and bool(records), records=records
+    )
     return Table.of(title, (*names, *heads), made, footers)
 
 

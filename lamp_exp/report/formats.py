@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from lamp_exp.report.table import VALUE, Cell, Table
+from lamp_exp.report.table import TIDY, VALUE, Cell, Table
 
 TEMPLATES = Path(__file__).parent / "templates"
 WIDE = 100_000  # a file or a pipe
@@ -44,9 +44,8 @@ def as_csv(tables: Sequence[Table]) -> str:
     A number that is missing is empty. Texts that a spreadsheet would take for a formula begin with
     an apostrophe.
     """
-    heads = dict.fromkeys(name for table in tables for name in table.heads)
-    frame = pd.concat([table.tidy() for table in tables])
-    frame = frame[["table", *heads, "column", "what", "value", "note"]]
+    heads = dict.fromkeys(name for table in tables for name in table.tidy_heads)
+    frame = pd.concat([table.tidy() for table in tables])[[TIDY[0], *heads, *TIDY[1:]]]
     text: str = frame.map(_harmless).to_csv(index=False, lineterminator="\n")
     return text
 

@@ -6,9 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lamp_exp.errors import InputError
+from lamp_exp.options import PERSONAL_GROUPS
 from lamp_exp.report.selection import Group, equals
 
 METRIC = "metric"
+# Columns of runs without items; the first that fits a run is its column.
+WITHOUT_ITEMS = {
+    "no profile": {"k": "0", **dict.fromkeys(PERSONAL_GROUPS, "none")},
+    "no items": {"k": "0"},  # but a summary, or an adapter
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +71,7 @@ def _columns(names: Sequence[str], label: str, k: str, way: str) -> dict[str, di
 def _paper(retrievers: Sequence[str], untuned: Sequence[str]) -> dict[str, dict[str, str]]:
     """No profile, one item of each retriever, k tuned on dev, FiD with 16 items."""
     return {
-        "no profile": {"k": "0"},
+        **WITHOUT_ITEMS,
         **_columns(untuned, "k=1", "1", "ipa"),
         **_columns(retrievers, "IPA k tuned", "tune", "ipa"),
         **_columns(retrievers, "FiD k=16", "16", "fid"),
@@ -84,7 +90,7 @@ LAYOUTS = {
     ),
     "table4": Layout(
         "LaMP table 4: zero-shot", ("task", METRIC), where=("mode=zeroshot",),
-        columns={"no profile": {"k": "0"}, **_columns(ALL, "k=1", "1", "ipa"),
+        columns={**WITHOUT_ITEMS, **_columns(ALL, "k=1", "1", "ipa"),
                  **_columns(ALL, "k tuned", "tune", "ipa")},
     ),
     "ablation": Layout("Ablation", ("task", METRIC, "retriever", "augmentation"), by=("k",)),

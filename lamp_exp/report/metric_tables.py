@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from lamp_exp.errors import InputError
-from lamp_exp.options import parse_value
+from lamp_exp.options import PERSONAL_GROUPS, parse_value
 from lamp_exp.report.cli_arguments import add_runs, check_range, scored
 from lamp_exp.report.footers import (
     LISTED,
@@ -26,12 +26,19 @@ from lamp_exp.report.footers import (
 )
 from lamp_exp.report.layouts import LAYOUTS, METRIC, Layout
 from lamp_exp.report.paired_examples import on_common_seeds, pair, pooled
-from lamp_exp.report.published import caveats, closest_published, published_footers
+from lamp_exp.report.published import (
+    caveats,
+    closest_published,
+    published_cell,
+    published_footers,
+)
 from lamp_exp.report.selection import (
     SEPARATE,
     UNKNOWN,
     WEIGHTS,
     Group,
+    aside,
+    check_properties,
     chosen_runs,
     comparable_sets,
     grouped,
@@ -116,6 +123,7 @@ def metric_tables(
 
     Baselines to test against may also be in `pool`.
     """
+    check_properties(records, layout.keys)
     chosen = grouped(_records_of(layout, records)).values()
     groups = [group for group in chosen if layout.column(group) is not None]
     if not groups:
@@ -172,7 +180,7 @@ def _table(
     groups, baselines, seed_notes = _on_same_seeds(groups, baselines)
     groups = sorted(groups, key=lambda group: [order(group.facet(key)) for key in layout.keys])
     entries = _entries(groups, options, baselines)
-    extra = telling(groups, [layout.cell(group, group.first.main_metric) for group in groups])
+    extra = _further_heads(groups, layout)
     found: dict[Place, dict[str, Any]] = {}
     for entry in entries.itertuples():
         for head in _heads(entry.group, entry.metric, groups, layout):
@@ -187,11 +195,29 @@ def _table(
     ]
     heads = (*layout.rows, *extra)
     named = {*heads, *layout.by, *shared, *(key for own in layout.columns.values() for key in own)}
-    best = ["bold: the best of its task and metric in this table"] if entries["best"].any() else []
-    footers = [*_footers(entries, groups, named), *seed_notes, *best]
+    footers = [*_footers(entries, groups, named), *seed_notes, *_best_notes(entries)]
     title = f"{layout.title} ({shared_words(shared)})"
     columns = dict.fromkeys([*(label for label in layout.columns if label in labels), *labels])
     return Table.of(title, heads, rows, footers, LABELS, columns)
+
+
+def _further_heads(groups: Sequence[Group], layout: Layout) -> list[str]:
+    """Summary and adapter where a run has one, and options that tell runs of one cell apart."""
+    used = [
+        name
+        for name in PERSONAL_GROUPS
+        if name not in layout.keys and any(g.option(name) not in (None, "none") for g in groups)
+    ]
+    apart = telling(groups, [layout.cell(group, group.first.main_metric) for group in groups])
+    return [*used, *(name for name in apart if name not in used)]
+
+
+def _best_notes(entries: pd.DataFrame) -> list[str]:
+    if not entries["best"].any():
+        return []
+    reasons = sorted({reason for reason in entries["aside"] if reason})
+    but = f", but for runs that are no system ({', '.join(reasons)})" if reasons else ""
+    return [f"bold: the best of its task and metric in this table{but}"]
 
 
 def _on_same_seeds(
@@ -237,7 +263,8 @@ def _entries(
 
     `comparison` is with the baseline, over the same seeds; `p` is adjusted for all of them, a tuned
     run and its choice being one test. `best` are, as rounded, the best of the same questions, seeds
-    and metric, unless all are equal. `caveats` say why `published` is not comparable.
+    and metric, unless all are equal; bounds and controls, which are `aside`, are none of these.
+    `caveats` say why `published` is not comparable.
     """
     family = sum(len(g.first.metrics) for g in groups if g.first.baseline in baselines)
     frame = pd.DataFrame(
@@ -253,7 +280,9 @@ def _entries(
     adjusted = frame["test"].map(dict(zip(tests["test"], ps, strict=True))).astype(float)
     frame["p"] = adjusted.where(frame["comparison"].notna())
     means = frame["mean"].astype(float).round(options.digits) * frame["sign"].astype(int)
-    rivals, seeds = means.groupby(frame["rivals"]), frame["seeds"].groupby(frame["rivals"])
+    means = means.where(frame["aside"] == "")
+    known_seeds = frame["seeds"].where(frame["aside"] == "")
+    rivals, seeds = means.groupby(frame["rivals"]), known_seeds.groupby(frame["rivals"])
     best = (means == rivals.transform("max")) & (rivals.transform("nunique") > 1)
     frame["best"] = best & (seeds.transform("nunique") <= 1)
     return frame
@@ -274,6 +303,7 @@ def _entry(
         "mean": group.mean(metric),
         "sign": 1 if facts.higher_is_better else -1,
         "rule": facts.description,
+        "aside": aside(group),
         "rivals": repr((*same_questions(group), metric)),
         "seeds": None if imported else repr(group.seeds),
         "test": repr((*chosen_runs(group), metric)),
@@ -315,11 +345,8 @@ def _rows(head: Place, entries: Mapping[str, Any], digits: int) -> Iterator[Row]
     for label, entry in entries.items():
         if entry.interval:
             kinds["interval"][label] = interval_cell(entry.interval, digits)
-        if one := entry.published:  # † if it is not of the same thing, ‡ if much is not known of it
-            marks = ("†" if entry.caveats else "") + ("‡" if one.vague else "")
-            note = "; ".join([*entry.caveats, *one.vague])
-            cell = Cell(f"{one.value:.{digits}f}{marks}", one.value, note=note)
-            kinds["published"][label] = cell
+        if one := entry.published:
+            kinds["published"][label] = published_cell(one, entry.caveats, digits)
         if one and not entry.caveats:
             difference = entry.mean - one.value
             worth = ("good" if difference * entry.sign > 0 else "bad") if difference else ""

@@ -11,8 +11,10 @@ import pandas as pd
 from lamp_exp.errors import InputError
 from lamp_exp.report.selection import Group
 from lamp_exp.results.record import Record
-from lamp_exp.statistics import Sample, mean_over_seeds, metric_sample
+from lamp_exp.statistics import Comparison, Sample, mean_over_seeds, metric_sample
 from lamp_exp.statistics.samples import columns_of, numbered
+
+UNREADABLE = "unreadable"  # as a verdict
 
 
 @lru_cache(maxsize=256)  # a sample of many labels may take a megabyte
@@ -63,6 +65,22 @@ def pair_of_runs(a: Record, b: Record, metric: str) -> tuple[Sample, Sample] | N
 def _pair(a: Group, b: Group, metric: str) -> tuple[Sample, Sample] | None:
     one, other = pooled(a, metric), pooled(b, metric, a.first)
     return None if one is None or other is None else (one, other)
+
+
+def verdict_on(found: Comparison, one: Group, other: Group) -> str:
+    """The verdict of a comparison; `unreadable` if all scores are equal as nothing was answered."""
+    nothing = all(
+        record.result.counts.get("outputs_unreadable") == record.questions
+        for group in (one, other)
+        for record in group.records
+    )
+    return UNREADABLE if found.verdict == "equal" and nothing else found.verdict
+
+
+def unreadable_footers(verdicts: Iterable[str]) -> list[str]:
+    if UNREADABLE not in verdicts:
+        return []
+    return [f"{UNREADABLE}: no output of either run is an answer, so nothing is compared"]
 
 
 def common_seeds(groups: Iterable[Group]) -> set[int]:

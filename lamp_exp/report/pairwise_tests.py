@@ -12,7 +12,7 @@ import pandas as pd
 from lamp_exp.errors import InputError
 from lamp_exp.report.cli_arguments import add_runs, chosen
 from lamp_exp.report.footers import interval_footers, table_footers
-from lamp_exp.report.paired_examples import common_seeds, pair
+from lamp_exp.report.paired_examples import common_seeds, pair, unreadable_footers, verdict_on
 from lamp_exp.report.selection import (
     Group,
     choices_apart,
@@ -56,9 +56,10 @@ def compared_pairs(
     """A row for each pair on the same questions; and how many are left out for which reason.
 
     `comparison` is of the group `second` with `first`, on the seeds that both have, by the main
-    metric of each task or by `metric`; `apart` are the choices in which they differ, `left_out` the
-    seeds that only one has. With `against`, only pairs with a run that meets these conditions.
-    Raises InputError if no run meets the conditions or has the metric.
+    metric of each task or by `metric`, and `verdict` is its verdict before any correction; `apart`
+    are the choices in which they differ, `left_out` the seeds that only one has. With `against`,
+    only pairs with a run that meets these conditions. Raises InputError if no run meets the
+    conditions or has the metric.
     """
     pairs: list[dict[str, Any]] = []
     without_seed = hidden = 0
@@ -82,6 +83,7 @@ def compared_pairs(
         samples = pair(row["first"], row["second"], row["metric"])
         assert samples, "pairs without scores are left out"
         row["comparison"] = compare(*samples, thorough=False, family=len(pairs))
+        row["verdict"] = verdict_on(row["comparison"], row["first"], row["second"])
     return pd.DataFrame(pairs), reasons
 
 
@@ -156,11 +158,12 @@ def _notes(found: pd.DataFrame) -> list[str]:
         "detectable: the smallest difference that this test would find with 80% power at 5% over "
         f"the {len(found)} pairs (Holm's first step)",
         "verdict on the second by Holm at 5%: inconclusive is not equal",
+        *unreadable_footers(found["verdict"].tolist()),
     ]
 
 
 def _row(one: Any, labels: dict[str, str]) -> Row:
-    verdict = one.comparison.verdict
+    verdict = one.verdict
     if verdict in ("better", "worse") and not one.holm < SIGNIFICANT:
         verdict = "inconclusive"
     worth = worth_of(verdict)

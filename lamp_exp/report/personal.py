@@ -17,8 +17,15 @@ from numpy.typing import NDArray
 from lamp_exp.errors import InputError
 from lamp_exp.report.cli_arguments import add_runs, scored
 from lamp_exp.report.footers import group_table, interval_footers, system_words
-from lamp_exp.report.paired_examples import common_seeds, on_common_seeds, pair, pooled
-from lamp_exp.report.selection import Group, alike_but_for, grouped
+from lamp_exp.report.paired_examples import (
+    common_seeds,
+    on_common_seeds,
+    pair,
+    pooled,
+    unreadable_footers,
+    verdict_on,
+)
+from lamp_exp.report.selection import CONTROL, Group, alike_but_for, grouped
 from lamp_exp.report.table import Cell, Table, interval_cell, number, p_cell, percent, worth_of
 from lamp_exp.results.record import Record
 from lamp_exp.statistics import Interval, Sample, compare
@@ -26,7 +33,6 @@ from lamp_exp.statistics import Interval, Sample, compare
 ROUNDING = 12  # digits after the point: a smaller gain is none
 OVER = {"skip": "single items (skip)", "retriever": "retrievers"}
 HEADROOM = ("over", "groups", "metric", "best_alone", "together", "left")
-CONTROL = {"profile.control": "shuffled_user"}
 
 
 def as_gain(difference: Interval, higher_is_better: bool) -> Interval:
@@ -74,6 +80,7 @@ def _gain(group: Group, groups: Mapping[str, Group]) -> dict[str, Any] | None:
         "baseline": baseline,
         "metric": metric,
         "comparison": comparison,
+        "verdict": verdict_on(comparison, baseline, group),
         "interval": interval,
         "gain": interval.value,
         "helped": float(np.mean(signs == 1)),
@@ -138,6 +145,7 @@ def _gain_table(found: pd.DataFrame) -> Table:
         *([f"seeds left out, as the baseline lacks them: {left_out}"] if left_out else []),
         *(f"interval of {metric}: {method}" for metric, method in methods),
         *interval_footers(found["interval"]),
+        *unreadable_footers(found["verdict"].tolist()),
         "by another's: the gain of the same run with profile.control=shuffled_user and the same "
         "seeds: what a profile brings that is not the user's own",
     ]
@@ -147,14 +155,14 @@ def _gain_table(found: pd.DataFrame) -> Table:
 
 
 def _gain_cells(one: Any) -> dict[str, Any]:
-    worth = worth_of(one.comparison.verdict)
+    worth = worth_of(one.verdict)
     return {
         "without": one.baseline.mean(one.metric),
         "with": one.group.mean(one.metric),
         "gain": number(one.gain, sign=True, worth=worth),
         "95% interval": interval_cell(one.interval, sign=True),
         "p": p_cell(one.comparison.decisive.p),
-        "verdict": Cell(one.comparison.verdict, worth=worth),
+        "verdict": Cell(one.verdict, worth=worth),
         "users": one.comparison.clusters,
         "helped": percent(one.helped),
         "unchanged": percent(one.unchanged),

@@ -8,7 +8,7 @@ says that the system does not have that choice: a router chooses among several r
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
 from itertools import starmap
@@ -20,7 +20,7 @@ from lamp_exp.data.arguments import PARTS, SIZES
 from lamp_exp.errors import InputError
 from lamp_exp.options import OPTIONS, PERSONAL_GROUPS, changes_numbers, value_at
 from lamp_exp.report.selection import METHODS, UNKNOWN, conditions_of, facet, shown
-from lamp_exp.report.table import Table, number
+from lamp_exp.report.table import Cell, Table, number
 from lamp_exp.results.record import Record
 from lamp_exp.results.run_options import flat, usage_of
 
@@ -168,7 +168,7 @@ def caveats(record: Record, one: Published) -> Iterator[str]:
     if (changed := _changed_profile(record)) and record.personal:
         yield f"ours has other profiles ({', '.join(changed)})"
     for group in PERSONAL_GROUPS:
-        if (choice := facet(record, group)) not in ("none", UNKNOWN):
+        if (choice := facet(record, group)) not in ("none", UNKNOWN, getattr(one, group, None)):
             yield f"ours has {group}={choice}"
     if result.fixes != "none":
         yield "ours has the benchmark's defects mended (fixes)"
@@ -182,6 +182,13 @@ def caveats(record: Record, one: Published) -> Iterator[str]:
         yield "ours searches the dates of items, too (document_dates)"
     if other := _other_settings(record):
         yield f"ours has other settings: {', '.join(other)}"
+
+
+def published_cell(one: Published, faults: Sequence[str], digits: int = 4) -> Cell:
+    """The number with its marks: † where there are `faults` of the comparison, ‡ if it is vague."""
+    marks = ("†" if faults else "") + ("‡" if one.vague else "")
+    note = "; ".join([*faults, *one.vague])
+    return Cell(f"{one.value:.{digits}f}{marks}", one.value, note=note)
 
 
 def _changed_profile(record: Record) -> list[str]:
@@ -200,6 +207,8 @@ def _other_settings(record: Record) -> list[str]:
         for name, usual in PUBLISHED_OPTIONS.items()
         if given.get(name) not in (None, usual) and changes_numbers(name, usage)
     ]
+    # An identity has the options of an adapter that differ from those of its YAML.
+    changed += [f"{n}={v}" for n, v in record.result.identity.items() if n.startswith("adapter.")]
     usual_weights = USUAL_WEIGHTS.get(str(record.result.choices.get("model")))
     if usual_weights not in (None, given.get("model.name")):
         changed.append(f"model.name={shown(given.get('model.name'))}")

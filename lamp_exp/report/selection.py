@@ -34,6 +34,7 @@ from lamp_exp.options import (
 from lamp_exp.results.record import Record
 from lamp_exp.results.run_options import configuration_key, flat, model_name
 
+CONTROL = {"profile.control": "shuffled_user"}
 UNKNOWN = "unknown"  # what a record of imported predictions does not say
 CHECKPOINT = "checkpoint"  # as mode: fine-tuned weights answered without more training
 DATA, WEIGHTS = "data", "weights"  # properties that are no option
@@ -68,8 +69,9 @@ IN_TITLES = {*GROUPS, DATA, *(o.name for o in OPTIONS.values() if o.always_named
 def facet(record: Record, key: str) -> Any:
     """A property of a run: one of FACETS, or any option by its dotted name (`training.lr`).
 
-    A component that is not used is `none`, an option of profiles that are not read has its default.
-    Options of imported predictions are unknown. Raises InputError for what is no property.
+    A component that is not used is `none`, and so is an option that the run's component does not
+    have (see `check_properties`). An option of profiles that are not read has its default. Options
+    of imported predictions are unknown. Raises InputError for what is no property.
     """
     result, name = record.result, _NAMES.get(key, key)
     unknown = UNKNOWN if record.imported else None
@@ -91,9 +93,29 @@ def facet(record: Record, key: str) -> Any:
     value = value_at(result.settings, key, missing=UNKNOWN)
     if value != UNKNOWN or record.imported:
         return value
+    if _of_component(name):
+        return "none"
     hint = did_you_mean(key, [*FACETS, *flat(result.settings)])
     hint = hint or f": choose of {', '.join(FACETS)}, or any option"
     raise InputError(f"{key} is no property of {record.name}{hint}")
+
+
+def _of_component(name: str) -> bool:
+    group, dot, _ = name.partition(".")
+    return bool(dot) and group in GROUPS
+
+
+def check_properties(records: Sequence[Record], keys: Iterable[str]) -> None:
+    """Raises InputError for an option of a component that no run has, which may be misspelt."""
+    for key in keys:
+        name = _NAMES.get(key, key)
+        if not _of_component(name) or not records:
+            continue
+        known = {option for record in records for option in flat(record.result.settings)}
+        if not any(option == name or option.startswith(f"{name}.") for option in known):
+            group = name.partition(".")[0]
+            near = did_you_mean(name, [option for option in known if option.startswith(group)])
+            raise InputError(f"{key} is no property of any of these runs{near}")
 
 
 def conditions_of(texts: Iterable[str]) -> list[tuple[str, list[str]]]:
@@ -112,8 +134,9 @@ def select(records: Iterable[Record], conditions: Sequence[str]) -> list[Record]
 
     Values are compared as values: `weight_decay=1e-4` is 0.0001, `document_dates=false` False.
     """
-    chosen = list(records)
-    for key, values in conditions_of(conditions):
+    chosen, wanted = list(records), conditions_of(conditions)
+    check_properties(chosen, (key for key, _ in wanted))
+    for key, values in wanted:
         chosen = [r for r in chosen if any(equals(facet(r, key), value) for value in values)]
     return chosen
 
@@ -229,6 +252,18 @@ def alike_but_for(name: str, records: Iterable[Record]) -> list[list[Group]]:
 def chosen_runs(group: Group) -> tuple[str, ...]:
     """The names of the runs whose answers these are: a tuned run has those of the run it chose."""
     return tuple(r.result.tuned.run if r.result.tuned else r.name for r in group.records)
+
+
+def aside(group: Group) -> str:
+    """Why a run is no system that could be the best; `""` if it is one.
+
+    A `bound` reads the golds of the questions that it answers. A `control` has the profiles of
+    other users, and shows what a profile brings by being any.
+    """
+    if any(record.result.bound for record in group.records):
+        return "bound"
+    control = any(group.option(name) == value for name, value in CONTROL.items())
+    return "control" if control else ""
 
 
 # --- sets that may stand side by side ----------------------------------------------------------

@@ -36,6 +36,7 @@ class Cell:
 
 
 MISSING = "–"
+TIDY = ("table", "column", "what", "value", "note")
 VALUE = "value"
 
 
@@ -112,19 +113,22 @@ class Table:
             return row.head
         return (*("",) * (len(row.head) - 1), self.labels.get(row.kind, row.kind))
 
+    @property
+    def tidy_heads(self) -> tuple[str, ...]:
+        """The heads' names among the columns of `tidy`, which have names of their own."""
+        return tuple(f"{name} (head)" if name in TIDY else name for name in self.heads)
+
     def tidy(self) -> pd.DataFrame:
         """A row per number: the table, the row's heads, the column, its kind, its value."""
         found = [
-            {"table": self.title, **dict(zip(self.heads, row.head, strict=True)),
+            {"table": self.title, **dict(zip(self.tidy_heads, row.head, strict=True)),
              "column": column, "what": what, "value": value, "note": cell.note}
             for row in self.rows
             for column, cell in row.cells.items()
             for what, value in cell.numbers(row.kind)
         ]  # fmt: skip
         found += [{"table": self.title, "what": "note", "note": line} for line in self.footers]
-        return pd.DataFrame(
-            found, columns=["table", *self.heads, "column", "what", "value", "note"]
-        )
+        return pd.DataFrame(found, columns=[TIDY[0], *self.tidy_heads, *TIDY[1:]])
 
 
 def as_cell(value: Any) -> Cell:

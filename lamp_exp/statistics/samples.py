@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -202,35 +203,31 @@ def mean_over_seeds(samples: Sequence[Sample]) -> Sample:
     if len(samples) == 1:
         return first
     if first.kind == OTHER:
-        return _side_by_side(samples)
+        return side_by_side(samples, _mean_of).within(first.lowest, first.highest)
     terms = np.mean([one.terms for one in samples], axis=0)
     return replace(first, terms=terms, kind=SHARE if first.kind == BINARY else first.kind)
 
 
-def _side_by_side(samples: Sequence[Sample]) -> Sample:
-    """The mean of metrics that are no means of examples: each run keeps its terms."""
-    width = samples[0].terms.shape[1]
+def side_by_side(
+    samples: Sequence[Sample], combine: Callable[[Sequence[Floats]], Floats]
+) -> Sample:
+    """A function of several runs' metrics that are no means of examples: each keeps its terms."""
+    ends = np.cumsum([0, *(one.terms.shape[1] for one in samples)])
 
     def value(sums: Floats) -> Floats:
-        parts = [sums[..., n * width : (n + 1) * width] for n in range(len(samples))]
-        values = [one.value(part) for one, part in zip(samples, parts, strict=True)]
-        return np.asarray(np.mean(values, axis=0), dtype=np.float64)
+        parts = [sums[..., start:end] for start, end in pairwise(ends)]
+        return combine([one.value(part) for one, part in zip(samples, parts, strict=True)])
 
-    return replace(samples[0], terms=np.hstack([one.terms for one in samples]), value=value)
+    terms, first = np.hstack([one.terms for one in samples]), samples[0]
+    return replace(first, terms=terms, value=value, kind=OTHER, lowest=None, highest=None)
 
 
 def difference(a: Sample, b: Sample) -> Sample:
     """`b` minus `a` as one metric of the examples that both hold."""
-    width = a.terms.shape[1]
     if a.kind != OTHER:
         apart = mean_sample(b.terms[:, 0] - a.terms[:, 0], a.users, a.higher_is_better)
     else:
-
-        def value(sums: Floats) -> Floats:
-            return b.value(sums[..., width:]) - a.value(sums[..., :width])
-
-        terms = np.hstack([a.terms, b.terms])
-        apart = _sample(terms, value, a.users, OTHER, a.higher_is_better, a.doubt)
+        apart = side_by_side([a, b], _second_less_first)
     if a.lowest is None or a.highest is None:
         return apart
     reach = a.highest - a.lowest
@@ -290,6 +287,15 @@ def _one_hot(texts: Sequence[str], labels: Sequence[str]) -> Floats:
     found = np.array([place.get(text.strip(), -1) for text in texts], dtype=np.intp)
     equal: Floats = (found[:, None] == np.arange(len(labels))).astype(np.float64)
     return equal
+
+
+def _mean_of(values: Sequence[Floats]) -> Floats:
+    return np.asarray(np.mean(values, axis=0), dtype=np.float64)
+
+
+def _second_less_first(values: Sequence[Floats]) -> Floats:
+    first, second = values
+    return second - first
 
 
 def _mean(sums: Floats) -> Floats:

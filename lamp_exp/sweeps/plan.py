@@ -28,6 +28,7 @@ from lamp_exp.options import GROUPS, SUMMARIES
 from lamp_exp.override_words import key_of, override
 from lamp_exp.progress import progress
 from lamp_exp.results.folder import RunFolder, training_settings
+from lamp_exp.sweeps.component_options import keep_own_options
 from lamp_exp.sweeps.rows import Row, words_of
 from lamp_exp.sweeps.rules import Excluded, JobFacts, select
 from lamp_exp.sweeps.status import Job
@@ -101,8 +102,9 @@ class Planner:
 
     def plan(self, arguments: list[str]) -> SweepPlan:
         """The jobs of the sweep. Raises InputError and Hydra's errors for what cannot be run."""
-        names = self._row_names(arguments)
-        combinations, readers = self._with_readers(self.expand(arguments), arguments)
+        choices, names = self.master.hydra.runtime.choices, self._row_names(arguments)
+        combinations = keep_own_options(self.expand(arguments), choices, self._has_option)
+        combinations, readers = self._with_readers(combinations, arguments)
         names = [*([READER] * len(readers) if names else []), *names]
         hidden = self._row_keys(arguments)
         configs = [
@@ -186,6 +188,9 @@ class Planner:
             )
         builder = ExperimentBuilder(composed.cfg, composed.choices, words=words)
         return SingleRun.of(builder, Path(composed.cfg.output_dir).expanduser()).folder
+
+    def _has_option(self, group: str, component: str, option: str) -> bool:
+        return option.split(".")[0] in self._compose((f"{group}={component}",)).cfg[group]
 
     def _parse(self, words: Sequence[str]) -> list[Override]:
         parser = OverridesParser.create(config_loader=self.loader)

@@ -13,9 +13,17 @@ from markupsafe import Markup
 
 from lamp_exp.errors import InputError
 from lamp_exp.report.footers import system_words
-from lamp_exp.report.page.panels import PANEL_KEYS, aside
+from lamp_exp.report.page.panels import PANEL_KEYS
 from lamp_exp.report.paired_examples import pair_of_runs
-from lamp_exp.report.selection import LABELS, Group, comparable_sets, grouped, select, telling
+from lamp_exp.report.selection import (
+    LABELS,
+    Group,
+    aside,
+    comparable_sets,
+    grouped,
+    select,
+    telling,
+)
 from lamp_exp.results.folder import PROMPTS
 from lamp_exp.results.record import Record
 from lamp_exp.statistics import compare

@@ -18,6 +18,7 @@ VERDICTS = {
     "worse": "worse than without a profile",
     "inconclusive": "no clear difference from no profile",
     "equal": "the same as without a profile",
+    "unreadable": "no answer with or without a profile",
 }
 SHADES = 3  # of a gain or a loss in the matrix
 

@@ -20,7 +20,7 @@ from lamp_exp.options import Usage, changes_numbers
 from lamp_exp.report import selection
 from lamp_exp.report.colours import SERIES
 from lamp_exp.report.paired_examples import on_common_seeds, pooled
-from lamp_exp.report.personal import CONTROL, gains
+from lamp_exp.report.personal import gains
 from lamp_exp.report.selection import (
     DATA,
     DATA_VERSION,
@@ -29,6 +29,7 @@ from lamp_exp.report.selection import (
     SEPARATE,
     WEIGHTS,
     Group,
+    aside,
     grouped,
     order,
     shared_words,
@@ -151,21 +152,9 @@ class Panel:
 
 
 def _verdict(row: Any) -> str:
-    found = str(row.comparison.verdict)
+    found = str(row.verdict)
     significant = row.p < SIGNIFICANT or found not in ("better", "worse")
     return found if significant else "inconclusive"
-
-
-def aside(group: Group) -> str:
-    """Why a run is no system that could be the best; `""` if it is one.
-
-    A `bound` reads the golds of the questions that it answers. A `control` has the profiles of
-    other users, and shows what a profile brings by being any.
-    """
-    if any(record.result.bound for record in group.records):
-        return "bound"
-    control = any(group.option(name) == value for name, value in CONTROL.items())
-    return "control" if control else ""
 
 
 def panels(records: Sequence[Record]) -> list[Panel]:

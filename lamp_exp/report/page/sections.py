@@ -18,6 +18,7 @@ from lamp_exp.report import plots
 from lamp_exp.report.agreement import agreement_tables
 from lamp_exp.report.coldstart import Bin, bins_of, coldstart_tables
 from lamp_exp.report.cost import cost_table, read_prices, tokens_per_question
+from lamp_exp.report.factors import factor_tables
 from lamp_exp.report.layouts import LAYOUTS
 from lamp_exp.report.metric_tables import metric_tables
 from lamp_exp.report.page import gains
@@ -323,6 +324,11 @@ def _training_plot(
 # --- tables ------------------------------------------------------------------------------------
 
 
+def factors(records: Sequence[Record]) -> Content:
+    """Effects of retrieval, summary and adapter, where runs make a grid over them."""
+    return Content(tables=tuple(factor_tables(records)), unfolded=True)
+
+
 def all_numbers(records: Sequence[Record]) -> Content:
     """Every metric of every configuration over k, with intervals, tests and published numbers."""
     found = [
@@ -390,6 +396,7 @@ OF_PANELS: Mapping[str, tuple[str, Make]] = {
     "training": ("Training", lambda panels, _: training(panels)),
 }
 OF_RECORDS: Mapping[str, tuple[str, Callable[[Sequence[Record]], Content]]] = {
+    "factors": ("In the prompt, or inside the model", factors),
     "results": ("All numbers", all_numbers),
     "agreement": ("Agreement", agreement),
     "runs": ("Runs", runs),
