@@ -152,7 +152,8 @@ def provenance_of(experiment: Experiment) -> Provenance:
     """The fingerprint of the code behind an experiment's numbers, and the libraries' versions."""
     components: list[object] = [
         experiment.task,
-        experiment.retrieval.retriever,
+        # Without items, runs of all retrievers are the same one.
+        experiment.retrieval.retriever if experiment.usage.retrieves else None,
         experiment.neighbours_by,
         experiment.augmentation,
         experiment.model,

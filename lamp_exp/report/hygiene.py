@@ -41,9 +41,11 @@ def _run_of_weights(record: Record) -> RunResult | None:
 def _training(result: RunResult) -> str:
     epochs = len((result.training or {}).get("epochs", ()))
     chosen = "dev" if result.selection == "dev" else "held-out users of train"
-    used = result.choices["retriever"] if result.k else "no items"
-    shown = f"{used}, k={result.k}" if result.k else used
-    return f"fine-tuned on train with {shown}; the best of {epochs} epochs chosen on {chosen}"
+    shown = f"items of {result.choices['retriever']}, k={result.k}" if result.k else "no items"
+    return (
+        f"fine-tuned on train of the {result.split} split with {shown}; the best of {epochs} epochs "
+        f"chosen on {chosen}"
+    )
 
 
 # --- what learned from what --------------------------------------------------------------------
@@ -65,7 +67,10 @@ def _learned_words(record: Record) -> Iterator[str]:
                 part = "the asked part" if record.result.bound else "train"
                 yield f"a reader's results on {fact['questions']} questions of {part}{seen}"
             case "router", _:
-                yield f"the candidates' results on {fact.get('questions')} questions of train"
+                trained = _run_of_weights(record)
+                seen = trained is not None and trained.split == record.result.split
+                had = ", whose golds the reader had seen" if seen else ""
+                yield f"the candidates' results on {fact['questions']} questions of train{had}"
             case "summary", _:
                 yield "the user's profile, of which a model wrote a summary"
         if "chosen_epoch" in fact:

@@ -104,8 +104,9 @@ class Planner:
         """The jobs of the sweep. Raises InputError and Hydra's errors for what cannot be run."""
         choices, names = self.master.hydra.runtime.choices, self._row_names(arguments)
         combinations = keep_own_options(self.expand(arguments), choices, self._has_option)
+        expanded = len(combinations)
         combinations, readers = self._with_readers(combinations, arguments)
-        names = [*([READER] * len(readers) if names else []), *names]
+        names = [*[READER] * (len(combinations) - expanded), *names] if names else []
         hidden = self._row_keys(arguments)
         configs = [
             self._compose(tuple(words))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from omegaconf import OmegaConf
@@ -49,22 +49,32 @@ class Requirement:
         """Equal for requirements that are the same."""
         return self.what if self.path is None else str(self.path)
 
+    def looked_at_again(self) -> Requirement:
+        """The same requirement with its state of now."""
+        if self.path is None or self.state == THERE:
+            return self
+        return replace(self, state=THERE if self._is_there(self.path) else self.state)
+
+    def _is_there(self, path: Path) -> bool:
+        if self.artefact is None:
+            return RunFolder(path).finished
+        return ArtefactStore(path.parent).find(self.artefact) is not None
+
     @property
     def is_begun(self) -> bool:
         """Whether somebody has begun to make it, and it is not finished now."""
         if self.path is None:
             return False
-        if self.artefact is None:
-            return self.path.is_dir() and not RunFolder(self.path).finished
         begun = self.path.is_dir() or self.path.with_name(f".{self.path.name}{BEGUN}").is_dir()
-        return begun and ArtefactStore(self.path.parent).find(self.artefact) is None
+        return begun and not self._is_there(self.path)
 
 
 @dataclass(frozen=True, slots=True)
 class Needs:
     """What a job requires, what is required first; `run` is its own folder.
 
-    `error` says why the job is refused; the other fields then say nothing.
+    `error` says why the job is refused; the other fields then say nothing. `complete` is false
+    where something that is not there yet decides what else it requires.
     """
 
     level: int = SINGLE
@@ -72,6 +82,11 @@ class Needs:
     requires: tuple[Requirement, ...] = ()
     error: str | None = None
     single: SingleRun | None = None
+    complete: bool = True
+
+    def looked_at_again(self) -> Needs:
+        """The same needs, each with its state of now."""
+        return replace(self, requires=tuple(one.looked_at_again() for one in self.requires))
 
     @property
     def own_key(self) -> str:
@@ -113,7 +128,8 @@ def needs_of_job(
     weights = {str(OmegaConf.select(composed.cfg, f"{group}.name")) for group in WITH_WEIGHTS}
     for name, folder in readers.items():
         if name in weights and not folder.finished:  # all else depends on its content
-            return Needs(run=RunFolder(_unnamed(words)), requires=(_reader(folder),))
+            unnamed = RunFolder(_unnamed(words))
+            return Needs(run=unnamed, requires=(_reader(folder),), complete=False)
     cfg = composed.cfg.copy()
     config.draw_seed(cfg)
     output_dir = Path(cfg.output_dir).expanduser()
@@ -141,23 +157,26 @@ def single_needs(run: SingleRun, output_dir: Path) -> Needs:
     if run.folder.finished:
         return Needs(level, run.folder, single=run)
     requires = (*required_artefacts(run), *_tuning_runs(run, output_dir))
-    return Needs(level, run.folder, requires, single=run)
+    complete = all(one.path is not None for one in requires)
+    return Needs(level, run.folder, requires, single=run, complete=complete)
 
 
 def routed_needs(run: RoutedRun) -> Needs:
     """What a routed run requires: the runs of its candidates, and all that these require."""
     if run.folder.finished:
         return Needs(ROUTED, run.folder)
-    output_dir, requires = run.folder.path.parent, list[Requirement]()
+    output_dir, requires, complete = run.folder.path.parent, list[Requirement](), True
     for candidate in run.candidates:
         for one in candidate.runs:
             inner = single_needs(one, output_dir)
+            complete = complete and inner.complete
             what = f"run {one.folder.name} (candidate {candidate.name})"
             state = THERE if one.folder.finished else TO_MAKE
             requires += [*inner.requires, Requirement(what, one.folder.path, state, run=one)]
     if run.router.learns:
         requires.append(_fitted_router(run))
-    return Needs(ROUTED, run.folder, tuple({one.key: one for one in requires}.values()))
+    distinct = tuple({one.key: one for one in requires}.values())
+    return Needs(ROUTED, run.folder, distinct, complete=complete)
 
 
 def _fitted_router(run: RoutedRun) -> Requirement:

@@ -65,8 +65,12 @@ class Schedule:
     def _look(self) -> None:
         """Finds out what the waiting jobs require, and what of it is there."""
         for place in progress(self.waiting, len(self.waiting), "look"):
-            job, composed = self.plan.jobs[place], self.plan.configs[place]
-            self._needs[place] = needs_of_job(composed, job.overrides, self.plan.readers)
+            known = self._needs.get(place)
+            if known is not None and known.complete:
+                self._needs[place] = known.looked_at_again()
+            else:
+                job, composed = self.plan.jobs[place], self.plan.configs[place]
+                self._needs[place] = needs_of_job(composed, job.overrides, self.plan.readers)
 
     def note_failures(self, jobs: Sequence[Job], statuses: Mapping[int, JobStatus]) -> None:
         """Notes what the jobs of a wave that has ended could not make."""
