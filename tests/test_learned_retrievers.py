@@ -22,10 +22,11 @@ from lamp_exp.experiment.learning import store_of
 from lamp_exp.experiment.run import run
 from lamp_exp.experiment.stages import load_parts, work_along
 from lamp_exp.experiment.tune import run_tuned
+from lamp_exp.models.epochs import STATE
 from lamp_exp.results.folder import RunFolder
 from lamp_exp.retrievers import learned_encoder
 from lamp_exp.retrievers.bm25 import BM25
-from lamp_exp.retrievers.learned_encoder import ENCODER, STATE, LearnedEncoder
+from lamp_exp.retrievers.learned_encoder import ENCODER, LearnedEncoder
 from lamp_exp.retrievers.ropg_kd import RopgKD, distillation_loss
 from lamp_exp.retrievers.ropg_rl import RopgRL
 from lamp_exp.storage.artefacts import ArtefactStore
@@ -226,11 +227,11 @@ class Power(Exception):
 @pytest.mark.parametrize("cls", [RopgKD, RopgRL])
 @pytest.mark.parametrize(
     ("function", "at"),
-    [("_epoch", 0), ("_epoch", 2), ("_loss", 7), ("_finish_epoch", 0), ("_finish_epoch", 3)],
+    [("_epoch", 0), ("_epoch", 2), ("loss", 7), ("_finish_epoch", 0), ("_finish_epoch", 3)],
 )
 def test_interrupted_it_ends_as_if_it_had_not_been(tmp_path, monkeypatch, cls, function, at):
     facts = fit(retriever(cls), lists(), tmp_path / "whole")
-    inner, calls = getattr(learned_encoder._Fit, function), []
+    inner, calls = getattr(learned_encoder.EncoderFit, function), []
 
     def breaking(self: Any, *given: Any) -> Any:
         if len(calls) == at:
@@ -239,7 +240,7 @@ def test_interrupted_it_ends_as_if_it_had_not_been(tmp_path, monkeypatch, cls, f
         return inner(self, *given)
 
     with monkeypatch.context() as patch:
-        patch.setattr(learned_encoder._Fit, function, breaking)
+        patch.setattr(learned_encoder.EncoderFit, function, breaking)
         with pytest.raises(Power):
             fit(retriever(cls), lists(), tmp_path / "broken")
     assert fit(retriever(cls), lists(), tmp_path / "broken") == facts
@@ -278,7 +279,7 @@ def test_the_best_epoch_is_kept(tmp_path, monkeypatch, values, chosen):
         seen.append({n: v.clone() for n, v in self.encoder.state_dict().items()})
         return dict(zip(("reward_of_first", "expected_reward"), next(rows), strict=True))
 
-    monkeypatch.setattr(learned_encoder._Fit, "_validate", validate)
+    monkeypatch.setattr(learned_encoder.EncoderFit, "validate", validate)
     assert fit(retriever(), lists(), tmp_path)["chosen_epoch"] == chosen
     saved = SentenceTransformer(str(tmp_path / ENCODER), device="cpu").state_dict()
     assert all(torch.equal(saved[name], value) for name, value in seen[chosen].items())
@@ -307,7 +308,7 @@ def test_the_folder_is_one_of_sentence_transformers_with_the_vectors_of_learning
     texts = ["the rose", "near the oven one oven meets the nurse", "", "  \ud800 odd"]
     loaded = SentenceTransformer(str(tmp_path / ENCODER), device="cpu")
     made = retriever()
-    learning = learned_encoder._Fit(made, [], tmp_path / "none")
+    learning = learned_encoder.EncoderFit(made, [], tmp_path / "none")
     learning.encoder = loaded
     some = RewardedList("q", "u", texts[0], texts[1:], [0.0] * 3, False)
     learning.tokens = learned_encoder._tokenized(loaded, [some], 32)

@@ -8,33 +8,28 @@ are the best items of a base retriever.
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from random import Random
 from typing import Any
-from zipfile import is_zipfile
 
 import torch
 from sentence_transformers import SentenceTransformer
 from torch.nn.utils.rnn import pad_sequence
 
-from lamp_exp.artefacts import WORK, Artefact, Cost, FitSource, LearnedRetriever, Made
+from lamp_exp.artefacts import Artefact, Cost, FitSource, LearnedRetriever, Made
 from lamp_exp.contracts import Component, Retriever, VectorStore
 from lamp_exp.errors import InputError
 from lamp_exp.models.batches import derived_seed
-from lamp_exp.models.threads import limit_threads, threads_restored
-from lamp_exp.progress import progress
+from lamp_exp.models.epochs import EpochFit, EpochOptions
+from lamp_exp.models.threads import threads_restored
 from lamp_exp.retrievers.dense import Dense, by_length, without_surrogates
 from lamp_exp.retrievers.encoder import fresh_encoder, load_encoder
-from lamp_exp.storage.atomic import replacing, report_damage
 from lamp_exp.values import Document, Query, Ranking, RewardedList
 
-ENCODER, STATE = "encoder", f"{WORK}/state.pt"
-CLIP = 1.0  # the largest norm of a gradient
+ENCODER = "encoder"
 # Tokens that are encoded at once while learning, with gradients. No option: other groups of texts
 # would round their sums otherwise.
 TOKENS_AT_ONCE, TOKENS_AT_ONCE_ON_CPU = 1 << 14, 1 << 12
@@ -75,10 +70,7 @@ class LearnedEncoder(LearnedRetriever):
         """
         self.base = base
         self.name = name
-        self.epochs = epochs
-        self.lr = lr
-        self.batch_questions = batch_questions
-        self.warmup = warmup
+        self.learning = EpochOptions(epochs, lr, batch_questions, warmup, seed)
         self.max_length = max_length
         self.fresh = fresh
         self.seed = seed
@@ -106,14 +98,7 @@ class LearnedEncoder(LearnedRetriever):
 
     def validate(self) -> None:
         """Refuses a base that learns itself, and an encoder that cannot be loaded."""
-        for option in ("epochs", "batch_questions"):
-            value = getattr(self, option)
-            if type(value) is not int or value < 1:
-                raise InputError(f"retriever.{option}={value} must be a whole number from 1 on")
-        if not (math.isfinite(self.lr) and self.lr > 0):
-            raise InputError(f"retriever.lr={self.lr} must be above 0")
-        if not 0 <= self.warmup <= 1:
-            raise InputError(f"retriever.warmup={self.warmup} must be between 0 and 1")
+        self.learning.validate("retriever")
         self.validate_base(self.base)
         self.start_encoder()
 
@@ -180,7 +165,7 @@ class LearnedEncoder(LearnedRetriever):
         Goes on after the last epoch that an interrupted call has finished. Returns facts.
         """
         with threads_restored():
-            return _Fit(self, lists, folder).run()
+            return EncoderFit(self, lists, folder).fit()
 
 
 @dataclass(frozen=True)
@@ -204,88 +189,46 @@ class FittedEncoder(Artefact):
         return [self.feedback]
 
     def cost(self) -> Cost:
-        return Cost(self.retriever.epochs, "epochs over the questions with feedback")
+        return Cost(self.retriever.learning.epochs, "epochs over the questions with feedback")
 
     def make(self, folder: Path, required: Sequence[Path]) -> dict[str, Any]:
         (feedback,) = required
         return self.retriever.fit(self.source.rewarded_lists(feedback), folder)
 
 
-class _Fit:
-    """One training of an encoder; what it needs to go on after an interruption is in `STATE`."""
+class EncoderFit(EpochFit[RewardedList]):
+    """One training of an encoder on the lists of users who are not held out."""
+
+    criteria = ("reward_of_first", "expected_reward")
 
     def __init__(
-        self, options: LearnedEncoder, lists: Sequence[RewardedList], folder: Path
+        self, retriever: LearnedEncoder, lists: Sequence[RewardedList], folder: Path
     ) -> None:
-        self.options, self.folder = options, folder
         usable = [one for one in lists if one.rewards]
+        equal = [one for one in usable if min(one.rewards) == max(one.rewards)]
+        train = [o for o in usable if not o.held_out and min(o.rewards) < max(o.rewards)]
+        self.retriever = retriever
         self.held_out = [one for one in usable if one.held_out]
-        self.equal = sum(min(one.rewards) == max(one.rewards) for one in usable)
-        self.train = [
-            one for one in usable if not one.held_out and min(one.rewards) < max(one.rewards)
-        ]
         self.counts = {
             "questions": len(lists),
             "questions_without_items": len(lists) - len(usable),
-            "questions_with_equal_rewards": self.equal,
-            "questions_learned_from": len(self.train),
+            "questions_with_equal_rewards": len(equal),
+            "questions_learned_from": len(train),
             "questions_held_out": len(self.held_out),
         }
-        self.encoder = options.start_encoder().eval()
-        self.on_gpu = self.encoder.device.type == "cuda"
+        self.encoder = retriever.start_encoder().eval()
+        super().__init__(self.encoder, train, retriever.learning, folder)
         self.at_once = TOKENS_AT_ONCE if self.on_gpu else TOKENS_AT_ONCE_ON_CPU
-        self.tokens = _tokenized(self.encoder, [*self.train, *self.held_out], options.max_length)
-        self.threads = limit_threads(self.encoder, self.encoder.device)
-        self.optimizer = torch.optim.Adam(self.encoder.parameters(), lr=options.lr)
-        steps = -(-len(self.train) // options.batch_questions) * options.epochs
-        warmup = math.ceil(options.warmup * steps)
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(
-            self.optimizer, lambda step: _linear(step, warmup, steps)
-        )
-        self.curve: list[dict[str, float]] = []
-        self.best: dict[str, torch.Tensor] = {}
+        self.tokens = _tokenized(self.encoder, [*train, *self.held_out], retriever.max_length)
 
-    def run(self) -> dict[str, Any]:
+    def fit(self) -> dict[str, Any]:
         """Trains, saves the best encoder, and returns facts."""
-        self._resume()
-        if not self.curve:
-            self._finish_epoch({})
-        epochs = range(len(self.curve), self.options.epochs + 1) if self.train else ()
-        for epoch in progress(epochs, len(epochs), f"fit {type(self.options).__name__}"):
-            self._finish_epoch({"loss": self._epoch(epoch)})
-        chosen = self._chosen()
-        self.encoder.load_state_dict(self.best)
+        facts = self.run(f"fit {type(self.retriever).__name__}")
         self.encoder.save(str(self.folder / ENCODER), create_model_card=False)
-        return {
-            **self.counts,
-            "curve": self.curve,
-            "chosen_epoch": chosen,
-            "steps_per_epoch": -(-len(self.train) // self.options.batch_questions),
-            "device": str(self.encoder.device),
-            "threads": self.threads,
-            "start": "random" if self.options.fresh is not None else self.options.name,
-        }
+        start = "random" if self.retriever.fresh is not None else self.retriever.name
+        return {**self.counts, **facts, "start": start}
 
-    # --- epochs --------------------------------------------------------------------------------
-
-    def _epoch(self, epoch: int) -> float:
-        """One pass over the questions; returns the mean loss."""
-        order = list(range(len(self.train)))
-        Random(f"{self.options.seed}:{epoch}").shuffle(order)
-        total, size = 0.0, self.options.batch_questions
-        for start in range(0, len(order), size):
-            batch = [self.train[number] for number in order[start : start + size]]
-            for few in self._few(batch):
-                loss = self._loss(few, epoch) / len(batch)
-                loss.backward()  # type: ignore[no-untyped-call]
-                total += loss.item() * len(batch)
-            torch.nn.utils.clip_grad_norm_(self.encoder.parameters(), CLIP)
-            self.optimizer.step()
-            self.optimizer.zero_grad()
-            self.schedule.step()
-        return total / len(order)
-
-    def _few(self, batch: Sequence[RewardedList]) -> Iterator[list[RewardedList]]:
+    def parts(self, batch: Sequence[RewardedList]) -> Iterator[list[RewardedList]]:
         """Questions of a batch, so few that memory holds the gradients of all their texts."""
         few: list[RewardedList] = []
         used = 0
@@ -299,11 +242,11 @@ class _Fit:
         if few:
             yield few
 
-    def _loss(self, lists: Sequence[RewardedList], epoch: int) -> torch.Tensor:
+    def loss(self, lists: Sequence[RewardedList], epoch: int) -> torch.Tensor:
         scores, real = self._scores(lists)
         rewards = pad_sequence([torch.tensor(one.rewards) for one in lists], batch_first=True)
-        seeds = [derived_seed(self.options.seed, epoch, one.question) for one in lists]
-        return self.options.objective(scores, rewards.to(scores), real, seeds)
+        seeds = [derived_seed(self.retriever.seed, epoch, one.question) for one in lists]
+        return self.retriever.objective(scores, rewards.to(scores), real, seeds)
 
     def _scores(self, lists: Sequence[RewardedList]) -> tuple[torch.Tensor, torch.Tensor]:
         """Inner products (questions, candidates), and which candidates are real."""
@@ -317,7 +260,7 @@ class _Fit:
     def _encode(self, texts: Sequence[str]) -> torch.Tensor:
         """The vectors of texts, with gradients; texts of similar length are encoded together."""
         rows = [self.tokens[text] for text in texts]
-        groups = by_length([len(row) for row in rows], self.options.max_length, self.at_once)
+        groups = by_length([len(row) for row in rows], self.retriever.max_length, self.at_once)
         vectors = torch.cat([self._encode_batch([rows[n] for n in group]) for group in groups])
         order = torch.tensor([n for group in groups for n in group]).argsort()
         return vectors[order.to(vectors.device)]
@@ -332,21 +275,11 @@ class _Fit:
             vectors: torch.Tensor = self.encoder(features)["sentence_embedding"]
         return vectors.float()
 
-    # --- the best epoch ------------------------------------------------------------------------
-
-    def _finish_epoch(self, facts: Mapping[str, float]) -> None:
-        """Notes how good the encoder is on the held-out users, and stores the state."""
-        self.curve.append({"epoch": len(self.curve), **facts, **self._validate()})
-        if self._chosen() == self.curve[-1]["epoch"]:
-            self.best = {n: v.detach().cpu().clone() for n, v in self.encoder.state_dict().items()}
-        with replacing(self.folder / STATE) as file:
-            torch.save(self._state(), file)
-
-    def _validate(self) -> dict[str, float]:
+    def validate(self) -> dict[str, float]:
         """The held-out users' mean reward of the item that ranks first, and expected reward."""
         first, expected = [], []
         with torch.inference_mode():
-            for few in self._few(self.held_out):
+            for few in self.parts(self.held_out):
                 scores, real = self._scores(few)
                 probable = scores.masked_fill(~real, -torch.inf).softmax(dim=-1)
                 for one, p in zip(few, probable.double().cpu(), strict=True):
@@ -357,36 +290,6 @@ class _Fit:
             return {"reward_of_first": 0.0, "expected_reward": 0.0}
         mean = 1 / len(first)
         return {"reward_of_first": sum(first) * mean, "expected_reward": sum(expected) * mean}
-
-    def _chosen(self) -> int:
-        best = max(
-            self.curve,
-            key=lambda row: (row["reward_of_first"], row["expected_reward"], -row["epoch"]),
-        )
-        return int(best["epoch"])
-
-    # --- interruptions -------------------------------------------------------------------------
-
-    def _state(self) -> dict[str, Any]:
-        return {
-            "encoder": self.encoder.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict(),
-            "curve": self.curve,
-            "best": self.best,
-        }
-
-    def _resume(self) -> None:
-        place = self.folder / STATE
-        if place.is_file() and not is_zipfile(place):
-            report_damage(place, "it was cut off, or has changed")
-        if not place.is_file():
-            return
-        state = torch.load(place, map_location="cpu", weights_only=True)
-        self.encoder.load_state_dict(state["encoder"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
-        self.curve, self.best = state["curve"], state["best"]
 
 
 def _tokenized(
@@ -401,10 +304,3 @@ def _tokenized(
         rows = encoder.tokenizer(valid, truncation=True, max_length=max_length)["input_ids"]
         found |= zip(some, (torch.tensor(row, dtype=torch.int32) for row in rows), strict=True)
     return found
-
-
-def _linear(step: int, warmup: int, steps: int) -> float:
-    """The share of the learning rate at a step: it rises for `warmup` steps, then falls to 0."""
-    if step < warmup:
-        return step / warmup
-    return max(0.0, (steps - step) / max(1, steps - warmup))
