@@ -17,7 +17,15 @@ from lamp_exp.contracts import Component, Model, Retriever, Task
 from lamp_exp.errors import InputError, naming
 
 if TYPE_CHECKING:
-    from lamp_exp.values import Choice, Prediction, Prompt, RewardedList, RoutedQuestion
+    from lamp_exp.values import (
+        Choice,
+        History,
+        Prediction,
+        Prompt,
+        RewardedList,
+        RoutedQuestion,
+        TrainQuestion,
+    )
 
 WORK = "work"  # below an artefact's folder: what an interrupted call goes on from
 
@@ -161,13 +169,34 @@ class LearnedRetriever(Retriever):
         """Called with what `artefacts` asked for, before any ranking."""
 
 
+class TrainSource(ABC):
+    """The questions of train with their golds, for an adapter that learns from them.
+
+    `identity` is all that decides them and their prompts, as JSON. `requires` are the artefacts
+    that their prompts need, such as summaries.
+    """
+
+    task: Task
+    identity: Mapping[str, Any]
+    requires: Sequence[Artefact]
+
+    @abstractmethod
+    def questions(self) -> Sequence[TrainQuestion]:
+        """All of them, with their prompts."""
+
+    @abstractmethod
+    def history(self, question: str) -> History:
+        """What the question of that id asks about, and its user's items."""
+
+
 class ProfileSource(ABC):
-    """What an adapter may learn from: the profiles of the questions that are asked.
+    """What an adapter may learn from: the profiles of the questions that are asked, and train.
 
     Each profile is without its question's own item, and has a key that its content decides:
     questions with equal profiles share one. `model` is the one that answers, `trainer` builds the
     trainer that it runs with. `reading` is all that decides its weights and the pairs of a profile,
     as JSON: `model` and more. `options` are those options of the adapter that decide its results.
+    `train` is there for an adapter that `learns_from_train`, and None for any other.
     """
 
     seed: int
@@ -175,6 +204,7 @@ class ProfileSource(ABC):
     model: Model
     trainer: Callable[..., Any]
     reading: Mapping[str, Any]
+    train: TrainSource | None = None
 
     @abstractmethod
     def code(self, component: Component) -> str:
@@ -191,6 +221,10 @@ class ProfileSource(ABC):
     @abstractmethod
     def key_of(self, question: str) -> str:
         """The key of the profile of a question, given its id."""
+
+    @abstractmethod
+    def history(self, question: str) -> History:
+        """What the question of that id asks about, and its user's items."""
 
     @abstractmethod
     def size(self, key: str) -> int:
@@ -213,13 +247,24 @@ class Adapter(Component):
     """Adapts the model that answers to the user of each question.
 
     This class is also the base of the adapter that does nothing. `uses_profile` says that the
-    question's profile decides how the model is adapted.
+    question's profile decides how the model is adapted, `learns_from_train` that it learns from the
+    questions of train and their golds; an adapter of which neither holds is none. `trains_model`
+    says that it changes the model's own weights.
     """
 
     uses_profile: ClassVar[bool]
+    learns_from_train: ClassVar[bool] = False
 
-    def validate(self, mode: str, task: Task, model: Model) -> None:
-        """Raises InputError, before any long work, for what cannot be adapted."""
+    @property
+    def trains_model(self) -> bool:
+        """Whether the model's own weights learn along."""
+        return False
+
+    def validate(self, mode: str, task: Task, model: Model, precision: str = "") -> None:
+        """Raises InputError, before any long work, for what cannot be adapted.
+
+        `precision` is the one that the model runs with.
+        """
 
     def artefacts(self, source: ProfileSource) -> Sequence[Artefact]:
         """What it needs; the same for the same source and options."""
@@ -240,6 +285,13 @@ class Adapter(Component):
 
     def enter(self, model: Model, ids: Sequence[str]) -> None:
         """Called before a batch with the questions of these ids is answered."""
+
+    def soft_tokens(self, model: Model, ids: Sequence[str]) -> Any:
+        """Vectors that the model reads in front of each prompt, (questions, tokens, width).
+
+        Each depends on its question alone, not on the others of the batch. None: there are none.
+        """
+        return None
 
     def facts(self) -> Mapping[str, Any]:
         """For the record, after the answers: what was learned, and what it took."""

@@ -25,7 +25,7 @@ from hydra.utils import instantiate
 from omegaconf import MISSING, DictConfig, OmegaConf, open_dict
 
 from lamp_exp import options
-from lamp_exp.artefacts import LanguageModel, Router
+from lamp_exp.artefacts import Adapter, LanguageModel, Router
 from lamp_exp.contracts import DenseRetriever, Model, Retriever, Summary, Task, WrittenSummary
 from lamp_exp.data import check_sources
 from lamp_exp.errors import InputError, did_you_mean, first_line
@@ -554,7 +554,8 @@ def build_experiment(cfg: DictConfig, answers: Any = None) -> Experiment:
         from_checkpoint=bool(training_settings(str(OmegaConf.select(cfg, "model.name")))),
         reader=_reader(cfg, settings) if usage.reads else None,
         personal_groups=personal_groups(cfg),
-        adapter=build(cfg, "adapter") if runs_model else None,
+        general_groups=general_groups(cfg),
+        adapter=_adapter(cfg, data.cache_dir) if runs_model else None,
         summary=summary,
         writer=_writer(cfg, cast(WrittenSummary, summary), settings) if usage.writes else None,
     )
@@ -653,7 +654,9 @@ def check_quickly(cfg: DictConfig) -> tuple[str, Task, DataOptions, Usage]:
     data = _data_options(cfg, Path(cfg.output_dir).expanduser() / ".cache")
     usage = usage_of(cfg)
     is_bound = class_value(cfg, "retriever", "is_bound")
-    from_train = usage.reads and mode != FEEDBACK and not is_bound
+    from_train = (usage.reads and mode != FEEDBACK and not is_bound) or (
+        "adapter" in usage.others and class_value(cfg, "adapter", "learns_from_train")
+    )
     check_sources(task, data.data_dir, data.split, stages.parts_read(mode, data, from_train))
     return mode, task, data, usage
 
@@ -664,7 +667,8 @@ def usage_of(cfg: DictConfig) -> Usage:
         class_value(cfg, "retriever", name) for name in ("uses_profile", "learns")
     )
     writes = bool(class_value(cfg, "summary", "writes"))
-    return Usage.of(cfg.mode, uses_profile, cfg.k, learns, personal_groups(cfg), writes)
+    groups = {"others": personal_groups(cfg), "general": general_groups(cfg)}
+    return Usage.of(cfg.mode, uses_profile, cfg.k, learns, writes=writes, **groups)
 
 
 def check_hub(cfg: DictConfig) -> None:
@@ -694,6 +698,7 @@ def _used_components(cfg: DictConfig) -> dict[str, Any]:
         "profile": profile,
         "reader": usage.reads,
         "summary": usage.writes,
+        "adapter": usage.answers and "adapter" in usage.others,
     }
     content = {
         group: cast(dict[str, Any], OmegaConf.to_container(cfg[group], resolve=True))
@@ -798,6 +803,14 @@ def _retriever(cfg: DictConfig, cache_dir: Path) -> Retriever:
     return retriever
 
 
+def _adapter(cfg: DictConfig, cache_dir: Path) -> Adapter:
+    adapter: Adapter = build(cfg, "adapter")
+    for inner in adapter.components:
+        if isinstance(inner, Retriever):
+            inner.use_vector_store(VectorCache(cache_dir / "vectors"))
+    return adapter
+
+
 def _model_settings(cfg: DictConfig, answers: Any, labels: tuple[str, ...]) -> ModelSettings:
     training = cast(dict[str, Any], OmegaConf.to_container(cfg.training))
     return ModelSettings(
@@ -819,8 +832,17 @@ def _trainer(cfg: DictConfig) -> TrainerOptions:
 
 
 def personal_groups(cfg: DictConfig) -> frozenset[str]:
-    """The groups whose chosen component reads the profile, besides the retriever."""
-    return frozenset(g for g in PERSONAL_GROUPS if class_value(cfg, g, "uses_profile"))
+    """The groups whose chosen component is one that the baseline lacks, besides the retriever."""
+    reading = frozenset(g for g in PERSONAL_GROUPS if class_value(cfg, g, "uses_profile"))
+    return reading | general_groups(cfg)
+
+
+def general_groups(cfg: DictConfig) -> frozenset[str]:
+    """Those of them whose component reads no profile: an adapter that only learns from train."""
+    uses_profile, learns = (
+        class_value(cfg, "adapter", name) for name in ("uses_profile", "learns_from_train")
+    )
+    return frozenset({"adapter"} if learns and not uses_profile else ())
 
 
 def class_value(cfg: DictConfig, group: str, name: str) -> Any:

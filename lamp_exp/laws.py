@@ -36,6 +36,7 @@ from lamp_exp.artefacts import (
     LearnedRetriever,
     Router,
     RouterSource,
+    TrainSource,
 )
 from lamp_exp.config import ExperimentBuilder, compose_today
 from lamp_exp.config import config_dir as use_config_dir
@@ -53,8 +54,9 @@ from lamp_exp.contracts import (
 from lamp_exp.data import load
 from lamp_exp.environment import run_command
 from lamp_exp.errors import InputError
-from lamp_exp.experiment.adapting import AskedProfiles
+from lamp_exp.experiment.adapting import AskedProfiles, Histories
 from lamp_exp.experiment.experiment import Configuration, Experiment
+from lamp_exp.experiment.prompting import make_prompt
 from lamp_exp.storage.artefacts import ArtefactStore
 from lamp_exp.storage.feedback import read_feedback, rewards_by_question, write_feedback
 from lamp_exp.summaries.none import NoSummary
@@ -63,12 +65,14 @@ from lamp_exp.values import (
     Choice,
     Document,
     Example,
+    History,
     Hit,
     ProfileItem,
     Prompt,
     Query,
     RewardedList,
     RoutedQuestion,
+    TrainQuestion,
 )
 
 PROFILES: tuple[tuple[str, ...], ...] = (  # texts of the documents that retrievers must rank
@@ -501,6 +505,7 @@ MODEL_LAWS = (cuts_text_within_the_limit, answers_each_prompt_once)
 # --- adapters ----------------------------------------------------------------------------------
 
 ADAPTED = 3  # questions that an adapter learns for
+LEARNED = 8  # questions that one learns from
 
 
 def makes_a_pair_of_an_item_by_its_content_alone(adapter: Adapter, experiment: Experiment) -> None:
@@ -515,13 +520,16 @@ def adapts_to_one_user_whoever_else_is_asked(adapter: Adapter, experiment: Exper
     """A question has the same answer alone, and after others whose adapters were learned first."""
     examples = _sample(experiment.task)[:ADAPTED]
     together = _adapted_answers(adapter, experiment, examples)
+    _require_equal_vectors(adapter, experiment, [example.id for example in examples])
     for one in reversed(examples):
         alone = _adapted_answers(adapter, experiment, [one])
         _require(alone == {one.id: together[one.id]}, f"{alone}, with others {together}")
 
 
 def leaves_the_models_own_weights_alone(adapter: Adapter, experiment: Experiment) -> None:
-    """Learning and answering change no weight that the model had before."""
+    """Learning and answering change no weight that the model had before, unless it is to learn."""
+    if adapter.trains_model:
+        return
     model = experiment.model
     configure = getattr(model, "configure_model", lambda: None)
     configure()
@@ -531,13 +539,24 @@ def leaves_the_models_own_weights_alone(adapter: Adapter, experiment: Experiment
     _require(not changed, f"{changed} of {len(before)} weights have changed")
 
 
+def _require_equal_vectors(adapter: Adapter, experiment: Experiment, ids: Sequence[str]) -> None:
+    """What stands before a prompt is the same, bit for bit, alone and among others."""
+    assert experiment.model, "the mode answers"
+    together = adapter.soft_tokens(experiment.model, ids)
+    for id, vectors in zip(ids, () if together is None else together, strict=together is not None):
+        (alone,) = adapter.soft_tokens(experiment.model, [id])
+        _require(bool((alone == vectors).all()), f"other vectors of question {id} alone")
+
+
 def _adapted_answers(
     adapter: Adapter, experiment: Experiment, examples: Sequence[Example]
 ) -> dict[str, str]:
-    """The answers to questions, with all that the adapter needs made anew."""
+    """The answers to questions, whose golds are not there, with all that is needed made anew."""
     model, trainer, augmentation = experiment.model, experiment.trainer, experiment.augmentation
     assert model and trainer and augmentation, "the mode answers"
-    source = _SampleProfiles(experiment, examples)
+    train = _SampleTrain(experiment) if adapter.learns_from_train else None
+    asked = [replace(example, target=None) for example in examples]
+    source = _SampleProfiles(experiment, asked, train)
     counter, length = model.token_counter, experiment.max_length
     prompts = [augmentation(experiment.task, e, [], counter, length) for e in examples]
     with tempfile.TemporaryDirectory() as folder:
@@ -551,13 +570,35 @@ def _adapted_answers(
 class _SampleProfiles(AskedProfiles):
     """The profiles of some questions of the made-up sample, for an experiment without a run."""
 
-    def __init__(self, experiment: Experiment, examples: Sequence[Example]) -> None:
+    def __init__(
+        self, experiment: Experiment, examples: Sequence[Example], train: TrainSource | None
+    ) -> None:
         configuration = Configuration({}, {"seed": 0, "adapter": {}}, {}, {})
-        super().__init__(experiment, configuration, examples)
+        super().__init__(experiment, configuration, examples, train)
 
     @property
     def reading(self) -> dict[str, Any]:  # type: ignore[override]
         return {"model": {}}
+
+
+class _SampleTrain(TrainSource):
+    """Questions of the made-up sample to learn from, every fourth of which is held out."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        self.identity, self.requires = {}, ()
+        self.experiment, self.task = experiment, experiment.task
+        self.examples = _sample(self.task)[:LEARNED]
+        self.histories = Histories(self.task, self.examples)
+
+    def questions(self) -> list[TrainQuestion]:
+        prompts = [make_prompt(self.experiment, example, ()) for example in self.examples]
+        return [
+            TrainQuestion(example.id, prompt, example.target or "", number % 4 == 0)
+            for number, (example, prompt) in enumerate(zip(self.examples, prompts, strict=True))
+        ]
+
+    def history(self, question: str) -> History:
+        return self.histories.of(question)
 
 
 ADAPTER_LAWS = (

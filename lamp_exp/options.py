@@ -26,7 +26,7 @@ LARGEST_SEED = 2**32 - 1
 ANSWERING = ("finetune", "zeroshot")  # the modes in which a model writes answers
 FEEDBACK = "feedback"  # the mode in which a reader rewards single items
 SUMMARIES = "summaries"  # the mode that only makes summaries of profiles
-PERSONAL_GROUPS = ("summary", "adapter")  # whose components read profiles, besides the retriever
+PERSONAL_GROUPS = ("summary", "adapter")  # of which the baseline has none; see `Usage.others`
 RANKING = ("rank", FEEDBACK)  # the modes that rank items and make no prompts of k items
 WITHOUT_PROMPTS = (*RANKING, SUMMARIES)  # the modes that make no prompts of k items
 # The order of words in a run's name, and of columns in reports; there, others follow.
@@ -47,9 +47,10 @@ class Usage:
     """What an experiment does, which decides the options that matter to it.
 
     `retrieves` says that the items of profiles are ranked, `reads` that a reader gives feedback.
-    `others` are the other groups whose component reads the profile, of PERSONAL_GROUPS. Without
-    any of these, all options of the profile have no effect: it is the baseline. `writes` says that
-    a model writes summaries, `routes` that a router chooses among the answers of several runs.
+    `others` are the other groups in use, of PERSONAL_GROUPS. Without any of these it is the
+    baseline. `general` are those of them whose component reads no profile: it is alike for all
+    users. `writes` says that a model writes summaries, `routes` that a router chooses among the
+    answers of several runs.
     """
 
     mode: str
@@ -58,6 +59,7 @@ class Usage:
     others: frozenset[str] = frozenset()
     writes: bool = False
     routes: bool = False
+    general: frozenset[str] = frozenset()
 
     @classmethod
     def of(
@@ -68,17 +70,20 @@ class Usage:
         learns: bool = False,
         others: Collection[str] = (),
         writes: bool = False,
+        general: Collection[str] = (),
     ) -> Usage:
         """The usage of an experiment whose retriever reads profiles, or learns; k may be `tune`.
 
-        `others` are the groups of PERSONAL_GROUPS whose chosen component reads profiles.
+        `others` are the groups of PERSONAL_GROUPS that are in use, `general` those of them whose
+        chosen component reads no profile.
         """
         retrieves = uses_profile and (mode in RANKING or (mode != SUMMARIES and bool(k)))
         used = frozenset() if mode in RANKING else frozenset(others)
         used &= {"summary"} if mode == SUMMARIES else used
         used -= frozenset() if mode in ANSWERING else {"adapter"}
         reads = retrieves and (learns or mode == FEEDBACK)
-        return cls(mode, retrieves, reads, used, writes and "summary" in used)
+        alike = used & frozenset(general)
+        return cls(mode, retrieves, reads, used, writes and "summary" in used, general=alike)
 
     @classmethod
     def baseline(cls, mode: str) -> Usage:
@@ -93,8 +98,13 @@ class Usage:
 
     @property
     def personal(self) -> bool:
-        """Whether any part reads the user's profile."""
+        """Whether there is any part that the baseline lacks."""
         return self.retrieves or bool(self.others)
+
+    @property
+    def reads_profile(self) -> bool:
+        """Whether any part reads the user's profile."""
+        return self.retrieves or bool(self.others - self.general)
 
     @property
     def trains(self) -> bool:
@@ -119,7 +129,7 @@ def always(usage: Usage) -> bool:
 
 def when_personal(usage: Usage) -> bool:
     """Options that matter only if the profile is read."""
-    return usage.personal
+    return usage.reads_profile
 
 
 def when_prompting(usage: Usage) -> bool:
@@ -314,7 +324,8 @@ GROUPS: Mapping[str, Group] = {
         ),
         Group(
             "adapter", "none",
-            "how the model is adapted to each user; user_lora, oppu: weights learned on profiles",
+            "how the model is adapted to each user; user_lora, oppu: weights learned on profiles; "
+            "user_vector: the profile as vectors; soft_prompt: alike for all users",
             applies=when_adapting, runtime=frozenset({"keep", "device", "batch_tokens"}),
             role=METHOD,
         ),
@@ -476,6 +487,17 @@ COMPONENT_OPTIONS = (  # options of components whose range every component of th
     Option("adapter.weight_decay", None, float, "of AdamW", nullable=True, minimum=0),
     Option("adapter.clip", None, float, "norm at which gradients are clipped", nullable=True,
            minimum=0, above=True),
+    Option("adapter.soft_tokens", None, int, "in front of each prompt", nullable=True, minimum=1),
+    Option("adapter.sharpness", None, float, "of the attention over items", nullable=True,
+           minimum=0, above=True),
+    Option("adapter.learn_sharpness", None, bool, "whether it learns along", nullable=True,
+           choices=(True, False)),
+    Option("adapter.subsets", None, int, "random parts of each history, in an epoch",
+           nullable=True, minimum=0),
+    Option("adapter.dropped", None, float, "the most of a history that a random part lacks",
+           nullable=True, minimum=0, maximum=1),
+    Option("adapter.train_reader", None, bool, "whether the model's own weights learn along",
+           nullable=True, choices=(True, False)),
     Option("adapter.k", None, int, "earlier items that an item is shown with", nullable=True,
            minimum=0),
     Option("adapter.min_items", None, int, "users with fewer have no adapter", nullable=True,

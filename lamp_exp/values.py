@@ -360,3 +360,29 @@ class RunInfo:
     mode: str
     tags: tuple[str, ...]
     settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What a question asks about, and the texts of its user's items.
+
+    `own_items` is the number of items left out since they are the question itself.
+    """
+
+    query: str
+    items: Sequence[str]
+    own_items: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TrainQuestion:
+    """A question of train as a model reads it, with its gold.
+
+    `held_out` says that the user is among those on whom epochs are chosen, and who are not learned
+    from.
+    """
+
+    id: str
+    prompt: Prompt
+    target: str
+    held_out: bool = False

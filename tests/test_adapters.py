@@ -527,7 +527,7 @@ MISTAKES = [
     ("adapter.keep=maybe", "adapter.keep=maybe must be one of true, false"),
     ("adapter.min_items=0", "adapter.min_items=0 must be at least 1"),
     ("adapter.ranks=3", "adapter.ranks"),
-    ("adapter=user_loras", "user_loras does not exist: choose one of none, oppu, user_lora"),
+    ("adapter=user_loras", "user_loras does not exist: choose one of none, oppu, soft_prompt, user_lora"),
     ("retriever@adapter.base=recency", "adapter.base must rank by itself and without dates"),
     ("profile.max_items=null profile.keep=newest profile.pool=all_users retriever=random",
      "profile.pool=all_users is for retrieval alone: use adapter=none"),

@@ -89,6 +89,7 @@ MAY_IMPORT = {
 }
 DOORS = {  # single modules that may import more
     "data/__main__.py": {"tasks"},
+    "adapters/text_encoders.py": {"retrievers"},  # whose encoders learn along
     "routers/cross_encoder.py": {"models", "retrievers", "hub", "progress"},
     "retrievers/ropg_kd.py": {"models"},  # the loss
     "retrievers/learned_encoder.py": {"models"},  # seeds and threads, as models learn with
@@ -103,7 +104,9 @@ HYDRA = {
 }  # fmt: skip
 HEAVY = {"torch", "transformers", "sentence_transformers", "faiss", "pytorch_lightning", "peft"}
 MAY_BE_HEAVY = {
-    "adapters/lora_slot.py", "adapters/lora_training.py", "adapters/user_lora.py",
+    "adapters/learned_tokens.py", "adapters/lora_slot.py", "adapters/lora_training.py",
+    "adapters/soft_prompt.py", "adapters/text_encoders.py", "adapters/user_lora.py",
+    "adapters/user_vector.py",
     "models", "retrievers/dense.py", "retrievers/encoder.py", "retrievers/learned_encoder.py",
     "retrievers/ropg_kd.py", "retrievers/ropg_rl.py", "routers/cross_encoder.py", "loggers",
     "experiment/ddp.py",

@@ -76,8 +76,11 @@ def test_models_keep_their_laws(option):
 
 
 @pytest.mark.parametrize("option", options("adapter"))
-def test_adapters_keep_their_laws(option):
+def test_adapters_keep_their_laws(option, encoder):  # noqa: F811
     few = ["adapter.epochs=2", "adapter.lr=0.3"] if option != "none" else []
+    cfg, _ = compose(f"adapter={option}")
+    if OmegaConf.select(cfg, "adapter.encoder.name"):
+        few.append(f"adapter.encoder.name={encoder}")
     words = ["model=tiny", "mode=zeroshot", "k=0", "max_new_tokens=8", "trainer=cpu"]
     quiet = "trainer.enable_progress_bar=false"
     check("adapter", f"adapter={option}", *few, *words, quiet)

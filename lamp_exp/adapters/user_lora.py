@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig
 
+from lamp_exp.adapters.local_model import local_model, on_device
 from lamp_exp.adapters.lora_slot import LoraShape, LoraSlot, check_adapter
 from lamp_exp.adapters.lora_training import LoraRecipe, train_adapter
 from lamp_exp.artefacts import (
@@ -34,7 +34,6 @@ from lamp_exp.contracts import Component, Model, Retriever, Task
 from lamp_exp.errors import InputError, first_line
 from lamp_exp.hub import only_local_files
 from lamp_exp.models.batches import derived_seed, longest_first
-from lamp_exp.models.threads import limit_threads, threads_restored
 from lamp_exp.models.training import TrainableModel
 from lamp_exp.progress import progress
 from lamp_exp.storage.artefacts import UNITS
@@ -96,7 +95,7 @@ class UserLora(Adapter):
     def components(self) -> Sequence[Component]:
         return [self.base]
 
-    def validate(self, mode: str, task: Task, model: Model) -> None:
+    def validate(self, mode: str, task: Task, model: Model, precision: str = "") -> None:
         """Refuses what has no weights to adapt here, and layers that the model does not have."""
         if mode == "finetune":
             raise InputError(
@@ -108,16 +107,7 @@ class UserLora(Adapter):
                 f"task {task.name} makes no pairs of items, which adapters learn from: give it "
                 "the method item_pair"
             )
-        if not isinstance(model, TrainableModel):
-            raise InputError(
-                "an adapter per user needs the weights of the model on this machine: use "
-                "model=flan_t5_base or model=causal, not an API"
-            )
-        if model.load_options:
-            raise InputError(
-                "the quantised weights of a GGUF file cannot be adapted: save them as a folder of "
-                "transformers first, and name that as model.name"
-            )
+        model = local_model(model, "an adapter per user")
         if model.has_random_weights:
             raise InputError(
                 "an adapter on random weights learns nothing: name fine-tuned ones, "
@@ -265,7 +255,7 @@ class UserLoras(KeyedArtefact):
         """One after the other, each written when it is trained."""
         model = self.source.model
         assert isinstance(model, TrainableModel), "validate refuses others"
-        with _on_device(model, self.source) as context:
+        with on_device(model, self.source) as context:
             for key in progress(keys, len(keys), "adapters"):
                 with write.unit(key) as folder:
                     facts = self.adapter.train(model, key, context, self.source)
@@ -273,25 +263,6 @@ class UserLoras(KeyedArtefact):
                     facts["bytes"] = sum(file.stat().st_size for file in folder.iterdir())
                     write_json(folder / FACTS, facts)
         return {"adapters_made": len(keys)}
-
-
-@contextmanager
-def _on_device(model: TrainableModel, source: ProfileSource) -> Iterator[Any]:
-    """Loads the model's weights and moves them as Lightning does; yields the precision's context.
-
-    One process trains: the others of a run wait, and load what it has made.
-    """
-    alone = {"devices": 1, "num_nodes": 1, "strategy": "auto"}
-    quiet = {"logger": False, "enable_progress_bar": False, "enable_checkpointing": False}
-    runner = source.trainer(**alone, **quiet)
-    model.configure_model()
-    plugin = runner.precision_plugin
-    plugin.convert_module(model)
-    model.to(runner.strategy.root_device)
-    model.net.eval()
-    with threads_restored():
-        limit_threads(model.net, model.device)
-        yield plugin.forward_context
 
 
 def _without_weights(model: TrainableModel) -> Any:

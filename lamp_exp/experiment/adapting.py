@@ -1,4 +1,4 @@
-"""The profiles that adapters learn from: those of the asked questions, and nothing else."""
+"""The profiles of the asked questions, which adapters read; they never read their golds."""
 
 from __future__ import annotations
 
@@ -9,15 +9,24 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from lamp_exp.artefacts import ProfileSource
-from lamp_exp.contracts import Component, Model, Retriever
+from lamp_exp.artefacts import ProfileSource, TrainSource
+from lamp_exp.contracts import Component, Model, Retriever, Task
 from lamp_exp.data.leaks import own_positions
 from lamp_exp.errors import naming
 from lamp_exp.experiment.code_fingerprint import code_fingerprint
 from lamp_exp.experiment.experiment import Configuration, Experiment
 from lamp_exp.experiment.identity import deciding_options
 from lamp_exp.progress import progress
-from lamp_exp.values import Document, Documents, Example, Hit, ProfileItem, Prompt, Query
+from lamp_exp.values import (
+    Document,
+    Documents,
+    Example,
+    History,
+    Hit,
+    ProfileItem,
+    Prompt,
+    Query,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +38,32 @@ class _Profile:
     pairs: int
 
 
+class Histories:
+    """What questions ask about, and the texts of their profiles, read when they are asked for."""
+
+    def __init__(self, task: Task, examples: Sequence[Example]) -> None:
+        self.task = task
+        self.examples = examples
+        column = getattr(examples, "column", None)  # of a part: without reading its profiles
+        ids = column("id") if column else [example.id for example in examples]
+        self._rows = {id: row for row, id in enumerate(ids)}
+
+    def of(self, question: str) -> History:
+        """The history of the question of that id."""
+        task, example = self.task, self.examples[self._rows[question]]
+        with naming(task, "document", question):
+            items = other_items(task, example)
+            about = task.query_source_text(example.input) or task.query(example.input)
+            texts = [task.document(item) for item in items]
+        return History(about, texts, len(example.profile) - len(items))
+
+
+def other_items(task: Task, example: Example) -> list[ProfileItem]:
+    """The items of a profile that are not the question itself."""
+    own = set(own_positions(task, example.input, example.profile))
+    return [item for number, item in enumerate(example.profile) if number not in own]
+
+
 @dataclass(frozen=True)
 class AskedProfiles(ProfileSource):
     """The profiles of questions, each less the item that is its question itself."""
@@ -36,6 +71,7 @@ class AskedProfiles(ProfileSource):
     experiment: Experiment
     configuration: Configuration
     examples: Sequence[Example]
+    train: TrainSource | None = None
 
     @property
     def seed(self) -> int:  # type: ignore[override]
@@ -71,11 +107,19 @@ class AskedProfiles(ProfileSource):
         parts = [self.experiment.task, self.experiment.augmentation, self.experiment.model]
         return code_fingerprint(AskedProfiles, component, *filter(None, parts))
 
+    @cached_property
+    def _histories(self) -> Histories:
+        return Histories(self.experiment.task, self.examples)
+
+    def history(self, question: str) -> History:
+        return self._histories.of(question)
+
     def profile_keys(self) -> list[str]:
         return list(self._profiles)
 
     def questions(self) -> list[str]:
-        return list(self._keys)
+        column = getattr(self.examples, "column", None)
+        return list(column("id") if column else self._keys)
 
     def key_of(self, question: str) -> str:
         return self._keys[question]
@@ -142,8 +186,7 @@ class AskedProfiles(ProfileSource):
     def _items(self, example: Example) -> list[ProfileItem]:
         """The items that may be learned from: oldest first, if all are dated."""
         task = self.experiment.task
-        own = set(own_positions(task, example.input, example.profile))
-        items = [item for number, item in enumerate(example.profile) if number not in own]
+        items = other_items(task, example)
         if all(item.date is not None for item in items):
             items.sort(key=lambda item: (item.date, _content(item, task.fields)))
         return items

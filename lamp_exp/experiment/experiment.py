@@ -143,6 +143,7 @@ class Experiment:
     reader: Reader | None = None
     adapter: Adapter | None = None
     personal_groups: frozenset[str] = frozenset()  # of options.PERSONAL_GROUPS: those in use
+    general_groups: frozenset[str] = frozenset()  # those of them that read no profile
     summary: Summary | None = None
     writer: Writer | None = None
 
@@ -151,17 +152,28 @@ class Experiment:
         """What the experiment does, which decides the options that matter."""
         retriever, k = self.retrieval.retriever, self.retrieval.k
         others, writes = self.personal_groups, self.writer is not None
-        return Usage.of(self.mode, retriever.uses_profile, k, retriever.learns, others, writes)
+        reads = (retriever.uses_profile, k, retriever.learns)
+        return Usage.of(self.mode, *reads, others, writes, self.general_groups)
 
     @property
     def learns_from_train(self) -> bool:
         """Whether a component other than the model learns from train."""
-        return self.usage.reads and self.mode != FEEDBACK and not self.retrieval.retriever.is_bound
+        return bool(self.learners)
+
+    @property
+    def learners(self) -> tuple[str, ...]:
+        """The groups whose component learns from train, but for the model."""
+        retriever, usage, found = self.retrieval.retriever, self.usage, []
+        if usage.reads and self.mode != FEEDBACK and not retriever.is_bound:
+            found.append("retriever")
+        if self.adapter and self.adapter.learns_from_train and "adapter" in usage.others:
+            found.append("adapter")
+        return tuple(found)
 
     @property
     def neighbours_by(self) -> DenseRetriever | None:
         """What compares profiles, if profiles are read and neighbours are asked for."""
-        return self.data.neighbours_by if self.usage.personal else None
+        return self.data.neighbours_by if self.usage.reads_profile else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from lamp_exp.experiment.parts import Parts
 from lamp_exp.experiment.queries import queries
 from lamp_exp.experiment.ranking import QUESTIONS_AT_ONCE, PartRanking
 from lamp_exp.experiment.summaries import Summaries, written_summaries
+from lamp_exp.experiment.train_questions import TrainQuestions
 from lamp_exp.options import FEEDBACK
 from lamp_exp.storage.artefacts import ArtefactStore
 from lamp_exp.storage.feedback import read_feedback, rewards_by_question
@@ -109,31 +110,65 @@ def part_ranking(
 
 
 def artefacts_of(
-    experiment: Experiment,
-    configuration: Configuration,
-    parts: Parts,
-    profiles: AskedProfiles | None = None,
+    experiment: Experiment, configuration: Configuration, parts: Parts
 ) -> dict[str, Sequence[Artefact]]:
-    """What the component of each group needs before the experiment can run; nothing is made.
+    """What the component of each group needs before the experiment can run; nothing is made."""
+    needed = _for_prompts(experiment, configuration, parts)
+    profiles = _asked_profiles(experiment, configuration, parts, needed)
+    return {**needed, "adapter": _adapter_artefacts(experiment, profiles)}
 
-    `profiles` are those that an adapter learns from, if they are read already.
-    """
-    profiles = profiles or _asked_profiles(experiment, configuration, parts)
-    adapter = experiment.adapter
+
+def _for_prompts(
+    experiment: Experiment, configuration: Configuration, parts: Parts
+) -> dict[str, Sequence[Artefact]]:
+    """What the components need that choose and show items."""
     return {
-        "summary": written_summaries(experiment, parts.prompted),
+        "summary": written_summaries(experiment, prompted_parts(experiment, parts)),
         "retriever": _retriever_artefacts(experiment, configuration, parts.with_rewards),
-        "adapter": adapter.artefacts(profiles) if adapter and profiles else (),
     }
 
 
+def _adapter_artefacts(
+    experiment: Experiment, profiles: AskedProfiles | None
+) -> Sequence[Artefact]:
+    adapter = experiment.adapter
+    return adapter.artefacts(profiles) if adapter and profiles else ()
+
+
+def prompted_parts(experiment: Experiment, parts: Parts) -> list[Part]:
+    """The parts whose questions become prompts: also those that an adapter learns from."""
+    found = {id(part): part for part in parts.prompted}
+    if "adapter" in experiment.learners and parts.learning is not None:
+        found[id(parts.learning)] = parts.learning
+    return list(found.values())
+
+
 def _asked_profiles(
-    experiment: Experiment, configuration: Configuration, parts: Parts
+    experiment: Experiment,
+    configuration: Configuration,
+    parts: Parts,
+    needed: Mapping[str, Sequence[Artefact]],
 ) -> AskedProfiles | None:
-    """The profiles that an adapter learns from, those of the asked questions; None without one."""
+    """What an adapter may learn from; None without one. `needed` is what prompts need."""
     if experiment.adapter is None or "adapter" not in experiment.usage.others:
         return None
-    return AskedProfiles(experiment, configuration, parts.asked.examples)
+    train = None
+    if "adapter" in experiment.learners:
+        assert parts.learning, "an experiment with an adapter that learns from train reads it"
+        required = [one for artefacts in needed.values() for one in artefacts]
+        train = _train_questions(experiment, configuration, parts.learning, required)
+    return AskedProfiles(experiment, configuration, parts.asked.examples, train)
+
+
+def _train_questions(
+    experiment: Experiment, configuration: Configuration, part: Part, required: Sequence[Artefact]
+) -> TrainQuestions:
+    ranking = None
+    if experiment.usage.retrieves:
+        cache = RankingCache(experiment.data.cache_dir / "rankings")
+        where = (experiment, configuration, cache, part)
+        ranking = part_ranking(*where, experiment.retrieval.retriever, "retriever")
+    return TrainQuestions(experiment, configuration, part, ranking, required)
 
 
 def _retriever_artefacts(
@@ -157,22 +192,26 @@ def learn(
 ) -> dict[str, Sequence[Made]]:
     """Makes what the components need, and loads it; by group, all that was needed, in order."""
     store, adapter = store_of(experiment), experiment.adapter
-    profiles = _asked_profiles(experiment, configuration, parts)
+    needed = _for_prompts(experiment, configuration, parts)
+    profiles = _asked_profiles(experiment, configuration, parts, needed)
+    needed["adapter"] = _adapter_artefacts(experiment, profiles)
     made: dict[str, Sequence[Made]] = {}
-    own: dict[str, list[Made]] = {}  # without what these require
-    for group, artefacts in artefacts_of(experiment, configuration, parts, profiles).items():
+    by_path: dict[Path, Made] = {}
+    for group, artefacts in needed.items():
+        own: list[Made] = []  # without what these require
         if artefacts:
-            made[group] = _make_all(store, [*_required(artefacts), *artefacts])
-            by_path = {one.folder: one for one in made[group]}
-            own[group] = [by_path[store.path(one)] for one in artefacts]
+            new = {m.folder: m for m in _make_all(store, [*_required(artefacts), *artefacts])}
+            made[group] = [one for path, one in new.items() if path not in by_path]
+            by_path |= new
+            own = [by_path[store.path(one)] for one in artefacts]
+        retriever = experiment.retrieval.retriever
         if group == "summary":
-            _load_summaries(artefacts, own.get(group, ()))
-    retriever = experiment.retrieval.retriever
-    if isinstance(retriever, LearnedRetriever) and "retriever" in own:
-        retriever.load(own["retriever"])
-    if adapter is not None and profiles is not None:
-        adapter.load(own.get("adapter", ()), profiles)
-        profiles.model.use_adapter(adapter)
+            _load_summaries(artefacts, own)
+        elif group == "retriever" and isinstance(retriever, LearnedRetriever) and own:
+            retriever.load(own)  # before an adapter learns from prompts with its items
+        elif group == "adapter" and adapter is not None and profiles is not None:
+            adapter.load(own, profiles)
+            profiles.model.use_adapter(adapter)
     return made
 
 
@@ -205,9 +244,13 @@ def needed_artefacts(
     here.
     """
     store, found = store_of(experiment), []
+    seen: set[Path] = set()
     for artefacts in artefacts_of(experiment, configuration, parts).values():
         for artefact in [*_required(artefacts), *artefacts]:
             try:
+                if store.path(artefact) in seen:
+                    continue
+                seen.add(store.path(artefact))
                 state = "to make" if store.find(artefact) is None else "there"
             except InputError:  # a real run names it, before any long work
                 state = "unknown"
@@ -232,21 +275,13 @@ def validate_learning(experiment: Experiment, part: Part) -> None:
     """Raises InputError, before any long work, for what cannot learn from `part`."""
     if experiment.mode == FEEDBACK and not experiment.usage.retrieves:
         raise InputError("mode=feedback rewards items, and this retriever ranks none: use another")
-    if not experiment.usage.reads:
-        return
-    assert experiment.reader, "an experiment with feedback has a reader"
-    retriever = experiment.retrieval.retriever
-    if experiment.mode == FEEDBACK and retriever.learns:
+    if experiment.usage.reads:
+        _validate_feedback(experiment, part)
+    if "adapter" in experiment.learners and not part.has_golds:
         raise InputError(
-            "mode=feedback rewards the items of a retriever that needs no feedback itself: use "
-            "its base, such as retriever=contriever"
+            f"this adapter learns from the golds of train, but {part.source} has no outputs file "
+            "beside it: use another data_dir"
         )
-    if retriever.is_bound and experiment.mode == "finetune":
-        raise InputError(
-            "this retriever reads the golds of the questions that it ranks for, which no model may "
-            "learn from: use mode=zeroshot, with model.name=RUN/checkpoint for a fine-tuned model"
-        )
-    validate_reader(experiment.reader, part)
     if experiment.learns_from_train:
         users = set(part.examples.column("user"))
         held_out = sum(map(is_held_out, users))
@@ -255,6 +290,22 @@ def validate_learning(experiment: Experiment, part: Part) -> None:
                 f"{part.source} has {len(users)} users, too few to hold out a tenth of them, on "
                 "whom epochs are chosen: raise limit"
             )
+
+
+def _validate_feedback(experiment: Experiment, part: Part) -> None:
+    assert experiment.reader, "an experiment with feedback has a reader"
+    retriever = experiment.retrieval.retriever
+    if experiment.mode == FEEDBACK and retriever.learns:
+        raise InputError(
+            "mode=feedback rewards the items of a retriever that needs no feedback itself: use "
+            "its base, such as retriever=contriever"
+        )
+    if retriever.is_bound and (experiment.mode == "finetune" or "adapter" in experiment.learners):
+        raise InputError(
+            "this retriever reads the golds of the questions that it ranks for, which no model may "
+            "learn from: use mode=zeroshot, with model.name=RUN/checkpoint for a fine-tuned model"
+        )
+    validate_reader(experiment.reader, part)
 
 
 def learned_facts(made: Mapping[str, Sequence[Made]]) -> list[dict[str, Any]]:

@@ -38,5 +38,5 @@ class Parts:
 
     @property
     def with_rewards(self) -> Part:
-        """The part whose golds a retriever learns from, or for a bound the asked one."""
+        """The part whose golds components learn from, or for a bound the asked one."""
         return self.learning or self.asked

@@ -22,6 +22,7 @@ from lamp_exp.experiment.learning import PartSource, learn, learned_facts
 from lamp_exp.experiment.parts import Parts
 from lamp_exp.experiment.stages import StageResults, load_parts
 from lamp_exp.experiment.summaries import Summaries
+from lamp_exp.experiment.train_questions import TrainQuestions
 from lamp_exp.options import (
     FEEDBACK,
     PERSONAL_GROUPS,
@@ -166,6 +167,8 @@ def provenance_of(experiment: Experiment) -> Provenance:
         components += [PartSource, Feedback, reader.augmentation, reader.model]
     if "adapter" in experiment.usage.others:
         components += [AskedProfiles, experiment.adapter]
+    if "adapter" in experiment.learners:
+        components.append(TrainQuestions)
     code = code_fingerprint(StageResults, *(part for part in components if part is not None))
     return Provenance(code, versions())
 
@@ -252,7 +255,7 @@ def _execute(
             result = _result(
                 experiment, configuration, parts, results, provenance, identity, folder, started
             )
-            adapter = dict(experiment.adapter.facts()) if experiment.adapter else {}
+            adapter = _adapter_facts(experiment)
             learned = tuple(learned_facts(made))
             folder.write_result(replace(result, learned=learned, adapter=adapter))
             if logger:
@@ -348,6 +351,14 @@ def _retrieval_facts(experiment: Experiment) -> dict[str, Any]:
     return facts if encoder is None else {**facts, "neighbours_by": encoder.facts()}
 
 
+def _adapter_facts(experiment: Experiment) -> dict[str, Any]:
+    """The adapter's own facts; those of one that reads no profile say so."""
+    adapter = experiment.adapter
+    if adapter is None or "adapter" not in experiment.usage.others:
+        return {}
+    return {**({} if adapter.uses_profile else {"uses_profile": False}), **adapter.facts()}
+
+
 def _model_facts(experiment: Experiment) -> dict[str, Any]:
     """The model's own facts; `fine_tuned` says that its weights are a checkpoint's."""
     if experiment.model is None:
@@ -384,7 +395,7 @@ def notes(experiment: Experiment) -> list[str]:
     found = []
     if retrieval.retriever.is_bound and experiment.usage.retrieves:
         found.append("a bound, and no system: it reads the golds of the questions that it answers")
-    if experiment.usage.personal and data.view.profile.control != "none":
+    if experiment.usage.reads_profile and data.view.profile.control != "none":
         found.append(f"a control: profile.control={data.view.profile.control}")
     passages = experiment.augmentation is not None and experiment.augmentation.multiple_passages
     untrained = mode == "zeroshot" and not experiment.from_checkpoint
@@ -401,8 +412,12 @@ def notes(experiment: Experiment) -> list[str]:
         found.append("scored on the part that it was trained on")
     if mode == "finetune" and data.part == "dev" and data.selection == "dev":
         found.append("the best epoch was chosen on dev, the part that is scored")
-    if experiment.learns_from_train and data.part == "train":
+    if "retriever" in experiment.learners and data.part == "train":
         found.append("the retriever has learned from the questions that it ranks for")
+    if "adapter" in experiment.learners:
+        found.append("the adapter has learned from the golds of train")
+        if data.part == "train" and data.fold is None:
+            found.append("the adapter has learned from the questions that are answered")
     if retrieval.used_skip and mode != "rank":
         found.append("the best items of each profile were passed over (skip)")
     return found

@@ -16,15 +16,21 @@ from pathlib import Path
 from typing import Any
 
 from lamp_exp.artefacts import Made
-from lamp_exp.contracts import Model, PredictionJournal, Task, TokenCounter
+from lamp_exp.contracts import Model, PredictionJournal, Task
 from lamp_exp.data import Part, load
 from lamp_exp.data.neighbours import Neighbours, NeighbourSource
 from lamp_exp.data.view import POOL_DRAWS
 from lamp_exp.errors import InputError, naming
 from lamp_exp.experiment.code_fingerprint import code_fingerprint
 from lamp_exp.experiment.experiment import Configuration, DataOptions, Experiment
-from lamp_exp.experiment.learning import learn, part_ranking, validate_learning
+from lamp_exp.experiment.learning import (
+    learn,
+    part_ranking,
+    prompted_parts,
+    validate_learning,
+)
 from lamp_exp.experiment.parts import Parts
+from lamp_exp.experiment.prompting import make_prompt, summarise
 from lamp_exp.experiment.ranking import Rankings
 from lamp_exp.experiment.summaries import validate_summary
 from lamp_exp.progress import Report, progress
@@ -32,7 +38,7 @@ from lamp_exp.results.folder import RunFolder
 from lamp_exp.results.journal import AnswerJournal
 from lamp_exp.storage.feedback import read_feedback
 from lamp_exp.storage.rankings import RankingCache
-from lamp_exp.values import Example, Hit, Prediction, Prompt, Ranking, Scores, TrainingSet
+from lamp_exp.values import Prediction, Prompt, Ranking, Scores, TrainingSet
 
 
 class UndatedItems(InputError):
@@ -61,7 +67,7 @@ def load_parts(experiment: Experiment) -> Parts:
     parts = read_parts(experiment)
     validate(experiment)
     validate_learning(experiment, parts.with_rewards)
-    validate_summary(experiment, parts.prompted)
+    validate_summary(experiment, prompted_parts(experiment, parts))
     _refuse_lost_instruction(experiment, parts.asked)
     return parts
 
@@ -133,7 +139,8 @@ def validate(experiment: Experiment) -> None:
             metric.load()
         assert experiment.adapter, "modes that answer have one"
         if "adapter" in experiment.usage.others:
-            experiment.adapter.validate(experiment.mode, experiment.task, model)
+            given = (experiment.mode, experiment.task, model, trainer.precision)
+            experiment.adapter.validate(*given)
         model.validate(experiment.mode == "finetune", trainer.precision, trainer.build)
 
 
@@ -142,9 +149,9 @@ def _refuse_pool(experiment: Experiment) -> None:
     those of all users: only a sample of them is drawn.
     """
     pool, retrieval = experiment.data.view.profile.pool, experiment.retrieval
-    if pool == "own" or not experiment.usage.personal:
+    if pool == "own" or not experiment.usage.reads_profile:
         return
-    for group in experiment.usage.others:
+    for group in sorted(experiment.usage.others):
         raise InputError(f"profile.pool={pool} is for retrieval alone: use {group}=none")
     if pool != "all_users":
         return
@@ -275,34 +282,6 @@ def make_prompts(
             prompts.append(prompt)
             top_scores.append(ranking[0].score if ranking else None)
     return PromptResults(prompts, top_scores, counts)
-
-
-def make_prompt(experiment: Experiment, example: Example, hits: Sequence[Hit]) -> Prompt:
-    """What the model reads for one question, given the hits that it is shown."""
-    assert experiment.augmentation and experiment.model, "every mode but rank has both"
-    counter = experiment.model.token_counter
-    room = (counter, experiment.max_length)
-    if experiment.summary is None:
-        with naming(experiment.augmentation, "__call__", example.id):
-            return experiment.augmentation(experiment.task, example, hits, *room)
-    text = summarise(experiment, example)
-    shown = _first_tokens(text, experiment.summary.max_tokens, counter)
-    with naming(experiment.augmentation, "__call__", example.id):
-        prompt = experiment.augmentation(experiment.task, example, hits, *room, summary=shown)
-    return replace(prompt, summary_cut=prompt.summary_cut or shown != text)
-
-
-def summarise(experiment: Experiment, example: Example) -> str:
-    """The summary of the question's profile; empty if there is nothing to say."""
-    assert experiment.summary, "the experiment has a summary"
-    with naming(experiment.summary, "text", example.id):
-        return experiment.summary.text(experiment.task, example.profile).strip()
-
-
-def _first_tokens(text: str, most: int, counter: TokenCounter) -> str:
-    """The text, cut to so many tokens of its own."""
-    limit = most + counter.count("")
-    return text if counter.count(text) <= limit else counter.truncate(text, limit)[0]
 
 
 def _prompt_counts(prompt: Prompt | None) -> dict[str, int]:

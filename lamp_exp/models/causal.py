@@ -23,6 +23,7 @@ from lamp_exp.errors import InputError
 from lamp_exp.models.batches import Batch
 from lamp_exp.models.prediction import FREE
 from lamp_exp.models.reasoning import AUTO, ReasoningMarks, template_marks
+from lamp_exp.models.soft_tokens import SOFT_TOKENS, network_inputs
 from lamp_exp.models.speed.target_logits import target_logits
 from lamp_exp.models.training import IGNORED, TrainableModel, log_likelihoods
 from lamp_exp.values import ModelSettings, Prediction, Prompt
@@ -153,15 +154,19 @@ class Causal(TrainableModel):
 
     def logits(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """The logits before each target token, and these tokens."""
-        labels = torch.nn.functional.pad(batch["labels"][:, 1:], (0, 1), value=IGNORED)
+        soft, learned = batch.get(SOFT_TOKENS), batch["learned"]
+        more = 0 if soft is None else soft.shape[1]
+        labels = torch.nn.functional.pad(batch["labels"][:, 1:], (more, 1), value=IGNORED)
         wanted = labels != IGNORED
+        tokens = (learned["input_ids"], learned["attention_mask"])
+        inputs = network_inputs(self.net, *tokens, soft, padding_side="right")
         with target_logits(self.net, wanted) if self.speed else nullcontext():
-            logits = self.net(**batch["learned"]).logits
+            logits = self.net(**inputs).logits
         return (logits if self.speed else logits[wanted]), labels[wanted]
 
     def generate(self, batch: Batch, **options: Any) -> torch.Tensor:
         """The new tokens only, without the prompt."""
-        prompts = {name: batch[name] for name in ("input_ids", "attention_mask")}
+        prompts = self._prompt_inputs(batch)
         ends = {"pad_token_id": self.tokenizer.pad_token_id, "eos_token_id": [*self.end_tokens()]}
         rows = self.net.generate(**prompts, **{**ends, **self.generation, **options})
         new: torch.Tensor = rows[:, self.answer_start(batch) :]
@@ -179,35 +184,41 @@ class Causal(TrainableModel):
             rest = rest.replace(token, "")
         return replace(answer, output=rest, raw=raw)
 
+    def _prompt_inputs(self, batch: Batch) -> dict[str, torch.Tensor]:
+        tokens = (batch["input_ids"], batch["attention_mask"])
+        return network_inputs(self.net, *tokens, batch.get(SOFT_TOKENS), padding_side="left")
+
     def answer_start(self, batch: Batch) -> int:
-        """After the prompts, which are padded to one length."""
+        """After the prompts, which are padded to one length; at once if they are embeddings."""
         length: int = batch["input_ids"].shape[1]
-        return length
+        return 0 if SOFT_TOKENS in batch else length
 
     def likelihoods(self, batch: Batch, rows: Sequence[Sequence[int]]) -> torch.Tensor:
         """The log likelihood of each row of tokens as the answer, (batch, rows).
 
         Each prompt is read once; all rows continue from its keys and values.
         """
-        examples, ids, mask = len(batch["ids"]), batch["input_ids"], batch["attention_mask"]
-        read = self._forward(ids, mask, DynamicCache(config=self.net.config))
+        examples, prompts = len(batch["ids"]), self._prompt_inputs(batch)
+        mask = prompts.pop("attention_mask")
+        read = self._forward(mask, DynamicCache(config=self.net.config), **prompts)
         first = read.logits[:, -1:].repeat_interleave(len(rows), dim=0)
         read.cache.batch_repeat_interleave(len(rows))
-        targets = pad_sequence([torch.tensor(row) for row in rows], True, IGNORED).to(ids)
+        targets = pad_sequence([torch.tensor(row) for row in rows], True, IGNORED).to(mask)
         targets = targets.repeat(examples, 1)
         inputs = targets[:, :-1].clamp(min=0)
         prompt_mask = mask.repeat_interleave(len(rows), dim=0)
         whole = torch.cat([prompt_mask, torch.ones_like(inputs)], dim=1)
         rest = first[:, :0]
         if inputs.shape[1]:
-            rest = self._forward(inputs, whole, read.cache).logits
+            rest = self._forward(whole, read.cache, input_ids=inputs).logits
         return log_likelihoods(torch.cat([first, rest], dim=1), targets).view(examples, -1)
 
-    def _forward(self, ids: torch.Tensor, mask: torch.Tensor, cache: DynamicCache) -> Any:
-        """The network's outputs for `ids`, which continue `cache`; `mask` covers both."""
-        positions = (mask.cumsum(dim=-1) - 1).clamp(min=0)[:, -ids.shape[1] :]
+    def _forward(self, mask: torch.Tensor, cache: DynamicCache, **inputs: torch.Tensor) -> Any:
+        """The network's outputs for `inputs`, which continue `cache`; `mask` covers both."""
+        (read,) = inputs.values()
+        positions = (mask.cumsum(dim=-1) - 1).clamp(min=0)[:, -read.shape[1] :]
         return self.net(
-            input_ids=ids, attention_mask=mask, position_ids=positions, cache=cache, use_cache=True
+            **inputs, attention_mask=mask, position_ids=positions, cache=cache, use_cache=True
         )
 
     def end_tokens(self) -> set[int]:

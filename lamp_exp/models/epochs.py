@@ -1,4 +1,4 @@
-"""Training of an encoder epoch by epoch: the best epoch is kept, and a killed process goes on."""
+"""Training of a network epoch by epoch: the best epoch is kept, and a killed process goes on."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Q = TypeVar("Q")
 
 @dataclass(frozen=True, slots=True)
 class EpochOptions:
-    """How a network learns: Adam, with a rate that rises for `warmup` of the steps, then falls.
+    """How a network learns: AdamW, with a rate that rises for `warmup` of the steps, then falls.
 
     `batch_questions` are learned from in one step.
     """
@@ -36,6 +36,7 @@ class EpochOptions:
     batch_questions: int
     warmup: float
     seed: int
+    weight_decay: float = 0.0  # without, AdamW is Adam
 
     def validate(self, group: str) -> None:
         """Raises InputError for a value that is out of range; `group` names the options."""
@@ -66,7 +67,9 @@ class EpochFit(ABC, Generic[Q]):
         self.device = next(network.parameters()).device
         self.on_gpu = self.device.type == "cuda"
         self.threads = limit_threads(network, self.device)
-        self.optimizer = torch.optim.Adam(network.parameters(), lr=options.lr)
+        self.optimizer = torch.optim.AdamW(
+            network.parameters(), lr=options.lr, weight_decay=options.weight_decay
+        )
         self.steps_per_epoch = -(-len(train) // options.batch_questions)
         steps = self.steps_per_epoch * options.epochs
         warmup = math.ceil(options.warmup * steps)

@@ -43,6 +43,7 @@ from lamp_exp.models.labels import Labels
 from lamp_exp.models.likelihood import log_likelihoods
 from lamp_exp.models.progress_bars import progress_bar
 from lamp_exp.models.sampling import SamplingByRow
+from lamp_exp.models.soft_tokens import SOFT_TOKENS
 from lamp_exp.models.threads import limit_threads, threads_restored
 from lamp_exp.models.token_counter import TransformersTokenCounter, load_tokenizer
 from lamp_exp.progress import without_bars
@@ -430,17 +431,26 @@ class PredictionModel(pl.LightningModule, Model):
             with naming(self.adapter, "enter", ", ".join(batch["ids"])):
                 self.adapter.enter(self, batch["ids"])
 
+    def _with_soft_tokens(self, batch: Batch) -> Batch:
+        """The batch with the vectors that its adapter puts in front of each prompt, if any."""
+        if self.adapter is None:
+            return batch
+        with naming(self.adapter, "soft_tokens", ", ".join(batch["ids"])):
+            vectors = self.adapter.soft_tokens(self, batch["ids"])
+        return batch if vectors is None else {**batch, SOFT_TOKENS: vectors}
+
     def predict_step(self, batch: Batch, index: int) -> list[tuple[Any, ...]]:
         """Plain tuples: Lightning cannot carry frozen dataclasses."""
         prompts = (prompt for prompt in self._prompts if prompt.id in batch["ids"])
         with naming_one(self, "predict", prompts, self._answer_alone):
-            answers = self.answers(batch)
+            answers = self.answers(self._with_soft_tokens(batch))
         if self._journal is not None:
             self._journal.append(answers)
         return [astuple(answer) for answer in answers]
 
     def _answer_alone(self, prompt: Prompt) -> None:
-        self.answers(self.transfer_batch_to_device(self.collate([prompt]), self.device, 0))
+        batch = self.transfer_batch_to_device(self.collate([prompt]), self.device, 0)
+        self.answers(self._with_soft_tokens(batch))
 
     # --- decoding ------------------------------------------------------------------------------
 

@@ -24,6 +24,7 @@ from transformers.utils import CONFIG_NAME
 from lamp_exp.errors import InputError
 from lamp_exp.models.batches import Batch, length_groups
 from lamp_exp.models.prediction import CACHE_OPTIONS, FREE
+from lamp_exp.models.soft_tokens import SOFT_TOKENS, network_inputs
 from lamp_exp.models.speed import shared_keys
 from lamp_exp.models.training import IGNORED, TrainableModel, log_likelihoods
 from lamp_exp.values import ModelSettings, Prompt
@@ -147,21 +148,27 @@ class Seq2Seq(TrainableModel):
         """States (batch, tokens, d) and their mask (batch, tokens): passages concatenated.
 
         Passages of similar length are encoded together, so that there is little padding; the
-        states hold none but at the end of the shorter examples.
+        states hold none but at the end of the shorter examples. Soft tokens stand in front of each
+        passage.
         """
         ids, mask = batch["input_ids"].flatten(0, 1), batch["attention_mask"].flatten(0, 1)
         lengths = [length for passages in batch["lengths"] for length in passages]
         on_cpu = self.device.type == "cpu"
         at_once = TOKENS_AT_ONCE_ON_CPU if on_cpu else TOKENS_AT_ONCE
         encoder, encoded, start, places = self.net.get_encoder(), [], 0, {}
+        examples, passages = batch["input_ids"].shape[:2]
+        soft = batch.get(SOFT_TOKENS)
+        more = 0 if soft is None else soft.shape[1]
         for group in length_groups(lengths, at_once):
             longest = lengths[group[0]]
-            states = encoder(input_ids=ids[group, :longest], attention_mask=mask[group, :longest])
+            own = None if soft is None else soft[[passage // passages for passage in group]]
+            tokens = (ids[group, :longest], mask[group, :longest])
+            states = encoder(**network_inputs(self.net, *tokens, own))
             encoded.append(states.last_hidden_state.flatten(0, 1))
             for passage in group:
-                places[passage] = torch.arange(start, start + lengths[passage])
-                start += longest
-        where, real = _concatenated(places, *batch["input_ids"].shape[:2])
+                places[passage] = torch.arange(start, start + more + lengths[passage])
+                start += more + longest
+        where, real = _concatenated(places, examples, passages)
         states = torch.cat(encoded).index_select(0, where.flatten().to(ids.device))
         return states.view(*where.shape, -1), real.to(mask)
 

@@ -165,7 +165,7 @@ def caveats(record: Record, one: Published) -> Iterator[str]:
         yield f"published on {one.part}, ours on {result.part}"
     if limit is not None:
         yield f"ours is of the first {limit} questions only"
-    if (changed := _changed_profile(record)) and record.personal:
+    if (changed := _changed_profile(record)) and record.reads_profile:
         yield f"ours has other profiles ({', '.join(changed)})"
     for group in PERSONAL_GROUPS:
         if (choice := facet(record, group)) not in ("none", UNKNOWN, getattr(one, group, None)):

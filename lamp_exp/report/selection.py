@@ -382,7 +382,7 @@ def choices_apart(one: Group, other: Group) -> list[str]:
         for name in telling([one, other])
         if not (name.startswith("data.") or any(g.without_effect(name) for g in (one, other)))
     ]
-    if one.first.personal != other.first.personal:
+    if one.first.reads_profile != other.first.reads_profile:
         impersonal = Usage.baseline(one.first.result.mode)
         rest = [n for n in names if n != "k" and changes_numbers(n, impersonal)]
         return ["profile", *rest]

@@ -76,8 +76,13 @@ class Record:
 
     @property
     def personal(self) -> bool:
-        """Whether the run reads profiles; False for imported predictions, which do not say."""
+        """Whether the run has a part that the baseline lacks; False for imported predictions."""
         return usage_of(self.result).personal
+
+    @property
+    def reads_profile(self) -> bool:
+        """Whether the run reads profiles; False for imported predictions, which do not say."""
+        return usage_of(self.result).reads_profile
 
     @cached_property
     def options(self) -> dict[str, Any]:

@@ -55,7 +55,8 @@ def usage_of(result: RunResult) -> Usage:
     others = set(PERSONAL_GROUPS) & result.identity.keys()  # a group that is not used is left out
     groups = {one.get("group", "retriever") for one in result.learned}
     learns, writes = "retriever" in groups, "summary" in groups
-    return Usage.of(result.mode, True, result.k, learns, others, writes)
+    general = () if result.adapter.get("uses_profile", True) else {"adapter"}
+    return Usage.of(result.mode, True, result.k, learns, others, writes, general)
 
 
 def _routed_options(values: Mapping[str, Any], result: RunResult) -> dict[str, Any]:

@@ -245,8 +245,8 @@ def training(panels: Sequence[Panel]) -> Content:
         footnotes=(
             "fine-tuning: above the training loss, below the metric on the part by which epochs "
             "are chosen, usually dev",
-            "a component that learns, such as a retriever: above its loss, below the mean reward "
-            "of the item that it ranks first, of users of train who are held out",
+            "a component that learns: above its loss, below the mean reward of users of train who "
+            "are held out: of a retriever's first item, of the answers with an adapter",
             "a ring: the epoch whose weights were kept",
             f"a line for the first seed of each run; of more than {TRAINED} runs, the best",
         ),
@@ -289,11 +289,16 @@ def _learning_plot(panel: Panel) -> Plot | None:
     found: dict[str, Run] = {}
     for group in _kept(panel):
         for name, facts in _curves(group.first).items():
-            epochs = [(int(row["epoch"]), row) for row in facts["curve"]]
+            epochs = [(int(row["epoch"]), _with_reward(row)) for row in facts["curve"]]
             run = (panel.method(group), group.shown("k"), epochs, facts.get("chosen_epoch"))
             found.setdefault(name, run)
     runs = list(found.values())[:TRAINED]
     return _training_plot(panel, "Components that learn", runs, ("loss", REWARD), higher=True)
+
+
+def _with_reward(epoch: Mapping[str, float]) -> Mapping[str, float]:
+    """The epoch of a component with the name of a retriever's reward for its own."""
+    return {REWARD: epoch["reward"], **epoch} if "reward" in epoch else epoch
 
 
 def _training_plot(
