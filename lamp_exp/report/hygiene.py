@@ -43,8 +43,8 @@ def _training(result: RunResult) -> str:
     chosen = "dev" if result.selection == "dev" else "held-out users of train"
     shown = f"items of {result.choices['retriever']}, k={result.k}" if result.k else "no items"
     return (
-        f"fine-tuned on train of the {result.split} split with {shown}; the best of {epochs} epochs "
-        f"chosen on {chosen}"
+        f"fine-tuned on train of the {result.split} split with {shown}; "
+        f"the best of {epochs} epochs chosen on {chosen}"
     )
 
 

@@ -107,7 +107,10 @@ class Needs:
 def may_share(composed: JobConfig) -> bool:
     """Whether a job may require what another one makes, or requires, too: by its classes alone."""
     cfg, choices = composed.cfg, composed.choices
-    learns = (("retriever", "learns"), ("summary", "writes"), ("adapter", "uses_profile"))
+    learns = (
+        ("retriever", "learns"), ("summary", "writes"), ("adapter", "uses_profile"),
+        ("adapter", "learns_from_train"),
+    )  # fmt: skip
     return (
         choices["router"] != GROUPS["router"].default
         or cfg.k == TUNE
