@@ -68,8 +68,8 @@ def _learned_words(record: Record) -> Iterator[str]:
                 yield f"a reader's results on {fact['questions']} questions of {part}{seen}"
             case "router", _:
                 trained = _run_of_weights(record)
-                seen = trained is not None and trained.split == record.result.split
-                had = ", whose golds the reader had seen" if seen else ""
+                same = trained is not None and trained.split == record.result.split
+                had = ", whose golds the reader had seen" if same else ""
                 yield f"the candidates' results on {fact['questions']} questions of train{had}"
             case "summary", _:
                 yield "the user's profile, of which a model wrote a summary"
