@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 
 from lamp_exp.errors import InputError
 from lamp_exp.sweeps.plan import JobConfig, Planner, job_facts
+from lamp_exp.sweeps.rows import sweep_rows
 from lamp_exp.sweeps.rules import (
     JobFacts,
     describe,
@@ -125,7 +126,9 @@ def grid(name: str) -> Iterator[Planner]:
         cfg = hydra.compose_config("config", [f"+sweep={name}"], RunMode.MULTIRUN)
         HydraConfig.instance().set_config(cfg)
         chosen = OmegaConf.to_container(cfg.hydra.sweeper)
-        yield Planner(hydra.config_loader, cfg, chosen["params"] or {}, chosen["rows"] or [{}])
+        rows = sweep_rows(chosen["rows"], chosen["changed_rows"])
+        given = (hydra.config_loader, cfg, chosen["params"] or {}, rows, chosen["reader"])
+        yield Planner(*given)
 
 
 EXPANDED = {
@@ -137,6 +140,7 @@ EXPANDED = {
     "best_item": 119,
     "oracle": 119,
     "retrievers": 11,
+    "methods": 18,
 }
 UNDATED = "retriever=recency needs dates, which the user split does not have"
 # Of one task: the jobs that are run, and the lines that tell what is skipped.
@@ -148,6 +152,7 @@ KEPT = {
     "best_item": (17, []),
     "oracle": (17, []),
     "retrievers": (11, []),
+    "methods": (18, []),
     "ablation": (
         112,
         [
@@ -166,7 +171,7 @@ def test_each_named_grid_expands_to_what_the_paper_has(name):
     assert len(jobs) == EXPANDED[name]
     asked = [Job(n, tuple(words), "").values for n, words in enumerate(jobs)]
     every = len(options("task"))
-    tasks = {"ablation": every, "retrievers": 1}  # that of retrievers is given by the user
+    tasks = {"ablation": every, "retrievers": 1, "methods": 1}  # 1: that is given by the user
     assert len({values.get("task") for values in asked}) == tasks.get(name, 7)
     assert len({tuple(sorted(values.items())) for values in asked}) == len(jobs)
 

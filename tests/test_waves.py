@@ -11,7 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lamp_exp.errors import InputError
+from lamp_exp.results.folder import RunFolder
+from lamp_exp.sweeps import schedule as schedules
+from lamp_exp.sweeps.plan import SweepPlan
+from lamp_exp.sweeps.requirements import ROUTED, TO_MAKE, Needs, Requirement
 from lamp_exp.sweeps.rows import rows_not_run, sweep_rows, words_of
+from lamp_exp.sweeps.schedule import Schedule
+from lamp_exp.sweeps.status import Job, JobStatus, read_status
 from lamp_exp.sweeps.waves import all_waves, next_wave
 from tests.conftest import learning_words
 from tests.test_cli import folder_of
@@ -72,6 +78,72 @@ def test_the_first_wave_is_that_of_the_forecast_and_jobs_that_share_nothing_star
     assert len(all_waves(alone)) == min(len(needs), 1)
 
 
+# --- a schedule --------------------------------------------------------------------------------
+
+NAMES = ("first", "second", "router", "other")
+
+
+@pytest.fixture
+def schedule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Schedule:
+    """Two jobs that need one artefact, a router that needs the first one's run, and another job."""
+    runs = {name: RunFolder(tmp_path / name) for name in NAMES}
+    fit = Requirement("encoder: 3 epochs", tmp_path / "encoder-1", TO_MAKE)
+    answers = Requirement("run first (candidate a)", runs["first"].path, TO_MAKE)
+    needs = {
+        "first": Needs(run=runs["first"], requires=(fit,)),
+        "second": Needs(run=runs["second"], requires=(fit,)),
+        "router": Needs(ROUTED, runs["router"], (answers,)),
+        "other": Needs(run=runs["other"]),
+    }
+    monkeypatch.setattr(schedules, "may_share", lambda composed: composed == "first")
+    monkeypatch.setattr(schedules, "needs_of_job", lambda composed, *given: needs[composed])
+    jobs = [Job(n, (f"row={name}",), "lamp4") for n, name in enumerate(NAMES)]
+    return Schedule(SweepPlan(jobs, list(NAMES), []))
+
+
+def started(schedule: Schedule, **states: str) -> list[str]:
+    """Starts a wave, of which these jobs end otherwise than well; their names with numbers."""
+    wave = schedule.next_wave()
+    names = {job.number: job.overrides[0].removeprefix("row=") for job in wave}
+    statuses = {
+        number: JobStatus(states.get(name, "done"), (f"row={name}",), error="out of memory")
+        for number, name in names.items()
+    }
+    schedule.note_failures(wave, statuses)
+    return [f"{number} {name}" for number, name in names.items()]
+
+
+def test_jobs_are_numbered_as_they_start(schedule, tmp_path):
+    assert schedule.forecast()[0] == [[0, 3], [1, 2]]
+    assert started(schedule) == ["0 first", "1 other"]
+    (tmp_path / "encoder-1").mkdir()
+    assert started(schedule) == ["2 second", "3 router"]
+    assert started(schedule) == []
+    assert [job.overrides[0] for job in schedule.numbered.jobs] == [
+        "row=first", "row=other", "row=second", "row=router",
+    ]  # fmt: skip
+
+
+def test_what_failed_before_it_made_anything_leaves_artefacts_to_the_next_job(schedule, tmp_path):
+    assert started(schedule, first="failed") == ["0 first", "1 other"]
+    assert started(schedule) == ["2 second"]
+    assert started(schedule) == []
+    schedule.write_blocked(tmp_path / "sweep")
+    status = read_status(tmp_path / "sweep" / "3")
+    assert (status.state, status.overrides) == ("failed", ("row=router",))
+    assert status.error == (
+        "it needs run first (candidate a), which could not be made (row=first: out of memory)"
+    )
+
+
+def test_an_artefact_whose_making_failed_is_not_tried_by_others(schedule, tmp_path):
+    (tmp_path / ".encoder-1.begun").mkdir()
+    assert started(schedule, first="refused") == ["0 first", "1 other"]
+    assert started(schedule) == []
+    assert [one.state for one in schedule.blocked.values()] == ["refused", "refused"]
+    assert "encoder: 3 epochs, which could not be made" in schedule.blocked[1].error
+
+
 # --- rows --------------------------------------------------------------------------------------
 
 
@@ -101,7 +173,7 @@ def test_changes_of_no_row_are_refused(rows, changes, line):
 
 # --- end to end --------------------------------------------------------------------------------
 
-ROUTED = (
+WITH_ROUTER = (
     "hydra.sweeper.rows=[{router:vote,router/candidates:fixed},{retriever:'bm25,recency,none'}]"
 )
 
@@ -110,21 +182,23 @@ def waves_in(err: str) -> list[str]:
     return [line for line in err.splitlines() if line.startswith("wave ")]
 
 
+@pytest.mark.slow
 def test_a_router_comes_after_its_candidates_which_run_once(run, lamp_exp):  # noqa: F811
-    out = lamp_exp("-m", *WORDS, ROUTED, "dry_run=true")[1]
+    out = lamp_exp("-m", *WORDS, WITH_ROUTER, "dry_run=true")[1]
     told = [" ".join(line.split()) for line in out.splitlines()]
     assert "3 vote fixed 2 to do" in told
     assert any("(candidate bm25) (jobs 3)" in line for line in told)
-    code, out, err = lamp_exp("-m", *WORDS, ROUTED)
+    code, out, err = lamp_exp("-m", *WORDS, WITH_ROUTER)
     assert code == 0, err
     assert waves_in(err) == ["wave 1: 3 jobs", "wave 2: 1 job"]
     assert summary_of(out)["counts"]["done"] == 4
     assert len(list(Path("outputs").glob("lamp4-*"))) == 4
-    code, out, err = lamp_exp("-m", *WORDS, ROUTED)
+    code, out, err = lamp_exp("-m", *WORDS, WITH_ROUTER)
     assert summary_of(out)["counts"]["there"] == 4
     assert waves_in(err) == ["wave 1: 4 jobs"]
 
 
+@pytest.mark.slow
 def test_a_job_whose_requirement_failed_says_so_and_the_others_go_on(
     run, lamp_exp, monkeypatch  # noqa: F811
 ):  # fmt: skip
@@ -135,7 +209,7 @@ def test_a_job_whose_requirement_failed_says_so_and_the_others_go_on(
 
     with monkeypatch.context() as patch:
         patch.setattr(BM25, "rank", rank)
-        code, out, err = lamp_exp("-m", *WORDS, ROUTED)
+        code, out, err = lamp_exp("-m", *WORDS, WITH_ROUTER)
     assert code == 2
     assert summary_of(out)["counts"]["done"] == 2
     told = {one["name"]: one["error"] for one in summary_of(out)["failures"]}
@@ -143,7 +217,7 @@ def test_a_job_whose_requirement_failed_says_so_and_the_others_go_on(
     assert line.startswith("it needs run lamp4-") and "(candidate bm25)" in line
     assert "could not be made (" in line and "ZeroDivisionError: broken on purpose" in line
     assert "Traceback" not in out + err
-    code, out, err = lamp_exp("-m", *WORDS, ROUTED)
+    code, out, err = lamp_exp("-m", *WORDS, WITH_ROUTER)
     assert code == 0 and summary_of(out)["counts"] == {
         "done": 2, "there": 2, "failed": 0, "stopped": 0, "left_out": 0,
     }  # fmt: skip
@@ -155,6 +229,7 @@ def feedback_words(reader: Path) -> list[str]:
     return ["task=lamp4", "mode=rank", *(w for w in words if not w.startswith("retriever."))]
 
 
+@pytest.mark.slow
 def test_retrievers_that_learn_from_one_feedback_do_not_wait_for_it(lamp_exp, reader, caplog):
     words = feedback_words(reader)
     retrievers = "retriever=ropg_kd_fresh,ropg_rl_fresh,bm25"
@@ -175,6 +250,7 @@ def test_retrievers_that_learn_from_one_feedback_do_not_wait_for_it(lamp_exp, re
     assert "about" in line and line.endswith("B")
 
 
+@pytest.mark.slow
 def test_a_method_that_fails_before_its_feedback_leaves_it_to_the_next_one(lamp_exp, reader):
     words = feedback_words(reader)
     rows = (

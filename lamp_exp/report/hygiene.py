@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from lamp_exp.report.selection import WEIGHTS, Group
+from lamp_exp.report.selection import WEIGHTS, Group, aside
 from lamp_exp.results.folder import RunFolder
 from lamp_exp.results.record import Record
 from lamp_exp.results.schema import RunResult
@@ -97,8 +97,9 @@ def _choices(rows: Rows) -> Iterator[str]:
                 yield f"{name} ({group.first.task}): k chosen from {values} values on dev"
                 break
     first = next(group for groups in rows.values() for group in groups).first
+    systems = sum(not aside(groups[0]) for groups in rows.values())
     if first.result.part == "dev":
         yield (
-            f"dev: {len(rows)} rows are compared on it, and whoever takes the best of them chooses "
+            f"dev: {systems} rows are compared on it, and whoever takes the best of them chooses "
             "on dev: report it on test"
         )
