@@ -143,8 +143,8 @@ def test_every_section_is_linked_and_headed(text: str):
     links = [target[1:] for target in parsed.values("href") if target[0] == "#"]
     assert links == ["main", *sections[:-1]]
     assert sections == [
-        "answer", "methods", "gains", "k", "users", "coldstart", "cost", "results", "agreement",
-        "runs", "examples", "absent",
+        "answer", "methods", "gains", "k", "users", "coldstart", "cost", "field", "results",
+        "agreement", "runs", "examples", "absent",
     ]  # fmt: skip
     drawn = [a for tag, a in parsed.elements if tag == "svg" and "aria-hidden" not in a]
     assert len(drawn) == 5 * 2 and {a["role"] for a in drawn} == {"img"}
