@@ -150,6 +150,8 @@ def test_an_artefact_whose_making_failed_is_not_tried_by_others(schedule, tmp_pa
 def test_rows_with_names_are_changed_and_left_out():
     rows = {"a": {"k": 0}, "b": {"k": 1, "retriever": "bm25"}, "c": {"k": 2}, "d": None}
     changes = {"b": {"k": "1,2", "x": None}, "c": "it needs a GPU"}
+    epochs = {"adapter.epochs": 3, "adapter": {"epochs": 1}, "router.fresh": {"layers": 1}}
+    assert sweep_rows({"a": epochs}) == {"a": {"adapter.epochs": 1, "router.fresh": {"layers": 1}}}
     assert sweep_rows(rows, changes) == {
         "a": {"k": 0}, "b": {"k": "1,2", "retriever": "bm25", "x": None},
     }  # fmt: skip

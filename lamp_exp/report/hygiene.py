@@ -73,10 +73,12 @@ def _learned_words(record: Record) -> Iterator[str]:
                 yield f"the candidates' results on {fact['questions']} questions of train{had}"
             case "summary", _:
                 yield "the user's profile, of which a model wrote a summary"
+            case "adapter", _ if "questions" in fact:
+                yield f"{fact['questions']} questions of train, with their golds"
+            case "adapter", _:
+                yield "the profiles of the users who are asked, never their golds"
         if "chosen_epoch" in fact:
             yield _chosen_epoch(fact)
-    if record.result.adapter:
-        yield "the profiles of the users who are asked, never their golds"
 
 
 def _chosen_epoch(fact: Mapping[str, Any]) -> str:

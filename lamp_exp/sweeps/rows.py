@@ -35,12 +35,21 @@ def sweep_rows(
     for name, row in rows.items():
         change = changes.get(name, {})
         if isinstance(row, Mapping) and isinstance(change, Mapping):
-            found[name] = {**row, **change}
+            found[name] = {**_dotted(row), **_dotted(change)}
         elif not (change is None or isinstance(change, str | Mapping)):
             raise InputError(
                 f"hydra.sweeper.changed_rows.{name}={change} must be options, null, or the reason "
                 "why the row is not run"
             )
+    return found
+
+
+def _dotted(row: Row) -> Row:
+    """The row with `adapter: {epochs: 1}`, as the command line makes it, as `adapter.epochs: 1`."""
+    found: dict[str, Any] = {}
+    for key, value in row.items():
+        inner = value if isinstance(value, Mapping) and "." not in key else {}
+        found |= {f"{key}.{name}": one for name, one in inner.items()} or {key: value}
     return found
 
 
