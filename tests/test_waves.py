@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from lamp_exp.errors import InputError
 from lamp_exp.results.folder import RunFolder
+from lamp_exp.storage.contents import folder_fingerprint
 from lamp_exp.sweeps import schedule as schedules
 from lamp_exp.sweeps.plan import SweepPlan
 from lamp_exp.sweeps.requirements import ROUTED, TO_MAKE, Needs, Requirement
@@ -288,6 +289,8 @@ def test_a_reader_is_fine_tuned_first_and_all_others_use_its_weights(lamp_exp):
     (trained,) = [one for one in runs if one["mode"] == "finetune"]
     others = [one["settings"]["model"]["name"] for one in runs if one["mode"] == "zeroshot"]
     assert others == [f"outputs/{trained['run']}/checkpoint"] * 2
+    named = {one["identity"]["model.name"] for one in runs if one["mode"] == "zeroshot"}
+    assert named == {folder_fingerprint(others[0])} and "folder:" in named.pop()  # and not by path
     code, out, _ = lamp_exp("-m", *READER, f"model.name={others[0]}")  # takes its place
     assert summary_of(out)["counts"]["there"] == 2
     code, _, err = lamp_exp("-m", *READER, "seed=null")

@@ -6,7 +6,7 @@ import copy
 import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -113,6 +113,10 @@ class Planner:
             for words in progress(combinations, len(combinations), "compose")
         ]
         facts = [job_facts(composed, index) for index, composed in enumerate(configs)]
+        facts = [
+            replace(one, fine_tuned=one.fine_tuned or _weights_of(composed) in readers)
+            for one, composed in zip(facts, configs, strict=True)
+        ]
         kept, excluded = select(facts)
         jobs = [
             Job(
@@ -262,8 +266,12 @@ def job_facts(composed: JobConfig, index: int) -> JobFacts:
         pool=cfg.profile.pool,
         multiple_passages=passages,
         model_takes_passages=not answers or value("model", PASSAGES),
-        fine_tuned=bool(training_settings(str(OmegaConf.select(cfg, "model.name")))),
+        fine_tuned=bool(training_settings(_weights_of(composed))),
     )
+
+
+def _weights_of(composed: JobConfig) -> str:
+    return str(OmegaConf.select(composed.cfg, WEIGHTS))
 
 
 def _identity(composed: JobConfig, index: int) -> str:
