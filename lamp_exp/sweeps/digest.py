@@ -72,10 +72,11 @@ def _ended_job(job: Job, status: JobStatus) -> EndedJob:
 
 def summarize(sweep: Path, plan: SweepPlan, statuses: Mapping[int, JobStatus]) -> dict[str, Any]:
     """The digest as data; `statuses` has the final status of each job by its number."""
-    jobs = [_ended_job(job, statuses[job.number]) for job in plan.jobs]
+    planned = sorted(plan.jobs, key=lambda job: job.planned_number)  # whatever the waves were
+    jobs = [_ended_job(job, statuses[job.number]) for job in planned]
     states = Counter(job.status.state for job in jobs)
     counts = {**{state: states[state] for state in STATES}, "left_out": len(plan.excluded)}
-    keys = varying_keys(plan.jobs)
+    keys = varying_keys(planned)
     return {
         "sweep": str(sweep),
         "counts": counts | {state: states[state] for state in UNUSUAL if states[state]},

@@ -39,7 +39,8 @@ class Schedule:
         """The plan with its jobs in the order in which they start."""
         places = [*self.started, *self.waiting, *self.blocked]
         jobs = [
-            replace(self.plan.jobs[place], number=number) for number, place in enumerate(places)
+            replace(self.plan.jobs[place], number=number, place=place)
+            for number, place in enumerate(places)
         ]
         return replace(self.plan, jobs=jobs, configs=[self.plan.configs[place] for place in places])
 

@@ -29,6 +29,7 @@ class Job:
     """A planned job: its number in the sweep, its overrides, and its task's name.
 
     `row` is the name of its row, if rows have names; it stands for the overrides of `row_keys`.
+    `place` is its number among the jobs as they were planned, if waves have changed their order.
     """
 
     number: int
@@ -36,6 +37,11 @@ class Job:
     task: str
     row: str = ""
     row_keys: frozenset[str] = frozenset()
+    place: int | None = None
+
+    @property
+    def planned_number(self) -> int:
+        return self.number if self.place is None else self.place
 
     @property
     def values(self) -> dict[str, str]:

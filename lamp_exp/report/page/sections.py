@@ -85,6 +85,8 @@ def curves(panel: Panel) -> list[Series]:
     """The line of each method; a tuned run is a point of it, at the k that it chose."""
     points: dict[Method, list[Point]] = {}
     for group in panel.groups:
+        if group.first.result.routing is not None:  # its candidates have each a k of its own
+            continue
         known = panel.interval(group)
         ends = (known.low, known.high) if known else (math.nan, math.nan)
         own = points.setdefault(panel.method(group), [])
