@@ -211,7 +211,7 @@ def test_jobs_that_mean_nothing_are_left_out_aloud(lamp_exp):
             "retriever.name is no option of the retriever that was chosen, but of "
             "retriever=contriever",
         ),
-        (["retriever=bm25,random", "retriever.k1=1.2,1.5"], "but of retriever=bm25"),
+        (["retriever=none,random", "retriever.k1=1.2,1.5"], "but of retriever=bm25"),
         (["+experiment=first"], "experiment has a default: set it without a plus"),
         (["+sweep=tabel2"], "did you mean table2?"),
         (["training.lr=interval(1e-5,1e-3)"], "an interval has no list of values; give a range"),
@@ -597,7 +597,7 @@ def test_multirun_sh_lists_the_names_and_runs_one():
     script = Path(__file__).parent.parent / "multirun.sh"
     told = subprocess.run([script, "tabel2"], capture_output=True, text=True, check=False)
     assert told.returncode == 2
-    assert "ablation best_item figure_k internal_external methods oracle retrievers" in told.stderr
+    assert "ablation best_item figure_k internal_external methods oracle retrievers table2" in told.stderr
     words = [script, "figure_k", *RANK, "retriever=bm25,none", "split=user", "k=1,2"]
     told = subprocess.run(
         words, capture_output=True, text=True, check=False,
