@@ -125,7 +125,7 @@ def test_what_is_the_same_and_what_was_chosen_is_told(tmp_path):
     assert "bm25 k=tune (lamp1): k chosen from 3 values on dev" in told
     assert (
         "ropg_kd (lamp1) learned from a reader's results on 90 questions of train, which had seen "
-        "their golds; the best of 3 epochs chosen on 9 questions of held-out users of train"
+        "their golds; epoch 2 of 2 chosen on 9 questions of held-out users of train"
     ) in told
     assert "8 rows are compared on it" in told
     assert ("learned retrieval", "ropg_kd") in {row.head for row in metrics.rows}

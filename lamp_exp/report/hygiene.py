@@ -83,8 +83,9 @@ def _learned_words(record: Record) -> Iterator[str]:
 
 def _chosen_epoch(fact: Mapping[str, Any]) -> str:
     held_out = fact.get("questions_held_out")
-    epochs = len(fact.get("curve", ()))
-    return f"the best of {epochs} epochs chosen on {held_out} questions of held-out users of train"
+    last = max((one.get("epoch", n) for n, one in enumerate(fact.get("curve", ()))), default=0)
+    chosen = f"epoch {fact['chosen_epoch']} of {last}"
+    return f"{chosen} chosen on {held_out} questions of held-out users of train"
 
 
 # --- choices on dev ----------------------------------------------------------------------------

@@ -45,6 +45,7 @@ from lamp_exp.statistics.paired import SIGNIFICANT
 NONE, BOUND, CONTROL = "none", "bound", "control"
 KINDS = (NONE, "retrieval", "learned retrieval", "summary", "adapter", "router", BOUND)
 HEADS = ("kind", "method")
+LEARNED_FROM = "train"  # a part whose runs are shown only where there are no others
 TRAINED_OTHERWISE = "the checkpoint was trained with"  # a remark that the line on readers replaces
 ROW_LABELS = {"interval": "95% interval", "difference": "ours - published"}
 Head = tuple[str, str]
@@ -429,6 +430,8 @@ def _gain_notes(field: Field) -> list[str]:
         f"metric's direction; 95% interval: {methods}",
         f"*: p < {SIGNIFICANT:g} after Holm over the {len(set(field.ps))} gains of the table "
         f"({tests}); bounds are not tested",
-        "bold: the best of its column; a bound reads the golds, and is no system",
+        "bold: the best of its column; a bound reads the golds, and is no system: the oracle "
+        "retriever goes by single items, of which sets may do better; the oracle router by its "
+        "candidates",
         *interval_footers(intervals),
     ]
