@@ -316,6 +316,14 @@ def test_rows_of_a_batch_are_the_batch_of_these_rows(weights):
         assert torch.equal(made.loss(picked)[0], made.loss(alone)[0])
 
 
+def test_several_rows_whose_targets_are_shorter_than_the_longest_can_be_learned(weights):
+    made = model(weights)
+    LoraSlot(made.net, SHAPE)
+    prompts = [prompt for prompt, _ in PAIRS]
+    whole = made.collate(prompts, ["a", "b", "a much longer target than these"])
+    assert made.loss(rows_of(whole, [0, 1]))[0].isfinite()
+
+
 @pytest.fixture(scope="session")
 def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A decoder-only model, whose layers are named q_proj, k_proj, v_proj."""

@@ -28,7 +28,7 @@ from lamp_exp.report.paired_examples import pair_of_runs
 from lamp_exp.report.plots import Point, Series
 from lamp_exp.results.folder import RunFolder
 from lamp_exp.results.record import Record
-from lamp_exp.results.schema import TunedK
+from lamp_exp.results.schema import RoutedCandidate, Routing, TunedK
 from lamp_exp.statistics import Interval, compare
 from tests.records import (
     QUESTION,
@@ -143,8 +143,8 @@ def test_every_section_is_linked_and_headed(text: str):
     links = [target[1:] for target in parsed.values("href") if target[0] == "#"]
     assert links == ["main", *sections[:-1]]
     assert sections == [
-        "answer", "methods", "gains", "k", "users", "coldstart", "cost", "results", "agreement",
-        "runs", "examples", "absent",
+        "answer", "methods", "gains", "k", "users", "coldstart", "cost", "field", "results",
+        "agreement", "runs", "examples", "absent",
     ]  # fmt: skip
     drawn = [a for tag, a in parsed.elements if tag == "svg" and "aria-hidden" not in a]
     assert len(drawn) == 5 * 2 and {a["role"] for a in drawn} == {"img"}
@@ -152,6 +152,19 @@ def test_every_section_is_linked_and_headed(text: str):
     assert (
         "<b>Training</b>: no run here was fine-tuned, and no component of one has learned" in text
     )
+
+
+def test_routed_runs_have_no_place_on_a_curve_over_k(tmp_path: Path):
+    runs = [make_run(tmp_path, k=k) for k in (0, 1, 4)]
+    routed = make_run(tmp_path, k=2)
+    candidates = tuple(
+        RoutedCandidate(run.name, {"k": n}, run.name, 1, 0.5) for n, run in enumerate(runs)
+    )
+    identity = {**RunFolder(routed).read().identity, "candidates": {}}
+    change_record(routed, k=None, routing=Routing(candidates, {}, {}), identity=identity)
+    (panel,) = panels(records(tmp_path))
+    assert len(panel.groups) == 3
+    assert [point.x for line in curves(panel) for point in line.points] == [1.0, 4.0]
 
 
 def test_no_output_of_a_model_is_markup(text: str):

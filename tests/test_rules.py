@@ -18,6 +18,7 @@ from omegaconf import OmegaConf
 from lamp_exp.errors import InputError
 from lamp_exp.sweeps.component_options import keep_own_options
 from lamp_exp.sweeps.plan import JobConfig, Planner, job_facts
+from lamp_exp.sweeps.rows import sweep_rows
 from lamp_exp.sweeps.rules import (
     JobFacts,
     describe,
@@ -126,7 +127,9 @@ def grid(name: str) -> Iterator[Planner]:
         cfg = hydra.compose_config("config", [f"+sweep={name}"], RunMode.MULTIRUN)
         HydraConfig.instance().set_config(cfg)
         chosen = OmegaConf.to_container(cfg.hydra.sweeper)
-        yield Planner(hydra.config_loader, cfg, chosen["params"] or {}, chosen["rows"] or [{}])
+        rows = sweep_rows(chosen["rows"], chosen["changed_rows"])
+        given = (hydra.config_loader, cfg, chosen["params"] or {}, rows, chosen["reader"])
+        yield Planner(*given)
 
 
 EXPANDED = {
@@ -139,6 +142,7 @@ EXPANDED = {
     "oracle": 119,
     "retrievers": 11,
     "internal_external": 36,
+    "methods": 18,
 }
 UNDATED = "retriever=recency needs dates, which the user split does not have"
 # Of one task: the jobs that are run, and the lines that tell what is skipped.
@@ -151,6 +155,7 @@ KEPT = {
     "oracle": (17, []),
     "retrievers": (11, []),
     "internal_external": (35, ["skipped 1 job: the same run as job 0"]),
+    "methods": (18, []),
     "ablation": (
         112,
         [
@@ -169,8 +174,8 @@ def test_each_named_grid_expands_to_what_the_paper_has(name):
     assert len(jobs) == EXPANDED[name]
     asked = [Job(n, tuple(words), "").values for n, words in enumerate(jobs)]
     every = len(options("task"))
-    # The user gives the task of the last two.
-    tasks = {"ablation": every, "retrievers": 1, "internal_external": 1}
+    # The user gives the task of the last three.
+    tasks = {"ablation": every, "retrievers": 1, "internal_external": 1, "methods": 1}
     assert len({values.get("task") for values in asked}) == tasks.get(name, 7)
     assert len({tuple(sorted(values.items())) for values in asked}) == len(jobs)
 

@@ -22,6 +22,7 @@ from lamp_exp.storage.atomic import (
     write_json,
     write_text,
 )
+from lamp_exp.storage.contents import folder_fingerprint
 from lamp_exp.storage.locks import Locked, exclusive, shared
 from tests.test_cache import no_file_above
 
@@ -233,3 +234,16 @@ def test_answers_that_cannot_be_written_are_one_clear_error(tmp_path: Path):
     with no_file_above(20_000), pytest.raises(Unwritable, match=r"answers\.sqlite cannot be wri"):
         answers["c"] = "d" * 50_000
     assert dict(answers) == {"a": "b"}
+
+
+def test_the_fingerprint_of_a_folder_follows_its_content(tmp_path: Path):
+    folder = tmp_path / "weights"
+    assert folder_fingerprint(str(folder)) == str(folder)  # a hub id, or not made yet
+    folder.mkdir()
+    (folder / "a").write_text("one")
+    first = folder_fingerprint(str(folder))
+    assert first.startswith("folder:")
+    (folder / "a").write_text("two, longer")
+    assert folder_fingerprint(str(folder)) != first
+    (folder / "a").write_text("one")
+    assert folder_fingerprint(str(folder)) == first

@@ -597,7 +597,10 @@ def test_multirun_sh_lists_the_names_and_runs_one():
     script = Path(__file__).parent.parent / "multirun.sh"
     told = subprocess.run([script, "tabel2"], capture_output=True, text=True, check=False)
     assert told.returncode == 2
-    assert "ablation best_item figure_k internal_external oracle retrievers table2" in told.stderr
+    assert (
+        "ablation best_item figure_k internal_external methods oracle retrievers table2"
+        in told.stderr
+    )
     words = [script, "figure_k", *RANK, "retriever=bm25,none", "split=user", "k=1,2"]
     told = subprocess.run(
         words, capture_output=True, text=True, check=False,

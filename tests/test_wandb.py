@@ -270,6 +270,30 @@ def test_tables_and_the_record_can_be_kept_back(tmp_path):
     assert not list(told.folder.glob("files/**/*.json"))
 
 
+def test_a_routed_run_says_what_was_chosen_and_what_it_was_worth(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    words = [*QUICK, "mode=zeroshot", f"output_dir={tmp_path}", "limit=6"]
+    for own in ("k=0", "k=4"):  # what is there already is logged by nobody
+        assert command(*words, own) == 0
+    router = ["router=oracle", "router/candidates=fixed", "logger=wandb", "logger.table_rows=2"]
+    assert command(*words, *router) == 0
+    (folder,) = tmp_path.glob("lamp4-*-oracle-*")
+    (only,), result = offline_runs(folder), RunFolder(folder).read()
+    assert only.run.display_name == folder.name
+    assert list(only.run.tags) == ["lamp4", "user", "oracle", "none", "bm25"]
+    assert only.config["choices"]["router"] == "oracle"
+    routing = result.routing
+    wanted = {f"routing/share/{one.name}": one.chosen / 6 for one in routing.candidates}
+    wanted |= {f"routing/value/{one.name}": one.value for one in routing.candidates}
+    wanted |= {"routing/success_rate": 1.0, "routing/regret": 0.0, "routing/oracle": routing.oracle}
+    wanted |= {"routing/worst": routing.worst, "routing/best_single": routing.best_single}
+    wanted |= {"main/lamp4": result.main_value, "table/rows": 2}
+    assert {name: only.summary.get(name) for name in wanted} == wanted
+    table = json.loads((only.folder / "files" / only.summary["predictions"]["path"]).read_text())
+    assert table["columns"][-2:] == ["chosen_candidate", "probability"]
+    assert {row[-2] for row in table["data"]} <= {"none", "bm25"}
+
+
 def test_a_negative_number_of_rows_is_refused(capsys, tmp_path):
     assert command(*QUICK, "mode=zeroshot", "logger=wandb", "logger.table_rows=-1") == 2
     assert "logger.table_rows=-1 must be at least 0" in capsys.readouterr().err

@@ -124,7 +124,7 @@ def rows_of(batch: Batch, rows: Sequence[int]) -> Batch:
     picked = _picked(batch, rows)
     real = (picked["labels"] != IGNORED).any(dim=0).nonzero()
     width = int(real.max()) + 1 if len(real) else 1
-    picked["labels"] = picked["labels"][:, :width]
+    picked["labels"] = picked["labels"][:, :width].contiguous()  # the net takes no other labels
     if "learned" in picked:  # of a decoder-only model: prompt and target, padded as the labels are
         picked["learned"] = {name: value[:, :width] for name, value in picked["learned"].items()}
     return picked

@@ -11,7 +11,7 @@ import hashlib
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from lamp_exp.artefacts import Made, Router, RouterSource
-from lamp_exp.contracts import Task
+from lamp_exp.contracts import RunLogger, Task
 from lamp_exp.data.view import FOLDS, is_held_out
 from lamp_exp.errors import InputError
 from lamp_exp.experiment.builder import Builder, SingleRun, run_one
@@ -53,7 +53,7 @@ from lamp_exp.results.candidates import (
 from lamp_exp.results.folder import RunFolder
 from lamp_exp.results.provenance import commit, peak_memory_mb
 from lamp_exp.results.schema import CodeVersion, PartFacts, RoutedCandidate, Routing, RunResult
-from lamp_exp.values import Choice, RoutedQuestion, Scores
+from lamp_exp.values import Choice, RoutedQuestion, RunInfo, Scores
 
 log = logging.getLogger("lamp_exp")
 ALWAYS_NAMED = ("task", "router", "model")  # groups in the identity
@@ -299,7 +299,24 @@ def _execute(
             )
         column = plan.task.main_metric.column if asked[0].rewards is not None else None
         write_chosen(folder, plan.task.name, answers, choices, column)
-        folder.write_result(_record(plan, folder, choices, asked, made, watch.seconds, started))
+        with _logger(plan, folder, sweep) as logger:
+            folder.write_result(_record(plan, folder, choices, asked, made, watch.seconds, started))
+            if logger:
+                logger.log_result(folder.read().to_json())
+
+
+def _logger(
+    plan: RoutedRun, folder: RunFolder, sweep: str | None
+) -> AbstractContextManager[RunLogger | None]:
+    """The chosen logger, opened once the candidates' own are closed."""
+    experiment, configuration = plan.candidates[0].asked.experiment, plan.configuration
+    if experiment.logger is None:
+        return nullcontext()
+    tags = (configuration.choices["task"], experiment.data.split, configuration.choices["router"])
+    mode, settings = str(configuration.value("mode")), configuration.settings
+    info = RunInfo(folder.name, folder.path, sweep, mode, (*tags, *plan.names), settings)
+    opened: AbstractContextManager[RunLogger] = experiment.logger(info)
+    return opened
 
 
 def _learn(plan: RoutedRun) -> list[Made]:

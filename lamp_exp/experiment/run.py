@@ -153,7 +153,8 @@ def provenance_of(experiment: Experiment) -> Provenance:
     """The fingerprint of the code behind an experiment's numbers, and the libraries' versions."""
     components: list[object] = [
         experiment.task,
-        experiment.retrieval.retriever,
+        # Without items, runs of all retrievers are the same one.
+        experiment.retrieval.retriever if experiment.usage.retrieves else None,
         experiment.neighbours_by,
         experiment.augmentation,
         experiment.model,
@@ -294,8 +295,7 @@ def _tags(experiment: Experiment, configuration: Configuration) -> tuple[str, ..
     used = [choices["retriever"], choices["augmentation"]] if retrieval.used_k else []
     used += [choices[group] for group in sorted(experiment.usage.others)]
     skip = [f"skip{retrieval.used_skip}"] if retrieval.used_skip else []
-    others = [choices[group] for group in PERSONAL_GROUPS if group in experiment.usage.others]
-    return (choices["task"], experiment.data.split, *used, f"k{retrieval.used_k}", *skip, *others)
+    return (choices["task"], experiment.data.split, *used, f"k{retrieval.used_k}", *skip)
 
 
 def _result(

@@ -20,6 +20,7 @@ VERBS = {  # the module, and a description
     "published": ("published", "the published numbers themselves"),
     "tests": ("pairwise_tests", "every pair of runs on the same questions, tested"),
     "compare": ("compare", "two runs: metrics, tests, and the examples that changed most"),
+    "methods": ("methods", "all methods on all tasks: gains, users, costs, and the bounds"),
     "personal": ("personal", "what the profile gains, for whom, and how much is left to gain"),
     "factors": ("factors", "retrieval, summary and adapter: what each brings, and all together"),
     "router": ("router", "what routers chose, and what choosing was worth"),

@@ -61,6 +61,12 @@ NAMING = tuple(
     for n in FACETS
     if (n not in _UNNAMED and n in SEPARATE) or n in METHODS + VARIANTS + SAME_QUESTIONS
 )
+# Settings that change a run without a profile, too: runs that share them have one baseline.
+SAME_BASELINE = tuple(
+    n
+    for n in SEPARATE
+    if n in (DATA, WEIGHTS) or changes_numbers(_NAMES.get(n, n), Usage.baseline("finetune"))
+)
 DATA_VERSION = "questions"  # set where runs of one task and part answered different ones
 # What every title names, by its value alone; other properties only if they are not usual.
 IN_TITLES = {*GROUPS, DATA, *(o.name for o in OPTIONS.values() if o.always_named)}
@@ -293,6 +299,20 @@ def comparable_sets(
     return [
         (dict(zip(names, place, strict=True)), list(sets[place]))
         for place in sorted(sets, key=lambda place: list(map(order, place)))
+    ]
+
+
+def by_model_options(
+    shared: dict[str, str], groups: Sequence[Group]
+) -> list[tuple[dict[str, str], list[str], list[Group]]]:
+    """The groups by options of the model in which they differ, such as how answers are decoded."""
+    names = [name for name in telling(groups) if name.startswith("model.")]
+    found: dict[tuple[str, ...], list[Group]] = {}
+    for group in groups:
+        found.setdefault(group.effective(names), []).append(group)
+    return [
+        (shared, [f"{n.removeprefix('model.')}={v}" for n, v in zip(names, key, strict=True)], own)
+        for key, own in found.items()
     ]
 
 

@@ -100,10 +100,17 @@ def _decides(name: str) -> bool:
 
 
 def _folder_contents(result: RunResult) -> dict[str, Any]:
-    """Options that name a local folder, with the hash of its content."""
+    """Options that name a local folder, with the hash of its content.
+
+    Of a routed run, those in which all candidates agree, since its own identity has only theirs.
+    """
+    known = flat(result.identity)
+    if result.routing is not None:
+        first, *others = [flat(one) for one in result.identity["candidates"].values()]
+        known |= {n: v for n, v in first.items() if all(one.get(n) == v for one in others)}
     return {
         name: value
-        for name, value in flat(result.identity).items()
+        for name, value in known.items()
         if isinstance(value, str) and value.startswith(CONTENT)
     }
 

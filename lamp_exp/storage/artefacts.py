@@ -146,6 +146,7 @@ def _write_content(folder: Path, artefact: Artefact, facts: Mapping[str, Any]) -
         "kind": artefact.kind,
         "identity": dict(artefact.identity()),
         "facts": dict(facts),
+        "units": artefact.cost().units,  # for estimates of others of its kind
         "files": sizes,
     }
     atomic.flush_tree(folder)

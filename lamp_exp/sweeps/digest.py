@@ -24,10 +24,18 @@ from lamp_exp.storage.atomic import write_json
 from lamp_exp.sweeps.plan import SweepPlan
 from lamp_exp.sweeps.rules import describe
 from lamp_exp.sweeps.slurm import cancel_command
-from lamp_exp.sweeps.status import SHOWN, Job, JobStatus, short_name, varying_keys
+from lamp_exp.sweeps.status import (
+    REFUSED,
+    SHOWN,
+    Job,
+    JobStatus,
+    short_name,
+    varying_keys,
+)
 from lamp_exp.wording import count_of
 
 STATES = ("done", "there", "failed", "stopped")
+UNUSUAL = (REFUSED, "running")
 EXAMPLES = "examples.parquet"
 TITLE = ("task", "split", "part", "mode", "retriever", "k", "augmentation", "model")
 MIN_KEY_WIDTH = 10  # characters of a key's values that stay on one line on a narrow screen
@@ -64,17 +72,26 @@ def _ended_job(job: Job, status: JobStatus) -> EndedJob:
 
 def summarize(sweep: Path, plan: SweepPlan, statuses: Mapping[int, JobStatus]) -> dict[str, Any]:
     """The digest as data; `statuses` has the final status of each job by its number."""
-    jobs = [_ended_job(job, statuses[job.number]) for job in plan.jobs]
+    planned = sorted(plan.jobs, key=lambda job: job.planned_number)  # whatever the waves were
+    jobs = [_ended_job(job, statuses[job.number]) for job in planned]
     states = Counter(job.status.state for job in jobs)
     counts = {**{state: states[state] for state in STATES}, "left_out": len(plan.excluded)}
-    keys = varying_keys(plan.jobs)
+    keys = varying_keys(planned)
     return {
         "sweep": str(sweep),
-        "counts": counts | ({"running": states["running"]} if states["running"] else {}),
+        "counts": counts | {state: states[state] for state in UNUSUAL if states[state]},
         "left_out": describe(plan.excluded),
         "keys": keys,
         "rows": [_row(group, keys) for group in _grouped(jobs, keys)],
         "failures": [_failure(job, plan.jobs) for job in jobs if job.status.state == "failed"],
+        "not_run": [
+            *plan.not_run,
+            *(
+                f"not run: {short_name(job.job, plan.jobs)}: {job.status.error}"
+                for job in jobs
+                if job.status.state == REFUSED
+            ),
+        ],
         "remarks": _remarks([job.result for job in jobs if job.result]),
         "next": _next_steps(sweep, states),
     }
@@ -235,8 +252,8 @@ def show(summary: Mapping[str, Any]) -> None:
         console.print(line)
     for line in _interval_lines(summary["rows"]):
         console.print(line, markup=False)
-    for line in summary["left_out"]:
-        console.print(line)
+    for line in (*summary["left_out"], *summary["not_run"]):
+        console.print(line, markup=False)
     for failure in summary["failures"]:
         for line in _failure_lines(failure):
             console.print(line, style="red", markup=False)

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
+from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
@@ -14,7 +15,14 @@ from lamp_exp.environment import is_interrupt
 from lamp_exp.errors import InputError
 from lamp_exp.progress import announce
 from lamp_exp.results.folder import RunFolder
-from lamp_exp.sweeps.status import Job, JobStatus, StatusWriter, any_failed
+from lamp_exp.sweeps.status import (
+    REFUSED,
+    Job,
+    JobStatus,
+    StatusWriter,
+    any_failed,
+    one_line,
+)
 from lamp_exp.sweeps.watch import describe
 
 
@@ -89,5 +97,14 @@ def run_job(cfg: DictConfig) -> JobStatus:
         if isinstance(error, SystemExit) and type(error) is not SystemExit:
             status.update("stopped", error="terminated")  # Lightning's exception for SIGTERM
             raise
-        status.fail(error)
+        if _is_refusal(error, status, hydra):
+            status.update(REFUSED, error=one_line(error))
+        else:
+            status.fail(error)
     return status.status
+
+
+def _is_refusal(error: BaseException, status: StatusWriter, hydra: HydraConf) -> bool:
+    """Whether the sweep expects that some of its jobs cannot run, and this one was not begun."""
+    expected = hydra.sweeper.get("skip_refused", False)
+    return bool(expected) and isinstance(error, InputError) and not status.has_begun_work

@@ -6,9 +6,9 @@ import copy
 import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from typing import Any
+from pathlib import Path
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.hydra_config import HydraConfig
@@ -18,17 +18,23 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lamp_exp import config
+from lamp_exp.config import ExperimentBuilder
 from lamp_exp.errors import InputError
+from lamp_exp.experiment.builder import SingleRun
 from lamp_exp.experiment.experiment import NO_PROFILE, Configuration
+from lamp_exp.experiment.fold_readers import CHECKPOINT
 from lamp_exp.experiment.identity import identity_options
 from lamp_exp.options import GROUPS, SUMMARIES
+from lamp_exp.override_words import key_of, override
 from lamp_exp.progress import progress
-from lamp_exp.results.folder import training_settings
+from lamp_exp.results.folder import RunFolder, training_settings
 from lamp_exp.sweeps.component_options import keep_own_options
+from lamp_exp.sweeps.rows import Row, words_of
 from lamp_exp.sweeps.rules import Excluded, JobFacts, select
 from lamp_exp.sweeps.status import Job
 
 PASSAGES = "multiple_passages"
+WEIGHTS, READER = "model.name", "reader"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,54 +72,127 @@ class JobConfig:
 
 @dataclass(frozen=True, slots=True)
 class SweepPlan:
-    """The jobs to run, with the configuration of each, and the excluded jobs."""
+    """The jobs to run, with the configuration of each, and the excluded jobs.
+
+    `readers` are the runs of the sweep whose weights the others use, by `model.name` of these.
+    `not_run` are lines on rows that were left out by hand.
+    """
 
     jobs: list[Job]
     configs: list[JobConfig]
     excluded: list[Excluded]
+    readers: Mapping[str, RunFolder] = field(default_factory=dict)
+    not_run: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
 class Planner:
     """Expands and composes the jobs of a sweep.
 
-    `master` is the configuration of the command; `params` and `rows` are options of the sweeper
-    (conf/hydra/sweeper/grid.yaml).
+    `master` is the configuration of the command; `params`, `rows` and `reader` are options of the
+    sweeper (conf/hydra/sweeper/grid.yaml).
     """
 
     loader: ConfigLoader
     master: DictConfig
-    params: Mapping[str, Any]
-    rows: Sequence[Mapping[str, Any]]
+    params: Row
+    rows: Sequence[Row] | Mapping[str, Row]
+    reader: Row | None = None
     _composed: dict[tuple[str, ...], JobConfig] = field(default_factory=dict, init=False)
 
     def plan(self, arguments: list[str]) -> SweepPlan:
         """The jobs of the sweep. Raises InputError and Hydra's errors for what cannot be run."""
-        choices = self.master.hydra.runtime.choices
+        choices, names = self.master.hydra.runtime.choices, self._row_names(arguments)
         combinations = keep_own_options(self.expand(arguments), choices, self._has_option)
+        expanded = len(combinations)
+        combinations, readers = self._with_readers(combinations, arguments)
+        names = [*[READER] * (len(combinations) - expanded), *names] if names else []
+        hidden = self._row_keys(arguments)
         configs = [
             self._compose(tuple(words))
             for words in progress(combinations, len(combinations), "compose")
         ]
         facts = [job_facts(composed, index) for index, composed in enumerate(configs)]
+        facts = [
+            replace(one, fine_tuned=one.fine_tuned or _weights_of(composed) in readers)
+            for one, composed in zip(facts, configs, strict=True)
+        ]
         kept, excluded = select(facts)
         jobs = [
-            Job(number, tuple(combinations[index]), configs[index].choices["task"])
+            Job(
+                number,
+                tuple(combinations[index]),
+                configs[index].choices["task"],
+                names[index] if names else "",
+                hidden,
+            )
             for number, index in enumerate(kept)
         ]
-        return SweepPlan(jobs, [configs[index] for index in kept], excluded)
+        return SweepPlan(jobs, [configs[index] for index in kept], excluded, readers)
 
     def expand(self, arguments: list[str]) -> list[list[str]]:
         """The overrides of each job: every combination of each row, with params and arguments."""
-        combinations: list[list[str]] = []
-        for row in self.rows:
-            words = [f"{key}={value}" for key, value in {**self.params, **row}.items()]
-            overrides = self._parse([*words, *arguments])
-            if any(o.key_or_group == "sweep" and o.is_sweep_override() for o in overrides):
-                raise InputError("one named sweep at a time: give +sweep one name")
-            values = {o.get_key_element(): list(_words(o)) for o in overrides}
-            combinations += [list(words) for words in itertools.product(*values.values())]
-        return combinations
+        return [words for row in self._all_rows for words in self._expand_row(row, arguments)]
+
+    @property
+    def _all_rows(self) -> list[Row]:
+        return list(self.rows.values() if isinstance(self.rows, Mapping) else self.rows)
+
+    def _row_names(self, arguments: list[str]) -> list[str]:
+        """The name of the row of each combination; empty if rows have none."""
+        if not isinstance(self.rows, Mapping):
+            return []
+        named = self.rows.items()
+        return [name for name, row in named for _ in self._expand_row(row, arguments)]
+
+    def _row_keys(self, arguments: list[str]) -> frozenset[str]:
+        """The options for which the name of a row stands: those with one value."""
+        rows = [*self._all_rows, self.reader or {}]
+        words = self._parse([word for row in rows for word in words_of(row)])
+        apart = {o.key_or_group for o in words if o.is_sweep_override()}
+        apart.update(map(key_of, arguments))
+        return frozenset({WEIGHTS, *(key_of(o.get_key_element()) for o in words)} - apart)
+
+    def _expand_row(self, row: Row, arguments: list[str]) -> list[list[str]]:
+        overrides = self._parse([*words_of({**self.params, **row}), *arguments])
+        if any(o.key_or_group == "sweep" and o.is_sweep_override() for o in overrides):
+            raise InputError("one named sweep at a time: give +sweep one name")
+        values = {o.get_key_element(): list(_words(o)) for o in overrides}
+        return [list(words) for words in itertools.product(*values.values())]
+
+    def _with_readers(
+        self, combinations: list[list[str]], arguments: Sequence[str]
+    ) -> tuple[list[list[str]], dict[str, RunFolder]]:
+        """The jobs that fine-tune a reader, then the others, which use its weights.
+
+        A reader has the params of a job and what the command line gives, but nothing of its row.
+        """
+        given = set(map(key_of, arguments))
+        if self.reader is None or WEIGHTS in given:
+            return combinations, {}
+        of_rows = {key_of(word) for row in self._all_rows for word in words_of(row)} - given
+        shared = ({*map(key_of, self.params)} | given) - of_rows
+        own = [word for word in words_of(self.reader) if key_of(word) not in given]
+        made: dict[tuple[str, ...], RunFolder] = {}
+        with_weights = []
+        for words in combinations:
+            outer = [w for w in words if key_of(w) in shared and key_of(w) not in self.reader]
+            reader = (*outer, *(w for w in words if key_of(w) in {*self.reader} & given), *own)
+            if reader not in made:
+                made[reader] = self._reader_run(reader)
+            with_weights.append([*words, override(WEIGHTS, _checkpoint(made[reader]))])
+        readers = {_checkpoint(folder): folder for folder in made.values()}
+        return [*map(list, made), *with_weights], readers
+
+    def _reader_run(self, words: tuple[str, ...]) -> RunFolder:
+        composed = self._compose(words)
+        composed.activate()
+        if composed.cfg.seed is None:
+            raise InputError(
+                "seed=null: a sweep with hydra.sweeper.reader needs seeds that are given"
+            )
+        builder = ExperimentBuilder(composed.cfg, composed.choices, words=words)
+        return SingleRun.of(builder, Path(composed.cfg.output_dir).expanduser()).folder
 
     def _has_option(self, group: str, component: str, option: str) -> bool:
         return option.split(".")[0] in self._compose((f"{group}={component}",)).cfg[group]
@@ -152,15 +231,19 @@ class Planner:
         return {key for key in keys if not OmegaConf.is_config(self.master[key])}
 
 
-def _words(override: Override) -> Iterator[str]:
+def _words(given: Override) -> Iterator[str]:
     """An override of several values as one override for each value."""
-    key = override.get_key_element()
-    if not override.is_sweep_override():
-        yield f"{key}={override.get_value_element_as_str()}"
-    elif override.is_discrete_sweep():
-        yield from (f"{key}={value}" for value in override.sweep_string_iterator())
+    key = given.get_key_element()
+    if not given.is_sweep_override():
+        yield f"{key}={given.get_value_element_as_str()}"
+    elif given.is_discrete_sweep():
+        yield from (f"{key}={value}" for value in given.sweep_string_iterator())
     else:
-        raise InputError(f"{override.input_line}: an interval has no list of values; give a range")
+        raise InputError(f"{given.input_line}: an interval has no list of values; give a range")
+
+
+def _checkpoint(reader: RunFolder) -> str:
+    return str(reader.path / CHECKPOINT)
 
 
 def job_facts(composed: JobConfig, index: int) -> JobFacts:
@@ -183,8 +266,12 @@ def job_facts(composed: JobConfig, index: int) -> JobFacts:
         pool=cfg.profile.pool,
         multiple_passages=passages,
         model_takes_passages=not answers or value("model", PASSAGES),
-        fine_tuned=bool(training_settings(str(OmegaConf.select(cfg, "model.name")))),
+        fine_tuned=bool(training_settings(_weights_of(composed))),
     )
+
+
+def _weights_of(composed: JobConfig) -> str:
+    return str(OmegaConf.select(composed.cfg, WEIGHTS))
 
 
 def _identity(composed: JobConfig, index: int) -> str:

@@ -26,16 +26,30 @@ BEAT_SECONDS = 10.0  # a running job touches its status at this interval
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A planned job: its number in the sweep, its overrides, and its task's name."""
+    """A planned job: its number in the sweep, its overrides, and its task's name.
+
+    `row` is the name of its row, if rows have names; it stands for the overrides of `row_keys`.
+    `place` is its number among the jobs as they were planned, if waves have changed their order.
+    """
 
     number: int
     overrides: tuple[str, ...]
     task: str
+    row: str = ""
+    row_keys: frozenset[str] = frozenset()
+    place: int | None = None
+
+    @property
+    def planned_number(self) -> int:
+        return self.number if self.place is None else self.place
 
     @property
     def values(self) -> dict[str, str]:
         pairs = (override.partition("=") for override in self.overrides)
-        return {key.lstrip("+~"): value for key, _, value in pairs}
+        values = {key.lstrip("+~"): value for key, _, value in pairs}
+        if not self.row:
+            return values
+        return {"row": self.row} | {k: v for k, v in values.items() if k not in self.row_keys}
 
 
 def varying_keys(jobs: Sequence[Job]) -> list[str]:
@@ -58,12 +72,16 @@ def short_name(job: Job, jobs: Sequence[Job]) -> str:
     return " ".join(words) or f"job {job.number}"
 
 
-SHOWN = {"there": "done before", "left_out": "skipped", "failed": "FAILED"}  # as people read them
+REFUSED = "refused"
+SHOWN = {  # as people read them
+    "there": "done before", "left_out": "skipped", "failed": "FAILED", REFUSED: "not run",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class JobStatus:
-    """The state of a job: `running`, `done`, `there` (it was finished before), `failed`, `stopped`.
+    """The state of a job: `running`, `done`, `there` (it was finished before), `failed`, `stopped`,
+    or `refused` (what it asks for cannot run, which the sweep expects).
 
     `overrides` are those of the planned job; `seed` is the one that was drawn for `seed=null`.
     `run` and `baseline` are run folders, `traceback` is the file that has it, `seconds` count from
@@ -160,6 +178,11 @@ class StatusWriter:
             self.update("failed", error=line)
         else:
             self.update("failed", error=line, traceback=str(place))
+
+    @property
+    def has_begun_work(self) -> bool:
+        """Whether the run has been started, and not only been looked at."""
+        return self._started_run() is not None
 
     def _started_run(self) -> Path | None:
         """The run's folder, if this job has written a log into it."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
@@ -21,7 +21,9 @@ from lamp_exp.results.folder import STATUS
 from lamp_exp.storage.locks import Locked, exclusive
 from lamp_exp.sweeps import digest
 from lamp_exp.sweeps.plan import JobConfig, Planner, SweepPlan
+from lamp_exp.sweeps.rows import Row, rows_not_run, sweep_rows
 from lamp_exp.sweeps.rules import describe
+from lamp_exp.sweeps.schedule import Schedule
 from lamp_exp.sweeps.slurm import cancel_command, wait_for_slurm
 from lamp_exp.sweeps.status import Job, one_line, short_name
 from lamp_exp.sweeps.watch import Watcher, wait_for_running
@@ -44,18 +46,27 @@ class GridSweeper(Sweeper):
     """Every combination of the given values, without those that the rules exclude.
 
     `params` are overrides for all jobs (`seed: 0,1,2`); each of `rows` has more of them and is a
-    grid of its own. `max_batch_size` is the number of jobs that are launched together.
+    grid of its own; rows that have names are changed by `changed_rows`. `reader` is the row of a
+    run that is fine-tuned first, whose weights all others use. `max_batch_size` is the number of
+    jobs that are launched together. With `skip_refused`, a job that cannot run counts as not run,
+    and not as failed.
     """
 
     def __init__(
         self,
         max_batch_size: int | None = None,
-        params: Mapping[str, str] | None = None,
-        rows: Sequence[Mapping[str, Any]] | None = None,
+        params: Row | None = None,
+        rows: Sequence[Row] | Mapping[str, Row | None] | None = None,
+        changed_rows: Mapping[str, Row | str | None] | None = None,
+        reader: Row | None = None,
+        skip_refused: bool = False,
     ) -> None:
         self.max_batch_size = max_batch_size
         self.params = dict(params or {})
-        self.rows = list(rows or [{}])
+        self.rows = rows
+        self.changed_rows = changed_rows
+        self.reader = reader
+        self.skip_refused = skip_refused  # which jobs read in the configuration
         self.config: DictConfig
         self.master: JobConfig
         self.planner: Planner
@@ -67,16 +78,17 @@ class GridSweeper(Sweeper):
         self.config = config
         self.master = JobConfig.split(config)
         self.master.activate()
-        self.planner = Planner(hydra_context.config_loader, config, self.params, self.rows)
+        rows = sweep_rows(self.rows, self.changed_rows)
+        self.planner = Planner(hydra_context.config_loader, config, self.params, rows, self.reader)
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
 
     def sweep(self, arguments: list[str]) -> Path | None:
         """Runs the jobs; returns the sweep's folder. Raises JobsFailed at the end if any failed."""
-        plan = self.planner.plan(arguments)
+        plan = replace(self.planner.plan(arguments), not_run=rows_not_run(self.changed_rows))
         self.master.activate()
-        for line in describe(plan.excluded):
+        for line in (*describe(plan.excluded), *plan.not_run):
             announce(line)
         if not plan.jobs:
             raise InputError("no job of this sweep is left to run")
@@ -99,19 +111,18 @@ class GridSweeper(Sweeper):
 
     def _run(self, folder: Path, plan: SweepPlan) -> None:
         interrupt: KeyboardInterrupt | None = None
+        schedule = Schedule(plan)
         with Watcher(folder, plan.jobs, announce) as watcher:
             error = None
             try:
-                if error := self._launch(plan.jobs):
-                    announce(f"the launcher ended early: {one_line(error)}")
-                    wait_for_slurm(folder)
-                    wait_for_running(folder, plan.jobs)
+                error = self._run_waves(folder, schedule, watcher)
             except KeyboardInterrupt as raised:
                 interrupt = raised
         if interrupt:
             watcher.stop(remote=cancel_command(folder) is not None)
         else:
             watcher.settle(error)
+        plan = schedule.numbered
         summary = digest.summarize(folder, plan, watcher.ended)
         try:
             digest.write(folder, summary)
@@ -125,13 +136,35 @@ class GridSweeper(Sweeper):
             jobs = f"{len(failures)} of {count_of(len(plan.jobs), 'job')} failed"
             raise JobsFailed(f"{jobs}, the first of them {first} ({folder})", folder)
 
+    def _run_waves(self, folder: Path, schedule: Schedule, watcher: Watcher) -> Exception | None:
+        """Launches wave after wave; returns the launcher's last error."""
+        last, number = None, 0
+        while wave := schedule.next_wave():
+            number += 1
+            watcher.follow(schedule.numbered.jobs)
+            if schedule.in_waves:
+                announce(f"wave {number}: {count_of(len(wave), 'job')}")
+            self.master.activate()
+            if error := self._launch(wave):
+                last = error
+                announce(f"the launcher ended early: {one_line(error)}")
+                wait_for_slurm(folder)
+                wait_for_running(folder, wave)
+            if schedule.waiting:
+                watcher.settle(error, wave)
+                schedule.note_failures(wave, watcher.ended)
+        schedule.write_blocked(folder)
+        watcher.follow(schedule.numbered.jobs)
+        return last
+
     def _launch(self, jobs: list[Job]) -> Exception | None:
         """Launches the jobs; an error of the launcher is returned, since the states are on disk."""
         size, error = self.max_batch_size or len(jobs), None
         for start in range(0, len(jobs), size):
-            batch = [list(job.overrides) for job in jobs[start : start + size]]
+            batch = jobs[start : start + size]
+            words = [list(job.overrides) for job in batch]
             try:
-                for returned in self.launcher.launch(batch, initial_job_idx=start):
+                for returned in self.launcher.launch(words, initial_job_idx=batch[0].number):
                     _ = returned.return_value  # raises what a job raised
             except Exception as raised:  # noqa: BLE001  (each launcher has its own)
                 error = raised

@@ -8,7 +8,7 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,6 +33,7 @@ class Watcher:
         self._jobs = jobs
         self._announce_line = announce
         self._stop = threading.Event()
+        self._lock = threading.RLock()  # a job is announced once
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self.ended: dict[int, JobStatus] = {}
 
@@ -45,22 +46,32 @@ class Watcher:
         self._thread.join()
         self._poll()
 
+    def follow(self, jobs: Sequence[Job]) -> None:
+        """Replaces jobs that have not started by the same ones with other numbers."""
+        self._jobs = jobs
+
     def _watch(self) -> None:
         while not self._stop.wait(POLL_SECONDS):
             self._poll()
 
     def _poll(self) -> None:
-        for job in self._unended():
-            status = job_status(self._sweep, job)
-            if status is not None and status.ended:
-                self._announce(job, status)
+        with self._lock:
+            for job in self._unended():
+                status = job_status(self._sweep, job)
+                if status is not None and status.ended:
+                    self._announce(job, status)
 
     def _unended(self) -> list[Job]:
         return [job for job in self._jobs if job.number not in self.ended]
 
-    def settle(self, launcher_error: Exception | None) -> None:
-        """Decides how the jobs ended that did not write it themselves."""
-        for job in self._unended():
+    def settle(self, launcher_error: Exception | None, jobs: Collection[Job] | None = None) -> None:
+        """Decides how the jobs, or those of `jobs`, ended that did not write it themselves."""
+        with self._lock:
+            self._poll()
+            self._settle(launcher_error, self._unended() if jobs is None else jobs)
+
+    def _settle(self, launcher_error: Exception | None, jobs: Collection[Job]) -> None:
+        for job in [job for job in self._unended() if job in jobs]:
             status = job_status(self._sweep, job)
             if status is None:
                 status = JobStatus("running", job.overrides)

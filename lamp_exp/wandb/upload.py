@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from lamp_exp.environment import environment
+from lamp_exp.results.candidates import CHOSEN, PROBABILITY
 from lamp_exp.results.folder import RESULT
 from lamp_exp.results.redaction import scrubbed
 from lamp_exp.results.schema import RunResult
@@ -57,13 +58,34 @@ def upload(session: Session, result: RunResult, folder: Path, options: UploadOpt
 def summary(result: RunResult) -> dict[str, Any]:
     """The record's numbers, unrounded: `final/<metric>`, `seconds/<stage>`, `counts/<name>`.
 
-    The main metric is also `main/<task>`, for a workspace's chart of each task.
+    The main metric is also `main/<task>`, for a workspace's chart of each task. Of a routed run,
+    `routing/share/<candidate>` and what the choices were worth.
     """
     groups = {"final": result.metrics or {}, "seconds": result.seconds, "counts": result.counts}
     numbers = {f"{group}/{n}": v for group, values in groups.items() for n, v in values.items()}
     if result.main_value is not None:
         numbers[f"main/{result.choices['task']}"] = result.main_value
+    numbers |= _routing_numbers(result)
     return {**numbers, "k": result.k, "made_up_data": result.made_up_data}
+
+
+def _routing_numbers(result: RunResult) -> dict[str, Any]:
+    """Shares and values of the candidates; where golds are known, what choosing was worth."""
+    routing = result.routing
+    if routing is None:
+        return {}
+    chosen = sum(one.chosen for one in routing.candidates)
+    numbers: dict[str, Any] = {
+        f"share/{one.name}": one.chosen / chosen for one in routing.candidates
+    }
+    numbers |= {f"value/{one.name}": one.value for one in routing.candidates}
+    numbers |= {
+        name: getattr(routing, name) for name in ("success_rate", "best_single", "oracle", "worst")
+    }
+    if routing.oracle is not None and result.main_value is not None:
+        higher = result.metric_facts[result.main_metric].higher_is_better
+        numbers["regret"] = (routing.oracle - result.main_value) * (1 if higher else -1)
+    return {f"routing/{name}": value for name, value in numbers.items() if value is not None}
 
 
 def predictions_table(file: Path, rows: int) -> tuple[Table | None, dict[str, int]]:
@@ -74,7 +96,8 @@ def predictions_table(file: Path, rows: int) -> tuple[Table | None, dict[str, in
     examples = pyarrow.parquet.ParquetFile(file)
     names = examples.schema_arrow.names
     scores = names[names.index("prediction") + 1 : names.index("items")]
-    columns = ["id", "user", "target", "prediction", *scores]
+    routed = [name for name in (CHOSEN, PROBABILITY) if name in names]
+    columns = ["id", "user", "target", "prediction", *scores, *routed]
     shown = min(rows, examples.metadata.num_rows)
     counts = {"table/rows": shown, "table/rows_left_out": examples.metadata.num_rows - shown}
     if not shown:

@@ -13,10 +13,10 @@ from markupsafe import Markup
 
 from lamp_exp.errors import InputError
 from lamp_exp.report.footers import system_words
-from lamp_exp.report.page.panels import PANEL_KEYS
 from lamp_exp.report.paired_examples import pair_of_runs
 from lamp_exp.report.selection import (
     LABELS,
+    SAME_BASELINE,
     Group,
     aside,
     comparable_sets,
@@ -181,7 +181,7 @@ def in_turn(records: Sequence[Record], groups: Mapping[str, Group]) -> tuple[lis
     best ones and their baselines.
     """
     own = list(grouped(records).values())
-    sets = comparable_sets(own, ("task", *PANEL_KEYS)) if own else []
+    sets = comparable_sets(own, ("task", *SAME_BASELINE)) if own else []
     for _, members in sets:
         metric = members[0].first.main_metric
         sign = -1 if members[0].first.higher_is_better(metric) else 1

@@ -16,7 +16,6 @@ from typing import Any
 import pandas as pd
 
 from lamp_exp.errors import InputError
-from lamp_exp.options import Usage, changes_numbers
 from lamp_exp.report import selection
 from lamp_exp.report.colours import SERIES
 from lamp_exp.report.paired_examples import on_common_seeds, pooled
@@ -26,10 +25,10 @@ from lamp_exp.report.selection import (
     DATA_VERSION,
     LABELS,
     METHODS,
-    SEPARATE,
-    WEIGHTS,
+    SAME_BASELINE,
     Group,
     aside,
+    by_model_options,
     grouped,
     order,
     shared_words,
@@ -40,12 +39,6 @@ from lamp_exp.results.record import Record
 from lamp_exp.statistics import Interval, holm, interval
 from lamp_exp.statistics.paired import SIGNIFICANT
 
-_OPTION = {label: name for name, label in LABELS.items()}
-_BASELINE = Usage.baseline("finetune")
-# Settings that change a run without a profile, too; the others only tell methods apart.
-PANEL_KEYS = tuple(
-    n for n in SEPARATE if n in (DATA, WEIGHTS) or changes_numbers(_OPTION.get(n, n), _BASELINE)
-)
 METHOD_KEYS = tuple(name for name in METHODS if name not in ("task", "k"))
 
 
@@ -168,8 +161,8 @@ def panels(records: Sequence[Record]) -> list[Panel]:
         raise InputError("no run that reads profiles is among these")
     sets = [
         part
-        for shared, groups in selection.comparable_sets(personal, ("task", *PANEL_KEYS))
-        for part in _by_model_options(shared, groups)
+        for shared, groups in selection.comparable_sets(personal, ("task", *SAME_BASELINE))
+        for part in by_model_options(shared, groups)
     ]
     first = sets[0][0]
     common = {
@@ -211,20 +204,6 @@ def _in_order(made: Sequence[Panel]) -> list[Panel]:
             panel.made_up, -runs[panel.made_up, panel.setting], panel.setting, order(panel.task),
         ),
     )  # fmt: skip
-
-
-def _by_model_options(
-    shared: dict[str, str], groups: Sequence[Group]
-) -> list[tuple[dict[str, str], list[str], list[Group]]]:
-    """The groups by options of the model in which they differ, such as how answers are decoded."""
-    names = [name for name in telling(groups) if name.startswith("model.")]
-    found: dict[tuple[str, ...], list[Group]] = {}
-    for group in groups:
-        found.setdefault(group.effective(names), []).append(group)
-    return [
-        (shared, [f"{n.removeprefix('model.')}={v}" for n, v in zip(names, key, strict=True)], own)
-        for key, own in found.items()
-    ]
 
 
 class _Looks:

@@ -20,6 +20,7 @@ from lamp_exp.report.coldstart import Bin, bins_of, coldstart_tables
 from lamp_exp.report.cost import cost_table, read_prices, tokens_per_question
 from lamp_exp.report.factors import factor_tables
 from lamp_exp.report.layouts import LAYOUTS
+from lamp_exp.report.methods import methods_tables
 from lamp_exp.report.metric_tables import metric_tables
 from lamp_exp.report.page import gains
 from lamp_exp.report.page.content import Content, Plot, keys, series
@@ -84,6 +85,8 @@ def curves(panel: Panel) -> list[Series]:
     """The line of each method; a tuned run is a point of it, at the k that it chose."""
     points: dict[Method, list[Point]] = {}
     for group in panel.groups:
+        if group.first.result.routing is not None:  # its candidates have each a k of its own
+            continue
         known = panel.interval(group)
         ends = (known.low, known.high) if known else (math.nan, math.nan)
         own = points.setdefault(panel.method(group), [])
@@ -334,6 +337,11 @@ def factors(records: Sequence[Record]) -> Content:
     return Content(tables=tuple(factor_tables(records)), unfolded=True)
 
 
+def all_methods(records: Sequence[Record]) -> Content:
+    """Methods by tasks with gains, users and costs, bounds apart."""
+    return Content(tables=tuple(methods_tables(records)), unfolded=True)
+
+
 def all_numbers(records: Sequence[Record]) -> Content:
     """Every metric of every configuration over k, with intervals, tests and published numbers."""
     found = [
@@ -401,6 +409,7 @@ OF_PANELS: Mapping[str, tuple[str, Make]] = {
     "training": ("Training", lambda panels, _: training(panels)),
 }
 OF_RECORDS: Mapping[str, tuple[str, Callable[[Sequence[Record]], Content]]] = {
+    "field": ("Methods: gains, users, costs", all_methods),
     "factors": ("In the prompt, or inside the model", factors),
     "results": ("All numbers", all_numbers),
     "agreement": ("Agreement", agreement),
