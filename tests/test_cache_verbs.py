@@ -60,7 +60,7 @@ def test_list_tells_size_and_purpose_of_each(full, capsys):
     for path in full:
         assert str(path.relative_to(CACHE)) in told
     assert "LaMP_4 user dev k1=1.5 b=0.75 limit=5: 5 questions" in told
-    assert "name=an/encoder max_length=9: 2 texts in 1 shards" in told
+    assert "name=an/encoder max_length=9: 2 texts in 1 shard" in told
     assert "a prepared part: " in told
     assert "1 answers of APIs" in told
     assert f"in all, below {CACHE}" in told

@@ -536,6 +536,7 @@ def test_what_the_model_cannot_do_is_refused_and_the_rest_runs(tmp_path: Path, l
         "summary=none,llm", "adapter=none", "profile.control=none", f"output_dir={tmp_path}",
     ]  # fmt: skip
     code, out, _ = lamp_exp(*words)
-    assert code == 2
-    assert "FAILED summary=llm: a model of random weights writes no summary" in out
+    assert code == 0
+    assert "summary=llm: a model of random weights writes no summary" in out
+    assert "FAILED" not in out
     assert len(records(tmp_path)) == 1

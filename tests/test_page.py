@@ -160,7 +160,7 @@ def test_routed_runs_have_no_place_on_a_curve_over_k(tmp_path: Path):
     candidates = tuple(
         RoutedCandidate(run.name, {"k": n}, run.name, 1, 0.5) for n, run in enumerate(runs)
     )
-    identity = {**RunFolder(routed).read().identity, "candidates": {}}
+    identity = {**RunFolder(routed).read().identity, "candidates": {"a": {}, "b": {}}}
     change_record(routed, k=None, routing=Routing(candidates, {}, {}), identity=identity)
     (panel,) = panels(records(tmp_path))
     assert len(panel.groups) == 3

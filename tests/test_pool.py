@@ -439,8 +439,8 @@ def test_a_dry_run_looks_for_no_neighbours(lamp_exp, similar):
     asked = [*similar, "mode=rank", "limit=5", *learns, "dry_run=true"]
     code, out, err = lamp_exp(*asked)
     assert code == 0, err
-    assert "first neighbours: 300 profiles of dev to encode\n" in out
-    assert "profiles of train to encode\n" in out
+    assert "first neighbours: 300 profiles of dev to encode: no estimate\n" in out
+    assert "profiles of train to encode: no estimate\n" in out
     assert not Path("outputs/.cache/neighbours").exists()
     assert not Path("outputs/.cache/vectors").exists()
 

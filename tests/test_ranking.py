@@ -214,7 +214,7 @@ def test_a_cached_ranking_of_another_profile_is_named():
     part = load_parts(p).asked
 
     class Cache:
-        def rankings(self, key, ids, compute):
+        def rankings(self, key, ids, compute, take_counts):
             return [Order([0], [1.0])] * 3
 
     rankings = rank_part(p.retrieval.retriever, p.task, part, Cache(), {})
