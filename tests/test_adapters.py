@@ -390,6 +390,7 @@ def test_the_gold_of_a_user_in_anothers_profile_changes_nothing_for_the_first(
     assert len(before.keys() | after.keys()) == 3
 
 
+@pytest.mark.long
 def test_runs_share_adapters_whatever_they_retrieve_and_how_they_decode(weights, tmp_path):
     units = learned(weights, tmp_path)
     stamps = {unit.name: unit.stat().st_mtime_ns for unit in units.iterdir()}
@@ -451,6 +452,7 @@ def predictions(folder: Path) -> dict[str, str]:
 STRONG = ["adapter.lr=0.5", "adapter.epochs=4"]  # so that every user has answers of its own
 
 
+@pytest.mark.long
 def test_a_run_answers_each_question_with_the_adapter_of_its_profile(lamp_exp, weights, tmp_path):
     kept = ran(lamp_exp, weights, tmp_path, *STRONG, "limit=4")
     record = recorded(kept)
@@ -493,6 +495,7 @@ def test_users_with_few_items_keep_the_shared_weights_and_are_counted(lamp_exp, 
     assert recorded(folder_of(out))["adapter"] == {}
 
 
+@pytest.mark.long
 def test_a_run_with_an_adapter_is_not_the_baseline(weights, tmp_path):
     def of(*words: str):
         made, configuration = build(*words, f"output_dir={tmp_path}")

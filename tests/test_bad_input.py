@@ -125,6 +125,7 @@ print(Lamp4().score(["a"], ["a"]).metrics)
 """
 
 
+@pytest.mark.long
 def test_a_user_without_a_home_can_score(tmp_path):
     """A container's user may have neither HOME nor an entry in the list of users."""
     run = subprocess.run(
@@ -155,6 +156,7 @@ def test_unknown_tokens_are_a_warning_on_screen_and_in_tables(lamp_exp, report, 
     assert (f"in 1 of 1 runs: {line}" in out) == (words > 0)
 
 
+@pytest.mark.long
 def test_the_models_own_generation_options_are_told(lamp_exp, report, tmp_path):
     from lamp_exp.models.seq2seq import Seq2Seq
 

@@ -329,6 +329,7 @@ CHANGES = [
 ]  # fmt: skip
 
 
+@pytest.mark.long
 def test_what_changes_a_ranking_never_shares_a_file():
     for change in CHANGES:
         assert ranked(*change.split())[1] == {"read": 0, "made": 1}, change

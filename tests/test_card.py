@@ -157,6 +157,7 @@ def test_it_goes_into_a_file_and_takes_a_bare_name(report, run):
     assert Path("appendix/card.md").read_text().startswith(f"# {run.name}")
 
 
+@pytest.mark.long
 def test_a_stale_run_and_changed_code_are_said(report, run):
     RunFolder(run).mark_stale("old code")
     path = run / "result.json"

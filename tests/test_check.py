@@ -439,6 +439,7 @@ many = hypothesis_settings(
 )
 
 
+@pytest.mark.long
 @many
 @given(st.lists(st.tuples(places, anything, st.integers(0, 2)), min_size=1, max_size=3))
 def test_malformed_values_give_findings_or_one_line(changes: list[tuple[list[int], Any, int]]):
@@ -465,6 +466,7 @@ def test_damaged_bytes_give_findings_or_one_line(data: st.DataObject):
     written(*files)
 
 
+@pytest.mark.long
 def test_a_large_file_is_checked_in_little_memory(tmp_path: Path):
     folder = tmp_path / "data" / "LaMP_4" / "train"
     folder.mkdir(parents=True)

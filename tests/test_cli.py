@@ -81,6 +81,7 @@ def test_prompts_and_rankings_need_no_golds(lamp_exp, data_dir):
     assert [gold["id"] for gold in predictions["golds"]] == [5]
 
 
+@pytest.mark.long
 def test_finetune_records_everything_and_its_checkpoint_loads_back(lamp_exp, report):
     code, out, _ = lamp_exp("task=lamp4", "augmentation=fid", "retriever=random", "k=2", *TRAIN)
     assert code == 0
@@ -189,6 +190,7 @@ def test_without_a_profile_nothing_is_ranked(lamp_exp, monkeypatch):
     assert result["counts"]["questions"] == 4
 
 
+@pytest.mark.long
 def test_without_a_profile_the_profile_is_not_looked_at(lamp_exp, data_dir):
     item = {"id": "1", "text": "good", "score": "5"}
     row = {"id": "a", "input": f"{Lamp3().instruction} fine", "profile": [item] * 3}
@@ -201,6 +203,7 @@ def test_without_a_profile_the_profile_is_not_looked_at(lamp_exp, data_dir):
     assert made[0] == made[1]
 
 
+@pytest.mark.long
 def test_empty_profiles_do_not_stop_a_batch(lamp_exp, data_dir):
     item = {"id": "1", "text": "good", "score": "5"}
     questions = [
@@ -242,6 +245,7 @@ def test_a_profile_smaller_than_k_is_shown_once_and_whole(lamp_exp, data_dir):
         assert counts["prompt_tokens"] == len(tokens)
 
 
+@pytest.mark.long
 def test_settings_that_change_prompts_never_share_a_run(lamp_exp):
     base = ["task=lamp4", "mode=prompts", "limit=3", *QUICK]
     changes = [
@@ -275,6 +279,7 @@ def test_a_run_made_anew_that_fails_leaves_the_finished_one(lamp_exp, monkeypatc
     assert not (folder.parent / f".{folder.name}.new").exists()
 
 
+@pytest.mark.long
 def test_devices_and_nodes_are_no_part_of_the_identity(lamp_exp):
     def name(*overrides: str) -> str:
         return name_of("task=lamp4", *TRAIN, *overrides)
@@ -350,6 +355,7 @@ def test_a_multirun_goes_on_after_a_job_that_cannot_be(lamp_exp):
     assert "redo: python -m lamp_exp task=lamp4" in out
 
 
+@pytest.mark.long
 def test_two_processes_that_want_the_same_run_do_not_write_it_twice(tmp_path: Path):
     command = [
         sys.executable,

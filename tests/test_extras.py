@@ -83,6 +83,7 @@ def with_their_own(requirements: list[str]) -> set[str]:
     return {name for name, _ in found}
 
 
+@pytest.mark.long
 def test_all_that_is_imported_is_required():
     imported = set()
     for path in (ROOT / "lamp_exp").rglob("*.py"):

@@ -502,6 +502,7 @@ def test_the_page_shows_the_effects(plain: Path):
 # --- the sweep ---------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_the_sweep_makes_a_grid_that_the_report_reads(tmp_path: Path, lamp_exp, weights, report):  # noqa: F811
     """From frozen weights that learned nothing; each option reaches the runs that have it."""
     words = [

@@ -196,6 +196,7 @@ def test_what_was_interrupted_goes_on_and_ends_alike(
 # What decides a table, and what does not.
 
 
+@pytest.mark.long
 def test_what_changes_a_table_and_what_does_not(words, tmp_path):
     first = made(*words).identity()
     same = ["k=1", "skip=2", "predict_batch_size=1", "rank_processes=2", "trainer.devices=1"]
@@ -347,6 +348,7 @@ def test_a_run_writes_its_table_and_shows_the_mean_rewards(words, odd, lamp_exp)
     assert again.splitlines()[-1] == str(folder), "k changes nothing"
 
 
+@pytest.mark.long
 def test_a_reader_that_saw_the_golds_is_told(reader, tmp_path):
     settings = {"task": "lamp4", "split": "user", "k": 1, "skip": 0, "retriever": "bm25"}
     settings |= {"augmentation": "ipa", "max_length": 512}

@@ -64,6 +64,7 @@ def test_jobs_at_the_same_time_give_the_numbers_of_one_after_the_other(lamp_exp,
     assert len({str(run["epochs"]) for run in expected.values()}) == 2  # a loss for each seed
 
 
+@pytest.mark.long
 def test_a_job_that_cannot_be_does_not_stop_its_neighbour(tmp_path: Path):
     told = sweep(tmp_path, *JOBLIB, "mode=rank", "limit=3", "data_dir=nowhere,null")
     assert told.returncode == 2

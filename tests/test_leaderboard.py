@@ -63,6 +63,7 @@ def test_each_split_has_a_zip_of_official_files_without_golds_being_known(report
     assert all(gold.keys() == {"id", "output"} for gold in content["golds"])
 
 
+@pytest.mark.long
 def test_the_manifest_names_runs_hashes_and_counts(report, finished):
     change(finished["lamp4"], [{"id": "1", "output": " "}, {"id": "001", "output": "x"}])
     assert report(*VERB)[0] == 0
@@ -180,6 +181,7 @@ def test_the_sample_may_be_tried_out(report, lamp_exp):
     assert "MADE-UP SAMPLE, 300 questions" in out
 
 
+@pytest.mark.long
 def test_runs_without_predictions_are_left_out_and_told(report, lamp_exp, finished):
     assert lamp_exp("task=lamp4", "part=test", "mode=rank", "data_dir=data")[0] == 0
     code, _, err = report(*VERB)

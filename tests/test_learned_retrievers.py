@@ -371,6 +371,7 @@ def learned(folder: RunFolder) -> list[str]:
     return [facts["artefact"] for facts in recorded(folder.path)["learned"]]
 
 
+@pytest.mark.long
 def test_one_command_learns_ranks_and_answers_and_k_is_a_slice(words, tmp_path):
     out = tmp_path / "outputs"
     ranked = ran(out, *words, "mode=rank")
@@ -422,6 +423,7 @@ def test_tuning_k_learns_once(words, reader, tmp_path):
     assert len(learned(tuned)) == 2
 
 
+@pytest.mark.long
 def test_nothing_of_the_asked_part_is_learned(words, tmp_path, data_dir):
     """A canary in its golds, questions and profiles changes no artefact."""
     first = ran(tmp_path / "one", *words, "mode=rank")
@@ -440,6 +442,7 @@ def test_nothing_of_the_asked_part_is_learned(words, tmp_path, data_dir):
     assert first.path.name != second.path.name, "the data are others"
 
 
+@pytest.mark.long
 def test_what_changes_what_is_learned_names_the_run(words):
     names = {
         name_of(*words, "mode=rank", *change.split())

@@ -69,6 +69,7 @@ def test_rouge_l_takes_newlines_for_spaces():
     assert scores.metrics["rouge_l"] == pytest.approx(0.5)
 
 
+@pytest.mark.long
 def test_rouge_is_the_plain_mean_and_the_same_in_every_process():
     code = (
         "from lamp_exp.tasks.lamp4 import Lamp4; "

@@ -280,6 +280,7 @@ def test_the_context_holds_what_the_chat_template_writes(lamp_exp, folders):
     assert "has a context of 128 tokens" in err
 
 
+@pytest.mark.long
 def test_gguf_files_are_checked_too(lamp_exp, tmp_path):
     pytest.importorskip("gguf")
     pytest.importorskip("accelerate")

@@ -63,6 +63,7 @@ def words(command: str) -> list[str]:
     return shlex.split(command)[3:]
 
 
+@pytest.mark.long
 def test_the_readmes_commands_and_test(package, lamp_exp, capsys):
     assert laws.main(words(COMMANDS[0])) == 0
     assert "retriever TfIdf" in capsys.readouterr().out
@@ -104,6 +105,7 @@ def test_its_exceptions_name_it(package, lamp_exp):
     assert "TfIdf.rank, question '200000': ValueError: " in err.splitlines()[-1]
 
 
+@pytest.mark.long
 def test_a_sweep_with_it(package, lamp_exp):
     code, out, err = lamp_exp("-m", *RUN, "retriever=bm25,tfidf", "hydra/launcher=joblib")
     assert code == 0, err
@@ -111,6 +113,7 @@ def test_a_sweep_with_it(package, lamp_exp):
     config.register()  # the schema is intact after joblib has returned configurations
 
 
+@pytest.mark.long
 def test_a_change_of_its_code_makes_runs_stale(package, lamp_exp):
     folder = folder_of(lamp_exp(*RUN, "retriever=tfidf")[1])
     for comment in ("# a comment\n", "VALUE = 1\n"):

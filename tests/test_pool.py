@@ -266,6 +266,7 @@ def pooled(*overrides: str) -> dict[str, list[str]]:
     return {example.id: [hit.id for hit in hits] for example, hits in ranked(*overrides)}
 
 
+@pytest.mark.long
 def test_any_retriever_ranks_the_pooled_items(similar, encoder):  # noqa: F811
     rank = [*similar, "mode=rank", "limit=6"]
     first = pooled(*rank, "retriever=bm25")
@@ -282,6 +283,7 @@ def test_any_retriever_ranks_the_pooled_items(similar, encoder):  # noqa: F811
             }
 
 
+@pytest.mark.long
 def test_what_was_read_to_find_neighbours_is_recorded_by_all_runs(lamp_exp, similar):
     counts = []
     for k in (1, 2):
@@ -293,6 +295,7 @@ def test_what_was_read_to_find_neighbours_is_recorded_by_all_runs(lamp_exp, simi
     assert facts["texts_encoded"] == 0 and counts[0] == counts[1] and counts[0][0] > 0
 
 
+@pytest.mark.long
 def test_neighbours_depend_on_nothing_but_the_part(similar, monkeypatch):
     """Not on the limit, the seed, processes, or batches."""
     rank = [*similar, "mode=rank", "retriever=bm25"]
@@ -340,6 +343,7 @@ def test_a_run_of_each_mode_shows_and_records_neighbours(lamp_exp, similar, data
     assert "retriever@profile.neighbours_by=contriever" in again
 
 
+@pytest.mark.long
 def test_the_command_of_a_run_makes_the_same_run(similar):
     asked = [*similar, "mode=rank", "limit=5", "profile.neighbours=2"]
     _, configuration = build(*asked)
@@ -347,6 +351,7 @@ def test_the_command_of_a_run_makes_the_same_run(similar):
     assert name_of(*words) == name_of(*asked)
 
 
+@pytest.mark.long
 def test_the_command_of_a_run_before_there_were_pools_is_made():
     for run in (DATA / "runs").iterdir():
         result = RunFolder(run).read()
@@ -402,6 +407,7 @@ def test_reports_tell_runs_of_other_neighbours_apart():
     assert len(keys) == 3
 
 
+@pytest.mark.long
 def test_neighbours_are_found_once_and_their_rankings_known_by_them(similar, monkeypatch, capsys):
     asked = [*similar, "mode=rank", "limit=5"]
     made, configuration = build(*asked)
@@ -433,6 +439,7 @@ def test_neighbours_are_found_once_and_their_rankings_known_by_them(similar, mon
     assert rankings.made == 2, "other neighbours, as rounding may make them, have other rankings"
 
 
+@pytest.mark.long
 def test_a_dry_run_looks_for_no_neighbours(lamp_exp, similar):
     """Also where a retriever learns from rankings that depend on them."""
     learns = ["retriever=ropg_kd", "retriever@retriever.base=bm25", "reader.model=tiny"]

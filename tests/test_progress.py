@@ -21,6 +21,7 @@ def quick_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "LINE_SECONDS", 0.02)
 
 
+@pytest.mark.long
 def test_training_tells_each_epoch_and_what_goes_on_between_without_a_bar(lamp_exp):
     code, out, err = lamp_exp(*TRAINING, "k=2")
     assert code == 0

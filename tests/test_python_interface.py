@@ -70,6 +70,7 @@ def test_all_names_are_there_and_documented():
 # --- the same as the command line --------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_a_run_is_that_of_the_command_line(lamp_exp, tmp_path: Path):
     code, out, _ = lamp_exp("task=lamp4", "k=2", *words(TRAIN), "output_dir=commands")
     assert code == 0
@@ -95,6 +96,7 @@ def test_a_run_of_the_command_line_is_opened_and_not_made_again(lamp_exp):
     assert path.stat().st_mtime_ns > before
 
 
+@pytest.mark.long
 def test_a_sweep_has_the_runs_of_the_command_line(lamp_exp, capsys):
     code, out, _ = lamp_exp("-m", "task=lamp4", "k=0,1", "retriever=bm25,random", *words(ZERO))
     assert code == 0
@@ -158,6 +160,7 @@ def test_a_failed_job_is_told_at_the_end_and_the_others_are_kept(tmp_path: Path)
 # --- a run ------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_the_baseline_is_the_run_without_a_profile():
     run = lamp.run(ZERO, task="lamp4", k=2)
     assert run.baseline is None
@@ -171,6 +174,7 @@ def test_the_baseline_is_the_run_without_a_profile():
     assert f"(without profile {plain.metrics['rouge_1']:.4f})" in repr(run)
 
 
+@pytest.mark.long
 def test_a_tuned_run_has_its_baseline():
     run = lamp.run(ZERO, task="lamp4", k="tune", k_values=[1, 2], baseline=True)
     assert run.result.tuned is not None
@@ -421,6 +425,7 @@ def state() -> Iterator[Any]:
     torch.set_num_threads(threads)
 
 
+@pytest.mark.long
 def test_the_process_is_left_as_it_was(state, tmp_path: Path):
     before = state()
     lamp.run(TRAIN, task="lamp4", k=1, seed=7, baseline=True)
@@ -433,6 +438,7 @@ def test_the_process_is_left_as_it_was(state, tmp_path: Path):
         assert state() == before
 
 
+@pytest.mark.long
 def test_the_users_own_hydra_stays(state, tmp_path: Path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "config.yaml").write_text("a: 1\n")
@@ -568,6 +574,7 @@ def test_the_notebook_is_kept_without_outputs():
     assert not [cell for cell in notebook.cells if cell.get("outputs")]
 
 
+@pytest.mark.long
 def test_the_code_of_the_readme_runs():
     section = (ROOT / "README.md").read_text(encoding="utf-8").split("## From Python")[1]
     (code,) = re.findall(r"```python\n(.*?)```", section.split("\n## ")[0], re.DOTALL)

@@ -48,6 +48,7 @@ def test_a_command_is_understood(command: str):
     compose(*[word.split(",")[0] for word in words if "=" in word])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "command", [line for line in RUNS if "limit=" in line and "data_dir=" not in line]
 )

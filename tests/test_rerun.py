@@ -72,6 +72,7 @@ def test_other_predictions_are_named_with_both_answers(report, run):
     assert out.splitlines()[-1] == f"the numbers DIFFER: {run.name}"
 
 
+@pytest.mark.long
 def test_a_metric_that_differs_in_its_last_digit_is_told(report, run):
     metrics = RunFolder(run).read().metrics
     change(run, metrics={**metrics, "rouge_1": metrics["rouge_1"] + 1e-12})
@@ -129,6 +130,7 @@ def test_a_fine_tuned_run_is_trained_again(report, lamp_exp):
     assert report("rerun", folder_of(out))[0] == 0
 
 
+@pytest.mark.long
 def test_a_record_from_before_an_option_can_be_repeated(report, run):
     settings = RunFolder(run).read().settings
     del settings["skip"]
@@ -194,6 +196,7 @@ def test_an_api_is_asked_only_if_that_is_said(report, run):
     assert "--allow-api to do it" not in err
 
 
+@pytest.mark.long
 def test_a_fault_of_ours_is_no_difference(report, run, monkeypatch):
     from lamp_exp.tasks.lamp4 import Lamp4
 

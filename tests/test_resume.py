@@ -98,6 +98,7 @@ def test_the_last_checkpoint_holds_plain_values_only(tmp_path):
     assert len(state["history"]) == 1
 
 
+@pytest.mark.long
 def test_damaged_checkpoints_of_a_broken_training_are_set_aside_and_it_begins_anew(
     tmp_path, caplog
 ):

@@ -283,6 +283,7 @@ def columns(folder: Path) -> dict[str, list]:
     return pyarrow.parquet.read_table(folder / "examples.parquet").to_pydict()
 
 
+@pytest.mark.long
 def test_a_routed_run_is_a_full_record(run, tmp_path):
     code, out, err = run(*LEARNED)
     assert code == 0, err
@@ -324,6 +325,7 @@ def contents(path: Path) -> list[dict]:
     return json.loads(path.read_text())["golds"]
 
 
+@pytest.mark.long
 def test_candidates_are_shared_with_ordinary_runs(run):
     single = folder_of(run("retriever=bm25")[1])
     written = (single / "result.json").stat().st_mtime_ns
@@ -333,6 +335,7 @@ def test_candidates_are_shared_with_ordinary_runs(run):
     assert folder_of(run("k=0")[1]).name == routed.routing.candidates[0].run
 
 
+@pytest.mark.long
 def test_the_oracle_is_marked_as_a_bound(run):
     result = RunFolder(folder_of(run(*ORACLE)[1])).read()
     values = [one.value for one in result.routing.candidates]
@@ -344,6 +347,7 @@ def test_the_oracle_is_marked_as_a_bound(run):
     assert columns(folder_of(run(*ORACLE)[1]))["probability"] == [None] * 60
 
 
+@pytest.mark.long
 def test_a_router_never_sees_the_golds_of_the_asked_part(run, monkeypatch):
     seen = {}
     learn, choose = RspgPost.fit, RspgPost.choose
@@ -375,6 +379,7 @@ def test_a_candidate_that_cannot_rank_undated_items_is_left_out(run):
     assert "candidate recency is left out" in out
 
 
+@pytest.mark.long
 def test_options_of_candidates(run):
     words = ["router.candidates.bm25.k=2", "+router.candidates.few={retriever:random}", "seed=3"]
     result = RunFolder(folder_of(run(*VOTE, *words)[1])).read()
@@ -396,6 +401,7 @@ def test_the_options_of_another_retriever_do_not_reach_a_candidate(run):
     assert "retriever.k1" not in identities["recency"]
 
 
+@pytest.mark.long
 def test_k_of_a_candidate_may_be_tuned(run):
     words = ["router.candidates.bm25.k=tune", "k_values=[1,2]", "part=train"]
     code, out, err = run(*VOTE, *words)
@@ -405,6 +411,7 @@ def test_k_of_a_candidate_may_be_tuned(run):
     assert tuned.tuned is not None and "-ktune-" in tuned.run
 
 
+@pytest.mark.long
 def test_the_settings_of_a_record_repeat_it(run, lamp_exp):
     words = ["router.candidates.bm25.k=2", "router.candidates.recency=null"]
     folder = folder_of(run(*LEARNED, *words)[1])
@@ -414,6 +421,7 @@ def test_the_settings_of_a_record_repeat_it(run, lamp_exp):
     assert folder_of(lamp_exp("--config-dir", "pool/conf", *command)[1]) == folder
 
 
+@pytest.mark.long
 def test_a_stale_candidate_makes_the_routed_run_stale(run):
     folder = folder_of(run(*VOTE)[1])
     result = RunFolder(folder).read()
@@ -432,6 +440,7 @@ def test_a_stale_candidate_makes_the_routed_run_stale(run):
     assert RunFolder(folder).read().started >= started
 
 
+@pytest.mark.long
 def test_folds_cross_what_candidates_learn(run):
     code, out, err = run(*LEARNED, "router.folds=2")
     assert code == 0, err
@@ -458,6 +467,7 @@ def test_a_fold_is_asked_and_the_other_half_is_learned_from():
     assert not users[0]["asked"] & users[1]["asked"]
 
 
+@pytest.mark.long
 def test_notes_say_what_a_router_learned_from(run, monkeypatch):
     from lamp_exp.experiment import routing
 
@@ -466,6 +476,7 @@ def test_notes_say_what_a_router_learned_from(run, monkeypatch):
     assert any("optimistic on train" in note and "(bm25)" in note for note in notes)
 
 
+@pytest.mark.long
 def test_a_language_model_names_candidates(run):
     words = ["router=llm", *FIXED, "router.max_length=400"]
     named = ["router.fallback=none", """router.instruction='"bm25" {question} {candidates}'"""]
@@ -479,6 +490,7 @@ def test_a_language_model_names_candidates(run):
     assert all(one.learned_from for one in result.routing.candidates)
 
 
+@pytest.mark.long
 def test_a_part_without_golds_has_choices_only(run, data_dir):
     instruction = all_tasks()["lamp4"].instruction
     items = [{"id": str(n), "text": f"text {n}", "title": f"title {n}"} for n in range(3)]
@@ -497,6 +509,7 @@ def test_a_part_without_golds_has_choices_only(run, data_dir):
     assert code == 2 and "router=oracle reads golds, but" in err
 
 
+@pytest.mark.long
 def test_a_dry_run_names_the_candidates(run):
     out = run(*LEARNED, "dry_run=true")[1]
     assert "(candidate bm25)" in out
@@ -506,6 +519,7 @@ def test_a_dry_run_names_the_candidates(run):
     assert "finished" in run(*LEARNED, "dry_run=true")[1]
 
 
+@pytest.mark.long
 def test_a_sweep_with_a_router(run, lamp_exp):
     code, out, err = lamp_exp("-m", *WORDS, *VOTE, "seed=0,1")
     assert code == 0, err
@@ -553,6 +567,7 @@ def test_what_a_router_cannot_do_is_told_before_any_work(run, words, line):
     assert not list(Path("outputs").glob("lamp4-*"))
 
 
+@pytest.mark.long
 def test_the_report_of_routers(run, report):
     assert run(*LEARNED)[0] == 0
     assert run(*VOTE)[0] == 0

@@ -180,6 +180,7 @@ def test_each_named_grid_expands_to_what_the_paper_has(name):
     assert len({tuple(sorted(values.items())) for values in asked}) == len(jobs)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", options("sweep"))
 def test_each_named_grid_composes_and_runs_what_means_something(name):
     with grid(name) as made:
@@ -255,6 +256,7 @@ def test_options_of_a_component_that_all_jobs_choose_are_not_looked_at():
     assert kept(*jobs) == jobs
 
 
+@pytest.mark.long
 def test_options_of_components_in_the_grid_of_both():
     with grid("internal_external") as made:
         plan = made.plan([

@@ -115,6 +115,7 @@ def test_reports_find_the_run_that_skips_otherwise_and_the_one_without_a_profile
     assert [facet(record, "skip") for record in records] == [0, 3, 0]
 
 
+@pytest.mark.long
 def test_similarity_is_that_of_the_best_item_whatever_is_shown(lamp_exp):
     _, out, _ = lamp_exp(*BASE, "mode=rank")
     best = [

@@ -105,6 +105,17 @@ def test_a_sweep_through_slurm_gives_the_numbers_of_one_without(tmp_path: Path):
     assert len({str(run["metrics"]) for run in expected.values()}) > 1
 
 
+def test_a_router_starts_when_its_candidates_have_ended(tmp_path: Path):
+    candidates = "{retriever:'bm25,recency,none'}"
+    rows = f"hydra.sweeper.rows=[{{router:vote,router/candidates:fixed}},{candidates}]"
+    words = ["task=lamp4", "split=time", "mode=zeroshot", "model=tiny", "limit=6", "k=1"]
+    ended = sweep(tmp_path, *SLURM, *words, "max_new_tokens=2", "trainer=cpu", rows)
+    assert ended.returncode == 0, ended.stderr
+    lines = [line for line in ended.stderr.splitlines() if line.startswith("wave ")]
+    assert lines == ["wave 1: 3 jobs", "wave 2: 1 job"]
+    assert len(runs(tmp_path)) == 4
+
+
 def test_after_a_cancelled_job_the_same_command_runs_only_what_is_missing(tmp_path: Path):
     grid = [*LONG, "seed=0,1,2,3"]
     first = Started(tmp_path, *grid, "hydra.launcher.array_parallelism=1")

@@ -393,6 +393,7 @@ def test_reports_tell_runs_with_summaries_apart(lamp_exp, report):
     assert "Gain of the profile" in out
 
 
+@pytest.mark.long
 def test_wandb_receives_no_summary(lamp_exp):
     words = ["task=lamp2", "k=0", "limit=2", *ZERO, "max_new_tokens=2", "logger=wandb"]
     code, out, err = lamp_exp(*words, "summary=statistics")

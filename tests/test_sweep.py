@@ -40,6 +40,7 @@ def states(sweep: Path) -> list[str]:
     return [status.state for status in found if status]
 
 
+@pytest.mark.long
 def test_seeds_are_a_mean_and_a_spread_and_the_difference_to_no_profile(lamp_exp):
     code, out, err = lamp_exp("-m", *ZERO, "task=lamp3", "k=0,2", "seed=1,2,3")
     assert code == 0
@@ -71,6 +72,7 @@ def test_seeds_are_a_mean_and_a_spread_and_the_difference_to_no_profile(lamp_exp
         assert f"[{number}/6] done lamp3-user-dev-zeroshot-" in err
 
 
+@pytest.mark.long
 def test_one_seed_has_no_spread_and_tasks_have_tables_of_their_own(lamp_exp, monkeypatch):
     monkeypatch.setenv("COLUMNS", "120")
     _, out, _ = lamp_exp("-m", *ZERO, "task=lamp2,lamp3,lamp4,lamp5")
@@ -83,6 +85,7 @@ def test_one_seed_has_no_spread_and_tasks_have_tables_of_their_own(lamp_exp, mon
     ]
 
 
+@pytest.mark.long
 def test_the_digest_is_readable_on_narrow_screens(lamp_exp, monkeypatch):
     for columns in (80, 120):
         monkeypatch.setenv("COLUMNS", str(columns))
@@ -114,6 +117,7 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(RandomOrder, "rank", rank)
 
 
+@pytest.mark.long
 def test_the_others_finish_and_what_failed_can_be_redone(lamp_exp, monkeypatch):
     sweep = [*RANK, "retriever=bm25,random", "task=lamp3,lamp4,lamp5"]
     with monkeypatch.context() as context:
@@ -167,6 +171,7 @@ def test_a_job_that_fails_before_its_run_begins_keeps_its_traceback(lamp_exp):
     assert failure["error"].startswith("no questions at nowhere")
 
 
+@pytest.mark.long
 def test_fail_fast_begins_no_more_jobs(lamp_exp, monkeypatch):
     broken(monkeypatch)
     code, out, err = lamp_exp("-m", *RANK, "retriever=bm25,random,bm25_okapi", "fail_fast=true")
@@ -225,6 +230,7 @@ def test_what_no_job_can_be_made_of_is_one_line(lamp_exp, words, line):
     assert "Traceback" not in err
 
 
+@pytest.mark.long
 def test_a_dry_run_lists_states_estimates_and_writes_nothing(lamp_exp, tmp_path):
     lamp_exp(*ZERO, "k=0")
     begun = Path(runs_of(lamp_exp("-m", *ZERO, "k=2")[1])[0])
@@ -274,6 +280,7 @@ def test_durations_are_readable():
     ]  # fmt: skip
 
 
+@pytest.mark.long
 def test_relaunching_leaves_alone_what_is_finished(lamp_exp):
     sweep = ["-m", *RANK, "task=lamp3,lamp4"]
     _, out, _ = lamp_exp(*sweep)
@@ -338,6 +345,7 @@ def test_two_sweeps_in_the_same_instant_have_folders_of_their_own(tmp_path: Path
     assert {path.name for path in made} == {"now", *(f"now-{n}" for n in range(2, 9))}
 
 
+@pytest.mark.long
 def test_two_runs_and_two_sweeps_at_once_have_four_folders(tmp_path: Path):
     alone = [launched(*RANK, f"seed={seed}", "retriever=random") for seed in (0, 1)]
     sweeps = [launched("-m", *RANK, "seed=2,3", "retriever=random") for _ in range(2)]
@@ -401,6 +409,7 @@ def launched(*words: str) -> subprocess.Popen[str]:
 JOBLIB = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
 
 
+@pytest.mark.long
 def test_a_job_killed_in_a_worker_is_named(lamp_exp):
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     process = launched("-m", *RANK[:2], "limit=null", "data_dir=null", "seed=0,1", *JOBLIB)
@@ -427,6 +436,7 @@ def kill_one_worker(process: subprocess.Popen[str]) -> int:
     raise AssertionError("no job began")
 
 
+@pytest.mark.long
 def test_a_sweep_killed_in_the_middle_is_finished_by_the_same_command(lamp_exp):
     sweep = ["-m", "task=lamp4", "mode=rank", "retriever=bm25_okapi", "seed=0,1,2,3,4,5"]
     process = launched(*sweep)
@@ -563,6 +573,7 @@ mount -t tmpfs -o size=$1 full "$2"
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("size", ["4k", "24k"])
 def test_a_disk_that_is_full_is_one_line(tmp_path: Path, size: str):
     """With the first size the sweep cannot begin, with the second no job can."""
@@ -593,6 +604,7 @@ def test_the_last_word_of_slurm_is_the_reason(tmp_path: Path):
     assert watcher.ended[11].error == "ended by Slurm: x 11"
 
 
+@pytest.mark.long
 def test_multirun_sh_lists_the_names_and_runs_one():
     script = Path(__file__).parent.parent / "multirun.sh"
     told = subprocess.run([script, "tabel2"], capture_output=True, text=True, check=False)
@@ -610,6 +622,7 @@ def test_multirun_sh_lists_the_names_and_runs_one():
     assert [row["keys"]["retriever"] for row in summary_of(told.stdout)["rows"]] == ["bm25", "none"]
 
 
+@pytest.mark.long
 def test_a_grid_of_bm25_loads_no_torch(tmp_path: Path):
     code = (
         "import sys; sys.argv = ['lamp_exp', '-m', 'mode=rank', 'retriever=bm25,none', 'limit=5',"
@@ -621,6 +634,7 @@ def test_a_grid_of_bm25_loads_no_torch(tmp_path: Path):
     assert told.stdout.splitlines()[-1] == "[]"
 
 
+@pytest.mark.long
 def test_a_sweep_that_is_told_to_end_begins_no_other_job(lamp_exp, monkeypatch, tmp_path):
     from lamp_exp.sweeps import jobs
 

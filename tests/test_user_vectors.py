@@ -282,6 +282,7 @@ def test_what_was_broken_off_goes_on_after_the_last_epoch(
     assert again.facts["curve"] == whole.facts["curve"]
 
 
+@pytest.mark.long
 def test_runs_share_what_was_learned_but_for_what_decides_it(weights, tmp_path):  # noqa: F811
     def place(*words: str) -> Path:
         made, configuration = build(*words, f"model.name={weights}", f"output_dir={tmp_path}")

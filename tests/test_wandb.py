@@ -270,6 +270,7 @@ def test_tables_and_the_record_can_be_kept_back(tmp_path):
     assert not list(told.folder.glob("files/**/*.json"))
 
 
+@pytest.mark.long
 def test_a_routed_run_says_what_was_chosen_and_what_it_was_worth(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     words = [*QUICK, "mode=zeroshot", f"output_dir={tmp_path}", "limit=6"]
@@ -316,6 +317,7 @@ def test_a_run_that_fails_is_closed_as_failed(tmp_path):
     assert told.exit_code == 1
 
 
+@pytest.mark.long
 def test_a_resumed_run_is_a_new_one_that_names_the_earlier(tmp_path):
     for loss, seconds in ((3.0, 0.0), (2.0, 1.1)):
         time.sleep(seconds)  # W&B sorts its folders by the second
@@ -371,6 +373,7 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in ours if record.levelno >= logging.WARNING]
 
 
+@pytest.mark.long
 def test_an_online_run_sends_the_same_and_nothing_private(wandb_server, tmp_path, monkeypatch):
     for name, value in SECRETS.items():
         monkeypatch.setenv(name, value)
@@ -395,6 +398,7 @@ def test_an_online_run_sends_the_same_and_nothing_private(wandb_server, tmp_path
     assert not list(folder.glob(f"wandb/*/{wandb_run.UNSENT}"))
 
 
+@pytest.mark.long
 def test_the_record_is_the_same_whatever_the_logger(wandb_server, tmp_path, monkeypatch):
     metrics = []
     run = [*QUICK, "limit=3", "mode=zeroshot"]
@@ -410,6 +414,7 @@ def test_the_record_is_the_same_whatever_the_logger(wandb_server, tmp_path, monk
     assert wandb_server.runs
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("fault", ["no server", "a server that is silent", "no such key"])
 def test_what_cannot_be_sent_stays_offline_and_says_so(
     fault, wandb_server, impatient, tmp_path, monkeypatch, caplog, capfd
@@ -507,6 +512,7 @@ def test_settings_that_wandb_refuses_cost_no_run(tmp_path, caplog):
     assert RunFolder(next(tmp_path.glob("outputs/lamp4*"))).finished
 
 
+@pytest.mark.long
 def test_an_upload_that_is_given_up_can_be_sent_later(
     wandb_server, impatient, tmp_path, caplog, capsys, monkeypatch
 ):
@@ -538,6 +544,7 @@ def outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "outputs"
 
 
+@pytest.mark.long
 def test_finished_runs_are_sent_once(outputs, wandb_server, capsys):
     assert wandb_sync.main([]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -567,6 +574,7 @@ def test_unfinished_runs_are_skipped_and_said(outputs, wandb_server, capsys):
     assert wandb_server.requests == []
 
 
+@pytest.mark.long
 def test_one_failure_does_not_stop_the_others(outputs, wandb_server, capsys):
     wandb_server.refused.add(offline_runs(outputs / "a")[0].run.run_id)
     assert wandb_sync.main([]) == 1
@@ -577,6 +585,7 @@ def test_one_failure_does_not_stop_the_others(outputs, wandb_server, capsys):
     assert told.out.splitlines()[1].endswith(": sent")
 
 
+@pytest.mark.long
 def test_a_killed_run_is_sent_as_far_as_it_went_and_once(outputs, wandb_server, capsys):
     (log,) = (outputs / "a").glob("wandb/*/*.wandb")
     log.write_bytes(log.read_bytes()[:-20])
@@ -586,6 +595,7 @@ def test_a_killed_run_is_sent_as_far_as_it_went_and_once(outputs, wandb_server, 
     assert "nothing" in capsys.readouterr().out
 
 
+@pytest.mark.long
 def test_a_moved_run_sends_its_files(run, wandb_server, tmp_path):
     shutil.copytree(run, tmp_path / "elsewhere" / "moved")
     assert wandb_sync.main(["--runs", str(tmp_path / "elsewhere")]) == 0

@@ -274,6 +274,7 @@ READER = [
 ]  # fmt: skip
 
 
+@pytest.mark.long
 def test_a_reader_is_fine_tuned_first_and_all_others_use_its_weights(lamp_exp):
     out = lamp_exp("-m", *READER, "dry_run=true")[1]
     told = [" ".join(line.split()) for line in out.splitlines()]
@@ -297,6 +298,7 @@ def test_a_reader_is_fine_tuned_first_and_all_others_use_its_weights(lamp_exp):
     assert code == 2 and "seed=null: a sweep with hydra.sweeper.reader needs seeds" in err
 
 
+@pytest.mark.long
 def test_a_sweep_may_expect_that_some_jobs_cannot_run(lamp_exp):
     words = ["task=lamp4", "mode=zeroshot", "model=tiny", "limit=3", "max_new_tokens=3"]
     refused = [*words, "adapter=none,user_lora", "hydra.sweeper.skip_refused=true"]
