@@ -12,6 +12,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer, BertConfig, BertModel
 
+from lamp_exp.contracts import TextTokens
 from lamp_exp.retrievers.dense import Dense
 from lamp_exp.storage.vectors import VectorCache
 from lamp_exp.values import Document, Query
@@ -80,7 +81,7 @@ def test_a_thousand_questions_over_kept_vectors_take_less_than_a_second(benchmar
     asked = questions(1000, 185, 20_000)
     texts = sorted({d.text for query, ds in asked for d in (*ds, query)})
     random = np.random.default_rng(0).normal(size=(len(texts), 384)).astype(np.float16)
-    retriever.vectors.add(texts, random, [False] * len(texts))
+    retriever.vectors.add(texts, random, [TextTokens(8)] * len(texts))
     start = time.process_time()
     benchmark.pedantic(lambda: drained(retriever.rank_batch(asked)), rounds=1)
     assert time.process_time() - start < 1
