@@ -24,7 +24,6 @@ from lamp_exp.report.selection import (
     DATA,
     DATA_VERSION,
     LABELS,
-    METHODS,
     SAME_BASELINE,
     Group,
     aside,
@@ -38,8 +37,6 @@ from lamp_exp.report.selection import (
 from lamp_exp.results.record import Record
 from lamp_exp.statistics import Interval, holm, interval
 from lamp_exp.statistics.paired import SIGNIFICANT
-
-METHOD_KEYS = tuple(name for name in METHODS if name not in ("task", "k"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,8 +206,7 @@ def _in_order(made: Sequence[Panel]) -> list[Panel]:
 class _Looks:
     """Gives each method of the page a colour, a marker and a line.
 
-    Retrievers have colours, and augmentations but one have dashed lines. Methods that differ in
-    more than these two have colours of their own.
+    Augmentations but one have dashed lines; methods that differ in more have colours of their own.
     """
 
     def __init__(self, groups: Sequence[Group]) -> None:
@@ -225,8 +221,10 @@ class _Looks:
         found = {}
         for group in groups:
             rest = further[group.configuration]
-            label = " ".join([*_named(group.place(METHOD_KEYS)), *rest])
-            style = self._style((group.shown("retriever"), *rest))
+            words = _words(group)
+            label = " ".join([*words, *rest])
+            augmentation = group.shown("augmentation")
+            style = self._style((*(word for word in words if word != augmentation), *rest))
             dashed, reason = group.shown("augmentation") != self._solid, aside(group)
             label += f" ({reason})" if reason else ""
             found[group.configuration] = Method(label, style, dashed, reason)
@@ -238,22 +236,32 @@ class _Looks:
         return self._styles.setdefault(name, skipped)
 
 
+def _words(group: Group) -> list[str]:
+    """The components in use, k aside; a router stands for those of its candidates."""
+    if group.first.result.routing is not None:
+        return [group.shown("router")]
+    retriever, augmentation, adapter = group.place(("retriever", "augmentation", "adapter"))
+    pool, summary = group.shown("profile.pool"), group.shown("summary")
+    others = [f"of {pool}"] if pool not in ("none", "own") else []
+    summaries = [f"summary {summary}"] if summary != "none" else []
+    return [*_named([retriever, *others, augmentation]), *summaries, *_named([adapter])]
+
+
 def _named(values: Iterable[str]) -> list[str]:
     return [value for value in values if value != "none"]
 
 
 def _further(groups: Sequence[Group]) -> dict[str, list[str]]:
-    """What tells groups of the same retriever, augmentation and k apart; usually nothing."""
+    """What tells groups of the same components and k apart; usually nothing."""
     by_place: dict[tuple[str, ...], list[Group]] = {}
     for group in groups:
-        by_place.setdefault(group.place((*METHOD_KEYS, "k")), []).append(group)
-    names = dict.fromkeys(
-        name for same in by_place.values() if len(same) > 1 for name in telling(same)
-    )
+        by_place.setdefault((*_words(group), group.shown("k")), []).append(group)
     found = {}
-    for group in groups:
-        values = {LABELS.get(name, name): group.option(name) for name in names}
-        found[group.configuration] = [
-            f"{name}={shown(value)}" for name, value in values.items() if value is not None
-        ]
+    for same in by_place.values():
+        names = telling(same) if len(same) > 1 else []
+        for group in same:
+            values = {LABELS.get(name, name): group.option(name) for name in names}
+            found[group.configuration] = [
+                f"{name}={shown(value)}" for name, value in values.items() if value is not None
+            ]
     return found
