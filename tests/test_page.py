@@ -21,7 +21,7 @@ from lamp_exp.report.loading import find
 from lamp_exp.report.page import page
 from lamp_exp.report.page.browser import Limits, embed, script_of
 from lamp_exp.report.page.content import SHADES, page_rows, text_columns
-from lamp_exp.report.page.gains import best_user_gains, card, matrix
+from lamp_exp.report.page.gains import answer, best_user_gains, card, matrix
 from lamp_exp.report.page.panels import Panel, panels
 from lamp_exp.report.page.sections import all_numbers, cold_start_bins, curves, k_curves, training
 from lamp_exp.report.paired_examples import pair_of_runs
@@ -465,6 +465,15 @@ def test_a_run_with_other_users_profiles_is_never_the_best(tmp_path: Path):
     assert panel.best.shown("control") == "none" and card(panel).of == 1
     labels = [method.label for method, _ in matrix([panel]).rows]
     assert labels == ["bm25 ipa control=none", "bm25 ipa control=shuffled_user (control)"]
+
+
+def test_runs_that_others_learn_from_have_no_panel_of_their_own(tmp_path: Path):
+    for part in ("train", "dev"):
+        make_run(tmp_path, k=0, part=part, **asked(12))
+        make_run(tmp_path, k=4, part=part, **asked(12))
+    panel = only(tmp_path)
+    assert panel.groups[0].shown("part") == "dev"
+    assert any("1 run on train" in note for note in answer([panel], records(tmp_path)).notes)
 
 
 def test_a_bound_is_marked_and_never_the_best(tmp_path: Path):

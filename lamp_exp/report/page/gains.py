@@ -29,6 +29,7 @@ from lamp_exp.report.selection import Group
 from lamp_exp.report.table import Cell, Table, interval_cell, number, p_cell, worth_of
 from lamp_exp.results.record import Record
 from lamp_exp.statistics.paired import SIGNIFICANT
+from lamp_exp.wording import count_of
 
 MOST = 40  # rows of a forest plot
 CORRECTED = (
@@ -59,6 +60,10 @@ def answer(panels: Sequence[Panel], records: Sequence[Record]) -> Content:
         notes.append(f"{'; '.join(barred)}: only controls or bounds, of which none is the best.")
     if imported := sum(record.imported for record in records):
         notes.append(f"{imported} runs of predictions made elsewhere are in the tables below.")
+    drawn = {group.configuration for panel in panels for group in panel.groups}
+    if left := sum(record.personal and record.configuration not in drawn for record in records):
+        runs = count_of(left, "run")
+        notes.append(f"{runs} on train, from which others learn, stand in the tables only.")
     return Content(
         tuple(notes),
         cards=tuple(card(panel) for panel in panels if panel.candidates),
@@ -191,7 +196,7 @@ def _forest_plot(panel: Panel) -> Plot:
     for row in drawn:
         one = row.interval
         point = Point(0, one.value, one.low, one.high)
-        lines.append(series(panel.method(row.group), [point], _name(panel, row.group)))
+        lines.append(series(panel.method(row.group), [point], panel.named(row.group)))
     left_out = f" The {MOST // 2} best and worst are drawn." if len(drawn) < len(rows) else ""
     verdicts = list(panel.gains["verdict"])
     words = [f"{verdicts.count(v)} {v}" for v in ("better", "worse") if v in verdicts]
@@ -201,10 +206,6 @@ def _forest_plot(panel: Panel) -> Plot:
     runs = "1 run" if len(rows) == 1 else f"{len(rows)} runs"
     description = f"{runs}: {', '.join(words)}.{left_out}"
     return Plot(panel, plots.forest(lines, panel.metric), description, table)
-
-
-def _name(panel: Panel, group: Group) -> str:
-    return f"{panel.method(group).label} k={group.shown('k')}"
 
 
 def _forest_rows(panel: Panel) -> Iterator[tuple[Any, ...]]:
@@ -255,7 +256,7 @@ def _users_plot(panel: Panel) -> Plot | None:
     helped, hurt = sum(gain > 0 for gain in per_user), sum(gain < 0 for gain in per_user)
     counts = {"helped": helped, "unchanged": len(per_user) - helped - hurt, "hurt": hurt}
     description = (
-        f"{_name(panel, panel.best)}: {helped} of {len(per_user)} users helped, "
+        f"{panel.named(panel.best)}: {helped} of {len(per_user)} users helped, "
         f"{counts['unchanged']} unchanged, {hurt} hurt; mean {mean(per_user):+.3f}."
     )
     rows = [((name,), {"number": count}) for name, count in counts.items()]

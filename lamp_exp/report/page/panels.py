@@ -38,6 +38,8 @@ from lamp_exp.results.record import Record
 from lamp_exp.statistics import Interval, holm, interval
 from lamp_exp.statistics.paired import SIGNIFICANT
 
+LEARNED_FROM = "train"
+
 
 @dataclass(frozen=True, slots=True)
 class Method:
@@ -98,6 +100,11 @@ class Panel:
     def method(self, group: Group) -> Method:
         return self.methods.get(group.configuration, NO_PROFILE)
 
+    def named(self, group: Group) -> str:
+        """The method and k; a router has no k of its own."""
+        label, k = self.method(group).label, group.shown("k")
+        return label if k == "none" else f"{label} k={k}"
+
     def interval(self, group: Group) -> Interval | None:
         """The 95% interval over questions of the mean over seeds; None without scores."""
         sample = pooled(group, self.metric)
@@ -150,10 +157,12 @@ def _verdict(row: Any) -> str:
 def panels(records: Sequence[Record]) -> list[Panel]:
     """The panels: real data before made-up, then by setting and task.
 
+    Runs on train, from which routers learn, have panels where a task has no others.
+
     Raises InputError if no run reads profiles.
     """
     all_groups = grouped(records)
-    personal = [group for group in all_groups.values() if group.first.personal]
+    personal = _reported([group for group in all_groups.values() if group.first.personal])
     if not personal:
         raise InputError("no run that reads profiles is among these")
     sets = [
@@ -188,6 +197,16 @@ def panels(records: Sequence[Record]) -> list[Panel]:
             )
         )  # fmt: skip
     return _in_order(made)
+
+
+def _reported(groups: Sequence[Group]) -> list[Group]:
+    """Without runs on train, from which others learn, of tasks that have runs on other parts."""
+    tasks = {group.first.task for group in groups if group.shown("part") != LEARNED_FROM}
+    return [
+        group
+        for group in groups
+        if group.shown("part") != LEARNED_FROM or group.first.task not in tasks
+    ]
 
 
 def _in_order(made: Sequence[Panel]) -> list[Panel]:
@@ -239,7 +258,8 @@ class _Looks:
 def _words(group: Group) -> list[str]:
     """The components in use, k aside; a router stands for those of its candidates."""
     if group.first.result.routing is not None:
-        return [group.shown("router")]
+        router = group.shown("router")
+        return [f"{router} router" if aside(group) else router]
     retriever, augmentation, adapter = group.place(("retriever", "augmentation", "adapter"))
     pool, summary = group.shown("profile.pool"), group.shown("summary")
     others = [f"of {pool}"] if pool not in ("none", "own") else []

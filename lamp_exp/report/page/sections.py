@@ -182,7 +182,7 @@ def _cold_plot(panel: Panel) -> Plot | None:
     method = panel.method(panel.best)
     draw = plots.cold_start(bins, panel.metric, panel.higher, by, method.style, legend=False)
     gained = [one.gain.value for one in bins if one.gain]
-    description = f"{method.label} k={panel.best.shown('k')}"
+    description = panel.named(panel.best)
     if gained:
         description += f": gain {gained[0]:+.3f} with few items, {gained[-1]:+.3f} with many"
     return Plot(panel, draw, f"{description}.", table)
