@@ -183,3 +183,18 @@ def test_logits_of_targets_only_give_the_same_loss_and_gradients(folder, kind): 
     assert count == same_count
     assert torch.allclose(fast, slow)
     assert (fast_gradients - slow_gradients).norm() < 1e-5 * slow_gradients.norm()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_bias_that_is_merged_once_gives_the_encodings_of_sdpa(dtype):
+    """With and without padding, and again with another mask of the same length."""
+    network = t5().to(dtype)
+    ids = torch.arange(3, 33).view(3, 10)
+    masks = [torch.ones_like(ids), (torch.arange(10) < torch.tensor([[10], [4], [1]])).long()]
+    for mask in masks:
+        network.set_attn_implementation("sdpa")
+        theirs = network.get_encoder()(input_ids=ids, attention_mask=mask).last_hidden_state
+        network.set_attn_implementation(shared_keys.NAME)
+        ours = network.get_encoder()(input_ids=ids, attention_mask=mask).last_hidden_state
+        assert torch.equal(ours, theirs)

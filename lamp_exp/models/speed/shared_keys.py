@@ -3,6 +3,9 @@
 transformers copies an example's encodings, keys and values for each of its rows. Here they are
 computed and stored once per example, and the queries of an example's rows are read as one matrix.
 With 4 beams, whole answers take two thirds of the time (`tests/benchmarks`).
+
+transformers also merges the position bias and the mask, which all layers of T5 share, in each
+layer. Here they are merged once, unless the network is trained.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch.utils.weak import WeakTensorKeyDictionary
 from transformers import (
     AttentionInterface,
     AttentionMaskInterface,
@@ -23,6 +27,9 @@ NAME = "lamp_exp_shared_keys"
 SDPA = "sdpa"  # transformers' attention by torch's function
 ARCHITECTURES = ("t5", "mt5")  # whose attention and cache are known to work with this
 
+# For a position bias: the mask that it was merged with, and both merged. Gone with the bias.
+_merged: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+
 
 def shared_keys_attention(
     module: torch.nn.Module,
@@ -32,6 +39,7 @@ def shared_keys_attention(
     attention_mask: torch.Tensor | None,
     dropout: float = 0.0,
     scaling: float | None = None,
+    position_bias: torch.Tensor | None = None,
     **options: Any,
 ) -> tuple[torch.Tensor, None]:
     """The output of transformers' `sdpa` attention, (rows, length, heads, width).
@@ -41,8 +49,19 @@ def shared_keys_attention(
     """
     (rows, heads, length, width), examples = query.shape, len(key)
     if rows == examples:
+        if position_bias is not None and attention_mask is not None and not torch.is_grad_enabled():
+            attention_mask = _biased_mask(attention_mask, position_bias, key.dtype)
+            position_bias = None
         own: tuple[torch.Tensor, None] = AttentionInterface()[SDPA](
-            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **options
+            module,
+            query,
+            key,
+            value,
+            attention_mask,
+            dropout=dropout,
+            scaling=scaling,
+            position_bias=position_bias,
+            **options,
         )
         return own
     if attention_mask is not None:  # which tokens an example has: the same for its rows
@@ -53,6 +72,24 @@ def shared_keys_attention(
     )
     output = output.view(examples, heads, -1, length, width).permute(0, 2, 3, 1, 4)
     return output.reshape(rows, length, heads, width), None
+
+
+def _biased_mask(mask: torch.Tensor, bias: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """The bias (1, heads, length, tokens) where the mask allows attention, else the least number.
+
+    As `sdpa` of transformers merges them; `dtype` is that of the keys. A mask that is not boolean
+    is added.
+    """
+    known: torch.Tensor | None
+    merged: torch.Tensor
+    known, merged = _merged.get(bias, (None, bias))  # type: ignore[no-untyped-call]
+    if known is not mask:
+        if mask.dtype == torch.bool:
+            merged = torch.where(mask, bias, torch.finfo(dtype).min).contiguous()
+        else:
+            merged = (bias + mask).contiguous()
+        _merged[bias] = mask, merged
+    return merged
 
 
 AttentionInterface.register(NAME, shared_keys_attention)
