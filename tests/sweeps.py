@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,13 @@ def sweep(
         command(*words), cwd=folder, env={**os.environ, **(env or {})}, capture_output=True,
         text=True, check=False,
     )  # fmt: skip
+
+
+def finished_run(command: Sequence[str]) -> Path:
+    """Runs a command of one run to its end, which must be a good one; the run's folder."""
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    return Path(ended.stdout.splitlines()[-1])
 
 
 def runs(folder: Path) -> Runs:

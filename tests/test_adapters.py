@@ -37,6 +37,7 @@ from lamp_exp.storage.artefacts import UNITS
 from lamp_exp.tasks import all_tasks
 from lamp_exp.values import ProfileItem, Prompt
 from tests.conftest import TINY, build, compose, name_of, recorded, settings, trainer
+from tests.sweeps import finished_run
 from tests.test_cli import folder_of
 
 SIZES = {
@@ -586,11 +587,7 @@ def command(weights: Path, place: Path, *words: str) -> list[str]:
 
 
 def finished(weights: Path, place: Path, *words: str) -> Path:
-    ended = subprocess.run(
-        command(weights, place, *words), capture_output=True, text=True, check=False
-    )
-    assert ended.returncode == 0, ended.stderr
-    return folder_of(ended.stdout)
+    return finished_run(command(weights, place, *words))
 
 
 @pytest.mark.process

@@ -8,12 +8,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from subprocess import DEVNULL
 
 import pytest
 
+from lamp_exp.storage.atomic import read_json
 from tests.conftest import recorded
 from tests.routers import SMALL
-from tests.test_cli import folder_of
+from tests.sweeps import finished_run
+from tests.test_methods_slow import FEW, table
 
 KILLS = 10
 QUICK = [
@@ -32,17 +35,8 @@ ANSWERS = ("predictions.json", "rankings.jsonl", "feedback.parquet")
 pytestmark = pytest.mark.slow
 
 
-def started(words: list[str], place: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "lamp_exp", *QUICK, *words, f"output_dir={place}"]
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
-
-
-def finished(words: list[str], place: Path) -> Path:
-    process = started(words, place)
-    out, err = process.communicate()
-    assert process.returncode == 0, err[-3000:]
-    return folder_of(out)
+def command(words: list[str], place: Path) -> list[str]:
+    return [sys.executable, "-m", "lamp_exp", *QUICK, *words, f"output_dir={place}"]
 
 
 def seconds_of(run: Path) -> float:
@@ -56,27 +50,52 @@ def has_worked(place: Path, since: float) -> bool:
     return any(path.stat().st_mtime > since for path in place.glob("*/begun.json"))
 
 
-@pytest.mark.parametrize("name", LEARNING)
-def test_ten_kills_change_nothing(name, tmp_path: Path):
-    words = LEARNING[name]
-    whole = finished(words, tmp_path / "whole")
-    share = seconds_of(whole) / KILLS
-    chance, place = random.Random(name), tmp_path / "broken"
+def kill_ten_times(command: list[str], place: Path, seconds: float, chance: random.Random) -> None:
+    """Starts the command, which takes `seconds`, ten times, and kills it each time before its end.
+
+    On average, half of the work is done in all.
+    """
     for number in range(KILLS):
         start = time.time()
-        with started(words, place) as process:
+        with subprocess.Popen(command, stdout=DEVNULL, stderr=DEVNULL) as process:
             while process.poll() is None and not has_worked(place, start):
                 time.sleep(0.05)
             try:
-                process.communicate(timeout=chance.uniform(0, 1) * share)
+                process.wait(timeout=chance.uniform(0, 1) * seconds / KILLS)
             except subprocess.TimeoutExpired:
-                process.send_signal(signal.SIGKILL)
-                process.communicate()
+                process.kill()
+                process.wait()
             assert process.returncode == -signal.SIGKILL, f"it ended before kill {number}"
-    broken = finished(words, place)
+
+
+def assert_equal_runs(broken: Path, whole: Path) -> None:
     assert broken.name == whole.name
     for file in ANSWERS:
         assert (broken / file).is_file() == (whole / file).is_file()
         if (whole / file).is_file():
             assert (broken / file).read_bytes() == (whole / file).read_bytes(), file
     assert recorded(broken)["metrics"] == recorded(whole)["metrics"]
+
+
+@pytest.mark.parametrize("name", LEARNING)
+def test_ten_kills_change_nothing(name, tmp_path: Path):
+    words = LEARNING[name]
+    whole = finished_run(command(words, tmp_path / "whole"))
+    place = tmp_path / "broken"
+    kill_ten_times(command(words, place), place, seconds_of(whole), random.Random(name))
+    assert_equal_runs(finished_run(command(words, place)), whole)
+
+
+def test_ten_kills_of_the_field_change_nothing(tmp_path: Path):
+    words = [sys.executable, "-m", "lamp_exp", *FEW]
+    whole, place = tmp_path / "whole", tmp_path / "broken"
+    began = time.time()
+    summary = finished_run([*words, f"output_dir={whole}"]) / "summary.json"
+    seconds, broken = time.time() - began, [*words, f"output_dir={place}"]
+    kill_ten_times(broken, place, seconds, random.Random("field"))
+    again = finished_run(broken) / "summary.json"
+    assert table(read_json(again)) == table(read_json(summary))
+    runs = sorted(path.parent for path in whole.glob("*/result.json"))
+    assert len(runs) > 17  # the candidates' runs on train, too
+    for run in runs:
+        assert_equal_runs(place / run.name, run)

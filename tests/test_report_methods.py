@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from lamp_exp.errors import InputError
+from lamp_exp.report.__main__ import main
 from lamp_exp.report.formats import FORMATS
 from lamp_exp.report.methods import fields, methods_tables
 from lamp_exp.report.page.sections import all_methods
@@ -173,3 +174,16 @@ def test_without_a_baseline_there_is_no_table(tmp_path):
     make_run(tmp_path, "lamp1", mode="zeroshot")
     with pytest.raises(InputError, match="no run that reads profiles has its baseline"):
         methods_tables(records(tmp_path))
+
+
+def test_runs_that_others_learn_from_are_left_out_and_told(tmp_path, capsys):
+    for part in ("train", "dev"):
+        for k in (0, 4):
+            make_run(tmp_path, k=k, part=part, mode="zeroshot", questions=12)
+    assert main(["methods", "--runs", str(tmp_path)]) == 0
+    out, err = capsys.readouterr()
+    assert "12 questions" in out and out.count("bm25") == 3  # one configuration in three tables
+    assert "left out, on train, from which others learn: 2 configurations" in err
+    assert main(["methods", "--runs", str(tmp_path), "--where", "part=train"]) == 0
+    out, err = capsys.readouterr()
+    assert "bm25" in out and "left out" not in err

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +32,7 @@ from lamp_exp.values import RoutedQuestion
 from tests.blind_pool import write_pool
 from tests.conftest import experiment, recorded
 from tests.routers import SMALL, matching
+from tests.sweeps import finished_run
 from tests.test_cli import folder_of, rows, runs_of
 
 NAMES = ("a", "b", "c")
@@ -591,12 +591,8 @@ def test_two_processes_choose_as_one_does(tmp_path):
     runs = []
     for devices in (["trainer=cpu"], ["trainer=ddp", "trainer.devices=2"]):
         place = [f"output_dir={tmp_path / str(len(runs))}", "trainer.accelerator=cpu"]
-        ended = subprocess.run(
-            [sys.executable, "-m", "lamp_exp", *words, *devices, *place],
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        assert ended.returncode == 0, ended.stderr[-3000:]
-        runs.append(folder_of(ended.stdout))
+        command = [sys.executable, "-m", "lamp_exp", *words, *devices, *place]
+        runs.append(finished_run(command))
     one, two = runs
     assert one.name == two.name
     assert (one / "predictions.json").read_bytes() == (two / "predictions.json").read_bytes()

@@ -30,6 +30,7 @@ from lamp_exp.retrievers.dense import Dense
 from lamp_exp.tasks import all_tasks
 from lamp_exp.values import History
 from tests.conftest import build, compose, name_of, recorded, trainer
+from tests.sweeps import finished_run
 from tests.test_adapters import llama, model, question, weights  # noqa: F401  (fixtures)
 from tests.test_cli import folder_of
 from tests.test_dense import encoder  # noqa: F401  (a fixture)
@@ -456,11 +457,7 @@ def command(weights: Path, place: Path, *words: str) -> list[str]:  # noqa: F811
 
 
 def finished(weights: Path, place: Path, *words: str) -> Path:  # noqa: F811
-    ended = subprocess.run(
-        command(weights, place, *words), capture_output=True, text=True, check=False
-    )
-    assert ended.returncode == 0, ended.stderr
-    return folder_of(ended.stdout)
+    return finished_run(command(weights, place, *words))
 
 
 def predictions(folder: Path) -> object:

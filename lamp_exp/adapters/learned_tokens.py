@@ -22,7 +22,7 @@ from lamp_exp.artefacts import Adapter, Artefact, Cost, Made, ProfileSource, Tra
 from lamp_exp.contracts import Model, Task
 from lamp_exp.errors import InputError, naming
 from lamp_exp.hub import only_local_files
-from lamp_exp.models.batches import Batch, derived_seed, longest_first
+from lamp_exp.models.batches import Batch, derived_seed, length_groups, longest_first
 from lamp_exp.models.epochs import EpochFit, EpochOptions
 from lamp_exp.models.soft_tokens import SOFT_TOKENS
 from lamp_exp.models.threads import limit_threads
@@ -312,15 +312,8 @@ class _Fit(EpochFit[Lesson]):
 
     def parts(self, batch: Sequence[Lesson]) -> Iterator[list[Lesson]]:
         """Questions of similar length, which fit into memory together with their gradients."""
-        few: list[Lesson] = []
-        longest = 0
-        for one in sorted(batch, key=lambda lesson: -self._size(lesson)):
-            longest = max(longest, self._size(one))
-            if few and longest * (len(few) + 1) > self._at_once:
-                yield few
-                few, longest = [], self._size(one)
-            few.append(one)
-        yield few
+        for group in length_groups(list(map(self._size, batch)), self._at_once):
+            yield [batch[number] for number in group]
 
     def _size(self, lesson: Lesson) -> int:
         question, _ = lesson

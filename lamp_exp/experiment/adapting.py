@@ -44,9 +44,7 @@ class Histories:
     def __init__(self, task: Task, examples: Sequence[Example]) -> None:
         self.task = task
         self.examples = examples
-        column = getattr(examples, "column", None)  # of a part: without reading its profiles
-        ids = column("id") if column else [example.id for example in examples]
-        self._rows = {id: row for row, id in enumerate(ids)}
+        self._rows = {id: row for row, id in enumerate(_ids(examples))}
 
     def of(self, question: str) -> History:
         """The history of the question of that id."""
@@ -56,6 +54,12 @@ class Histories:
             about = task.query_source_text(example.input) or task.query(example.input)
             texts = [task.document(item) for item in items]
         return History(about, texts, len(example.profile) - len(items))
+
+
+def _ids(examples: Sequence[Example]) -> list[str]:
+    """The questions' ids; of a part, without reading its profiles."""
+    column = getattr(examples, "column", None)
+    return list(column("id")) if column else [example.id for example in examples]
 
 
 def other_items(task: Task, example: Example) -> list[ProfileItem]:
@@ -118,8 +122,7 @@ class AskedProfiles(ProfileSource):
         return list(self._profiles)
 
     def questions(self) -> list[str]:
-        column = getattr(self.examples, "column", None)
-        return list(column("id") if column else self._keys)
+        return _ids(self.examples)
 
     def key_of(self, question: str) -> str:
         return self._keys[question]

@@ -11,7 +11,7 @@ import hashlib
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -33,6 +33,7 @@ from lamp_exp.experiment.run import (
     Provenance,
     is_up_to_date,
     logging_to,
+    open_logger,
     own_folder,
     provenance_of,
 )
@@ -53,7 +54,7 @@ from lamp_exp.results.candidates import (
 from lamp_exp.results.folder import RunFolder
 from lamp_exp.results.provenance import commit, peak_memory_mb
 from lamp_exp.results.schema import CodeVersion, PartFacts, RoutedCandidate, Routing, RunResult
-from lamp_exp.values import Choice, RoutedQuestion, RunInfo, Scores
+from lamp_exp.values import Choice, RoutedQuestion, Scores
 
 log = logging.getLogger("lamp_exp")
 ALWAYS_NAMED = ("task", "router", "model")  # groups in the identity
@@ -134,15 +135,6 @@ class RoutedRun:
                 if run.folder.finished and not fresh:
                     return False
         return True
-
-    def missing(self) -> dict[str, SingleRun]:
-        """The candidates' runs that are not finished, each by what it is."""
-        return {
-            f"run {run.folder.name} (candidate {one.name})": run
-            for one in self.candidates
-            for run in one.runs
-            if not run.folder.finished
-        }
 
     def validate(self) -> None:
         """Raises InputError, before any long work, for what cannot be run or learned from."""
@@ -309,14 +301,9 @@ def _logger(
     plan: RoutedRun, folder: RunFolder, sweep: str | None
 ) -> AbstractContextManager[RunLogger | None]:
     """The chosen logger, opened once the candidates' own are closed."""
-    experiment, configuration = plan.candidates[0].asked.experiment, plan.configuration
-    if experiment.logger is None:
-        return nullcontext()
-    tags = (configuration.choices["task"], experiment.data.split, configuration.choices["router"])
-    mode, settings = str(configuration.value("mode")), configuration.settings
-    info = RunInfo(folder.name, folder.path, sweep, mode, (*tags, *plan.names), settings)
-    opened: AbstractContextManager[RunLogger] = experiment.logger(info)
-    return opened
+    experiment, choices = plan.candidates[0].asked.experiment, plan.configuration.choices
+    tags = (choices["task"], experiment.data.split, choices["router"], *plan.names)
+    return open_logger(experiment, plan.configuration, folder, sweep, tags)
 
 
 def _learn(plan: RoutedRun) -> list[Made]:

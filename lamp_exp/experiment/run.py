@@ -237,8 +237,9 @@ def _execute(
     folder.start(configuration.settings, {"code": provenance.code, "versions": provenance.versions})
     with logging_to(folder):
         made = learn(experiment, configuration, parts)
+        tags = _tags(experiment, configuration)
         with (
-            _logger(experiment, configuration, folder, sweep) as logger,
+            open_logger(experiment, configuration, folder, sweep, tags) as logger,
             _workers(experiment, configuration, folder) as build_trainer,
         ):
             trainer = None
@@ -278,14 +279,18 @@ def _workers(
     return ddp.workers(experiment.trainer.build, work, folder.path)
 
 
-def _logger(
-    experiment: Experiment, configuration: Configuration, folder: RunFolder, sweep: str | None
+def open_logger(
+    experiment: Experiment,
+    configuration: Configuration,
+    folder: RunFolder,
+    sweep: str | None,
+    tags: tuple[str, ...],
 ) -> AbstractContextManager[RunLogger | None]:
     """The chosen logger; none where no model runs."""
     if experiment.logger is None:
         return nullcontext()
-    tags = _tags(experiment, configuration)
-    info = RunInfo(folder.name, folder.path, sweep, experiment.mode, tags, configuration.settings)
+    mode, settings = str(configuration.value("mode")), configuration.settings
+    info = RunInfo(folder.name, folder.path, sweep, mode, tags, settings)
     opened: AbstractContextManager[RunLogger] = experiment.logger(info)
     return opened
 

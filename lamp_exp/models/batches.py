@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from random import Random
 from typing import Any, TypeVar, cast
 
@@ -119,6 +119,20 @@ def length_groups(lengths: Sequence[int], max_tokens: int) -> Iterator[list[int]
         size = max(1, max_tokens // lengths[remaining[0]])
         yield remaining[:size]
         remaining = remaining[size:]
+
+
+def in_parts(items: Iterable[T], size: Callable[[T], int], most: int) -> Iterator[list[T]]:
+    """Consecutive items in parts whose sizes add up to at most `most`, or of a single item."""
+    part: list[T] = []
+    used = 0
+    for item in items:
+        if part and used + size(item) > most:
+            yield part
+            part, used = [], 0
+        part.append(item)
+        used += size(item)
+    if part:
+        yield part
 
 
 def padded_share(rows: Sequence[T], process: int, processes: int) -> list[T]:

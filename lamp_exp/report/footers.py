@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from lamp_exp.options import PERSONAL_GROUPS
 from lamp_exp.report.selection import Group, facet, hidden_differences, naming, shown
 from lamp_exp.report.table import Table
-from lamp_exp.results.display import remark_kinds
+from lamp_exp.results.display import tallied_remarks
 from lamp_exp.results.record import Record
 from lamp_exp.results.schema import SCHEMA_VERSION
 from lamp_exp.statistics import Interval
@@ -132,5 +131,5 @@ def number_range(values: Sequence[int]) -> str:
 
 def remark_footers(records: Sequence[Record]) -> list[str]:
     """In how many runs something was cut, lost, unreadable or otherwise unusual."""
-    counts = Counter(line for record in records for line in set(remark_kinds(record.result)))
-    return [f"in {n} of {len(records)} runs: {line}" for line, n in counts.most_common()]
+    tallied = tallied_remarks(record.result for record in records)
+    return [f"in {n} of {len(records)} runs: {line}" for line, n in tallied]

@@ -7,6 +7,7 @@ stand apart: they are neither tested nor the best.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from lamp_exp.report.published import Published, caveats, closest_published, pub
 from lamp_exp.report.selection import (
     DATA_VERSION,
     LABELS,
+    LEARNED_FROM,
     SAME_BASELINE,
     WEIGHTS,
     Group,
@@ -33,6 +35,8 @@ from lamp_exp.report.selection import (
     chosen_runs,
     comparable_sets,
     grouped,
+    method_words,
+    reported,
     shared_words,
     telling,
 )
@@ -41,11 +45,11 @@ from lamp_exp.report.user_cost import COST_NOTES, summary_seconds, user_cost
 from lamp_exp.results.record import Record
 from lamp_exp.statistics import holm
 from lamp_exp.statistics.paired import SIGNIFICANT
+from lamp_exp.wording import count_of
 
 NONE, BOUND, CONTROL = "none", "bound", "control"
 KINDS = (NONE, "retrieval", "learned retrieval", "summary", "adapter", "router", BOUND)
 HEADS = ("kind", "method")
-LEARNED_FROM = "train"  # a part whose runs are shown only where there are no others
 TRAINED_OTHERWISE = "the checkpoint was trained with"  # a remark that the line on readers replaces
 ROW_LABELS = {"interval": "95% interval", "difference": "ours - published"}
 Head = tuple[str, str]
@@ -54,7 +58,15 @@ add_options = add_runs
 
 
 def tables(arguments: argparse.Namespace) -> list[Table]:
-    return methods_tables(*scored(arguments))
+    records, pool = scored(arguments)
+    groups = list(grouped(records).values())
+    if learned_from := len(groups) - len(reported(groups)):
+        print(
+            f"left out, on {LEARNED_FROM}, from which others learn: "
+            f"{count_of(learned_from, 'configuration')}",
+            file=sys.stderr,
+        )
+    return methods_tables(records, pool)
 
 
 def methods_tables(records: Sequence[Record], pool: Sequence[Record] = ()) -> list[Table]:
@@ -175,9 +187,12 @@ class Field:
 
 
 def fields(records: Sequence[Record], pool: Sequence[Record] = ()) -> list[Field]:
-    """The settings of which there are several methods, one of them without a profile."""
+    """The settings of which there are several methods, one of them without a profile.
+
+    Runs from which others learn are left out (`selection.reported`).
+    """
     everything = grouped([*records, *pool])
-    personal = [group for group in grouped(records).values() if group.first.personal]
+    personal = reported([group for group in grouped(records).values() if group.first.personal])
     if not personal:
         return []
     found: dict[str, list[TaskColumn]] = {}
@@ -237,13 +252,7 @@ def kind_of(group: Group) -> str:
 
 def method_name(group: Group, usual_k: str) -> str:
     """The components in use, and k where it is another one than usual."""
-    if group.first.result.routing is not None:
-        return f"{group.shown('router')} router" if aside(group) else group.shown("router")
-    words = [group.shown("retriever")] if shows_items(group) else []
-    pool = group.shown("pool")
-    words += [f"of {pool}"] if shows_items(group) and pool != "own" else []
-    words += [f"summary {group.shown('summary')}"] if group.shown("summary") != NONE else []
-    words += [group.shown("adapter")] if group.shown("adapter") != NONE else []
+    words = method_words(group)
     if aside(group) == BOUND and words == ["oracle"]:
         words = ["oracle retriever"]
     k = group.shown("k")

@@ -35,6 +35,7 @@ from lamp_exp.results.record import Record
 from lamp_exp.results.run_options import configuration_key, flat, model_name
 
 CONTROL = {"profile.control": "shuffled_user"}
+LEARNED_FROM = "train"  # the part
 UNKNOWN = "unknown"  # what a record of imported predictions does not say
 CHECKPOINT = "checkpoint"  # as mode: fine-tuned weights answered without more training
 DATA, WEIGHTS = "data", "weights"  # properties that are no option
@@ -236,6 +237,16 @@ class Group:
         return stdev(values) if len(values) > 1 else None
 
 
+def reported(groups: Sequence[Group]) -> list[Group]:
+    """Without runs on train, from which others learn, of tasks that have runs on other parts."""
+    tasks = {group.first.task for group in groups if group.shown("part") != LEARNED_FROM}
+    return [
+        group
+        for group in groups
+        if group.shown("part") != LEARNED_FROM or group.first.task not in tasks
+    ]
+
+
 def grouped(records: Iterable[Record]) -> dict[str, Group]:
     """Groups over seeds, by their configuration, sorted by the usual properties."""
     found: dict[str, dict[int, Record]] = {}
@@ -270,6 +281,23 @@ def aside(group: Group) -> str:
         return "bound"
     control = any(group.option(name) == value for name, value in CONTROL.items())
     return "control" if control else ""
+
+
+def method_words(group: Group, augmentation: bool = False) -> list[str]:
+    """The components in use, k aside; a router stands for those of its candidates.
+
+    With `augmentation`, it is among them where items are shown.
+    """
+    if group.first.result.routing is not None:
+        router = group.shown("router")
+        return [f"{router} router" if aside(group) else router]
+    names = ("retriever", "pool", "augmentation", "summary", "adapter")
+    retriever, pool, shown_by, summary, adapter = group.place(names)
+    words = [] if retriever == "none" else [retriever]
+    words += [f"of {pool}"] if words and pool != "own" else []
+    words += [shown_by] if augmentation and shown_by != "none" else []
+    words += [] if summary == "none" else [f"summary {summary}"]
+    return words + ([] if adapter == "none" else [adapter])
 
 
 # --- sets that may stand side by side ----------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -186,11 +187,17 @@ def remarks(result: RunResult) -> list[str]:
     return [*_notes(result), *counted, *dict.fromkeys(odd)]
 
 
-def remark_kinds(result: RunResult) -> list[str]:
+def _remark_kinds(result: RunResult) -> list[str]:
     """The same without counts, so that the remarks of many runs can be tallied."""
     counted = [many for (_, many), _ in _counted(result)]
     odd = [f"in {part}: {many}" for part, (_, many), _ in _odd(result)]
     return [*_notes(result), *counted, *dict.fromkeys(odd)]
+
+
+def tallied_remarks(results: Iterable[RunResult]) -> list[tuple[str, int]]:
+    """Each kind of remark with the number of runs that have it, the most frequent first."""
+    kinds = (kind for result in results for kind in dict.fromkeys(_remark_kinds(result)))
+    return Counter(kinds).most_common()
 
 
 def _notes(result: RunResult) -> Iterator[str]:

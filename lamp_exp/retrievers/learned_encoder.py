@@ -22,7 +22,7 @@ from torch.nn.utils.rnn import pad_sequence
 from lamp_exp.artefacts import Artefact, Cost, FitSource, LearnedRetriever, Made
 from lamp_exp.contracts import Component, Retriever, VectorStore
 from lamp_exp.errors import InputError
-from lamp_exp.models.batches import derived_seed
+from lamp_exp.models.batches import derived_seed, in_parts
 from lamp_exp.models.epochs import EpochFit, EpochOptions
 from lamp_exp.models.threads import threads_restored
 from lamp_exp.retrievers.dense import Dense, by_length, without_surrogates
@@ -234,17 +234,10 @@ class EncoderFit(EpochFit[RewardedList]):
 
     def parts(self, batch: Sequence[RewardedList]) -> Iterator[list[RewardedList]]:
         """Questions of a batch, so few that memory holds the gradients of all their texts."""
-        few: list[RewardedList] = []
-        used = 0
-        for one in batch:
-            needed = sum(len(self.tokens[text]) for text in (one.query, *one.texts))
-            if few and used + needed > self.at_once:
-                yield few
-                few, used = [], 0
-            few.append(one)
-            used += needed
-        if few:
-            yield few
+        return in_parts(batch, self._size, self.at_once)
+
+    def _size(self, one: RewardedList) -> int:
+        return sum(len(self.tokens[text]) for text in (one.query, *one.texts))
 
     def loss(self, lists: Sequence[RewardedList], epoch: int) -> torch.Tensor:
         scores, real = self._scores(lists)

@@ -29,7 +29,7 @@ from lamp_exp.artefacts import Artefact, Cost, Made, Router, RouterSource
 from lamp_exp.contracts import Task
 from lamp_exp.errors import InputError
 from lamp_exp.hub import LOAD_ERRORS, check_vocabulary, load_error, only_local_files
-from lamp_exp.models.batches import length_groups
+from lamp_exp.models.batches import in_parts, length_groups
 from lamp_exp.models.distillation import distillation_loss
 from lamp_exp.models.epochs import EpochFit, EpochOptions
 from lamp_exp.models.threads import limit_threads, threads_restored
@@ -368,15 +368,8 @@ class _Fit(EpochFit[_Rewarded]):
 
     def parts(self, batch: Sequence[_Rewarded]) -> Iterator[list[_Rewarded]]:
         """Questions of a batch, by length; their texts fit into memory together."""
-        few: list[_Rewarded] = []
-        tokens = 0
-        for one in sorted(batch, key=_tokens, reverse=True):
-            if few and tokens + _tokens(one) > self.classifier.batch_tokens:
-                yield few
-                few, tokens = [], 0
-            few.append(one)
-            tokens += _tokens(one)
-        yield few
+        ordered = sorted(batch, key=_tokens, reverse=True)
+        return in_parts(ordered, _tokens, self.classifier.batch_tokens)
 
     def loss(self, questions: Sequence[_Rewarded], epoch: int) -> torch.Tensor:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.on_gpu):

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
-from lamp_exp.results.display import remark_kinds
+from lamp_exp.results.display import tallied_remarks
 from lamp_exp.results.folder import RunFolder
 from lamp_exp.results.schema import RunResult
 from lamp_exp.storage.atomic import write_json
@@ -213,9 +213,8 @@ def _failure(job: EndedJob, jobs: Sequence[Job]) -> dict[str, Any]:
 
 def _remarks(results: Sequence[RunResult]) -> list[str]:
     """What a reader must be careful about, and in how many runs."""
-    counts = Counter(line for result in results for line in set(remark_kinds(result)))
     runs = count_of(len(results), "run")
-    lines = [f"{number} of {runs}: {line}" for line, number in counts.most_common()]
+    lines = [f"{number} of {runs}: {line}" for line, number in tallied_remarks(results)]
     made_up = sum(result.made_up_data for result in results)
     return [f"{made_up} of {runs}: made-up sample, not LaMP", *lines] if made_up else lines
 

@@ -102,11 +102,11 @@ class Planner:
 
     def plan(self, arguments: list[str]) -> SweepPlan:
         """The jobs of the sweep. Raises InputError and Hydra's errors for what cannot be run."""
-        choices, names = self.master.hydra.runtime.choices, self._row_names(arguments)
-        combinations = keep_own_options(self.expand(arguments), choices, self._has_option)
-        expanded = len(combinations)
+        named = self._named_jobs(arguments)
+        choices, words = self.master.hydra.runtime.choices, [words for _, words in named]
+        combinations = keep_own_options(words, choices, self._has_option)
         combinations, readers = self._with_readers(combinations, arguments)
-        names = [*[READER] * (len(combinations) - expanded), *names] if names else []
+        names = [*[READER] * (len(combinations) - len(named)), *(name for name, _ in named)]
         hidden = self._row_keys(arguments)
         configs = [
             self._compose(tuple(words))
@@ -123,7 +123,7 @@ class Planner:
                 number,
                 tuple(combinations[index]),
                 configs[index].choices["task"],
-                names[index] if names else "",
+                names[index] if isinstance(self.rows, Mapping) else "",
                 hidden,
             )
             for number, index in enumerate(kept)
@@ -132,18 +132,17 @@ class Planner:
 
     def expand(self, arguments: list[str]) -> list[list[str]]:
         """The overrides of each job: every combination of each row, with params and arguments."""
-        return [words for row in self._all_rows for words in self._expand_row(row, arguments)]
+        return [words for _, words in self._named_jobs(arguments)]
+
+    def _named_jobs(self, arguments: list[str]) -> list[tuple[str, list[str]]]:
+        """The name of each job's row, empty if rows have none, and its overrides."""
+        rows = self.rows
+        named = rows.items() if isinstance(rows, Mapping) else [("", row) for row in rows]
+        return [(name, words) for name, row in named for words in self._expand_row(row, arguments)]
 
     @property
     def _all_rows(self) -> list[Row]:
         return list(self.rows.values() if isinstance(self.rows, Mapping) else self.rows)
-
-    def _row_names(self, arguments: list[str]) -> list[str]:
-        """The name of the row of each combination; empty if rows have none."""
-        if not isinstance(self.rows, Mapping):
-            return []
-        named = self.rows.items()
-        return [name for name, row in named for _ in self._expand_row(row, arguments)]
 
     def _row_keys(self, arguments: list[str]) -> frozenset[str]:
         """The options for which the name of a row stands: those with one value."""

@@ -8,7 +8,7 @@ methods within a panel.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -29,6 +29,7 @@ from lamp_exp.report.selection import (
     aside,
     by_model_options,
     grouped,
+    method_words,
     order,
     shared_words,
     shown,
@@ -37,8 +38,6 @@ from lamp_exp.report.selection import (
 from lamp_exp.results.record import Record
 from lamp_exp.statistics import Interval, holm, interval
 from lamp_exp.statistics.paired import SIGNIFICANT
-
-LEARNED_FROM = "train"
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +161,7 @@ def panels(records: Sequence[Record]) -> list[Panel]:
     Raises InputError if no run reads profiles.
     """
     all_groups = grouped(records)
-    personal = _reported([group for group in all_groups.values() if group.first.personal])
+    personal = selection.reported([group for group in all_groups.values() if group.first.personal])
     if not personal:
         raise InputError("no run that reads profiles is among these")
     sets = [
@@ -199,16 +198,6 @@ def panels(records: Sequence[Record]) -> list[Panel]:
     return _in_order(made)
 
 
-def _reported(groups: Sequence[Group]) -> list[Group]:
-    """Without runs on train, from which others learn, of tasks that have runs on other parts."""
-    tasks = {group.first.task for group in groups if group.shown("part") != LEARNED_FROM}
-    return [
-        group
-        for group in groups
-        if group.shown("part") != LEARNED_FROM or group.first.task not in tasks
-    ]
-
-
 def _in_order(made: Sequence[Panel]) -> list[Panel]:
     """Real data first, then the settings of most runs, and in each the tasks."""
     runs = Counter[tuple[bool, str]]()
@@ -240,7 +229,7 @@ class _Looks:
         found = {}
         for group in groups:
             rest = further[group.configuration]
-            words = _words(group)
+            words = method_words(group, augmentation=True)
             label = " ".join([*words, *rest])
             augmentation = group.shown("augmentation")
             style = self._style((*(word for word in words if word != augmentation), *rest))
@@ -255,27 +244,13 @@ class _Looks:
         return self._styles.setdefault(name, skipped)
 
 
-def _words(group: Group) -> list[str]:
-    """The components in use, k aside; a router stands for those of its candidates."""
-    if group.first.result.routing is not None:
-        router = group.shown("router")
-        return [f"{router} router" if aside(group) else router]
-    retriever, augmentation, adapter = group.place(("retriever", "augmentation", "adapter"))
-    pool, summary = group.shown("profile.pool"), group.shown("summary")
-    others = [f"of {pool}"] if pool not in ("none", "own") else []
-    summaries = [f"summary {summary}"] if summary != "none" else []
-    return [*_named([retriever, *others, augmentation]), *summaries, *_named([adapter])]
-
-
-def _named(values: Iterable[str]) -> list[str]:
-    return [value for value in values if value != "none"]
-
-
 def _further(groups: Sequence[Group]) -> dict[str, list[str]]:
     """What tells groups of the same components and k apart; usually nothing."""
     by_place: dict[tuple[str, ...], list[Group]] = {}
     for group in groups:
-        by_place.setdefault((*_words(group), group.shown("k")), []).append(group)
+        by_place.setdefault((*method_words(group, augmentation=True), group.shown("k")), []).append(
+            group
+        )
     found = {}
     for same in by_place.values():
         names = telling(same) if len(same) > 1 else []
