@@ -379,6 +379,19 @@ def test_the_first_column_stays_where_a_table_is_wider_than_the_window(visit: Vi
     assert visit.page.evaluate("document.documentElement.scrollWidth") <= 760
 
 
+def test_the_links_to_sections_lie_above_the_headers_of_tables(visit: Visit):
+    hidden = """() => {
+      const head = document.querySelector(".matrix thead").getBoundingClientRect();
+      window.scrollBy({top: head.top, behavior: "instant"});
+      return [...document.querySelectorAll("nav.sections a")].filter(link => {
+        const box = link.getBoundingClientRect();
+        const top = document.elementFromPoint(box.x + box.width / 2, box.y + box.height / 2);
+        return top !== link;
+      }).map(link => link.textContent);
+    }"""
+    assert visit.page.evaluate(hidden) == []
+
+
 def test_no_text_of_a_plot_is_clipped(visit: Visit):
     out = visit.page.evaluate(
         "() => [...document.querySelectorAll('.drawing svg')].flatMap((svg) => {"
