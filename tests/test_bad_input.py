@@ -153,7 +153,7 @@ def test_unknown_tokens_are_a_warning_on_screen_and_in_tables(lamp_exp, report, 
     line = "unknown tokens in prompts: is it the right tokenizer for these data?"
     assert (line in out) == (words > 0)
     _, out, _ = report("table", "--rows", "metric", "--format", "csv")
-    assert (f"in 1 of 1 runs: {line}" in out) == (words > 0)
+    assert (f"in 1 of 1 run: {line}" in out) == (words > 0)
 
 
 @pytest.mark.long
@@ -171,7 +171,7 @@ def test_the_models_own_generation_options_are_told(lamp_exp, report, tmp_path):
     line = "the model's own generation_config.json sets repetition_penalty=1.5"
     assert line in out
     _, out, _ = report("table", "--rows", "metric", "--format", "csv")
-    assert f"in 1 of 1 runs: {line}" in out
+    assert f"in 1 of 1 run: {line}" in out
     options = ["model.decoding=labels", "+model.generation.repetition_penalty=2.0"]
     for task, option in zip(("lamp2", "lamp4"), options, strict=True):
         _, out, _ = lamp_exp(f"task={task}", *words, f"model.name={tmp_path}/own", option)

@@ -80,7 +80,7 @@ def test_what_is_not_known_is_null_and_not_nought(report, data):
     assert facet(record, "model") == "My system"
     assert record.baseline is None
     assert select([record], ["k=unknown", "mode=imported"]) == [record]
-    assert "in 1 of 1 runs: predictions made elsewhere, imported" in remark_footers([record])
+    assert "in 1 of 1 run: predictions made elsewhere, imported" in remark_footers([record])
 
 
 def test_an_import_and_a_run_on_the_same_questions_can_be_paired(report, lamp_exp, data):
@@ -211,7 +211,7 @@ def test_answers_outside_the_scale_are_counted(report, data):
     assert (counts["outputs_out_of_range"], counts["outputs_unreadable"]) == (2, 1)
     told = "outputs outside the scale, scored as they are"
     assert f"2 {told}" in out and "no output is a valid answer" not in out
-    assert f"in 1 of 1 runs: {told}" in report("table")[1]
+    assert f"in 1 of 1 run: {told}" in report("table")[1]
     official("mine.json", {"a": "10", "b": "-3", "c": "7"})
     assert f"3 {told}" in report(*VERB)[1]
 

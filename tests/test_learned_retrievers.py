@@ -462,7 +462,7 @@ ORACLE = ["retriever=oracle", "retriever@retriever.base=bm25", "mode=finetune"]
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (["limit=1"], "has 1 users, too few to hold out a tenth of them"),
+        (["limit=1"], "has 1 user, too few to hold out a tenth of them"),
         (["retriever@retriever.base=ropg_rl_fresh"], "retriever.base learns from feedback itself"),
         (["retriever@retriever.base=none"], "retriever.base ranks nothing"),
         (["reader.name=null"], "the feedback of random weights says nothing"),

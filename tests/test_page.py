@@ -277,7 +277,7 @@ def test_what_is_left_out_is_told(runs: Path):
     embedded = embed(records(runs), Limits(examples=5, characters=100, megabytes=0))
     told = " ".join(embedded.notes)
     assert len(embedded.runs) == 4  # of each task the best and its baseline, whatever the size
-    assert "4 of 27 runs are here" in told
+    assert "4 of 27 runs, one seed of each" in told
     assert "23 more are left out for the size" in told
     assert "At most 5 examples" in told and "100 characters" in told
     assert "The first 5 of 12 questions" in embedded.runs[0]["about"]

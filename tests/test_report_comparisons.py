@@ -276,7 +276,7 @@ def test_fewer_bins_than_asked_for_are_explained(tmp_path: Path, report: Said):
         _set_column(run, "profile_size", [8] * 40)
     found = rows(report, "coldstart", "--runs", tmp_path, "--quantiles", "3")
     assert (
-        "1 of 1 runs have fewer bins than 3: equal values cannot be split; 1 have a single value, "
+        "fewer bins than 3 in 1 of 1 run: equal values cannot be split; 1 have a single value, "
         "and so one bin"
     ) in notes(found)
 

@@ -82,7 +82,7 @@ def test_the_table_says_what_the_rewards_are(tmp_path: Path):
     footers = " ".join(table.footers)
     assert "metric (the best 16 items of bm25); 4 questions" in footers
     assert "it has seen their golds" in footers
-    assert "1 questions have equal rewards for all items" in footers
+    assert "equal rewards for all items: 1 question" in footers
     assert "3 users, who count as independent" in footers
 
 

@@ -613,7 +613,7 @@ def test_a_report_is_written_to_a_file_whose_name_is_told(tmp_path: Path, report
 def test_numbers_of_the_sample_are_marked_before_all_else(tmp_path: Path):
     make_run(tmp_path, made_up=True, limit=10)
     table = only(tmp_path, Layout("", (METRIC,), by=("k",)))
-    assert table.footers[0] == "MADE-UP SAMPLE, not LaMP: 1 of 1 runs"
+    assert table.footers[0] == "MADE-UP SAMPLE, not LaMP: 1 of 1 run"
     assert "limit=10" in table.footers[1]
 
 
@@ -752,7 +752,7 @@ def test_of_two_runs_of_one_seed_the_fresh_and_newer_counts(tmp_path: Path):
 def test_stale_runs_are_marked_where_they_are_asked_for(tmp_path: Path, report: Said):
     (make_run(tmp_path) / "stale.txt").write_text("old code\n")
     _, out, _ = report("ablation", "--runs", tmp_path, "--stale", "--format", "md")
-    assert "STALE: 1 of 1 runs" in out
+    assert "STALE: 1 of 1 run" in out
 
 
 def test_damaged_and_unfinished_folders_are_told(tmp_path: Path, report: Said):

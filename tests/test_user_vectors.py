@@ -398,7 +398,7 @@ def test_sharpness_can_learn_along(weights):  # noqa: F811
 MISTAKES = [
     ("mode=finetune", "this adapter learns from train itself: use mode=zeroshot"),
     ("model.name=null", "soft tokens in front of random weights learn nothing"),
-    ("limit=1", "has 1 users, too few to hold out a tenth of them"),
+    ("limit=1", "has 1 user, too few to hold out a tenth of them"),
     ("adapter.soft_tokens=0", "adapter.soft_tokens=0 must be at least 1"),
     ("adapter.sharpness=0", "adapter.sharpness=0 must be above 0"),
     ("adapter.dropped=2", "adapter.dropped=2 must be at most 1"),

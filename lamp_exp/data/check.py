@@ -25,6 +25,7 @@ from lamp_exp.data.source import parts_there
 from lamp_exp.data.stream import read_objects
 from lamp_exp.errors import InputError, first_line
 from lamp_exp.storage.atomic import write_text
+from lamp_exp.wording import count_of
 
 STYLES = {ERROR: "red", WARNING: "yellow", NOTE: "dim"}
 PEEK = 20  # questions that tell the two LaMP-2 apart
@@ -142,7 +143,8 @@ def show(examined: Sequence[Examined], unit: str) -> None:
     console = Console(markup=False, highlight=False, emoji=False)
     for one in examined:
         target = one.target
-        title = f"{target.option}, split {target.split}, {target.part}: {one.questions} questions"
+        questions = count_of(one.questions, "question")
+        title = f"{target.option}, split {target.split}, {target.part}: {questions}"
         console.print(Text(title, style="bold"))
         console.print(Text(str(target.files.questions_file)), soft_wrap=True)
         console.print(_findings_table(one.findings.sorted()))

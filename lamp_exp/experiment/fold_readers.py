@@ -22,6 +22,7 @@ from lamp_exp.experiment.experiment import Reader
 from lamp_exp.experiment.ranking import PartRanking
 from lamp_exp.progress import progress
 from lamp_exp.values import Prompt, TrainingSet
+from lamp_exp.wording import count_of
 
 CHECKPOINT = "checkpoint"  # the folder that a model's `fit` writes
 
@@ -90,6 +91,6 @@ def refuse_few_users(part: Part) -> None:
         held_out = sum(map(is_held_out, learned_from))
         if not 0 < held_out < len(learned_from):
             raise InputError(
-                f"feedback.folds={FOLDS}: {part.source} has {len(users)} users, too few for "
-                "readers that choose their epochs on held-out users: raise limit"
+                f"feedback.folds={FOLDS}: {part.source} has {count_of(len(users), 'user')}, too "
+                "few for readers that choose their epochs on held-out users: raise limit"
             )

@@ -27,6 +27,7 @@ from lamp_exp.storage.artefacts import ArtefactStore
 from lamp_exp.storage.feedback import read_feedback, rewards_by_question
 from lamp_exp.storage.rankings import RankingCache
 from lamp_exp.values import RewardedList
+from lamp_exp.wording import count_of
 
 
 @dataclass(frozen=True)
@@ -287,8 +288,8 @@ def validate_learning(experiment: Experiment, part: Part) -> None:
         held_out = sum(map(is_held_out, users))
         if not 0 < held_out < len(users):
             raise InputError(
-                f"{part.source} has {len(users)} users, too few to hold out a tenth of them, on "
-                "whom epochs are chosen: raise limit"
+                f"{part.source} has {count_of(len(users), 'user')}, too few to hold out a tenth "
+                "of them, on whom epochs are chosen: raise limit"
             )
 
 

@@ -55,6 +55,7 @@ from lamp_exp.results.folder import RunFolder
 from lamp_exp.results.provenance import commit, peak_memory_mb
 from lamp_exp.results.schema import CodeVersion, PartFacts, RoutedCandidate, Routing, RunResult
 from lamp_exp.values import Choice, RoutedQuestion, Scores
+from lamp_exp.wording import count_of
 
 log = logging.getLogger("lamp_exp")
 ALWAYS_NAMED = ("task", "router", "model")  # groups in the identity
@@ -238,8 +239,8 @@ def _refuse_few_users(candidate: Candidate) -> None:
     if not 0 < held_out < len(users):
         source = candidate.on_train[0].parts.asked.source
         raise InputError(
-            f"{source} has {len(users)} users, too few to hold out a tenth of them, on whom a "
-            "router is compared: raise limit"
+            f"{source} has {count_of(len(users), 'user')}, too few to hold out a tenth of them, on "
+            "whom a router is compared: raise limit"
         )
 
 

@@ -24,6 +24,7 @@ from lamp_exp.report.selection import Group, alike_but_for, grouped
 from lamp_exp.report.table import Cell, Table, number, worth_of
 from lamp_exp.results.record import Record
 from lamp_exp.statistics import Interval, compare, interval
+from lamp_exp.wording import count_of
 
 QUANTILES = 5
 MAX_ITEMS = "profile.max_items"
@@ -192,14 +193,16 @@ def _bins_table(found: Mapping[Group, list[Bin]], by: str, wanted: int, by_edges
     ]
     asked = sum(group.first.questions for group in found)
     if unknown := asked - sum(one.n for bins in found.values() for one in bins):
-        notes.append(f"{unknown} questions of these runs have none and are left out")
+        notes.append(f"left out: {count_of(unknown, 'question')} of these runs without one")
     if fewer := sum(len(bins) < wanted for bins in found.values()):
         alone = sum(len(bins) == 1 for bins in found.values())
         one = f"; {alone} have a single value, and so one bin" if alone else ""
         why = (
             "bins without any question are left out" if by_edges else "equal values cannot be split"
         )
-        notes.append(f"{fewer} of {len(found)} runs have fewer bins than {wanted}: {why}{one}")
+        notes.append(
+            f"fewer bins than {wanted} in {fewer} of {count_of(len(found), 'run')}: {why}{one}"
+        )
     return group_table(f"By {words}", ("metric", by), rows, notes)
 
 

@@ -12,6 +12,7 @@ from lamp_exp.results.display import tallied_remarks
 from lamp_exp.results.record import Record
 from lamp_exp.results.schema import SCHEMA_VERSION
 from lamp_exp.statistics import Interval
+from lamp_exp.wording import count_of
 
 LISTED = 5  # runs that a footer names
 COMPARED_VERSIONS = ("python", "torch", "transformers")
@@ -65,7 +66,7 @@ def table_footers(
 def data_footers(records: Sequence[Record]) -> list[str]:
     """Whether the data are the benchmark's and complete, and who made the runs."""
     results = [record.result for record in records]
-    of = f"of {len(records)} runs"
+    of = f"of {count_of(len(records), 'run')}"
     lines = []
     if made_up := sum(result.made_up_data for result in results):
         lines.append(f"MADE-UP SAMPLE, not LaMP: {made_up} {of}")
@@ -132,4 +133,4 @@ def number_range(values: Sequence[int]) -> str:
 def remark_footers(records: Sequence[Record]) -> list[str]:
     """In how many runs something was cut, lost, unreadable or otherwise unusual."""
     tallied = tallied_remarks(record.result for record in records)
-    return [f"in {n} of {len(records)} runs: {line}" for line, n in tallied]
+    return [f"in {n} of {count_of(len(records), 'run')}: {line}" for line, n in tallied]

@@ -9,6 +9,7 @@ from lamp_exp.report.selection import WEIGHTS, Group, aside
 from lamp_exp.results.folder import RunFolder
 from lamp_exp.results.record import Record
 from lamp_exp.results.schema import RunResult
+from lamp_exp.wording import count_of
 
 Rows = Mapping[str, Sequence[Group]]  # the groups of a row, one a task, by the row's name
 
@@ -61,20 +62,21 @@ def _learned(rows: Rows) -> Iterator[str]:
 
 def _learned_words(record: Record) -> Iterator[str]:
     for fact in record.result.learned:
+        questions = count_of(fact.get("questions", 0), "question")
         match fact.get("group"), fact.get("kind"):
             case _, "feedback":
                 seen = ", which had seen their golds" if fact.get("saw_these_golds") else ""
                 part = "the asked part" if record.result.bound else "train"
-                yield f"a reader's results on {fact['questions']} questions of {part}{seen}"
+                yield f"a reader's results on {questions} of {part}{seen}"
             case "router", _:
                 trained = _run_of_weights(record)
                 same = trained is not None and trained.split == record.result.split
                 had = ", whose golds the reader had seen" if same else ""
-                yield f"the candidates' results on {fact['questions']} questions of train{had}"
+                yield f"the candidates' results on {questions} of train{had}"
             case "summary", _:
                 yield "the user's profile, of which a model wrote a summary"
             case "adapter", _ if "questions" in fact:
-                yield f"{fact['questions']} questions of train, with their golds"
+                yield f"{questions} of train, with their golds"
             case "adapter", _:
                 yield "the profiles of the users who are asked, never their golds"
         if "chosen_epoch" in fact:
@@ -82,10 +84,10 @@ def _learned_words(record: Record) -> Iterator[str]:
 
 
 def _chosen_epoch(fact: Mapping[str, Any]) -> str:
-    held_out = fact.get("questions_held_out")
+    held_out = count_of(fact.get("questions_held_out", 0), "question")
     last = max((one.get("epoch", n) for n, one in enumerate(fact.get("curve", ()))), default=0)
     chosen = f"epoch {fact['chosen_epoch']} of {last}"
-    return f"{chosen} chosen on {held_out} questions of held-out users of train"
+    return f"{chosen} chosen on {held_out} of held-out users of train"
 
 
 # --- choices on dev ----------------------------------------------------------------------------

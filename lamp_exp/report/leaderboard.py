@@ -126,7 +126,9 @@ def entries(records: Sequence[Record], data_dir: str | None, allow_sample: bool)
                 f"{record.name} is of the made-up sample, not of LaMP: --allow-sample to try it out"
             )
         if (limit := facet(record, "limit")) is not None:
-            raise InputError(f"{record.name} answers the first {limit} questions only (limit=)")
+            raise InputError(
+                f"{record.name} answers the first {count_of(limit, 'question')} only (limit=)"
+            )
     return [_entry(record, data_dir) for record in records]
 
 

@@ -355,7 +355,7 @@ def _users_table(field: Field, title: str) -> Table:
         "profile",
         "by another's: the gain of the same run with the profile of another user "
         "(profile.control=shuffled_user)",
-        *([f"{without} numbers have no such control run"] if without else []),
+        *([f"without such a control run: {count_of(without, 'number')}"] if without else []),
     ]
     return Table.of(title, HEADS, [Row(h, c) for h, c in rows.items() if c], notes)
 
@@ -422,10 +422,9 @@ def _shown_options(field: Field) -> Iterable[str]:
 def _questions(field: Field) -> list[str]:
     lines = []
     for column in field.columns:
-        seeds = len(column.baseline.records)
-        plural = "s" if seeds > 1 else ""
-        questions = column.baseline.first.questions
-        lines.append(f"{column.task}: the same {questions} questions, {seeds} seed{plural}")
+        questions = count_of(column.baseline.first.questions, "question")
+        seeds = count_of(len(column.baseline.records), "seed")
+        lines.append(f"{column.task}: the same {questions}, {seeds}")
     return ["; ".join(lines)]
 
 

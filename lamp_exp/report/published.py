@@ -23,6 +23,7 @@ from lamp_exp.report.selection import METHODS, UNKNOWN, conditions_of, facet, sh
 from lamp_exp.report.table import Cell, Table, number
 from lamp_exp.results.record import Record
 from lamp_exp.results.run_options import flat, usage_of
+from lamp_exp.wording import count_of
 
 SOURCES = {
     "2304.11406": "Salemi et al. 2024 (LaMP)",
@@ -164,7 +165,7 @@ def caveats(record: Record, one: Published) -> Iterator[str]:
     if one.part != result.part:
         yield f"published on {one.part}, ours on {result.part}"
     if limit is not None:
-        yield f"ours is of the first {limit} questions only"
+        yield f"ours is of the first {count_of(limit, 'question')} only"
     if (changed := _changed_profile(record)) and record.reads_profile:
         yield f"ours has other profiles ({', '.join(changed)})"
     for group in PERSONAL_GROUPS:
@@ -173,11 +174,11 @@ def caveats(record: Record, one: Published) -> Iterator[str]:
     if result.fixes != "none":
         yield "ours has the benchmark's defects mended (fixes)"
     if skipped := facet(record, "skip"):
-        yield f"ours passes over the best {skipped} items"
+        yield f"ours passes over the best {count_of(skipped, 'item')}"
     sizes = SIZES.get((one.task, one.split))
     expected = sizes and sizes[PARTS.index(result.part)]
     if limit is None and not result.made_up_data and expected not in (None, record.questions):
-        yield f"ours has {record.questions} questions of the benchmark's {expected}"
+        yield f"ours has {count_of(record.questions, 'question')} of the benchmark's {expected}"
     if facet(record, "document_dates"):
         yield "ours searches the dates of items, too (document_dates)"
     if other := _other_settings(record):

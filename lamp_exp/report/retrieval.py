@@ -25,6 +25,7 @@ from lamp_exp.results import folder as files
 from lamp_exp.results.record import Record, read_by_question
 from lamp_exp.statistics import Interval, interval
 from lamp_exp.statistics.samples import mean_sample, numbered, ratio_sample
+from lamp_exp.wording import count_of
 
 K = 4
 Rewards = Mapping[str, float]  # of a question's items, in the order of the base ranking
@@ -197,7 +198,8 @@ def _footers(
     lines = [
         *data_footers([record, *(one for group in groups for one in group.records)]),
         f"a reward is what the reader makes of a single item: {options['reward']} "
-        f"(the best {options['items']} items of {base}); {len(table.rewards)} questions",
+        f"(the best {options['items']} items of {base}); "
+        f"{count_of(len(table.rewards), 'question')}",
         "rankings are judged on the items that have a reward; the share of questions whose first "
         "item has none is shown",
         f"headroom used: how much of the gain from the first item of {base} to the best item",
@@ -207,5 +209,5 @@ def _footers(
     if facts.get("saw_these_golds"):
         lines.append("the reader was fine-tuned on these very questions: it has seen their golds")
     if equal := facts.get("questions_with_equal_rewards"):
-        lines.append(f"{equal} questions have equal rewards for all items")
+        lines.append(f"equal rewards for all items: {count_of(equal, 'question')}")
     return lines

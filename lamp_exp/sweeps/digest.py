@@ -347,7 +347,7 @@ def _interval_lines(rows: Iterable[Row]) -> list[str]:
     ]
     methods: dict[str, dict[str, None]] = {}
     for name, one in found:
-        users = f" ({one['users']} users)" if one["users"] else ""
+        users = f" ({count_of(one['users'], 'user')})" if one["users"] else ""
         methods.setdefault(f"{one['method']}{users}", {})[name] = None
     lines = [f"95% interval over questions ({', '.join(n)}): {m}" for m, n in methods.items()]
     return [*lines, *(f"°: {why}" for why in sorted({one["caution"] for _, one in found} - {""}))]

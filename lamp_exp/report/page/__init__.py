@@ -31,6 +31,7 @@ from lamp_exp.report.page.sections import OF_PANELS, OF_RECORDS
 from lamp_exp.report.plots import inline, key
 from lamp_exp.report.selection import may_meet
 from lamp_exp.results.record import Record
+from lamp_exp.wording import count_of
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -66,7 +67,7 @@ def _left_out_notes(found: Found, arguments: argparse.Namespace) -> list[str]:
     """The runs that are not on the page, which stderr names too, and the conditions."""
     lines = left_out(found, arguments.where)
     if without := sum(not record.metrics for record in found.records):
-        lines.append(f"{without} runs without metrics are left out")
+        lines.append(f"left out, without metrics: {count_of(without, 'run')}")
     if arguments.where:
         lines.append(f"only runs of {' '.join(arguments.where)}")
     return lines
@@ -86,7 +87,7 @@ def page(
     """
     tasks = ", ".join(sorted({record.task for record in records}))
     newest = max(record.result.started for record in records)[:16].replace("T", " ")
-    facts = [f"{len(records)} finished {'run' if len(records) == 1 else 'runs'} of {tasks}"]
+    facts = [f"{count_of(len(records), 'finished run')} of {tasks}"]
     facts += [f"newest begun {newest} UTC"] if newest else []
     facts += [f"{unfinished} not finished"] if unfinished else []
     script, style = (

@@ -27,6 +27,7 @@ from lamp_exp.report.selection import (
 from lamp_exp.results.folder import PROMPTS
 from lamp_exp.results.record import Record
 from lamp_exp.statistics import compare
+from lamp_exp.wording import count_of
 
 MEGABYTE = 1_000_000
 IN_SYSTEM = ("retriever", "augmentation", "k")  # what `system_words` names
@@ -84,8 +85,8 @@ def embed(records: Sequence[Record], limits: Limits) -> Embedded:
     tests, untested = _tests(embedded, numbers, runs)
     size_words = f"{size / MEGABYTE:.1f} MB"
     notes = [
-        f"{len(runs)} of {len(records)} runs are here with their examples ({size_words}): one seed "
-        "of each, the best of every task and its baseline first."
+        f"Here with their examples ({size_words}): {len(runs)} of {count_of(len(records), 'run')}, "
+        "one seed of each, the best of every task and its baseline first."
     ]
     if len(runs) < len(wanted):
         notes.append(
@@ -97,7 +98,7 @@ def embed(records: Sequence[Record], limits: Limits) -> Embedded:
         "characters of a prompt (--characters); where more are left out, it is said there."
     )
     if untested:
-        notes.append(f"{untested} pairs of runs are not tested: only those with a baseline are.")
+        notes.append(f"Not tested: {count_of(untested, 'pair')} of runs without a baseline.")
     listed = [script_of("example-runs", runs), script_of("example-tests", tests)]
     return Embedded(Markup("\n".join([*listed, *scripts])), tuple(runs), tuple(notes))
 
@@ -219,7 +220,11 @@ def _facts_of_all(
         result, metric = record.result, record.main_metric
         value = record.metrics.get(metric)
         n = min(record.questions, limits.examples)
-        about = "" if n == record.questions else f"The first {n} of {record.questions} questions."
+        about = (
+            ""
+            if n == record.questions
+            else f"The first {n} of {count_of(record.questions, 'question')}."
+        )
         baseline = places.get(record.baseline or "")
         if record.personal and record.baseline not in groups:
             about = f"{about} Its baseline, the same run without a profile, is not here.".strip()

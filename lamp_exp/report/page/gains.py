@@ -59,7 +59,9 @@ def answer(panels: Sequence[Panel], records: Sequence[Record]) -> Content:
     if barred := [panel.words for panel in panels if not panel.candidates]:
         notes.append(f"{'; '.join(barred)}: only controls or bounds, of which none is the best.")
     if imported := sum(record.imported for record in records):
-        notes.append(f"{imported} runs of predictions made elsewhere are in the tables below.")
+        notes.append(
+            f"In the tables below: {count_of(imported, 'run')} of predictions made elsewhere."
+        )
     drawn = {group.configuration for panel in panels for group in panel.groups}
     if left := sum(record.personal and record.configuration not in drawn for record in records):
         runs = count_of(left, "run")
@@ -203,7 +205,7 @@ def _forest_plot(panel: Panel) -> Plot:
     rest = len(rows) - sum(verdicts.count(v) for v in ("better", "worse"))
     words += [f"{rest} without a clear difference"] if rest else []
     table = Table.of("Gains", ("method", "k"), _forest_rows(panel))
-    runs = "1 run" if len(rows) == 1 else f"{len(rows)} runs"
+    runs = count_of(len(rows), "run")
     description = f"{runs}: {', '.join(words)}.{left_out}"
     return Plot(panel, plots.forest(lines, panel.metric), description, table)
 
@@ -256,7 +258,7 @@ def _users_plot(panel: Panel) -> Plot | None:
     helped, hurt = sum(gain > 0 for gain in per_user), sum(gain < 0 for gain in per_user)
     counts = {"helped": helped, "unchanged": len(per_user) - helped - hurt, "hurt": hurt}
     description = (
-        f"{panel.named(panel.best)}: {helped} of {len(per_user)} users helped, "
+        f"{panel.named(panel.best)}: {helped} of {count_of(len(per_user), 'user')} helped, "
         f"{counts['unchanged']} unchanged, {hurt} hurt; mean {mean(per_user):+.3f}."
     )
     rows = [((name,), {"number": count}) for name, count in counts.items()]

@@ -30,6 +30,7 @@ from lamp_exp.report.selection import METHODS, NAMING, Group, facet, order, shar
 from lamp_exp.report.table import Cell, Table, interval_cell, number
 from lamp_exp.results.record import Record
 from lamp_exp.statistics import Interval
+from lamp_exp.wording import count_of
 
 QUARTERS = 4
 TRAINED = 12  # runs whose curves are drawn in one plot
@@ -218,7 +219,7 @@ def _cost_plot(panel: Panel) -> Plot:
     best = plots.frontier([point for own in rivals for point in own], panel.higher)
     words = "tokens per question"
     draw = plots.cost_quality(spots, words, panel.metric, panel.higher, legend=False)
-    description = "1 run" if len(groups) == 1 else f"{len(groups)} runs"
+    description = count_of(len(groups), "run")
     if best and len(groups) > 1:
         description += (
             f", {len(best)} of them best for their cost: from {best[0].y:.3f} at {best[0].x:.0f} "
@@ -324,7 +325,7 @@ def _training_plot(
         return None
     quality = columns[1].replace("_", " ") if columns[1] == REWARD else columns[1]
     draw = plots.training_curves(*lines, quality, higher)
-    number_of = "1 run" if len(rows) == 1 else f"{len(rows)} runs"
+    number_of = count_of(len(rows), "run")
     table = Table.of(title, ("method", "k"), rows)
     return Plot(panel, draw, f"{title}: {number_of}.", table)
 
