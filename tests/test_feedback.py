@@ -96,8 +96,10 @@ def test_what_an_encoder_read_to_rank_the_items_is_told(words, encoder, tmp_path
         facts = made(*words, *dense, "limit=2").make(place, [])
         counts.append(facts["read_to_rank"])
     assert counts[0] == counts[1] and counts[0]["tokens_read"] > 0
-    result = minimal_result(learned=[{"kind": "feedback", **facts}])
-    assert f"{counts[0]['texts_cut']} texts cut by the encoder" in remarks(result)
+    told = f"{counts[0]['texts_cut']} texts cut by the encoder"
+    assert told in remarks(minimal_result(learned=[{"kind": "feedback", **facts}]))
+    own = {"retrieval": {"base": counts[0]}, "bound": True}  # it ranks the same texts again
+    assert told in remarks(minimal_result(learned=[{"kind": "feedback", **facts}], **own))
 
 
 @pytest.mark.parametrize("reward", ["metric", "likelihood"])

@@ -227,7 +227,8 @@ def _counted(result: RunResult) -> Iterator[tuple[Words, int]]:
         for name, words in FEEDBACK_WARNINGS.items():
             if facts["kind"] == "feedback" and facts.get(name):
                 yield words, facts[name]
-    read = [result.retrieval, *(facts.get("read_to_rank", {}) for facts in result.learned)]
+    learned = () if result.bound else result.learned  # a bound's feedback reads the asked part
+    read = [result.retrieval, *(facts.get("read_to_rank", {}) for facts in learned)]
     encoders = [one for counts in read for one in _encoders(counts)]
     if cut := sum(facts["texts_cut"] for facts in encoders):
         yield ("text cut by the encoder", "texts cut by the encoder"), cut
