@@ -16,6 +16,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from lamp_exp import config, hydra_messages, usage
+from lamp_exp.conf_files import conf_folder
 from lamp_exp.environment import ignore_slurm_advice, is_interrupt, prepare_process
 from lamp_exp.errors import InputError
 from lamp_exp.experiment import ddp
@@ -34,7 +35,7 @@ FLAGS_WITHOUT_VALUE = ("-m", "--multirun", "-r", "--run", "--resolve", "-h", "--
 _exit_codes: list[int] = []  # of this command's failures
 
 
-@hydra.main(version_base="1.3", config_path=config.conf_folder(), config_name="config")
+@hydra.main(version_base="1.3", config_path=conf_folder(), config_name="config")
 def run(cfg: DictConfig) -> float | None:
     """Runs and records one experiment; prints its folder last.
 

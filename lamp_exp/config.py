@@ -23,12 +23,14 @@ from hydra.errors import HydraException, InstantiationException
 from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import MISSING, DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
 
 from lamp_exp import options
 from lamp_exp.artefacts import Adapter, LanguageModel, Router
+from lamp_exp.conf_files import conf_folder
 from lamp_exp.contracts import DenseRetriever, Model, Retriever, Summary, Task, WrittenSummary
 from lamp_exp.data import check_sources
-from lamp_exp.errors import InputError, did_you_mean, first_line
+from lamp_exp.errors import InputError, did_you_mean
 from lamp_exp.experiment import ddp, stages
 from lamp_exp.experiment.experiment import (
     NO_PROFILE,
@@ -45,6 +47,7 @@ from lamp_exp.experiment.identity import deciding_options
 from lamp_exp.experiment.launch import launch, make_output_dir
 from lamp_exp.experiment.run import FinishedRun, OnStart
 from lamp_exp.hub import check_reachable
+from lamp_exp.hydra_messages import explain
 from lamp_exp.models.generation import check_generation
 from lamp_exp.options import (
     ANSWERING,
@@ -120,13 +123,6 @@ def _typed(option: Option) -> tuple[Any, Any]:
 schema()  # an imported module has the classes that pickles name
 
 
-def conf_folder() -> str:
-    """The conf folder, absolute: in the checkout beside the package, else inside the wheel."""
-    package = Path(__file__).parent
-    inside = package / "conf"
-    return str(inside if inside.is_dir() else package.parent / "conf")
-
-
 # --- checks ----------------------------------------------------------------------------------
 
 
@@ -175,9 +171,19 @@ def _refuse_unknown(cfg: DictConfig) -> None:
             raise InputError(f"{name} is no option{did_you_mean(name, [*GROUPS, *OPTIONS])}")
 
 
+def _refuse_emptied(cfg: DictConfig, choices: Mapping[str, Any]) -> None:
+    """Raises InputError for a nested component whose values were removed, but not its choice."""
+    for group, name in _nested(choices):
+        place = group.partition("@")[2]
+        if not OmegaConf.is_config(OmegaConf.select(cfg, place)):
+            raise InputError(f"{place} ({name}) is empty: to remove it, give '~{group}'")
+
+
 def check_launcher(hydra: HydraConf) -> None:
-    """Raises InputError for a launcher that a single run would silently not use."""
-    launcher = hydra.runtime.choices["hydra/launcher"]
+    """Raises InputError for a launcher or a named sweep that a single run would not use."""
+    launcher, sweep = (hydra.runtime.choices.get(name) for name in ("hydra/launcher", "sweep"))
+    if hydra.mode is RunMode.RUN and sweep is not None:
+        raise InputError(f"+sweep={sweep} is of many runs: add -m")
     if hydra.mode is RunMode.RUN and launcher != "basic":
         raise InputError(f"hydra/launcher={launcher} is for sweeps: add -m, even for one run")
 
@@ -193,6 +199,7 @@ def draw_seed(cfg: DictConfig) -> None:
 
 def configure(cfg: DictConfig, choices: Mapping[str, Any]) -> Configuration:
     """The configuration of one experiment; `choices` are Hydra's `runtime.choices`."""
+    _refuse_emptied(cfg, choices)
     settings = resolved(cfg)
     chosen = _flat(cfg)
     defaults = _flat_defaults(_roots(choices), _nested(choices))
@@ -467,8 +474,8 @@ class ExperimentBuilder:
         )
         try:
             cfg = compose_today(list(words), return_hydra_config=True)
-        except HydraException as error:
-            raise InputError(f"router.candidates.{name}: {first_line(error)}") from error
+        except (HydraException, OmegaConfBaseException) as error:
+            raise InputError(f"router.candidates.{name}: {explain(error)}") from error
         return ExperimentBuilder(cfg, dict(cfg.hydra.runtime.choices), self.answers, words)
 
     def on_train(self, fold: int | None = None) -> ExperimentBuilder:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import yaml
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from lamp_exp.config import conf_folder
+from lamp_exp.conf_files import conf_folder
 from lamp_exp.errors import InputError
 from lamp_exp.options import GROUPS, OPTIONS
 
@@ -21,6 +21,8 @@ PLUGINS = {  # of Hydra: our extra
     "joblib-launcher": "joblib", "submitit-launcher": "slurm", "ray-launcher": "ray",
     "optuna-sweeper": "optuna",
 }  # fmt: skip
+CANDIDATES = "router.candidates"
+TYPES = {"Integer": "a whole number", "Float": "a number", "bool": "true or false"}
 HOME = "this shell does not replace ~ there: write $HOME instead"
 QUOTES = "a value with = , : or brackets needs quotes inside quotes: 'key=\"a=b\"'"
 
@@ -60,7 +62,7 @@ def explain(error: Exception) -> str:
     if found := re.search(r"In '(.+?)': ConfigKeyError", first):
         key = re.search(r"Key '(\w+)' not in", text)
         return f"{found[1]}.yaml: {_no_option(key[1] if key else lines[-1])}"
-    pattern = r"Could not (?:override|delete from config|load) '?([\w./@-]+)"
+    pattern = r"Could not (?:override|delete from config\.?|load) '?([\w./@-]+)"
     if found := re.search(pattern, first):
         if found[1] == "sweep":
             return "named sweeps are added with a plus: python -m lamp_exp -m +sweep=table2"
@@ -69,21 +71,34 @@ def explain(error: Exception) -> str:
         return _no_option(found[1])
     if first.startswith("Error merging override"):
         override = first.removeprefix("Error merging override ")
-        return f"{override}: {str(error.__cause__).splitlines()[0]}"
+        reason = str(error.__cause__).splitlines()[0]
+        if found := re.search(r"could not be converted to (\w+)|is not a valid (\w+)", reason):
+            kind = found[1] or found[2]
+            return f"{override} must be {TYPES.get(kind, kind)}"
+        return f"{override}: {reason}"
     if found := re.search(r"Ambiguous value for argument '(.+?)'", text):
         return f"{found[1]} is several values: add -m (in Python: lamp_exp.sweep) to run each"
     if "Config group override must be a string" in text:
         return "a group cannot be null: for the run without a profile, use retriever=none"
+    if first.startswith("LexerNoViableAltException") and (words := _bare_words()):
+        return f"{' '.join(words)}: an option is name=value"
     if "=~" in first:
         return f"{first.partition(': ')[2] or first}: {HOME}"
     return f"{first}: {QUOTES}" if lines[-1].startswith("See https") else first
 
 
+def _bare_words() -> list[str]:
+    """The words of the command that are neither options nor flags."""
+    return [word for word in sys.argv[1:] if "=" not in word and word[:1] not in ("-", "~")]
+
+
 def _no_option(name: str) -> str:
     """That there is no such option, and which one may be meant."""
     group, _, inner = name.partition(".")
+    if name.startswith(f"{CANDIDATES}."):
+        return _no_candidate(name.removeprefix(f"{CANDIDATES}.").partition(".")[0])
     if inner and group in GROUPS:
-        owners = " and ".join(f"{group}={owner}" for owner in _owners(group, inner.split(".")[0]))
+        owners = _listed([f"{group}={owner}" for owner in _owners(group, inner.split(".")[0])])
         others = f", but of {owners}" if owners else _near_option(group, inner)
         hint = _in_a_sweep(group, name)
         return f"{name} is no option of the {group} that was chosen{others}{hint}"
@@ -94,11 +109,24 @@ def _no_option(name: str) -> str:
     return f"{name} is no option" + (f": did you mean {meant}?" if meant else "; see --help")
 
 
+def _no_candidate(name: str) -> str:
+    """That a router has no candidate of that name, and which one may be meant."""
+    known = {one for names in _options_of("router/candidates").values() for one in names}
+    near = difflib.get_close_matches(name, known, 1, 0.5)
+    hint = f": did you mean {near[0]}?" if near else f": it has {_listed(sorted(known))}"
+    return f"{CANDIDATES} has no {name}{hint} (+{CANDIDATES}.{name}={{…}} adds one)"
+
+
 def _in_a_sweep(group: str, name: str) -> str:
     """How to give an option to those of a sweep's components that have it."""
     if not any(re.match(rf"{group}=.*,", word) for word in sys.argv[1:]):
         return ""
     return f": in a sweep, '{name}=choice(VALUE)' reaches the jobs that have it"
+
+
+def _listed(names: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
 
 
 def _owners(group: str, option: str) -> list[str]:
@@ -112,7 +140,7 @@ def _near_option(group: str, name: str) -> str:
     near = difflib.get_close_matches(name, {one for names in options for one in names}, 1, 0.5)
     if not near:
         return f": see conf/{group}/"
-    owners = " and ".join(_owners(group, near[0]))
+    owners = _listed(_owners(group, near[0]))
     return f": did you mean {group}.{near[0]} (of {owners})?"
 
 

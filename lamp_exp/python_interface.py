@@ -35,6 +35,7 @@ from hydra.version import VersionBase
 from omegaconf import open_dict
 
 from lamp_exp import config, hydra_messages, statistics
+from lamp_exp.conf_files import conf_folder
 from lamp_exp.environment import ignore_slurm_advice, is_interrupt
 from lamp_exp.errors import InputError
 from lamp_exp.experiment import ddp
@@ -288,7 +289,7 @@ def _hydra() -> Iterator[None]:
     sweeper.register()
     config.forget_defaults()  # a YAML may have changed since the last call
     try:
-        with initialize_config_dir(config.conf_folder(), version_base="1.3"):
+        with initialize_config_dir(conf_folder(), version_base="1.3"):
             config.register()
             yield
     finally:

@@ -10,7 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from lamp_exp.config import conf_folder
+from lamp_exp.conf_files import conf_folder
 from lamp_exp.environment import end_with_the_reader
 from lamp_exp.errors import InputError, did_you_mean
 from lamp_exp.options import GROUPS, OPTIONS, Option, as_text

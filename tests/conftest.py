@@ -25,6 +25,7 @@ from hydra import initialize_config_dir
 from omegaconf import DictConfig, open_dict
 
 from lamp_exp import config
+from lamp_exp.conf_files import conf_folder
 from lamp_exp.config import ExperimentBuilder
 from lamp_exp.contracts import Task
 from lamp_exp.data import Part, prepare
@@ -40,7 +41,7 @@ from lamp_exp.values import Example, Hit, ModelSettings, ProfileItem, TrainingOp
 
 # A shell that starts the tests in the background lets all their processes ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-CONF = Path(config.conf_folder())
+CONF = Path(conf_folder())
 DATA = Path(__file__).parent / "data"
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"

@@ -380,6 +380,19 @@ def test_two_processes_that_want_the_same_run_do_not_write_it_twice(tmp_path: Pa
 MISTAKES = {
     "sweep=table2": "are added with a plus: python -m lamp_exp -m +sweep=table2",
     "+sweep=table9": "sweep=table9 does not exist: choose one of ablation",
+    "limit=abc": "limit=abc must be a whole number",
+    "training.lr=fast": "training.lr=fast must be a number",
+    "fail_fast=maybe": "fail_fast=maybe must be true or false",
+    "k=0 4": "4: an option is name=value",
+    "+sweep=table2": "+sweep=table2 is of many runs: add -m",
+    "retriever=rrf retriever.of.contriever=null": "to remove it, give '~retriever@retriever",
+    "retriever=rrf ~retriever.of.contriever": "to remove it, give '~retriever@retriever.of.contr",
+    "router=vote router.candidates.bm52=null": "router.candidates has no bm52: did you mean bm25?",
+    "router=vote ~router.candidates.bm52": "router.candidates has no bm52: did you mean bm25?",
+    "router=vote router.candidates.xyzw.k=1": "it has bm25, contriever, none, recency, ropg_kd and",
+    "router=vote mode=zeroshot model=tiny router.candidates.bm25.retriever=bm52": (
+        "router.candidates.bm25: retriever=bm52 does not exist: choose one of"
+    ),
     "retriver=bm25": "retriver is no option: did you mean retriever?",
     "retriever.k3=1": "of the retriever that was chosen: did you mean retriever.k1 (of bm25",
     "retriever.zzzz=1": "of the retriever that was chosen: see conf/retriever/",
@@ -394,7 +407,7 @@ MISTAKES = {
     "split=users": "split=users must be one of user, time",
     "part=valid": "part=valid must be one of train, dev, test",
     "mode=train": "mode=train must be one of finetune, zeroshot, prompts, rank",
-    "seed=x": "seed=x: Value 'x'",
+    "seed=x": "seed=x must be a whole number",
     "training.lr=0": "training.lr=0.0 must be above 0",
     "training.batch_size=0": "training.batch_size=0 must be at least 1",
     "training.lora_rank=0": "training.lora_rank=0 must be at least 1",
@@ -451,7 +464,9 @@ MISTAKES = {
     "data_dir=~/LaMP": "data_dir=~/LaMP: this shell does not replace ~ there: write $HOME",
     "ckpt=runs/epoch=3.ckpt": "needs quotes inside quotes",
     "retriever=recency": "has none: use split=time",
-    "data_dir=nowhere": "no questions at nowhere/LaMP_4/dev/dev_questions.json",
+    "data_dir=nowhere": (
+        "no questions at nowhere/LaMP_4/dev/dev_questions.json (there is no folder nowhere)"
+    ),
     "model.name=nowhere": "model.name=nowhere: no tokenizer could be loaded",
     "trainer.precision=16-mixed": "use trainer.precision=bf16-mixed",
     "model=causal": "model.name must be given",

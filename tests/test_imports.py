@@ -42,6 +42,8 @@ MAY_IMPORT = {
     "adapters": BASE | {"storage", "progress", "hub", "models"},
     "routers": BASE | {"metrics"},
     "override_words": set(),
+    "conf_files": set(),
+    "hydra_messages": {"errors", "options", "conf_files"},
     "data": BASE | {"storage", "options", "progress", "environment"},
     "results": BASE
     | {"storage", "options", "environment", "statistics", "tasks"},  # tasks: of old records
@@ -53,9 +55,9 @@ MAY_IMPORT = {
     | {"score"},
     "config": BASE
     | {"hub", "storage", "options", "data", "experiment", "results", "override_words"}
+    | {"conf_files", "hydra_messages"}
     | COMPONENTS,
-    "hydra_messages": {"errors", "options", "config"},
-    "usage": {"options", "config", "environment", "errors"},
+    "usage": {"options", "conf_files", "environment", "errors"},
     "overrides": BASE | {"options", "config", "hydra_messages", "results", "override_words"},
     "sweeps": BASE
     | {"storage", "options", "environment", "progress", "results", "loggers", "experiment"}
@@ -71,7 +73,7 @@ MAY_IMPORT = {
     | COMPONENTS,
     "python_interface": BASE
     | {"environment", "options", "statistics", "results", "experiment", "config", "overrides"}
-    | {"hydra_messages", "sweeps", "report", "override_words"},
+    | {"conf_files", "hydra_messages", "sweeps", "report", "override_words"},
     "figures": BASE | {"results", "report", "python_interface"},
     "__init__": set(),  # it imports the interface when a name of it is used
     "__main__": BASE
@@ -80,6 +82,7 @@ MAY_IMPORT = {
         "options",
         "results",
         "experiment",
+        "conf_files",
         "config",
         "hydra_messages",
         "usage",

@@ -530,7 +530,7 @@ def test_a_sweep_with_a_router(run, lamp_exp):
     ("words", "line"),
     [
         (["mode=rank"], "a router chooses among answers, and mode=rank has none"),
-        (["router.candidates.bm25.retriever=bm52"], "router.candidates.bm25: In 'config': Could"),
+        (["router.candidates.bm25.retriever=bm52"], "router.candidates.bm25: retriever="),
         (["router.candidates={x:{k:1}}"],
          "router.candidates has no x: add it with a plus, +router.candidates.x="),
         (["+router.candidates.x={part:test}"], "router.candidates.x cannot change part"),

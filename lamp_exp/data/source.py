@@ -128,8 +128,9 @@ def _find_folder(data_dir: Path, task: Task, split: str, part: str) -> Path:
     for folder in folders:
         if (folder / f"{part}_questions.json").is_file():
             return folder
+    gone = "" if data_dir.is_dir() else f" (there is no folder {data_dir})"
     raise InputError(
-        f"no questions at {folders[-1] / f'{part}_questions.json'}: data_dir must hold "
+        f"no questions at {folders[-1] / f'{part}_questions.json'}{gone}: data_dir must hold "
         "[time/]LaMP_n/{train,dev,test}/ as the official download does; without data_dir the "
         "made-up sample is used"
     )

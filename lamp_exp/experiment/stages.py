@@ -197,9 +197,10 @@ def _refuse_undated(experiment: Experiment, part: Part) -> None:
 
 def _refuse_useless(name: str, part: Part) -> None:
     if not part.has_golds:
+        instead = ", selection=holdout" if name == "selection" else ""
         raise InputError(
             f"mode=finetune needs golds for {name}, but {part.source} has no outputs file "
-            "beside it: use mode=zeroshot, or another data_dir"
+            f"beside it: use mode=zeroshot{instead}, or another data_dir"
         )
     if not len(part.examples):
         raise InputError(f"no questions are left for {name}: raise limit, or use selection=dev")

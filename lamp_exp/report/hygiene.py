@@ -45,7 +45,7 @@ def _training(result: RunResult) -> str:
     shown = f"items of {result.choices['retriever']}, k={result.k}" if result.k else "no items"
     return (
         f"fine-tuned on train of the {result.split} split with {shown}; "
-        f"the best of {epochs} epochs chosen on {chosen}"
+        f"the best of {count_of(epochs, 'epoch')} chosen on {chosen}"
     )
 
 

@@ -52,6 +52,7 @@ from lamp_exp.report.table import Cell, Row, Table, interval_cell, number
 from lamp_exp.results.record import Record
 from lamp_exp.statistics import compare, holm, interval
 from lamp_exp.statistics.paired import SIGNIFICANT
+from lamp_exp.wording import count_of
 
 LABELS = {"interval": "95% interval", "difference": "ours - published"}
 THEIR_OWN = {"mode", "model", WEIGHTS}  # of imported predictions, what names the system
@@ -136,7 +137,8 @@ def metric_tables(
     ]
     if unfit := len(chosen) - len(groups):
         line = (
-            f"{unfit} configurations fit no column of this layout; `table` and `ablation` show all"
+            f"without a column in this layout: {count_of(unfit, 'configuration')}; `table` and "
+            "`ablation` show all"
         )
         made = [replace(table, footers=(*table.footers, line)) for table in made]
     return made

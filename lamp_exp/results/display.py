@@ -29,8 +29,8 @@ WARNINGS = {
         "output cut at max_new_tokens", "outputs cut at max_new_tokens",
     ),
     "choices_by_fallback": (
-        "choice that the router could not make by its rule",
-        "choices that the router could not make by its rule",
+        "question that the router's rule decides for no candidate: the fallback answered",
+        "questions that the router's rule decides for no candidate: the fallback answered",
     ),
     "outputs_unreadable": ("output that is no answer", "outputs that are no answer"),
     "outputs_without_their_reasoning": (

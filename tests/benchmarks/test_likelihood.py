@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -49,9 +50,9 @@ def test_likelihoods_against_generation(
 ):
     """LaMP-5, a T5 of 4 layers and width 256; answers have 4 beams and the golds' lengths.
 
-    A batch is generated until the longest of its golds would end: by transformers the prompts of
-    one question, which have one gold; by ours prompts of similar length, of several questions. Of
-    the likelihood pass, three quarters are the encoder, which generation needs as well.
+    A batch of 16 prompts is generated until the longest of its golds would end; ours are of
+    similar length, those of transformers in their order. Of the likelihood pass, three quarters
+    are the encoder, which generation needs as well.
     """
     groups = single_item_prompts(shared, t5_tokenizer, "lamp5", QUESTIONS)
     tokenizer = load_tokenizer(str(t5_tokenizer))
@@ -67,9 +68,11 @@ def test_likelihoods_against_generation(
     ]
     generate = model.generate
 
+    def longest(ids: Iterable[str]) -> int:
+        return max(golds[int(id.partition(":")[0])] for id in ids)
+
     def generate_to_the_longest(batch: dict[str, Any]) -> torch.Tensor:
-        questions = {int(id.partition(":")[0]) for id in batch["ids"]}
-        return generate(batch, max_new_tokens=max(golds[question] for question in questions))
+        return generate(batch, max_new_tokens=longest(batch["ids"]))
 
     def ours() -> object:
         return model.log_likelihoods(groups, trainer)
@@ -78,12 +81,13 @@ def test_likelihoods_against_generation(
         if against == "own":
             with patch.object(model, "generate", generate_to_the_longest):
                 return model.predict(numbered, trainer)
-        for (prompts, _), length in zip(groups, golds, strict=True):
-            options = {"num_beams": 4, "max_new_tokens": length, "suppress_tokens": [1]}
+        limit = {"max_length": 512, "truncation": True, "padding": True}
+        for start in range(0, len(numbered), ITEMS):
+            prompts = numbered[start : start + ITEMS]
             texts = [prompt.passages[0] for prompt in prompts]
-            limit = {"max_length": 512, "truncation": True, "padding": True}
+            options = {"num_beams": 4, "max_new_tokens": longest(prompt.id for prompt in prompts)}
             batch = model.tokenizer(texts, return_tensors="pt", **limit)
-            model.net.generate(**batch, **options)
+            model.net.generate(**batch, **options, suppress_tokens=[1])
         return None
 
     model.eval()

@@ -188,7 +188,7 @@ def forest(panels: Sequence[Panel], records: Sequence[Record]) -> Content:
 
 def _without_baseline(panels: Sequence[Panel], with_plots: int) -> tuple[str, ...]:
     less = len(panels) - with_plots
-    return (f"{less} panels have no baseline or no scores here.",) if less else ()
+    return (f"Without baseline or scores here: {count_of(less, 'panel')}.",) if less else ()
 
 
 def _forest_plot(panel: Panel) -> Plot:
