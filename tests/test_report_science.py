@@ -511,7 +511,7 @@ def test_runs_that_fit_no_column_are_told(tmp_path: Path, report: Said):  # noqa
     make_run(tmp_path, k=1)
     make_run(tmp_path, k=7)
     _, out, _ = report("table2", "--runs", tmp_path, "--format", "md")
-    assert "1 configurations fit no column of this layout" in out
+    assert "without a column in this layout: 1 configuration" in out
 
 
 def test_a_run_is_not_compared_with_itself(tmp_path: Path, report: Said):  # noqa: F811
