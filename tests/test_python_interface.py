@@ -580,7 +580,8 @@ def test_the_code_of_the_readme_runs():
     (code,) = re.findall(r"```python\n(.*?)```", section.split("\n## ")[0], re.DOTALL)
     names: dict[str, Any] = {}
     quick = {**ZERO, "augmentation": "ipa"}  # no model of the sample has learned to read fid
-    exec(code.replace('"experiment=first"', f'"experiment=first", {quick}'), names)
+    code = code.replace('"experiment=first"', f'"experiment=first", {quick}')
+    exec(code.replace('"mode": "finetune"', '"mode": "zeroshot"'), names)
     assert {run.result.k for run in names["runs"]} == {1, 4}
     assert set(names["frame"]["retriever"]) == {"bm25", "random", "none"}
     assert Path("k.png").stat().st_size > 0
