@@ -14,7 +14,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from lamp_exp.conf_files import conf_folder
-from lamp_exp.errors import InputError
+from lamp_exp.errors import InputError, did_you_mean
 from lamp_exp.options import GROUPS, OPTIONS
 
 PLUGINS = {  # of Hydra: our extra
@@ -111,9 +111,8 @@ def _no_option(name: str) -> str:
 
 def _no_candidate(name: str) -> str:
     """That a router has no candidate of that name, and which one may be meant."""
-    known = {one for names in _options_of("router/candidates").values() for one in names}
-    near = difflib.get_close_matches(name, known, 1, 0.5)
-    hint = f": did you mean {near[0]}?" if near else f": it has {_listed(sorted(known))}"
+    known = sorted({one for names in _options_of("router/candidates").values() for one in names})
+    hint = did_you_mean(name, known) or f": it has {_listed(known)}"
     return f"{CANDIDATES} has no {name}{hint} (+{CANDIDATES}.{name}={{…}} adds one)"
 
 
@@ -137,7 +136,8 @@ def _owners(group: str, option: str) -> list[str]:
 def _near_option(group: str, name: str) -> str:
     """The option of a group's components that was probably meant, or where they are listed."""
     options = _options_of(group).values()
-    near = difflib.get_close_matches(name, {one for names in options for one in names}, 1, 0.5)
+    names = sorted({one for names in options for one in names})  # of equally near ones, always one
+    near = difflib.get_close_matches(name, names, 1, 0.5)
     if not near:
         return f": see conf/{group}/"
     owners = _listed(_owners(group, near[0]))

@@ -220,11 +220,8 @@ def _facts_of_all(
         result, metric = record.result, record.main_metric
         value = record.metrics.get(metric)
         n = min(record.questions, limits.examples)
-        about = (
-            ""
-            if n == record.questions
-            else f"The first {n} of {count_of(record.questions, 'question')}."
-        )
+        questions = count_of(record.questions, "question")
+        about = "" if n == record.questions else f"The first {n} of {questions}."
         baseline = places.get(record.baseline or "")
         if record.personal and record.baseline not in groups:
             about = f"{about} Its baseline, the same run without a profile, is not here.".strip()

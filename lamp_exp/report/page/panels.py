@@ -248,9 +248,8 @@ def _further(groups: Sequence[Group]) -> dict[str, list[str]]:
     """What tells groups of the same components and k apart; usually nothing."""
     by_place: dict[tuple[str, ...], list[Group]] = {}
     for group in groups:
-        by_place.setdefault((*method_words(group, augmentation=True), group.shown("k")), []).append(
-            group
-        )
+        place = (*method_words(group, augmentation=True), group.shown("k"))
+        by_place.setdefault(place, []).append(group)
     found = {}
     for same in by_place.values():
         names = telling(same) if len(same) > 1 else []
