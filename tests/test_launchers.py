@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,7 +16,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -28,17 +31,15 @@ from tests.sweeps import SHORT, command, runs, sweep
 
 JOBLIB = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
 # Ray reaches for addresses outside, so it is given a network that has none.
-ALONE = ["unshare", "--net", *([] if os.geteuid() == 0 else ["--map-root-user"]), "bash", "-ec"]
-RAY = """
-ip link set lo up
-if [ $1 = ray_cluster ]; then
-  export RAY_ADDRESS=127.0.0.1:6379
-  $2/ray start --head --block --node-ip-address=127.0.0.1 --num-cpus=2 --include-dashboard=false &
-  trap "kill $!; wait $! || true" EXIT  # its exit code is not the sweep's
-  until $2/ray status; do kill -0 $!; sleep 0.5; done
-fi
-"${@:3}"
-"""
+AS_ROOT = os.geteuid() == 0
+ALONE = ["unshare", "--net", *([] if AS_ROOT else ["--map-root-user"]), "bash", "-ec"]
+BESIDE = [
+    "nsenter",
+    "--net",
+    *([] if AS_ROOT else ["--user", "--preserve-credentials"]),
+    "--target",
+]
+PIPES: dict[str, int] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
 WITHOUT_PLUGINS = """
 import sys, hydra_plugins, lamp_exp
 hydra_plugins.__path__ = [f"{lamp_exp.__path__[0]}/sweeps/plugins/hydra_plugins"]
@@ -73,58 +74,146 @@ def test_a_job_that_cannot_be_does_not_stop_its_neighbour(tmp_path: Path):
     assert len(list(tmp_path.glob("outputs/*/result.json"))) == 1
 
 
+class Ray:
+    """Starts commands in a network of their own, and a Ray cluster there."""
+
+    def __init__(self, place: str, target: int) -> None:
+        self.prefix = [*BESIDE, str(target)]
+        self.environment = {
+            **os.environ, "RAY_USAGE_STATS_ENABLED": "0", "RAY_TMPDIR": place, "HOME": place,
+            "OMP_NUM_THREADS": "1",
+        }  # fmt: skip
+
+    def popen(self, *words: str, **options: Any) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [*self.prefix, *words], env=self.environment, text=True, start_new_session=True,
+            **PIPES, **options,
+        )  # fmt: skip
+
+    def run(self, *words: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        with self.popen(*words, **options) as process:
+            out, err = process.communicate(timeout=300)
+        return subprocess.CompletedProcess(words, process.returncode, out, err)
+
+    def tool(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Runs Ray's own command."""
+        return self.run(str(Path(sys.executable).with_name("ray")), *words)
+
+    @contextmanager
+    def cluster(self, *options: str) -> Iterator[None]:
+        self.environment["RAY_ADDRESS"] = "127.0.0.1:6379"
+        words = ["start", "--head", "--node-ip-address=127.0.0.1", "--num-cpus=2", *options]
+        started = self.tool(*words)
+        assert started.returncode == 0, started.stdout + started.stderr
+        try:
+            yield
+        finally:
+            self.tool("stop", "--force")
+
+
 @pytest.fixture
-def ray() -> Iterator[dict[str, str]]:
-    """The environment of a command in which Ray is alone."""
+def ray() -> Iterator[Ray]:
     if not importlib.util.find_spec("ray"):
         pytest.skip("Ray is not installed: pip install 'lamp-exp[ray]'")
-    if subprocess.run([*ALONE, "ip link set lo up"], capture_output=True, check=False).returncode:
-        pytest.skip("no network namespace can be made here, and Ray is only tried in one")
     place = tempfile.mkdtemp(prefix="ray")  # pytest's is too long for sockets
-    yield {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "RAY_TMPDIR": place, "HOME": place}
+    up = [*ALONE, "ip link set lo up; echo up; exec sleep infinity"]
+    with subprocess.Popen(up, text=True, **PIPES) as network:
+        if not network.stdout or network.stdout.readline() != "up\n":
+            pytest.skip("no network namespace can be made here, and Ray is only tried in one")
+        yield Ray(place, network.pid)
+        network.kill()
     shutil.rmtree(place)
 
 
 def through_ray(launcher: str, *grid: str) -> list[str]:
-    words = [*ALONE, RAY, "bash", launcher, str(Path(sys.executable).parent)]
-    return [*words, *command(f"hydra/launcher={launcher}", *grid)]
+    return command(f"hydra/launcher={launcher}", *grid)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["ray_local", "ray_cluster"])
-def test_jobs_through_ray_give_the_numbers_of_those_without(launcher: str, ray, tmp_path: Path):
+def test_jobs_through_ray_give_the_numbers_of_those_without(
+    launcher: str, ray: Ray, tmp_path: Path
+):
     grid = [*SHORT, "k=0", "seed=0,1"]
     assert sweep(tmp_path / "serial", *grid).returncode == 0
     (tmp_path / "ray").mkdir()
-    told = subprocess.run(
-        through_ray(launcher, *grid),
-        cwd=tmp_path / "ray", env=ray, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    with ray.cluster("--dashboard-host=127.0.0.1") if launcher == "ray_cluster" else nullcontext():
+        told = ray.run(*through_ray(launcher, *grid), cwd=tmp_path / "ray")
     assert told.returncode == 0, told.stdout + told.stderr
+    assert "2 jobs" in told.stdout + told.stderr
     assert len(runs(tmp_path / "ray")) == 2
     assert runs(tmp_path / "ray") == runs(tmp_path / "serial")
 
 
+LONG_JOBS = (*SHORT, "k=0", "seed=0,1,2,3", "trainer.max_epochs=500")
+
+
+def interrupted(process: subprocess.Popen[str], folder: Path) -> tuple[str, str]:
+    """Sends Ctrl-C, as a terminal does, when a job trains; what the command has printed."""
+    while process.poll() is None and not list(folder.glob("outputs/lamp3*/training/*.csv")):
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)
+    return process.communicate(timeout=120)
+
+
+def living(folder: Path) -> list[bool]:
+    """Whether the process of each job that has started is there."""
+    statuses = [read_status(path.parent) for path in folder.glob("outputs/.sweeps/*/*/status.json")]
+    return [Path(f"/proc/{status.pid}").exists() for status in statuses if status]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", ["ray_local", "ray_cluster"])
-def test_the_jobs_of_ray_end_with_a_sweep_that_is_interrupted(launcher: str, ray, tmp_path: Path):
-    words = through_ray(launcher, *SHORT, "k=0", "seed=0,1,2,3", "trainer.max_epochs=500")
-    pipes: dict[str, int] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(
-        words, cwd=tmp_path, env=ray, text=True, start_new_session=True, **pipes
-    ) as process:
-        while process.poll() is None and not list(tmp_path.glob("outputs/lamp3*/training/*.csv")):
-            time.sleep(0.1)
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-        out, err = process.communicate(timeout=120)
+def test_the_jobs_of_ray_on_this_machine_end_with_a_sweep_that_is_interrupted(
+    ray: Ray, tmp_path: Path
+):
+    with ray.popen(*through_ray("ray_local", *LONG_JOBS), cwd=tmp_path) as process:
+        out, err = interrupted(process, tmp_path)
     assert process.returncode == 130, out + err
     assert "stopped lamp3-" in err and "interrupted, it ends with this command" in err
-    statuses = [path.parent for path in tmp_path.glob("outputs/.sweeps/*/*/status.json")]
     (summary,) = tmp_path.glob("outputs/.sweeps/*/summary.json")
     assert json.loads(summary.read_text())["counts"]["stopped"] == 4
-    pids = [status.pid for status in map(read_status, statuses) if status]
-    assert pids
-    assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+    assert living(tmp_path) and not any(living(tmp_path))
+
+
+@pytest.mark.slow
+def test_a_sweep_in_a_ray_cluster_goes_on_when_its_command_is_interrupted(ray: Ray, tmp_path: Path):
+    with ray.cluster("--dashboard-host=127.0.0.1"):
+        with ray.popen(*through_ray("ray_cluster", *LONG_JOBS), cwd=tmp_path) as process:
+            out, err = interrupted(process, tmp_path)
+        assert process.returncode == 130, out + err
+        (stop,) = set(re.findall(r"To cancel it: ray (job stop \S+);", err))
+        assert f"submitted to Ray as {stop.split()[-1]}; to cancel it: ray {stop}" in err
+        time.sleep(5)
+        assert any(living(tmp_path))
+        assert "RUNNING" in ray.tool("job", "status", stop.split()[-1]).stdout
+        assert ray.tool(*stop.split()).returncode == 0
+        until = time.monotonic() + 60
+        while any(living(tmp_path)) and time.monotonic() < until:
+            time.sleep(0.2)
+        assert not any(living(tmp_path))
+
+
+@pytest.mark.slow
+def test_what_keeps_a_sweep_from_a_ray_cluster_is_said_in_a_line(ray: Ray, tmp_path: Path):
+    words = through_ray("ray_cluster", *SHORT, "k=0", "limit=3")
+    ray.environment["RAY_ADDRESS"] = "127.0.0.1:6379"
+    told = ray.run(*words, cwd=tmp_path)
+    assert told.returncode == 2
+    assert told.stderr.splitlines()[-1].startswith(
+        "lamp_exp: the sweep cannot be submitted to Ray at 127.0.0.1:6379 ("
+    )
+    assert "Traceback" not in told.stderr
+    with ray.cluster("--include-dashboard=false"):
+        told = ray.run(*words, cwd=tmp_path)
+        assert told.returncode == 2
+        assert "start its head with the dashboard" in told.stderr.splitlines()[-1]
+        assert "Traceback" not in told.stderr
+    with ray.cluster("--dashboard-host=127.0.0.1"):
+        told = ray.run(*words, "data_dir=nowhere,null", cwd=tmp_path)
+        assert told.returncode == 2
+        assert "FAILED data_dir=nowhere: no questions at nowhere" in told.stdout
+        assert told.stderr.splitlines()[-1].endswith(" in Ray: failed, exit code 2")
+        assert "Traceback" not in told.stderr + told.stdout
 
 
 def test_a_launcher_that_is_not_installed_says_what_to_install():

@@ -16,11 +16,13 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from lamp_exp.errors import InputError
+from lamp_exp.override_words import override
 from lamp_exp.progress import announce
 from lamp_exp.results.folder import STATUS
 from lamp_exp.storage.locks import Locked, exclusive
 from lamp_exp.sweeps import digest
 from lamp_exp.sweeps.plan import JobConfig, Planner, SweepPlan
+from lamp_exp.sweeps.ray_jobs import SubmittedSweep, cluster_address, words_of_command
 from lamp_exp.sweeps.rows import Row, rows_not_run, sweep_rows
 from lamp_exp.sweeps.rules import describe
 from lamp_exp.sweeps.schedule import Schedule
@@ -88,7 +90,8 @@ class GridSweeper(Sweeper):
         """Runs the jobs; returns the sweep's folder. Raises JobsFailed at the end if any failed."""
         plan = replace(self.planner.plan(arguments), not_run=rows_not_run(self.changed_rows))
         self.master.activate()
-        for line in (*describe(plan.excluded), *plan.not_run):
+        cluster = None if self.config.dry_run else cluster_address(self.config.hydra)
+        for line in (*describe(plan.excluded), *plan.not_run) if cluster is None else ():
             announce(line)
         if not plan.jobs:
             raise InputError("no job of this sweep is left to run")
@@ -104,9 +107,31 @@ class GridSweeper(Sweeper):
 
             show_dry_run(plan)
             return None
+        if cluster is not None:
+            return self._submit(cluster, arguments)
         with self._folder() as folder:
             announce(f"{count_of(len(plan.jobs), 'job')}: {folder}")
             self._run(folder, plan)
+        return folder
+
+    def _submit(self, cluster: str, arguments: Sequence[str]) -> Path:
+        """Runs the sweep as a job of a Ray cluster, and prints what it prints."""
+        folder, named = self._made_folder()
+        given = [] if named else [override("hydra.sweep.dir", str(folder))]
+        words = words_of_command(self.config.hydra, [*given, *arguments])
+        sweep = SubmittedSweep.submit(cluster, words)
+        announce(f"submitted to Ray as {sweep.id}; to cancel it: {sweep.command('stop')}")
+        try:
+            sweep.follow()
+        except KeyboardInterrupt as interrupt:
+            announce(
+                f"interrupted: the sweep goes on in Ray. To cancel it: {sweep.command('stop')}; "
+                f"to follow it again: {sweep.command('logs --follow')}"
+            )
+            raise Interrupted from interrupt
+        if failure := sweep.failure():
+            announce(failure)
+            raise JobsFailed(failure, folder)
         return folder
 
     def _run(self, folder: Path, plan: SweepPlan) -> None:
@@ -170,6 +195,12 @@ class GridSweeper(Sweeper):
                 error = raised
         return error
 
+    def _made_folder(self) -> tuple[Path, bool]:
+        """The sweep's folder, which it makes, and whether the command names it."""
+        hydra = self.config.hydra
+        named = any(word.startswith("hydra.sweep.dir=") for word in hydra.overrides.hydra)
+        return make_folder(Path(hydra.sweep.dir), named), named
+
     @contextmanager
     def _folder(self) -> Iterator[Path]:
         """The sweep's folder, locked: new, unless it was named.
@@ -177,16 +208,14 @@ class GridSweeper(Sweeper):
         All jobs get it as `hydra.sweep.dir`, whatever their `output_dir` is.
         """
         hydra = self.config.hydra
-        named = any(word.startswith("hydra.sweep.dir=") for word in hydra.overrides.hydra)
-        folder = make_folder(Path(hydra.sweep.dir), named)
+        folder, _ = self._made_folder()
         try:
             with exclusive(folder / "sweep", wait=False):
                 for status in folder.glob(f"[0-9]*/{STATUS}"):
                     status.unlink()  # of an earlier sweep
-                quoted = str(folder).replace("\\", "\\\\").replace("'", "\\'")
                 with read_write(self.config), open_dict(self.config):
                     hydra.sweep.dir = str(folder)
-                    hydra.overrides.hydra.append(f"hydra.sweep.dir='{quoted}'")
+                    hydra.overrides.hydra.append(override("hydra.sweep.dir", str(folder)))
                 OmegaConf.save(self.config, folder / "multirun.yaml")
                 yield folder
         except Locked as error:

@@ -98,8 +98,7 @@ class Watcher:
     def stop(self, remote: bool) -> None:
         """Marks the jobs that have not ended as stopped, or as still running (`remote`).
 
-        The jobs of all launchers but Slurm's end with this process: Ray ends those of a driver that
-        has gone, also in a cluster.
+        The jobs of all launchers but Slurm's end with this process.
         """
         for job in self._unended():
             status = job_status(self._sweep, job)
