@@ -20,9 +20,10 @@ UNREADABLE = "unreadable"  # as a verdict
 @lru_cache(maxsize=256)  # a sample of many labels may take a megabyte
 def sample(record: Record, metric: str) -> Sample | None:
     """A run's examples, in their order; None if their scores were not recorded."""
-    facts = record.facts(metric)
-    columns = record.columns("id", *columns_of(metric, facts))
-    return metric_sample(metric, facts, columns.get)
+    facts = record.result.metric_facts
+    # Those of all metrics, because a file is read once in little more time than a column.
+    needed = dict.fromkeys(name for one in facts for name in columns_of(one, facts[one]))
+    return metric_sample(metric, facts[metric], record.columns("id", *needed).get)
 
 
 @lru_cache(maxsize=512)  # a grid's tests ask for the same groups again and again

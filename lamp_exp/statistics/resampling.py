@@ -18,6 +18,7 @@ from lamp_exp.statistics.samples import Floats, Sample
 Plan = NDArray[np.uint8]
 ROUNDING = 1e-10  # differences that rounding alone may make, relative to the largest
 CHUNK = 2000  # permutations that are drawn together
+KEPT_USERS = 5000  # permutations of more users are drawn anew for each pair
 ENOUGH = 100  # permutations as extreme as the data: more of them would tell nothing new
 
 
@@ -143,9 +144,18 @@ def every_swap(users: int) -> Floats:
 
 def random_swaps(users: int, seed: int, chunk: int) -> NDArray[np.uint8]:
     """Which users are swapped in each of CHUNK permutations (users x permutations), as 0 and 1."""
+    return _kept_swaps(users, seed, chunk) if users <= KEPT_USERS else _swaps(users, seed, chunk)
+
+
+def _swaps(users: int, seed: int, chunk: int) -> NDArray[np.uint8]:
     chance = np.random.default_rng([seed, 1, chunk])
     words = chance.integers(0, 2**64, (users, -(-CHUNK // 64)), dtype=np.uint64)
-    return np.unpackbits(words.astype("<u8").view(np.uint8), axis=1, count=CHUNK)
+    swaps = np.unpackbits(words.astype("<u8").view(np.uint8), axis=1, count=CHUNK)
+    swaps.setflags(write=False)
+    return swaps
+
+
+_kept_swaps = lru_cache(maxsize=16)(_swaps)  # for all pairs of a table; at most 160 MB
 
 
 def _sparse(rows: Floats) -> sparse.csr_array:

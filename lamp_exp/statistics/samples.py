@@ -149,8 +149,8 @@ def metric_sample(
 
 def numbered(users: Sequence[str]) -> NDArray[np.intp]:
     """The users by number, 0, 1, … as they come."""
-    numbers = {user: number for number, user in enumerate(dict.fromkeys(users))}
-    return np.array([numbers[user] for user in users], dtype=np.intp)
+    numbers: dict[str, int] = {}
+    return np.array([numbers.setdefault(user, len(numbers)) for user in users], dtype=np.intp)
 
 
 def mean_sample(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations, zip_longest
+from itertools import combinations, islice, zip_longest
 from typing import Any
 
+import numpy as np
 from markupsafe import Markup
 
 from lamp_exp.errors import InputError
@@ -286,8 +286,8 @@ def _answer_columns(
     return {
         "prediction": columns.of("prediction"),
         "items": columns.of("items"),
-        "itemScores": [list(map(_rounded, row)) for row in columns.of("item_scores")],
-        "scores": {name: list(map(_rounded, columns.of(column)))
+        "itemScores": _rounded_rows(columns.of("item_scores")),
+        "scores": {name: _rounded_all(columns.of(column))
                    for name, column in _score_columns(record).items()},
         "passages": [passages for passages, _ in cut],
         "cut": [left_out for _, left_out in cut],
@@ -307,7 +307,23 @@ def _score_columns(record: Record) -> dict[str, str]:
 
 def _rounded(value: float | None) -> float | None:
     """Six digits are enough to look at; JSON knows no infinity."""
-    return float(f"{value:.6g}") if value is not None and math.isfinite(value) else None
+    return _rounded_all([value])[0]
+
+
+def _rounded_rows(rows: Sequence[Sequence[float | None]]) -> list[list[float | None]]:
+    values = iter(_rounded_all([value for row in rows for value in row]))
+    return [list(islice(values, len(row))) for row in rows]
+
+
+def _rounded_all(values: Sequence[float | None]) -> list[float | None]:
+    numbers = np.array(values, dtype=np.float64)  # None becomes NaN
+    known = np.isfinite(numbers)
+    sizes = np.abs(np.where(known & (numbers != 0), numbers, 1.0))
+    digits = np.minimum(5 - np.floor(np.log10(sizes)).astype(int), 300)
+    # Powers of ten are exact up to 1e22, so that the quotient is the nearest number: a short text.
+    up, down = 10.0 ** np.maximum(digits, 0), 10.0 ** np.maximum(-digits, 0)
+    rounded = np.rint(np.where(known, numbers, 0.0) * up / down) * down / up
+    return [value if one else None for value, one in zip(rounded.tolist(), known, strict=True)]
 
 
 def _without_input(passages: Sequence[str], input: str | None) -> Passages:
