@@ -64,6 +64,7 @@ EARLY = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("words", EARLY)
 def test_it_is_refused_before_the_model_is_imported(tmp_path, words):
     code = (
@@ -389,6 +390,7 @@ LINES = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("words", LINES)
 def test_a_command_that_hydra_refuses_ends_in_one_line(words, tmp_path):
     folder = tmp_path / "conf" / "experiment"

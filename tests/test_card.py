@@ -48,6 +48,7 @@ WAYS = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("way", WAYS)
 def test_the_command_makes_the_same_run_and_gives_only_what_differs(way):
     asked = build(*BASE, *way.split())[1]

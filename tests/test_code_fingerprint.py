@@ -110,6 +110,7 @@ def test_only_modules_that_are_imported_count(copy):
     assert run_python(copy) == before
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("python", PYTHONS)
 def test_all_pythons_give_the_same(python):
     """They need nothing but Python itself."""

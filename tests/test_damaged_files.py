@@ -29,6 +29,7 @@ def damage(path: Path, how: str) -> None:
     path.write_bytes(DAMAGE[how](path.read_bytes()))
 
 
+@pytest.mark.long
 @EVERY
 def test_a_run_with_a_damaged_record_is_run_again(lamp_exp, report, caplog, how):
     code, out, _ = lamp_exp(*RUN)
@@ -56,6 +57,7 @@ def test_a_run_with_an_empty_file_is_run_again(lamp_exp, name):
     assert (folder / name).read_bytes() == content
 
 
+@pytest.mark.long
 @EVERY
 @pytest.mark.parametrize("name", ["predictions.json", "examples.parquet", "prompts.jsonl"])
 def test_a_damaged_file_of_a_run_is_one_line_of_a_report(lamp_exp, report, name, how):
@@ -74,6 +76,7 @@ def test_a_damaged_file_of_a_run_is_one_line_of_a_report(lamp_exp, report, name,
     assert "Traceback" not in err
 
 
+@pytest.mark.long
 @EVERY
 def test_a_damaged_record_of_another_run_stops_nothing(lamp_exp, report, caplog, how):
     first = folder_of(lamp_exp(*RUN)[1])
@@ -99,6 +102,7 @@ def test_what_a_broken_run_left_is_not_used_if_its_note_is_damaged(lamp_exp, cap
     assert json.loads((folder / "predictions.json").read_text()) == answers
 
 
+@pytest.mark.long
 @EVERY
 def test_a_damaged_journal_is_named_and_its_questions_are_asked_again(
     lamp_exp, caplog, monkeypatch, how
@@ -118,6 +122,7 @@ def test_a_damaged_journal_is_named_and_its_questions_are_asked_again(
     assert json.loads((folder / "predictions.json").read_text()) == answers
 
 
+@pytest.mark.long
 @EVERY
 def test_damaged_answers_of_apis_are_asked_for_again(lamp_exp, caplog, how):
     with serving(lambda prompt, number: (200, "4")) as server:

@@ -97,6 +97,7 @@ def test_longest_prompts_are_answered_first_and_told_in_their_order():
 # --- sampling --------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("decoding", ["free", "labels"])
 @pytest.mark.parametrize("beams", [1, 2])
 def test_samples_depend_on_the_seed_and_the_question_only(beams, decoding):

@@ -224,6 +224,7 @@ class Power(Exception):
     """Fails."""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("cls", [RopgKD, RopgRL])
 @pytest.mark.parametrize(
     ("function", "at"),

@@ -308,6 +308,7 @@ def test_neighbours_depend_on_nothing_but_the_part(similar, monkeypatch):
     assert pooled(*rank, "limit=12", "output_dir=again") == items
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "words",
     [

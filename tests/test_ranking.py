@@ -192,6 +192,7 @@ def alive(process: int) -> bool:
     return state != "Z"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", options("retriever"))
 def test_every_retriever_ranks_alike_in_several_processes(
     name,

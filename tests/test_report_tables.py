@@ -873,6 +873,7 @@ def test_verbs_without_a_table_are_named():
 OF_OTHER_RUNS = {"router"}  # which are routed
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("verb", sorted({*VERBS} - OTHER_VERBS - OF_OTHER_RUNS))
 def test_no_path_of_a_machine_is_shown(verb: str, runs_with_paths: Path, report: Said):
     words = [

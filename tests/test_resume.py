@@ -69,6 +69,7 @@ SLOW = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(  # three steps an epoch
     ("step", "options"), [(1, {}), (5, {}), (5, LORA), *SLOW]
 )

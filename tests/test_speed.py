@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import peft
 import pytest
 import torch
 from transformers import (
@@ -37,7 +38,7 @@ PROMPTS = [
 def t5(**changes) -> T5ForConditionalGeneration:
     torch.manual_seed(2)
     network = T5ForConditionalGeneration(
-        T5Config(**SIZES, vocab_size=300, decoder_start_token_id=0, **changes)
+        T5Config(**{**SIZES, **changes}, vocab_size=300, decoder_start_token_id=0)
     )
     for weights in network.parameters():
         weights.data *= 3  # so that each token read changes what is generated
@@ -141,9 +142,13 @@ def test_without_the_switch_only_the_library_s_code_runs(monkeypatch, tmp_path):
     def refuse(*words):
         raise AssertionError("models/speed was used")
 
-    for name in ("shared_keys_attention", "shared_cache", "enable", "placeholder"):
+    for name in (
+        "shared_keys_attention", "shared_cache", "enable", "placeholder", "encodings_cache",
+    ):  # fmt: skip
         monkeypatch.setattr(shared_keys, name, refuse)
-    assert model(speed=False).predict(PROMPTS, trainer) == expected
+    slow = model(speed=False)
+    assert slow.predict(PROMPTS, trainer) == expected
+    assert slow.log_likelihoods([(PROMPTS[:2], "the rose")], trainer)
 
 
 @pytest.mark.parametrize("name", [n for n in options("model") if n != "openai"])
@@ -198,3 +203,37 @@ def test_a_bias_that_is_merged_once_gives_the_encodings_of_sdpa(dtype):
         network.set_attn_implementation(shared_keys.NAME)
         ours = network.get_encoder()(input_ids=ids, attention_mask=mask).last_hidden_state
         assert torch.equal(ours, theirs)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("answers", "reads"),
+    [
+        ([[5, 6, 7, 1]], True),
+        ([[5, 1], [8, 1]], True),
+        ([[5, 6, 7, 8, 1]], False),  # of more than half a head's width
+        ([[5, 6, 1], [8, 1]], False),
+    ],
+)
+def test_few_tokens_are_decoded_from_the_encodings_themselves(answers, reads, monkeypatch):
+    fast, slow = model(), model(speed=False)
+    fast.net.load_state_dict(slow.net.state_dict())
+    calls = []
+    cache = shared_keys.encodings_cache
+    monkeypatch.setattr(
+        shared_keys, "encodings_cache", lambda *words: calls.append(1) or cache(*words)
+    )
+    batch = fast.collate(PROMPTS[:5])
+    found, expected = (one.likelihoods(batch, answers) for one in (fast, slow))
+    assert torch.allclose(found, expected, rtol=1e-5)
+    assert len(set(expected.flatten().tolist())) == expected.numel()  # each prompt is read
+    assert bool(calls) == reads
+
+
+@torch.no_grad()
+def test_encodings_are_not_read_where_projections_are_not_plain():
+    network = t5()
+    assert shared_keys.reads_encodings(network, 4)
+    lora = peft.get_peft_model(network, peft.LoraConfig(target_modules="all-linear"))
+    assert not shared_keys.reads_encodings(lora, 1)
+    assert not shared_keys.reads_encodings(t5(d_kv=32), 1)  # as wide as the encodings

@@ -12,7 +12,9 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.mark.parametrize("tool", ["ruff check", "ruff format --check", "mypy"])
+@pytest.mark.parametrize(
+    "tool", ["ruff check", "ruff format --check", pytest.param("mypy", marks=pytest.mark.long)]
+)
 def test_the_code_is_clean(tool: str):
     words = tool.split()
     told = subprocess.run(

@@ -260,6 +260,7 @@ class Killed(BaseException):
     """Ends the process."""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("words", [USERS, [*USERS, TOGETHER]], ids=["frozen", "learning"])
 def test_what_was_broken_off_goes_on_after_the_last_epoch(
     weights, tmp_path, monkeypatch, words  # noqa: F811

@@ -195,24 +195,31 @@ class Seq2Seq(TrainableModel):
         examples = len(batch["ids"])
         targets = pad_sequence([torch.tensor(row) for row in rows], True, IGNORED)
         targets = targets.to(self.device).repeat(examples, 1)
-        inputs = self._decoder_inputs(*self.encode(batch), len(rows))
+        inputs = self._decoder_inputs(*self.encode(batch), len(rows), targets.shape[1])
         inputs = {name: _repeated(value, len(rows)) for name, value in inputs.items()}
         shifted = self.net.prepare_decoder_input_ids_from_labels(targets)
         logits = self.net(**inputs, decoder_input_ids=shifted).logits
         return log_likelihoods(logits, targets).view(examples, -1)
 
     def _decoder_inputs(
-        self, states: torch.Tensor, mask: torch.Tensor, rows: int
+        self, states: torch.Tensor, mask: torch.Tensor, rows: int, tokens: int | None = None
     ) -> dict[str, Any]:
-        """The network's inputs for `rows` answers to each example's encodings."""
-        if rows == 1 or not self.shares_keys or CACHE_OPTIONS & self.generation.keys():
-            encodings = BaseModelOutput(last_hidden_state=states)
-            return {"encoder_outputs": encodings, "attention_mask": mask}
-        return {
-            "encoder_outputs": shared_keys.placeholder(states),
-            "attention_mask": mask,
-            "cache": shared_keys.shared_cache(self.net, states, mask),
-        }
+        """The network's inputs for `rows` answers to each example's encodings.
+
+        `tokens` is the length of the answers where all of them are decoded at once.
+        """
+        if self.shares_keys and not CACHE_OPTIONS & self.generation.keys():
+            reads = tokens and shared_keys.reads_encodings(self.net, rows * tokens)
+            if reads or rows > 1:
+                return {
+                    "encoder_outputs": shared_keys.placeholder(states),
+                    "attention_mask": mask,
+                    "cache": shared_keys.encodings_cache(self.net, states)
+                    if reads
+                    else shared_keys.shared_cache(self.net, states, mask),
+                }
+        encodings = BaseModelOutput(last_hidden_state=states)
+        return {"encoder_outputs": encodings, "attention_mask": mask}
 
 
 def _concatenated(
