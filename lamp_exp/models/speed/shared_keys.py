@@ -90,9 +90,8 @@ def _read_encodings(
 ) -> torch.Tensor:
     """The same output without keys and values: q·(K h) is (Kᵀ q)·h, and Σ a (V h) is V (Σ a h)."""
     (rows, heads, length, width), (examples, _, _, size) = query.shape, states.shape
-    keys, values = (
-        projection.weight.view(heads, width, size) for projection in (module.k, module.v)
-    )
+    keys = module.get_parameter("k.weight").view(heads, width, size)
+    values = module.get_parameter("v.weight").view(heads, width, size)
     queries = torch.einsum("rhlw,hws->rhls", query, keys).reshape(examples, 1, -1, size)
     if mask is not None:
         mask = mask[:: rows // examples, :, :1]
