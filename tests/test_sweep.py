@@ -648,3 +648,12 @@ def test_a_sweep_that_is_told_to_end_begins_no_other_job(lamp_exp, monkeypatch, 
     assert lamp_exp("-m", *ZERO, "seed=0,1")[0] == 143
     (told,) = tmp_path.glob("outputs/.sweeps/*/*/status.json")
     assert json.loads(told.read_text())["state"] == "stopped"
+
+
+def test_jobs_that_fail_alike_are_told_once(lamp_exp):
+    code, out, _ = lamp_exp("-m", "task=lamp4", "mode=rank", "data_dir=nowhere", "seed=0,1,2")
+    assert code == 2
+    (failed,) = [line for line in out.splitlines() if line.startswith("FAILED")]
+    assert failed.startswith("FAILED seed=0: no questions at nowhere/")
+    assert out.count("  redo: ") == out.count("  traceback: ") == 1
+    assert "  the same error in 2 more jobs: seed=1; seed=2" in out.splitlines()

@@ -36,7 +36,7 @@ from lamp_exp.progress import progress
 from lamp_exp.retrievers.encoder import load_encoder
 from lamp_exp.storage.contents import folder_fingerprint
 from lamp_exp.storage.vectors import EncoderVectors
-from lamp_exp.values import Document, Query, Ranking
+from lamp_exp.values import Document, Documents, Query, Ranking
 
 Vectors = NDArray[np.float32]
 GPU_TOKENS, CPU_TOKENS = 65_536, 4_096  # of a batch
@@ -231,11 +231,11 @@ def inner_products(query: Vectors, documents: Vectors) -> list[float]:
         )
         found = rows[0] >= 0
         scores[rows[0][found]] = table[0][found]
-    return [float(score) for score in scores]
+    return scores.tolist()
 
 
 def _texts(query: Query, documents: Sequence[Document]) -> list[str]:
-    return [query.text, *(document.text for document in documents)]
+    return [query.text, *Documents.of(documents).texts]
 
 
 def without_surrogates(text: str) -> str:

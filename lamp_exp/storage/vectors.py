@@ -17,6 +17,7 @@ import secrets
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -264,6 +265,7 @@ class _Index:
         return np.where(self.keys[near] == keys, self.places[near], _NOWHERE)
 
 
+@lru_cache(maxsize=1 << 15)  # a question's texts are looked up twice, and profiles share texts
 def text_key(text: str) -> bytes:
     """Sixteen bytes that stand for a text, also for one with lone surrogates."""
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=KEY_BYTES).digest()

@@ -253,8 +253,11 @@ def show(summary: Mapping[str, Any]) -> None:
         console.print(line, markup=False)
     for line in (*summary["left_out"], *summary["not_run"]):
         console.print(line, markup=False)
+    alike: dict[str, list[Mapping[str, Any]]] = {}
     for failure in summary["failures"]:
-        for line in _failure_lines(failure):
+        alike.setdefault(failure["error"], []).append(failure)
+    for failures in alike.values():
+        for line in _failure_lines(failures):
             console.print(line, style="red", markup=False)
     for line in summary["remarks"]:
         console.print(line, style="yellow", markup=False)
@@ -385,7 +388,13 @@ def _count_table(counts: Mapping[str, int]) -> Table:
     return table
 
 
-def _failure_lines(failure: Mapping[str, Any]) -> list[str]:
-    place = [f"  traceback: {failure['traceback']}"] if failure["traceback"] else []
-    head = f"FAILED {failure['name']}: {failure['error']}"
-    return [head, *place, f"  redo: {failure['redo']}"]
+def _failure_lines(alike: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The lines on failures with the same error, of which the first one stands for all."""
+    first = alike[0]
+    lines = [f"FAILED {first['name']}: {first['error']}"]
+    if first["traceback"]:
+        lines.append(f"  traceback: {first['traceback']}")
+    lines.append(f"  redo: {first['redo']}")
+    if others := [failure["name"] for failure in alike[1:]]:
+        lines.append(f"  the same error in {count_of(len(others), 'more job')}: {'; '.join(others)}")
+    return lines
