@@ -144,7 +144,7 @@ def set_up_logging() -> None:
     """Sends the project's messages and all warnings to the terminal."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("lamp_exp").setLevel(logging.INFO)
-    for chatty in ("absl", "sentence_transformers", "httpx", "ray.dashboard"):
+    for chatty in ("absl", "sentence_transformers", "httpx"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     logging.captureWarnings(True)
     ignore_slurm_advice()

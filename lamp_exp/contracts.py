@@ -249,10 +249,17 @@ class TextTokens(NamedTuple):
 
 
 class TextVectors(ABC):
-    """Vectors of texts by one encoder. Ask `missing` about each text before calling `rows`."""
+    """Vectors of texts by one encoder. Ask `missing` about each text before calling `rows`.
+
+    Both take the `keys` of the texts, if they are known already.
+    """
 
     @abstractmethod
-    def missing(self, texts: Sequence[str]) -> list[str]:
+    def keys(self, texts: Sequence[str]) -> NDArray[np.bytes_]:
+        """What stands for each text."""
+
+    @abstractmethod
+    def missing(self, texts: Sequence[str], keys: NDArray[np.bytes_] | None = None) -> list[str]:
         """The distinct texts that have no vector yet, in order."""
 
     @abstractmethod
@@ -262,7 +269,9 @@ class TextVectors(ABC):
         """Stores vectors (texts, dimensions), and what the encoder read of each text."""
 
     @abstractmethod
-    def rows(self, texts: Sequence[str]) -> NDArray[np.float32]:
+    def rows(
+        self, texts: Sequence[str], keys: NDArray[np.bytes_] | None = None
+    ) -> NDArray[np.float32]:
         """The vectors of `texts` as a new matrix, one row per text."""
 
     @abstractmethod

@@ -181,7 +181,7 @@ def test_a_sweep_in_a_ray_cluster_goes_on_when_its_command_is_interrupted(ray: R
         with ray.popen(*through_ray("ray_cluster", *LONG_JOBS), cwd=tmp_path) as process:
             out, err = interrupted(process, tmp_path)
         assert process.returncode == 130, out + err
-        (stop,) = set(re.findall(r"To cancel it: ray (job stop \S+);", err))
+        (stop,) = set(re.findall(r"To cancel it: ray (job stop [^;]+);", err))
         assert f"submitted to Ray as {stop.split()[-1]}; to cancel it: ray {stop}" in err
         time.sleep(5)
         assert any(living(tmp_path))
@@ -193,6 +193,27 @@ def test_a_sweep_in_a_ray_cluster_goes_on_when_its_command_is_interrupted(ray: R
         assert not any(living(tmp_path))
 
 
+IN_A_NOTEBOOK = """
+import asyncio, sys
+import lamp_exp
+
+async def cell():  # a notebook runs cells in an event loop
+    for run in lamp_exp.sweep(*sys.argv[1:]):
+        print("finished", run.name)
+
+asyncio.run(cell())
+"""
+
+
+@pytest.mark.slow
+def test_a_sweep_from_python_in_a_ray_cluster_returns_its_runs(ray: Ray, tmp_path: Path):
+    words = ["hydra/launcher=ray_cluster", *SHORT, "mode=rank", "seed=0,1"]
+    with ray.cluster("--dashboard-host=127.0.0.1"):
+        told = ray.run(sys.executable, "-c", IN_A_NOTEBOOK, *words, cwd=tmp_path)
+    assert told.returncode == 0, told.stdout + told.stderr
+    assert told.stdout.count("finished lamp3-") == 2
+
+
 @pytest.mark.slow
 def test_what_keeps_a_sweep_from_a_ray_cluster_is_said_in_a_line(ray: Ray, tmp_path: Path):
     words = through_ray("ray_cluster", *SHORT, "k=0", "limit=3")
@@ -200,13 +221,14 @@ def test_what_keeps_a_sweep_from_a_ray_cluster_is_said_in_a_line(ray: Ray, tmp_p
     told = ray.run(*words, cwd=tmp_path)
     assert told.returncode == 2
     assert told.stderr.splitlines()[-1].startswith(
-        "lamp_exp: the sweep cannot be submitted to Ray at 127.0.0.1:6379 ("
+        "lamp_exp: no Ray cluster at 127.0.0.1:6379 takes jobs: "
     )
     assert "Traceback" not in told.stderr
     with ray.cluster("--include-dashboard=false"):
         told = ray.run(*words, cwd=tmp_path)
         assert told.returncode == 2
-        assert "start its head with the dashboard" in told.stderr.splitlines()[-1]
+        assert "A cluster takes jobs where its head" in told.stderr.splitlines()[-1]
+        assert not list(tmp_path.glob("outputs/.sweeps/*"))
         assert "Traceback" not in told.stderr
     with ray.cluster("--dashboard-host=127.0.0.1"):
         told = ray.run(*words, "data_dir=nowhere,null", cwd=tmp_path)

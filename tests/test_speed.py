@@ -231,6 +231,30 @@ def test_few_tokens_are_decoded_from_the_encodings_themselves(answers, reads, mo
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("lengths", ["equal", "unequal"])
+@pytest.mark.parametrize("projection", [None, "q"])
+def test_encodings_are_read_in_any_precision_and_beside_adapters(dtype, lengths, projection):
+    """The error of the plain way, against float32, is as large."""
+    prompts = PROMPTS[:4] if lengths == "unequal" else [Prompt("a", (TEXTS[0],))] * 2
+    found = {}
+    for name, speed, kind in (
+        ("ours", True, dtype),
+        ("plain", False, dtype),
+        ("exact", False, "float32"),
+    ):
+        made = model(speed=speed, dtype=kind)
+        if projection:
+            torch.manual_seed(1)
+            config = peft.LoraConfig(target_modules=[projection], init_lora_weights=False)
+            made.network = peft.get_peft_model(made.net, config).eval().to(getattr(torch, kind))
+            assert shared_keys.reads_encodings(made.net, 3)
+        found[name] = made.likelihoods(made.collate(prompts), [[5, 6, 1]]).float()
+    error, theirs = (found[name] - found["exact"] for name in ("ours", "plain"))
+    assert error.abs().max() <= max(2 * theirs.abs().max(), 1e-4)
+
+
+@torch.no_grad()
 def test_encodings_are_not_read_where_projections_are_not_plain():
     network = t5()
     assert shared_keys.reads_encodings(network, 4)

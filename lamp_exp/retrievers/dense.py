@@ -119,24 +119,30 @@ class Dense(DenseRetriever):
         self, questions: Sequence[tuple[Query, Sequence[Document]]]
     ) -> Iterator[Ranking]:
         """Encodes all distinct texts that have no vector yet, then ranks each question."""
-        self._encode_missing(_texts(*question) for question in questions)
-        for query, documents in questions:
-            rows = self.vectors.rows(_texts(query, documents))
+        keys = self._encode_missing(_texts(*question) for question in questions)
+        for (query, documents), own in zip(questions, keys, strict=True):
+            rows = self.vectors.rows(_texts(query, documents), own)
             yield sort_by_score(documents, inner_products(rows[0], rows[1:]))
 
     def encode(self, texts: Sequence[str]) -> Vectors:
-        self._encode_missing(iter([list(texts)]))
-        return self.vectors.rows(texts)
+        (keys,) = self._encode_missing(iter([list(texts)]))
+        return self.vectors.rows(texts, keys)
 
-    def _encode_missing(self, groups: Iterator[list[str]]) -> None:
-        """Collects many texts first, so that those of similar length are encoded together."""
+    def _encode_missing(self, groups: Iterator[list[str]]) -> list[NDArray[np.bytes_]]:
+        """Collects many texts first, so that those of similar length are encoded together.
+
+        Returns the keys of each group's texts.
+        """
         waiting: dict[str, None] = {}
+        keys = []
         for texts in groups:
-            waiting.update(dict.fromkeys(self.vectors.missing(texts)))
+            keys.append(self.vectors.keys(texts))
+            waiting.update(dict.fromkeys(self.vectors.missing(texts, keys[-1])))
             if len(waiting) >= TEXTS_PER_WRITE:
                 self._encode_and_store(list(waiting))
                 waiting = {}
         self._encode_and_store(list(waiting))
+        return keys
 
     def _encode_and_store(self, texts: Sequence[str]) -> None:
         for start in range(0, len(texts), TEXTS_PER_WRITE):

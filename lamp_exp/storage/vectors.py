@@ -17,7 +17,6 @@ import secrets
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -110,14 +109,19 @@ class EncoderVectors(TextVectors):
                 report_damage(path, error)
         self._index_shards()
 
-    def missing(self, texts: Sequence[str]) -> list[str]:
+    def keys(self, texts: Sequence[str]) -> NDArray[np.bytes_]:
+        """What stands for each text."""
+        return _array([text_key(text) for text in texts])
+
+    def missing(self, texts: Sequence[str], keys: NDArray[np.bytes_] | None = None) -> list[str]:
         """The distinct texts that have no vector yet, in order."""
-        keys = {text_key(text): text for text in texts}
-        places = self._find_undamaged(_array(list(keys)))
+        places = self._find_undamaged(self.keys(texts) if keys is None else keys)
         for number, rows in _by_shard(places[places != _NOWHERE]):
             shard = self._shard(number)
             shard.used[rows] = shard.counted[rows] = True
-        return [text for text, place in zip(keys.values(), places, strict=True) if place < 0]
+        return list(
+            dict.fromkeys(texts[row] for row in np.flatnonzero(places == _NOWHERE).tolist())
+        )
 
     def add(
         self, texts: Sequence[str], vectors: NDArray[np.float32], read: Sequence[TextTokens]
@@ -133,9 +137,11 @@ class EncoderVectors(TextVectors):
             self.shards.append(self._stored(shard))
             self.index.add({len(self.shards) - 1: self._shard(-1)})
 
-    def rows(self, texts: Sequence[str]) -> NDArray[np.float32]:
+    def rows(
+        self, texts: Sequence[str], keys: NDArray[np.bytes_] | None = None
+    ) -> NDArray[np.float32]:
         """The vectors of `texts` (texts, dimensions); KeyError for a text without one."""
-        places = self.index.find(_array([text_key(text) for text in texts]))
+        places = self.index.find(self.keys(texts) if keys is None else keys)
         if (places == _NOWHERE).any():
             raise KeyError(texts[int(np.argmax(places == _NOWHERE))])
         gathered: NDArray[np.float32] | None = None
@@ -265,7 +271,6 @@ class _Index:
         return np.where(self.keys[near] == keys, self.places[near], _NOWHERE)
 
 
-@lru_cache(maxsize=1 << 15)  # a question's texts are looked up twice, and profiles share texts
 def text_key(text: str) -> bytes:
     """Sixteen bytes that stand for a text, also for one with lone surrogates."""
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=KEY_BYTES).digest()

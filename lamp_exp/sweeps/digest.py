@@ -396,5 +396,7 @@ def _failure_lines(alike: Sequence[Mapping[str, Any]]) -> list[str]:
         lines.append(f"  traceback: {first['traceback']}")
     lines.append(f"  redo: {first['redo']}")
     if others := [failure["name"] for failure in alike[1:]]:
-        lines.append(f"  the same error in {count_of(len(others), 'more job')}: {'; '.join(others)}")
+        lines.append(
+            f"  the same error in {count_of(len(others), 'more job')}: {'; '.join(others)}"
+        )
     return lines

@@ -7,28 +7,40 @@ submitted as a job of the cluster, which starts the sweep's jobs from there.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
+import secrets
 import shlex
 import sys
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from queue import SimpleQueue
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from lamp_exp.conf_files import conf_folder
+from lamp_exp.environment import environment
 from lamp_exp.errors import InputError, first_line
 
-INSIDE = "LAMP_EXP_IN_RAY_JOB"  # set for the command that runs as a job
-START_WITH_DASHBOARD = "start its head with the dashboard (--include-dashboard=true)"
+# Set for a command that runs as a job of a cluster: by us, and by Ray for all jobs.
+INSIDE = ("LAMP_EXP_IN_RAY_JOB", "RAY_JOB_CONFIG_JSON_ENV_VAR")
+ADDRESSES = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")  # which win over the client's argument
+RECONNECT_SECONDS = 2.0
+LOGGERS = ("job.sdk", "dashboard_sdk")  # of Ray's client, which tell each connection
 
 
 def cluster_address(hydra: DictConfig) -> str | None:
     """The Ray cluster that a sweep is to be submitted to.
 
-    None for other launchers, for Ray on this machine, and in the submitted command itself.
+    None for other launchers, for Ray on this machine, and in a command that is a job already.
     """
     address = OmegaConf.select(hydra, "launcher.ray.init.address")
-    return None if address == "local" or os.environ.get(INSIDE) else address
+    inside = any(name in os.environ for name in INSIDE)
+    return None if address == "local" or inside else address
 
 
 @dataclass(frozen=True)
@@ -37,67 +49,101 @@ class SubmittedSweep:
 
     client: Any
     id: str
-    address: str
 
     @classmethod
-    def submit(cls, address: str, words: Sequence[str]) -> SubmittedSweep:
-        """Submits `python -m lamp_exp -m` with these words, in this folder and by this Python.
-
-        Raises InputError if there is no such cluster, or it takes no jobs.
-        """
-        from ray.exceptions import RayError
+    def prepare(cls, address: str) -> SubmittedSweep:
+        """Connects to a cluster. Raises InputError if there is none, or it takes no jobs."""
         from ray.job_submission import JobSubmissionClient
 
+        for name in LOGGERS:
+            logging.getLogger(f"ray.dashboard.modules.{name}").setLevel(logging.WARNING)
+        chosen = {} if address == "auto" else dict.fromkeys(ADDRESSES, address)
+        place = os.environ.get("RAY_ADDRESS", "this machine") if address == "auto" else address
+        with environment(chosen), _explained(f"no Ray cluster at {place} takes jobs"):
+            return cls(JobSubmissionClient(), f"lamp_exp-{secrets.token_hex(4)}")
+
+    def submit(self, words: Sequence[str]) -> None:
+        """Submits `python -m lamp_exp -m` with these words, in this folder and by this Python."""
         command = [sys.executable, "-m", "lamp_exp", "-m", *words]
-        entrypoint = f"cd {shlex.quote(os.getcwd())} && {INSIDE}=1 exec {shlex.join(command)}"
-        try:
-            client = JobSubmissionClient(None if address == "auto" else address)
-            return cls(client, client.submit_job(entrypoint=entrypoint), address)
-        except (OSError, RuntimeError, ValueError, RayError) as error:
-            raise InputError(
-                f"the sweep cannot be submitted to Ray at {_place(address)} "
-                f"({first_line(error)}): start the cluster, or {START_WITH_DASHBOARD}"
-            ) from error
+        entrypoint = f"cd {shlex.quote(os.getcwd())} && {INSIDE[0]}=1 exec {shlex.join(command)}"
+        with _explained("Ray did not take the sweep"):
+            self.client.submit_job(entrypoint=entrypoint, submission_id=self.id)
 
     def command(self, verb: str) -> str:
-        """The command that does something with the job: `ray job stop ID`."""
-        place = "" if self.address == "auto" else f" --address {shlex.quote(self.address)}"
-        return f"ray job {verb}{place} {self.id}"
+        """The command that does something with the job: `ray job stop --address … ID`."""
+        return f"ray job {verb} --address {self.client.get_address()} {self.id}"
 
-    def follow(self) -> None:
-        """Prints what the sweep prints, until it ends."""
-
-        async def show() -> None:
-            async for text in self.client.tail_job_logs(self.id):
+    def follow(self) -> str | None:
+        """Prints what the sweep prints until it ends; returns how it failed, None if it did not."""
+        while True:
+            for text in self._log():
                 print(text, end="", flush=True)
-
-        try:
-            asyncio.run(show())
-        except (OSError, RuntimeError) as error:
-            raise InputError(
-                f"the connection to Ray was lost ({first_line(error)}); the sweep may go on: "
-                f"{self.command('status')}"
-            ) from error
-
-    def failure(self) -> str | None:
-        """How the ended sweep failed, in a line; None if it did not."""
-        job = self.client.get_job_info(self.id)
-        if job.status == "SUCCEEDED":
+            with _explained(f"{self.id} may go on in Ray ({self.command('status')})"):
+                job = self.client.get_job_info(self.id)
+            if job.status.is_terminal():
+                break
+            time.sleep(RECONNECT_SECONDS)  # the log broke off; it is printed again from its start
+        if job.status.value == "SUCCEEDED":
             return None
         code = "" if job.driver_exit_code is None else f", exit code {job.driver_exit_code}"
         return f"{self.id} in Ray: {job.status.value.lower()}{code}"
 
+    def _log(self) -> Iterator[str]:
+        """The log as it grows.
 
-def _place(address: str) -> str:
-    return os.environ.get("RAY_ADDRESS", "this machine") if address == "auto" else address
+        It is read in a thread, because a notebook's own has an event loop already.
+        """
+        texts: SimpleQueue[str | Exception | None] = SimpleQueue()
+        stopped = threading.Event()
+
+        async def read() -> None:
+            async for text in self.client.tail_job_logs(self.id):
+                if stopped.is_set():
+                    break
+                texts.put(text)
+
+        def work() -> None:
+            try:
+                asyncio.run(read())
+            except Exception as error:  # noqa: BLE001  (raised in the other thread)
+                texts.put(error)
+            texts.put(None)
+
+        threading.Thread(target=work, daemon=True).start()
+        try:
+            while (text := texts.get()) is not None:
+                if isinstance(text, Exception):
+                    with _explained(f"{self.id} may go on in Ray ({self.command('status')})"):
+                        raise text
+                yield text
+        finally:
+            stopped.set()
+
+
+@contextmanager
+def _explained(words: str) -> Iterator[None]:
+    """Turns an error of Ray's client into an InputError that begins with these words."""
+    from aiohttp import ClientError
+    from ray.exceptions import RayError
+
+    try:
+        yield
+    except (OSError, RuntimeError, ValueError, RayError, ClientError) as error:
+        raise InputError(
+            f"{words}: {first_line(error)}. A cluster takes jobs where its head was started with "
+            "the dashboard: ray start --head --include-dashboard=true"
+        ) from error
 
 
 def words_of_command(hydra: DictConfig, arguments: Sequence[str]) -> list[str]:
     """The words of a sweep's command: its flags, those for Hydra, and `arguments`."""
+    sources = {source.provider: source.path for source in hydra.runtime.config_sources}
+    flags = []
+    if (own := sources.get("main", "")) and own != conf_folder():
+        flags.append(f"--config-path={own}")
+    if added := sources.get("command-line"):
+        flags.append(f"--config-dir={added}")
+    if (name := hydra.job.config_name) != "config":
+        flags.append(f"--config-name={name}")
     given = [word for word in hydra.overrides.hydra if not word.startswith("hydra.mode=")]
-    folders = [
-        f"--config-dir={source.path}"
-        for source in hydra.runtime.config_sources
-        if source.provider == "command-line"
-    ]
-    return [*folders, *given, *arguments]
+    return [*flags, *given, *arguments]

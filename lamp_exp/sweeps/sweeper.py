@@ -116,20 +116,21 @@ class GridSweeper(Sweeper):
 
     def _submit(self, cluster: str, arguments: Sequence[str]) -> Path:
         """Runs the sweep as a job of a Ray cluster, and prints what it prints."""
+        sweep = SubmittedSweep.prepare(cluster)
         folder, named = self._made_folder()
         given = [] if named else [override("hydra.sweep.dir", str(folder))]
         words = words_of_command(self.config.hydra, [*given, *arguments])
-        sweep = SubmittedSweep.submit(cluster, words)
         announce(f"submitted to Ray as {sweep.id}; to cancel it: {sweep.command('stop')}")
         try:
-            sweep.follow()
+            sweep.submit(words)
+            failure = sweep.follow()
         except KeyboardInterrupt as interrupt:
             announce(
                 f"interrupted: the sweep goes on in Ray. To cancel it: {sweep.command('stop')}; "
                 f"to follow it again: {sweep.command('logs --follow')}"
             )
             raise Interrupted from interrupt
-        if failure := sweep.failure():
+        if failure:
             announce(failure)
             raise JobsFailed(failure, folder)
         return folder

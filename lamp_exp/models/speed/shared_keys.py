@@ -48,9 +48,9 @@ def shared_keys_attention(
 ) -> tuple[torch.Tensor, None]:
     """The output of transformers' `sdpa` attention, (rows, length, heads, width).
 
-    `query` is (rows, heads, length, width), `key` and `value` (examples, heads, tokens, width), or
-    both the encodings (examples, 1, tokens, d) of `encodings_cache`. If there are more rows than
-    examples, the rows of an example follow each other.
+    `query` is (rows, heads, length, width), `key` and `value` (examples, heads, tokens, width). Or
+    `key` is the encodings (examples, 1, tokens, d) of `encodings_cache`. If there are more rows
+    than examples, the rows of an example follow each other.
     """
     (rows, heads, length, width), examples = query.shape, len(key)
     if key.shape[-1] != width:
@@ -162,21 +162,26 @@ def shared_cache(
 def reads_encodings(network: PreTrainedModel, tokens: int) -> bool:
     """Whether it is faster to decode `tokens` tokens per example from the encodings themselves.
 
-    False where the projections are not plain matrices, as of LoRA.
+    On CPUs, where it was measured. False where the projections are not plain matrices, as of LoRA.
     """
     width = network.config.d_kv
-    if 2 * tokens > width or network.config.d_model == width:  # else encodings would look like keys
+    if network.device.type != "cpu" or 2 * tokens > width:
         return False
+    if network.config.d_model == width:
+        return False  # encodings would look like keys
     crossed = [block.layer[1].EncDecAttention for block in network.get_decoder().block]
     projections = [one for attention in crossed for one in (attention.k, attention.v)]
     return all(type(one) is torch.nn.Linear for one in projections)
 
 
 def encodings_cache(network: PreTrainedModel, states: torch.Tensor) -> EncoderDecoderCache:
-    """A cache that holds the encodings (examples, tokens, d) in place of keys and values."""
+    """A cache that holds the encodings (examples, tokens, d) in place of keys and values.
+
+    All layers share one copy of them.
+    """
     cross = SharedKeys()
-    for layer in range(len(network.get_decoder().block)):
-        cross.update(states[:, None], states[:, None], layer)
+    cross.update(states[:, None], states[:, None, :, :0], 0)
+    cross.layers *= len(network.get_decoder().block)
     return EncoderDecoderCache(DynamicCache(), cross)
 
 
