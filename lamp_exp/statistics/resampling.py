@@ -18,7 +18,8 @@ from lamp_exp.statistics.samples import Floats, Sample
 Plan = NDArray[np.uint8]
 ROUNDING = 1e-10  # differences that rounding alone may make, relative to the largest
 CHUNK = 2000  # permutations that are drawn together
-KEPT_USERS = 5000  # permutations of more users are drawn anew for each pair
+# Permutations that are kept for other pairs of runs: at most 160 MB.
+KEPT_CHUNKS, KEPT_USERS = 32, 2500
 ENOUGH = 100  # permutations as extreme as the data: more of them would tell nothing new
 
 
@@ -144,7 +145,8 @@ def every_swap(users: int) -> Floats:
 
 def random_swaps(users: int, seed: int, chunk: int) -> NDArray[np.uint8]:
     """Which users are swapped in each of CHUNK permutations (users x permutations), as 0 and 1."""
-    return _kept_swaps(users, seed, chunk) if users <= KEPT_USERS else _swaps(users, seed, chunk)
+    kept = chunk < KEPT_CHUNKS and users <= KEPT_USERS
+    return _kept_swaps(users, seed, chunk) if kept else _swaps(users, seed, chunk)
 
 
 def _swaps(users: int, seed: int, chunk: int) -> NDArray[np.uint8]:
@@ -155,7 +157,7 @@ def _swaps(users: int, seed: int, chunk: int) -> NDArray[np.uint8]:
     return swaps
 
 
-_kept_swaps = lru_cache(maxsize=16)(_swaps)  # for all pairs of a table; at most 160 MB
+_kept_swaps = lru_cache(maxsize=KEPT_CHUNKS)(_swaps)
 
 
 def _sparse(rows: Floats) -> sparse.csr_array:

@@ -149,6 +149,8 @@ def metric_sample(
 
 def numbered(users: Sequence[str]) -> NDArray[np.intp]:
     """The users by number, 0, 1, … as they come."""
+    if len(set(users)) == len(users):  # nearly always
+        return np.arange(len(users))
     numbers: dict[str, int] = {}
     return np.array([numbers.setdefault(user, len(numbers)) for user in users], dtype=np.intp)
 
