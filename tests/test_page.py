@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import re
 from html.parser import HTMLParser
-from math import nan
+from math import inf, nan
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from lamp_exp.report.colours import DARK, LIGHT, SERIES, STEPS
 from lamp_exp.report.formats import TEMPLATES
 from lamp_exp.report.loading import find
 from lamp_exp.report.page import page
-from lamp_exp.report.page.browser import Limits, embed, script_of
+from lamp_exp.report.page.browser import Limits, embed, rounded, rounded_rows, script_of
 from lamp_exp.report.page.content import SHADES, page_rows, text_columns
 from lamp_exp.report.page.gains import answer, best_user_gains, card, matrix
 from lamp_exp.report.page.panels import Panel, panels
@@ -773,3 +774,12 @@ def test_the_script_makes_no_markup_of_text_and_asks_for_nothing():
     for word in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(",
                  "Function(", "fetch(", "XMLHttpRequest", "import(", "localStorage"):  # fmt: skip
         assert word not in script, word
+
+
+def test_many_scores_are_rounded_as_one_is():
+    chance = Random(0)
+    values = [chance.gauss(0, 1) * 10.0 ** chance.randint(-9, 9) for _ in range(3000)]
+    values += [0.0, -0.0, 1.0, 1e15]
+    rows = [[*values[:7], None], [], [nan, inf, -inf], values]
+    assert rounded_rows(rows) == [[rounded(value) for value in row] for row in rows]
+    assert rounded_rows([[123456.789, 0.1234567, -2e-7]]) == [[123457.0, 0.123457, -2e-7]]

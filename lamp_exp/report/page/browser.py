@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, islice, zip_longest
@@ -231,7 +232,7 @@ def _facts_of_all(
             "label": record.name if value is None else f"{record.name} ({metric} {value:.3f})",
             "metric": metric,
             "higher": {name: record.higher_is_better(name) for name in record.metrics},
-            "metrics": {name: _rounded(value) for name, value in record.metrics.items()},
+            "metrics": {name: rounded(value) for name, value in record.metrics.items()},
             "about": about,
             "questions": number,
             "baseline": baseline,
@@ -262,10 +263,10 @@ def _tests(
             continue
         one = compare(*samples, thorough=False)
         found[f"{a}-{b}"] = {
-            "difference": _rounded(one.difference.value),
-            "low": _rounded(one.difference.low),
-            "high": _rounded(one.difference.high),
-            "p": _rounded(one.decisive.p),
+            "difference": rounded(one.difference.value),
+            "low": rounded(one.difference.low),
+            "high": rounded(one.difference.high),
+            "p": rounded(one.decisive.p),
             "test": one.decisive.name,
         }
     return found, len(pairs) - len(wanted)
@@ -286,7 +287,7 @@ def _answer_columns(
     return {
         "prediction": columns.of("prediction"),
         "items": columns.of("items"),
-        "itemScores": _rounded_rows(columns.of("item_scores")),
+        "itemScores": rounded_rows(columns.of("item_scores")),
         "scores": {name: _rounded_all(columns.of(column))
                    for name, column in _score_columns(record).items()},
         "passages": [passages for passages, _ in cut],
@@ -305,17 +306,18 @@ def _score_columns(record: Record) -> dict[str, str]:
     }
 
 
-def _rounded(value: float | None) -> float | None:
+def rounded(value: float | None) -> float | None:
     """Six digits are enough to look at; JSON knows no infinity."""
-    return _rounded_all([value])[0]
+    return float(f"{value:.6g}") if value is not None and math.isfinite(value) else None
 
 
-def _rounded_rows(rows: Sequence[Sequence[float | None]]) -> list[list[float | None]]:
+def rounded_rows(rows: Sequence[Sequence[float | None]]) -> list[list[float | None]]:
     values = iter(_rounded_all([value for row in rows for value in row]))
     return [list(islice(values, len(row))) for row in rows]
 
 
 def _rounded_all(values: Sequence[float | None]) -> list[float | None]:
+    """As `rounded`, but for ties, of very many values."""
     numbers = np.array(values, dtype=np.float64)  # None becomes NaN
     known = np.isfinite(numbers)
     sizes = np.abs(np.where(known & (numbers != 0), numbers, 1.0))
