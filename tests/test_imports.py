@@ -62,7 +62,7 @@ MAY_IMPORT = {
     "sweeps": BASE
     | {"storage", "options", "environment", "progress", "results", "loggers", "experiment"}
     | {"statistics"}
-    | {"config", "overrides", "override_words"},
+    | {"conf_files", "config", "overrides", "override_words"},
     "reproduction": BASE
     | {"options", "results", "experiment", "config", "hydra_messages", "overrides"},
     "report": BASE
