@@ -31,6 +31,18 @@ def environment(variables: Mapping[str, str], unless_set: bool = False) -> Itera
                 os.environ[name] = value
 
 
+@contextmanager
+def without_garbage_collection() -> Iterator[None]:
+    """Within it no search for garbage in cycles, where much is made and little thrown away."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
 def ignore_slurm_advice() -> None:
     """Hides Lightning's advice wherever Slurm is installed; hydra/launcher=slurm does what it says.
 

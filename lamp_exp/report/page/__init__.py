@@ -18,6 +18,7 @@ from pathlib import Path
 from markupsafe import Markup
 
 from lamp_exp import __version__
+from lamp_exp.environment import without_garbage_collection
 from lamp_exp.errors import InputError
 from lamp_exp.report import colours
 from lamp_exp.report.cli_arguments import add_runs, chosen, left_out, write_text
@@ -59,7 +60,8 @@ def run(arguments: argparse.Namespace) -> int:
     records = chosen(arguments, found)
     unfinished = sum(may_meet(folder, arguments.where) for folder in found.unfinished)
     notes = _left_out_notes(replace(found, unfinished=[]), arguments)
-    text = page(records, limits, arguments.title, notes, unfinished)
+    with without_garbage_collection():  # which takes a quarter of the time of 300 runs
+        text = page(records, limits, arguments.title, notes, unfinished)
     return write_text(text, arguments.out)
 
 
