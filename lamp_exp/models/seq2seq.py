@@ -208,18 +208,17 @@ class Seq2Seq(TrainableModel):
 
         `tokens` is the length of the answers where all of them are decoded at once.
         """
+        cache = None
         if self.shares_keys and not CACHE_OPTIONS & self.generation.keys():
-            reads = tokens and shared_keys.reads_encodings(self.net, rows * tokens)
-            if reads or rows > 1:
-                return {
-                    "encoder_outputs": shared_keys.placeholder(states),
-                    "attention_mask": mask,
-                    "cache": shared_keys.encodings_cache(self.net, states)
-                    if reads
-                    else shared_keys.shared_cache(self.net, states, mask),
-                }
-        encodings = BaseModelOutput(last_hidden_state=states)
-        return {"encoder_outputs": encodings, "attention_mask": mask}
+            if tokens and shared_keys.reads_encodings(self.net, rows * tokens):
+                cache = shared_keys.encodings_cache(self.net, states)
+            elif rows > 1:
+                cache = shared_keys.shared_cache(self.net, states, mask)
+        if cache is None:
+            encodings = BaseModelOutput(last_hidden_state=states)
+            return {"encoder_outputs": encodings, "attention_mask": mask}
+        encodings = shared_keys.placeholder(states)
+        return {"encoder_outputs": encodings, "attention_mask": mask, "cache": cache}
 
 
 def _concatenated(

@@ -130,7 +130,7 @@ class EncoderVectors(TextVectors):
         for start in range(0, len(texts), SHARD):
             part = slice(start, start + SHARD)
             halves, exponents = to_half(vectors[part])
-            keys = _array([text_key(text) for text in texts[part]])
+            keys = self.keys(texts[part])
             used, counted = np.ones((2, len(keys)), bool)
             self.encoded += len(keys)
             shard = _Shard(keys, halves, exponents, np.array(read[part], np.int32), used, counted)

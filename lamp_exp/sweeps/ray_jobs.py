@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any
@@ -78,7 +78,7 @@ class SubmittedSweep:
         while True:
             for text in self._log():
                 print(text, end="", flush=True)
-            with _explained(f"{self.id} may go on in Ray ({self.command('status')})"):
+            with self._connection():
                 job = self.client.get_job_info(self.id)
             if job.status.is_terminal():
                 break
@@ -87,6 +87,10 @@ class SubmittedSweep:
             return None
         code = "" if job.driver_exit_code is None else f", exit code {job.driver_exit_code}"
         return f"{self.id} in Ray: {job.status.value.lower()}{code}"
+
+    def _connection(self) -> AbstractContextManager[None]:
+        """Explains that the sweep may go on where the connection to Ray is lost."""
+        return _explained(f"{self.id} may go on in Ray ({self.command('status')})")
 
     def _log(self) -> Iterator[str]:
         """The log as it grows.
@@ -113,7 +117,7 @@ class SubmittedSweep:
         try:
             while (text := texts.get()) is not None:
                 if isinstance(text, Exception):
-                    with _explained(f"{self.id} may go on in Ray ({self.command('status')})"):
+                    with self._connection():
                         raise text
                 yield text
         finally:

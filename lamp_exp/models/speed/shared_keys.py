@@ -53,9 +53,8 @@ def shared_keys_attention(
     than examples, the rows of an example follow each other.
     """
     (rows, heads, length, width), examples = query.shape, len(key)
-    if key.shape[-1] != width:
-        return _read_encodings(module, query, key, attention_mask, scaling), None
-    if rows == examples:
+    of_encodings = key.shape[-1] != width
+    if rows == examples and not of_encodings:
         if position_bias is not None and attention_mask is not None and not torch.is_grad_enabled():
             attention_mask = _biased_mask(attention_mask, position_bias, key.dtype)
             position_bias = None
@@ -73,6 +72,8 @@ def shared_keys_attention(
         return own
     if attention_mask is not None:  # which tokens an example has: the same for its rows
         attention_mask = attention_mask[:: rows // examples, :, :1]
+    if of_encodings:
+        return _read_encodings(module, query, key, attention_mask, scaling), None
     grouped = query.view(examples, -1, heads, length, width).transpose(1, 2).flatten(2, 3)
     output = torch.nn.functional.scaled_dot_product_attention(
         grouped, key, value, attn_mask=attention_mask, scale=scaling
@@ -93,8 +94,6 @@ def _read_encodings(
     keys = module.get_parameter("k.weight").view(heads, width, size)
     values = module.get_parameter("v.weight").view(heads, width, size)
     queries = torch.einsum("rhlw,hws->rhls", query, keys).reshape(examples, 1, -1, size)
-    if mask is not None:
-        mask = mask[:: rows // examples, :, :1]
     read = torch.nn.functional.scaled_dot_product_attention(
         queries, states, states, attn_mask=mask, scale=scaling
     )
