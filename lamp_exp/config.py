@@ -76,6 +76,7 @@ SHARED_BY_CANDIDATES = {  # what is the same for all candidates of a router
     "task", "seed", "router", "experiment", "logger", "output_dir", "data_dir", "rerun", "dry_run",
     "fail_fast", *(option.name for option in OPTIONS.values() if option.role == QUESTIONS),
 }  # fmt: skip
+SCHEMA = "schema"
 EXTRAS = {"openai": "openai", "gguf": "gguf", "peft": "lora"}  # package: our extra that brings it
 
 
@@ -84,7 +85,9 @@ EXTRAS = {"openai": "openai", "gguf": "gguf", "peft": "lora"}  # package: our ex
 
 def register() -> None:
     """Makes the table of options known to Hydra as the schema that conf/config.yaml names."""
-    ConfigStore.instance().store(name="schema", node=schema())
+    known = ConfigStore.instance()
+    if f"{SCHEMA}.yaml" not in known.list(""):  # to store it takes a tenth of a composition
+        known.store(name=SCHEMA, node=schema())
 
 
 @lru_cache

@@ -22,6 +22,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # small models are slower on more
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
+from hydra._internal.hydra import Hydra
 from omegaconf import DictConfig, open_dict
 
 from lamp_exp import config
@@ -196,6 +197,18 @@ def sample_made_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(prepare, "_make", make_or_copy)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def mode_by_flags_alone() -> Iterator[None]:
+    """Whether a command is a sweep follows from -m.
+
+    Hydra composes each command's configuration once more, only to see whether `hydra.mode` is set,
+    which no test does in this process: that would be an eighth of the tests' time.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Hydra, "get_mode", lambda self, config_name, overrides: None)
         yield
 
 

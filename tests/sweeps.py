@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,13 @@ def finished_run(command: Sequence[str]) -> Path:
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
     return Path(ended.stdout.splitlines()[-1])
+
+
+def finished_here(lamp_exp: Callable[..., tuple[int, str, str]], command: Sequence[str]) -> Path:
+    """The same in this process, by the fixture `lamp_exp`: a new one takes seconds to import."""
+    code, out, err = lamp_exp(*command[3:])
+    assert code == 0, err
+    return Path(out.splitlines()[-1])
 
 
 def runs(folder: Path) -> Runs:

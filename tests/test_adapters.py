@@ -37,7 +37,7 @@ from lamp_exp.storage.artefacts import UNITS
 from lamp_exp.tasks import all_tasks
 from lamp_exp.values import ProfileItem, Prompt
 from tests.conftest import TINY, build, compose, name_of, recorded, settings, trainer
-from tests.sweeps import finished_run
+from tests.sweeps import finished_here, finished_run
 from tests.test_cli import folder_of
 
 SIZES = {
@@ -586,14 +586,10 @@ def command(weights: Path, place: Path, *words: str) -> list[str]:
     return [sys.executable, "-m", "lamp_exp", *QUICK, *STRONG, *where, *words]
 
 
-def finished(weights: Path, place: Path, *words: str) -> Path:
-    return finished_run(command(weights, place, *words))
-
-
 @pytest.mark.process
-def test_a_run_that_was_killed_ends_as_if_it_had_not_been(weights, tmp_path):
+def test_a_run_that_was_killed_ends_as_if_it_had_not_been(lamp_exp, weights, tmp_path):
     many = ["limit=12", "adapter.epochs=20"]
-    whole = finished(weights, tmp_path / "whole", *many)
+    whole = finished_here(lamp_exp, command(weights, tmp_path / "whole", *many))
     with subprocess.Popen(command(weights, tmp_path / "killed", *many)) as process:
         while len(list((tmp_path / "killed").glob(".cache/artefacts/user_lora-*/units/[!.]*"))) < 3:
             assert process.poll() is None, "it was too fast to be killed"
@@ -602,7 +598,7 @@ def test_a_run_that_was_killed_ends_as_if_it_had_not_been(weights, tmp_path):
     units = list((tmp_path / "killed").glob(".cache/artefacts/user_lora-*/units/[!.]*"))
     assert 3 <= len(units) < 12
     stamps = {unit: unit.stat().st_mtime_ns for unit in units}
-    again = finished(weights, tmp_path / "killed", *many)
+    again = finished_here(lamp_exp, command(weights, tmp_path / "killed", *many))
     assert again.name == whole.name
     assert {unit: unit.stat().st_mtime_ns for unit in units} == stamps  # they were not made again
     assert predictions(again) == predictions(whole)
@@ -615,13 +611,13 @@ def test_a_run_that_was_killed_ends_as_if_it_had_not_been(weights, tmp_path):
 
 
 @pytest.mark.launcher
-@pytest.mark.parametrize("keep", ["true", "false"])
-def test_two_processes_answer_as_one_does(weights, tmp_path, keep):
+@pytest.mark.parametrize("keep", [pytest.param("true", marks=pytest.mark.slow), "false"])
+def test_two_processes_answer_as_one_does(lamp_exp, weights, tmp_path, keep):
     words = ["limit=6", f"adapter.keep={keep}"]
-    one = finished(weights, tmp_path / "one", *words)
+    one = finished_here(lamp_exp, command(weights, tmp_path / "one", *words))
     devices = ["trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu"]
     quiet = ["trainer.enable_progress_bar=false"]
-    two = finished(weights, tmp_path / "two", *words, *devices, *quiet)
+    two = finished_run(command(weights, tmp_path / "two", *words, *devices, *quiet))
     assert one.name == two.name
     assert predictions(one) == predictions(two)
     adapters = [recorded(run)["adapter"] for run in (one, two)]

@@ -54,7 +54,7 @@ def same(one: RunFolder, two: RunFolder) -> None:
 
 
 @pytest.mark.launcher
-@pytest.mark.parametrize("sampled", ["false", "true"])
+@pytest.mark.parametrize("sampled", [pytest.param("false", marks=pytest.mark.slow), "true"])
 def test_two_processes_predict_what_one_does(lamp_exp, tmp_path, sampled):
     words = ["mode=zeroshot", f"+model.generation.do_sample={sampled}"]
     assert lamp_exp(*command(tmp_path / "one", *words)[3:])[0] == 0
@@ -171,7 +171,7 @@ def test_a_worker_that_never_comes_is_not_waited_for(tmp_path, mute_worker, end)
 
 
 @pytest.mark.launcher
-@pytest.mark.parametrize("after", [0, 4, 6])
+@pytest.mark.parametrize("after", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in (4, 6))])
 def test_a_worker_that_is_killed_at_any_time_ends_the_run_with_the_reason(tmp_path, after):
     words = command(tmp_path, *TRAIN, *TWO, "trainer.max_epochs=500")
     started = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
@@ -188,7 +188,7 @@ def test_a_worker_that_is_killed_at_any_time_ends_the_run_with_the_reason(tmp_pa
 
 
 @pytest.mark.launcher
-@pytest.mark.parametrize("answered", [0, 1])
+@pytest.mark.parametrize("answered", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_fewer_questions_than_processes_are_answered_as_by_one(lamp_exp, tmp_path, answered):
     words = ["mode=zeroshot", "limit=2"]
     assert lamp_exp(*command(tmp_path / "one", *words)[3:])[0] == 0

@@ -233,6 +233,7 @@ def test_what_differs_in_output_and_prompt_is_marked(visit: Visit):
     visit.page.select_option("select[name=how]", "worse")
     first = visit.page.locator(".example").first
     first.locator("summary").click()
+    first.locator(".side").nth(1).wait_for()
     mine, theirs = first.locator(".side").all()
     answers = [side.locator("dd").first for side in (mine, theirs)]
     kept = []

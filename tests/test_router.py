@@ -32,7 +32,7 @@ from lamp_exp.values import RoutedQuestion
 from tests.blind_pool import write_pool
 from tests.conftest import experiment, recorded
 from tests.routers import SMALL, matching
-from tests.sweeps import finished_run
+from tests.sweeps import finished_here, finished_run
 from tests.test_cli import folder_of, rows, runs_of
 
 NAMES = ("a", "b", "c")
@@ -582,20 +582,21 @@ def test_the_report_of_routers(run, report):
     assert code == 2 and "no run with a router" in err
 
 
-@pytest.mark.launcher
-def test_two_processes_choose_as_one_does(tmp_path):
-    words = ["task=lamp4", "mode=zeroshot", "model=tiny", "k=1", "limit=40", "max_new_tokens=4",
+@pytest.mark.slow
+def test_two_processes_choose_as_one_does(lamp_exp, tmp_path):
+    words = ["task=lamp4", "mode=zeroshot", "model=tiny", "k=1", "limit=30", "max_new_tokens=4",
              "trainer.enable_progress_bar=false", "router=rspg_post", *SMALL,
              "router/candidates=fixed", "router.candidates.recency=null",
              "+router.candidates.random={retriever:random}"]  # fmt: skip
-    runs = []
-    for devices in (["trainer=cpu"], ["trainer=ddp", "trainer.devices=2"]):
-        place = [f"output_dir={tmp_path / str(len(runs))}", "trainer.accelerator=cpu"]
-        command = [sys.executable, "-m", "lamp_exp", *words, *devices, *place]
-        runs.append(finished_run(command))
-    one, two = runs
+
+    def command(place: str, *devices: str) -> list[str]:
+        here = [f"output_dir={tmp_path / place}", "trainer.accelerator=cpu"]
+        return [sys.executable, "-m", "lamp_exp", *words, *devices, *here]
+
+    one = finished_here(lamp_exp, command("one", "trainer=cpu"))
+    two = finished_run(command("two", "trainer=ddp", "trainer.devices=2"))
     assert one.name == two.name
     assert (one / "predictions.json").read_bytes() == (two / "predictions.json").read_bytes()
-    chosen = [columns(run)["chosen_candidate"] for run in runs]
+    chosen = [columns(run)["chosen_candidate"] for run in (one, two)]
     assert chosen[0] == chosen[1]
     assert len(set(chosen[0])) > 1

@@ -30,7 +30,7 @@ from lamp_exp.retrievers.dense import Dense
 from lamp_exp.tasks import all_tasks
 from lamp_exp.values import History
 from tests.conftest import build, compose, name_of, recorded, trainer
-from tests.sweeps import finished_run
+from tests.sweeps import finished_here, finished_run
 from tests.test_adapters import llama, model, question, weights  # noqa: F401  (fixtures)
 from tests.test_cli import folder_of
 from tests.test_dense import encoder  # noqa: F401  (a fixture)
@@ -457,24 +457,20 @@ def command(weights: Path, place: Path, *words: str) -> list[str]:  # noqa: F811
     return [sys.executable, "-m", "lamp_exp", *USERS, *where, *words]
 
 
-def finished(weights: Path, place: Path, *words: str) -> Path:  # noqa: F811
-    return finished_run(command(weights, place, *words))
-
-
 def predictions(folder: Path) -> object:
     return json.loads((folder / "predictions.json").read_text())
 
 
 @pytest.mark.process
-def test_a_run_that_was_killed_ends_as_if_it_had_not_been(weights, tmp_path):  # noqa: F811
-    many = ["limit=200", "adapter.epochs=6", TOGETHER]
-    whole = finished(weights, tmp_path / "whole", *many)
+def test_a_run_that_was_killed_ends_as_if_it_had_not_been(lamp_exp, weights, tmp_path):  # noqa: F811
+    many = ["limit=100", "adapter.epochs=4", TOGETHER]
+    whole = finished_here(lamp_exp, command(weights, tmp_path / "whole", *many))
     with subprocess.Popen(command(weights, tmp_path / "killed", *many)) as process:
         while not list((tmp_path / "killed").glob(".cache/artefacts/.adapter-*/work/state.pt")):
             assert process.poll() is None, "it was too fast to be killed"
             time.sleep(0.02)
         process.kill()
-    again = finished(weights, tmp_path / "killed", *many)
+    again = finished_here(lamp_exp, command(weights, tmp_path / "killed", *many))
     assert again.name == whole.name
     assert predictions(again) == predictions(whole)
     kept, other = (
@@ -486,11 +482,11 @@ def test_a_run_that_was_killed_ends_as_if_it_had_not_been(weights, tmp_path):  #
 
 
 @pytest.mark.launcher
-def test_two_processes_answer_as_one_does(weights, tmp_path):  # noqa: F811
-    one = finished(weights, tmp_path / "one", TOGETHER)
+def test_two_processes_answer_as_one_does(lamp_exp, weights, tmp_path):  # noqa: F811
+    one = finished_here(lamp_exp, command(weights, tmp_path / "one", TOGETHER))
     devices = ["trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu"]
     quiet = ["trainer.enable_progress_bar=false"]
-    two = finished(weights, tmp_path / "two", TOGETHER, *devices, *quiet)
+    two = finished_run(command(weights, tmp_path / "two", TOGETHER, *devices, *quiet))
     assert one.name == two.name
     assert predictions(one) == predictions(two)
     assert recorded(one)["adapter"] == recorded(two)["adapter"]
