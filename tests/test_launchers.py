@@ -125,10 +125,6 @@ def ray() -> Iterator[Ray]:
     shutil.rmtree(place)
 
 
-def through_ray(launcher: str, *grid: str) -> list[str]:
-    return command(f"hydra/launcher={launcher}", *grid)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["ray_local", "ray_cluster"])
 def test_jobs_through_ray_give_the_numbers_of_those_without(
@@ -138,7 +134,7 @@ def test_jobs_through_ray_give_the_numbers_of_those_without(
     assert sweep(tmp_path / "serial", *grid).returncode == 0
     (tmp_path / "ray").mkdir()
     with ray.cluster("--dashboard-host=127.0.0.1") if launcher == "ray_cluster" else nullcontext():
-        told = ray.run(*through_ray(launcher, *grid), cwd=tmp_path / "ray")
+        told = ray.run(*command(f"hydra/launcher={launcher}", *grid), cwd=tmp_path / "ray")
     assert told.returncode == 0, told.stdout + told.stderr
     assert "2 jobs" in told.stdout + told.stderr
     assert len(runs(tmp_path / "ray")) == 2
@@ -166,7 +162,7 @@ def living(folder: Path) -> list[bool]:
 def test_the_jobs_of_ray_on_this_machine_end_with_a_sweep_that_is_interrupted(
     ray: Ray, tmp_path: Path
 ):
-    with ray.popen(*through_ray("ray_local", *LONG_JOBS), cwd=tmp_path) as process:
+    with ray.popen(*command("hydra/launcher=ray_local", *LONG_JOBS), cwd=tmp_path) as process:
         out, err = interrupted(process, tmp_path)
     assert process.returncode == 130, out + err
     assert "stopped lamp3-" in err and "interrupted, it ends with this command" in err
@@ -178,7 +174,7 @@ def test_the_jobs_of_ray_on_this_machine_end_with_a_sweep_that_is_interrupted(
 @pytest.mark.slow
 def test_a_sweep_in_a_ray_cluster_goes_on_when_its_command_is_interrupted(ray: Ray, tmp_path: Path):
     with ray.cluster("--dashboard-host=127.0.0.1"):
-        with ray.popen(*through_ray("ray_cluster", *LONG_JOBS), cwd=tmp_path) as process:
+        with ray.popen(*command("hydra/launcher=ray_cluster", *LONG_JOBS), cwd=tmp_path) as process:
             out, err = interrupted(process, tmp_path)
         assert process.returncode == 130, out + err
         (stop,) = set(re.findall(r"To cancel it: ray (job stop [^;]+);", err))
@@ -216,7 +212,7 @@ def test_a_sweep_from_python_in_a_ray_cluster_returns_its_runs(ray: Ray, tmp_pat
 
 @pytest.mark.slow
 def test_what_keeps_a_sweep_from_a_ray_cluster_is_said_in_a_line(ray: Ray, tmp_path: Path):
-    words = through_ray("ray_cluster", *SHORT, "k=0", "limit=3")
+    words = command("hydra/launcher=ray_cluster", *SHORT, "k=0", "limit=3")
     ray.environment["RAY_ADDRESS"] = "127.0.0.1:6379"
     told = ray.run(*words, cwd=tmp_path)
     assert told.returncode == 2

@@ -30,6 +30,10 @@ from lamp_exp.errors import InputError, first_line
 INSIDE = ("LAMP_EXP_IN_RAY_JOB", "RAY_JOB_CONFIG_JSON_ENV_VAR")
 ADDRESSES = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")  # which win over the client's argument
 RECONNECT_SECONDS = 2.0
+DASHBOARD = (
+    ". A cluster takes jobs where its head was started with the dashboard: "
+    "ray start --head --include-dashboard=true"
+)
 LOGGERS = ("job.sdk", "dashboard_sdk")  # of Ray's client, which tell each connection
 
 
@@ -59,14 +63,14 @@ class SubmittedSweep:
             logging.getLogger(f"ray.dashboard.modules.{name}").setLevel(logging.WARNING)
         chosen = {} if address == "auto" else dict.fromkeys(ADDRESSES, address)
         place = os.environ.get("RAY_ADDRESS", "this machine") if address == "auto" else address
-        with environment(chosen), _explained(f"no Ray cluster at {place} takes jobs"):
+        with environment(chosen), _explained(f"no Ray cluster at {place} takes jobs", DASHBOARD):
             return cls(JobSubmissionClient(), f"lamp_exp-{secrets.token_hex(4)}")
 
     def submit(self, words: Sequence[str]) -> None:
         """Submits `python -m lamp_exp -m` with these words, in this folder and by this Python."""
         command = [sys.executable, "-m", "lamp_exp", "-m", *words]
         entrypoint = f"cd {shlex.quote(os.getcwd())} && {INSIDE[0]}=1 exec {shlex.join(command)}"
-        with _explained("Ray did not take the sweep"):
+        with _explained("Ray did not take the sweep", DASHBOARD):
             self.client.submit_job(entrypoint=entrypoint, submission_id=self.id)
 
     def command(self, verb: str) -> str:
@@ -125,7 +129,7 @@ class SubmittedSweep:
 
 
 @contextmanager
-def _explained(words: str) -> Iterator[None]:
+def _explained(words: str, advice: str = "") -> Iterator[None]:
     """Turns an error of Ray's client into an InputError that begins with these words."""
     from aiohttp import ClientError
     from ray.exceptions import RayError
@@ -133,10 +137,7 @@ def _explained(words: str) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError, ValueError, RayError, ClientError) as error:
-        raise InputError(
-            f"{words}: {first_line(error)}. A cluster takes jobs where its head was started with "
-            "the dashboard: ray start --head --include-dashboard=true"
-        ) from error
+        raise InputError(f"{words}: {first_line(error)}{advice}") from error
 
 
 def words_of_command(hydra: DictConfig, arguments: Sequence[str]) -> list[str]:
