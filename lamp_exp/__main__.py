@@ -15,7 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from lamp_exp import config, hydra_messages, usage
+from lamp_exp import composition, config, config_checks, hydra_messages, usage
 from lamp_exp.conf_files import conf_folder
 from lamp_exp.environment import ignore_slurm_advice, is_interrupt, prepare_process
 from lamp_exp.errors import InputError
@@ -25,7 +25,7 @@ from lamp_exp.sweeps import sweeper
 if TYPE_CHECKING:
     from lamp_exp.experiment.run import FinishedRun
 
-config.register()
+composition.register()
 sweeper.register()
 log = logging.getLogger("lamp_exp")
 SUMMARIES_SHOWN = 3
@@ -72,7 +72,7 @@ def _run(cfg: DictConfig) -> None:
 
         work_for_leader(cfg.output_dir)
         return
-    config.check_launcher(HydraConfig.get())
+    config_checks.check_launcher(HydraConfig.get())
     if cfg.dry_run:
         from lamp_exp.sweeps.dry_run import show_dry_run_alone
 

@@ -38,8 +38,9 @@ from lamp_exp.artefacts import (
     RouterSource,
     TrainSource,
 )
-from lamp_exp.config import ExperimentBuilder, compose_today
-from lamp_exp.config import config_dir as use_config_dir
+from lamp_exp.composition import compose_today
+from lamp_exp.composition import config_dir as use_config_dir
+from lamp_exp.config import ExperimentBuilder
 from lamp_exp.contracts import (
     Augmentation,
     Component,

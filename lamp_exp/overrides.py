@@ -11,8 +11,8 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from lamp_exp import config, hydra_messages
-from lamp_exp.config import compose_today, equal_values, is_interpolated, nested_overrides
+from lamp_exp import composition, hydra_messages
+from lamp_exp.composition import compose_today, equal_values, is_interpolated, nested_overrides
 from lamp_exp.errors import InputError
 from lamp_exp.options import OPTIONS, TUNE, Usage, changes_numbers
 from lamp_exp.override_words import override
@@ -43,7 +43,7 @@ def command_of(
 
     `config_dir` is the folder of the user's YAMLs, if the run used one.
     """
-    with config.config_dir(config_dir):
+    with composition.config_dir(config_dir):
         words = overrides_of(settings, choices, clean)
     place = [] if config_dir is None else ["--config-dir", str(config_dir)]
     return " ".join(["python -m lamp_exp", *map(shlex.quote, [*place, *words])])

@@ -34,7 +34,7 @@ from hydra.types import RunMode
 from hydra.version import VersionBase
 from omegaconf import open_dict
 
-from lamp_exp import config, hydra_messages, statistics
+from lamp_exp import composition, config, config_checks, hydra_messages, statistics
 from lamp_exp.conf_files import conf_folder
 from lamp_exp.environment import ignore_slurm_advice, is_interrupt
 from lamp_exp.errors import InputError
@@ -173,11 +173,12 @@ def run(
     """
     words = _words(overrides, options)
     with _application():
-        cfg = config.compose_today([*words, *_search_path(config_dir)], return_hydra_config=True)
+        words = [*words, *_search_path(config_dir)]
+        cfg = composition.compose_today(words, return_hydra_config=True)
         with open_dict(cfg):
             cfg.hydra.mode = RunMode.RUN
         HydraConfig.instance().set_config(cfg)
-        config.check_launcher(HydraConfig.get())
+        config_checks.check_launcher(HydraConfig.get())
         if cfg.dry_run:
             raise InputError("dry_run shows what a command would do: python -m lamp_exp dry_run=…")
         config.draw_seed(cfg)
@@ -254,7 +255,7 @@ def _plain(value: Any) -> Any:
 
 
 def _search_path(folder: PathLike | None) -> list[str]:
-    return [] if folder is None else [config.search_path(Path(folder).expanduser())]
+    return [] if folder is None else [composition.search_path(Path(folder).expanduser())]
 
 
 # --- the process -------------------------------------------------------------------------------
@@ -287,10 +288,10 @@ def _hydra() -> Iterator[None]:
     before = hydra.hydra, outer.cfg, version.version_base
     hydra.clear()
     sweeper.register()
-    config.forget_defaults()  # a YAML may have changed since the last call
+    composition.forget_defaults()  # a YAML may have changed since the last call
     try:
         with initialize_config_dir(conf_folder(), version_base="1.3"):
-            config.register()
+            composition.register()
             yield
     finally:
         GlobalHydra.instance().hydra, outer.cfg, version.version_base = before

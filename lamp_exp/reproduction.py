@@ -9,7 +9,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lamp_exp import config, hydra_messages
+from lamp_exp import composition, hydra_messages
 from lamp_exp.config import ExperimentBuilder
 from lamp_exp.errors import InputError
 from lamp_exp.experiment import ddp
@@ -41,7 +41,7 @@ def run_again(
         )
     output_dir.mkdir(parents=True, exist_ok=True)
     try:
-        with config.config_dir(config_dir), warnings.catch_warnings():
+        with composition.config_dir(config_dir), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "The `srun` command is available")
             return launch(_builder(result, output_dir), output_dir, rerun=True).folder
     except (HydraException, OmegaConfBaseException) as error:
@@ -57,9 +57,9 @@ def _asks_an_api(result: RunResult) -> bool:
 
 def _builder(result: RunResult, output_dir: Path) -> ExperimentBuilder:
     """The recorded settings; options that are newer than the record have their defaults."""
-    config.register()
+    composition.register()
     recorded = {**requested_settings(result), "output_dir": str(output_dir), "logger": LOGGER}
-    cfg = OmegaConf.merge(OmegaConf.structured(config.schema()), recorded)
+    cfg = OmegaConf.merge(OmegaConf.structured(composition.schema()), recorded)
     assert isinstance(cfg, DictConfig), "settings are a mapping"
     choices = {name: choice for name, choice in result.choices.items() if choice is not None}
     return ExperimentBuilder(cfg, {**choices, "logger": "csv"})

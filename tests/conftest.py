@@ -25,7 +25,7 @@ from hydra import initialize_config_dir
 from hydra._internal.hydra import Hydra
 from omegaconf import DictConfig, open_dict
 
-from lamp_exp import config
+from lamp_exp import components, composition, config
 from lamp_exp.conf_files import conf_folder
 from lamp_exp.config import ExperimentBuilder
 from lamp_exp.contracts import Task
@@ -47,7 +47,7 @@ DATA = Path(__file__).parent / "data"
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
 TINY = Path(config.__file__).parent / "models" / "tiny"
-config.register()
+composition.register()
 
 
 def options(group: str) -> list[str]:
@@ -97,7 +97,7 @@ def learned_parts(made: Experiment, configuration: Configuration) -> Parts:
 def learning_words(option: str, reader: Path) -> list[str]:
     """The overrides by which a retriever that learns does so in no time; none for another."""
     cfg, _ = compose(f"retriever={option}")
-    if not config.class_value(cfg, "retriever", "learns"):
+    if not components.class_value(cfg, "retriever", "learns"):
         return []
     epochs = ["retriever.epochs=1"] if "epochs" in cfg.retriever else []
     small = ["max_new_tokens=3", "feedback.items=3", "limit=30"]

@@ -53,26 +53,30 @@ MAY_IMPORT = {
     "experiment": BASE
     | {"storage", "options", "environment", "progress", "metrics", "tasks", "data", "results"}
     | {"score"},
+    "components": {"errors"},
+    "composition": {"components", "conf_files", "errors", "experiment", "options"},
+    "config_checks": {"components", "errors", "experiment", "hub", "models", "options"},
     "config": BASE
-    | {"hub", "storage", "options", "data", "experiment", "results", "override_words"}
-    | {"conf_files", "hydra_messages"}
-    | COMPONENTS,
+    | {"components", "composition", "config_checks", "hydra_messages", "override_words"}
+    | {"storage", "options", "data", "experiment", "results"},
     "usage": {"options", "conf_files", "environment", "errors"},
-    "overrides": BASE | {"options", "config", "hydra_messages", "results", "override_words"},
+    "overrides": BASE | {"options", "composition", "hydra_messages", "results", "override_words"},
     "sweeps": BASE
     | {"storage", "options", "environment", "progress", "results", "loggers", "experiment"}
     | {"statistics"}
-    | {"conf_files", "config", "overrides", "override_words"},
+    | {"components", "composition", "config_checks", "config"}
+    | {"conf_files", "overrides", "override_words"},
     "reproduction": BASE
-    | {"options", "results", "experiment", "config", "hydra_messages", "overrides"},
+    | {"options", "results", "experiment", "composition", "config", "hydra_messages", "overrides"},
     "report": BASE
     | {"options", "storage", "environment", "metrics", "statistics", "tasks", "data", "results"},
     "cache": {"errors", "environment", "storage", "results"},
     "laws": BASE
-    | {"environment", "storage", "data", "experiment", "config", "hydra_messages"}
+    | {"environment", "storage", "data", "experiment", "composition", "config", "hydra_messages"}
     | COMPONENTS,
     "python_interface": BASE
-    | {"environment", "options", "statistics", "results", "experiment", "config", "overrides"}
+    | {"environment", "options", "statistics", "results", "experiment", "overrides"}
+    | {"composition", "config_checks", "config"}
     | {"conf_files", "hydra_messages", "sweeps", "report", "override_words"},
     "figures": BASE | {"results", "report", "python_interface"},
     "__init__": set(),  # it imports the interface when a name of it is used
@@ -83,6 +87,8 @@ MAY_IMPORT = {
         "results",
         "experiment",
         "conf_files",
+        "composition",
+        "config_checks",
         "config",
         "hydra_messages",
         "usage",
@@ -102,8 +108,8 @@ DOORS = {  # single modules that may import more
     "report/rerun.py": {"reproduction"},
 }
 HYDRA = {
-    "__main__", "python_interface", "config", "hydra_messages", "overrides", "reproduction",
-    "sweeps", "laws",
+    "__main__", "python_interface", "config", "components", "composition", "config_checks",
+    "hydra_messages", "overrides", "reproduction", "sweeps", "laws",
 }  # fmt: skip
 HEAVY = {"torch", "transformers", "sentence_transformers", "faiss", "pytorch_lightning", "peft"}
 MAY_BE_HEAVY = {

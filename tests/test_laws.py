@@ -9,7 +9,8 @@ from hydra.utils import get_class
 from omegaconf import OmegaConf
 
 from lamp_exp import laws
-from lamp_exp.config import ExperimentBuilder, recipe
+from lamp_exp.components import recipe
+from lamp_exp.config import ExperimentBuilder
 from lamp_exp.retrievers.bm25 import BM25
 from lamp_exp.tasks import all_tasks
 from lamp_exp.tasks.lamp4 import Lamp4

@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
-from lamp_exp import config, laws
+from lamp_exp import composition, laws
 from lamp_exp.results.folder import RunFolder
 from tests.conftest import ROOT
 from tests.test_cli import folder_of, rows
@@ -110,7 +111,7 @@ def test_a_sweep_with_it(package, lamp_exp):
     code, out, err = lamp_exp("-m", *RUN, "retriever=bm25,tfidf", "hydra/launcher=joblib")
     assert code == 0, err
     assert "tfidf" in out
-    config.register()  # the schema is intact after joblib has returned configurations
+    OmegaConf.structured(composition.schema())  # intact after joblib has returned configurations
 
 
 @pytest.mark.long

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from lamp_exp.artefacts import WORK, RouterSource
-from lamp_exp.config import config_dir
+from lamp_exp.composition import config_dir
 from lamp_exp.errors import InputError
 from lamp_exp.experiment.stages import read_parts
 from lamp_exp.models.distillation import distillation_loss

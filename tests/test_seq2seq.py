@@ -16,7 +16,7 @@ import transformers
 from omegaconf import open_dict
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
-from lamp_exp import config
+from lamp_exp import config_checks
 from lamp_exp.errors import InputError
 from lamp_exp.models.checkpoints import best_checkpoint, best_epoch
 from lamp_exp.models.prediction import GENERATION_OPTIONS
@@ -398,7 +398,7 @@ def test_every_option_of_the_trainer_is_obeyed_or_refused():
         with open_dict(changed):
             changed.trainer[name] = 2
         with pytest.raises(InputError, match=rf"^trainer\.{name} cannot be set: {reason}$"):
-            config.check(changed)
+            config_checks.check(changed)
 
 
 def test_every_generation_option_is_obeyed_or_refused():

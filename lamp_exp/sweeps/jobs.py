@@ -10,7 +10,7 @@ from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from lamp_exp import config
+from lamp_exp import components, config
 from lamp_exp.environment import is_interrupt
 from lamp_exp.errors import InputError
 from lamp_exp.progress import announce
@@ -51,7 +51,7 @@ def _run_trial(cfg: DictConfig) -> float:
     hydra = HydraConfig.get()
     if cfg.part != "dev":
         _refuse(f"part={cfg.part}: optuna chooses by its results, which is for dev")
-    metric = config.build(cfg, "task").main_metric
+    metric = components.build(cfg, "task").main_metric
     direction = "maximize" if metric.higher_is_better else "minimize"
     chosen = getattr(hydra.sweeper.direction, "name", hydra.sweeper.direction)
     if chosen != direction:

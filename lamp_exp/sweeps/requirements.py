@@ -10,7 +10,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from lamp_exp import config
+from lamp_exp import components, config
 from lamp_exp.artefacts import Artefact
 from lamp_exp.config import ExperimentBuilder
 from lamp_exp.errors import InputError
@@ -116,7 +116,7 @@ def may_share(composed: JobConfig) -> bool:
         or cfg.k == TUNE
         or cfg.mode == FEEDBACK
         or cfg.profile.pool == "neighbours"
-        or any(config.class_value(cfg, group, name) for group, name in learns)
+        or any(components.class_value(cfg, group, name) for group, name in learns)
     )
 
 

@@ -1,0 +1,110 @@
+"""Builds a component from its YAML, and reads what its class says without importing it."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import inspect
+from contextlib import suppress
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from lamp_exp.errors import InputError, did_you_mean
+
+EXTRAS = {"openai": "openai", "gguf": "gguf", "peft": "lora"}  # package: our extra that brings it
+
+
+def build(cfg: DictConfig, group: str, **given: Any) -> Any:
+    """The component that a group's YAML describes, with objects that only Python can give."""
+    return recipe(cfg, group)(**given)
+
+
+def recipe(cfg: DictConfig, group: str, check_names: bool = True) -> partial[Any]:
+    """A partial that builds a component.
+
+    Options that the component does not have are refused, unless they are not looked at.
+    """
+    try:
+        node = OmegaConf.select(cfg, group)
+        made: partial[Any] = instantiate(node, _partial_=True, _convert_="all")
+    except InstantiationException as error:
+        raise _explained(error, group) from error
+    if group == "model":
+        made.keywords.pop("display_name", None)  # only reports read it
+    parameters = inspect.signature(made.func).parameters
+    takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+    for name in made.keywords if check_names else ():
+        if name not in parameters and not takes_any:
+            hint = did_you_mean(name, parameters)
+            raise InputError(f"{group}.{name} is no option of {made.func.__qualname__}{hint}")
+    return made
+
+
+def _explained(error: InstantiationException, group: str) -> InputError:
+    """An import that failed names the extra to install; any other error, its own first line."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ModuleNotFoundError) and cause.name in EXTRAS:
+            extra = EXTRAS[cause.name]
+            return InputError(f"{group} needs {cause.name}: pip install 'lamp-exp[{extra}]'")
+        cause = cause.__cause__
+    return InputError(f"{group}: {' '.join(str(error).split())}")
+
+
+def class_value(cfg: DictConfig, group: str, name: str) -> Any:
+    """A value of the chosen component's class, which is imported only if it must be.
+
+    A literal in the body of the class or of one that it inherits from is read from the source,
+    because to import the libraries of models and encoders takes seconds.
+    """
+    found = _literal(cfg[group]._target_, name)
+    return getattr(recipe(cfg, group).func, name) if found is None else found
+
+
+@lru_cache(maxsize=1024)
+def _literal(target: str, name: str) -> Any:
+    """The literal that a class, given by its dotted name, or a base of it has for `name`.
+
+    None if it is no literal, or the source is not found.
+    """
+    module, _, class_name = target.rpartition(".")
+    tree = ast.parse(_source(module))
+    made = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+    defined = next((node for node in made if node.name == class_name), None)
+    if defined is None:
+        return None
+    for line in defined.body:
+        if isinstance(line, ast.FunctionDef) and line.name == name:
+            return None
+        names = line.targets if isinstance(line, ast.Assign) else [getattr(line, "target", None)]
+        if any(isinstance(one, ast.Name) and one.id == name for one in names):
+            with suppress(ValueError, TypeError):  # an expression, or no value
+                return ast.literal_eval(line.value)  # type: ignore[attr-defined]
+            return None
+    places = {node.name: f"{module}.{node.name}" for node in made}
+    for line in tree.body:
+        if isinstance(line, ast.ImportFrom) and line.module and not line.level:
+            places |= {one.asname or one.name: f"{line.module}.{one.name}" for one in line.names}
+    base = defined.bases[0] if len(defined.bases) == 1 else None  # of several, Python finds it
+    if isinstance(base, ast.Name) and base.id in places:
+        return _literal(places[base.id], name)
+    return None
+
+
+def _source(module: str) -> bytes:
+    """The source of a module, which is not imported; empty if there is none."""
+    with suppress(ModuleNotFoundError, ValueError):  # `recipe` explains it
+        spec = importlib.util.find_spec(module)
+        if spec and spec.origin and spec.origin.endswith(".py"):
+            return Path(spec.origin).read_bytes()
+    return b""
+
+
+def forget_classes() -> None:
+    """Reads the classes of components anew when they are needed next."""
+    _literal.cache_clear()

@@ -1,0 +1,172 @@
+"""Checks of a composed configuration, before a model's libraries are imported."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from hydra.conf import HydraConf
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from lamp_exp import options
+from lamp_exp.components import class_value
+from lamp_exp.errors import InputError, did_you_mean
+from lamp_exp.experiment.experiment import flatten
+from lamp_exp.hub import check_reachable
+from lamp_exp.models.generation import check_generation
+from lamp_exp.options import ANSWERING, GROUPS, OPTIONS, PERSONAL_GROUPS, Usage
+
+
+def check_launcher(hydra: HydraConf) -> None:
+    """Raises InputError for a launcher or a named sweep that a single run would not use."""
+    launcher, sweep = (hydra.runtime.choices.get(name) for name in ("hydra/launcher", "sweep"))
+    if hydra.mode is RunMode.RUN and sweep is not None:
+        raise InputError(f"+sweep={sweep} is of many runs: add -m")
+    if hydra.mode is RunMode.RUN and launcher != "basic":
+        raise InputError(f"hydra/launcher={launcher} is for sweeps: add -m, even for one run")
+
+
+def check(cfg: DictConfig) -> None:
+    """Raises InputError for a value that an option does not allow."""
+    for group in ("experiment", "sweep"):
+        if OmegaConf.is_config(OmegaConf.select(cfg, group)):
+            raise InputError(
+                f"the YAML of {group}= lacks its first line `# @package _global_`, without which "
+                f"its values ({', '.join(map(str, cfg[group]))}) would not be used"
+            )
+    _refuse_unknown(cfg)
+    for name, option in OPTIONS.items():
+        options.check_value(name, OmegaConf.select(cfg, name))
+        changed = OmegaConf.select(cfg, name) != option.default
+        if option.needs and changed and not _is_given(cfg, option.needs):
+            raise InputError(f"{name} has no effect without {option.needs}")
+        if option.component:
+            _check_component(name, option.component, OmegaConf.select(cfg, name))
+    for option in options.COMPONENT_OPTIONS:
+        option.check(OmegaConf.select(cfg, option.name))
+    for name, reason in options.FIXED_TRAINER_OPTIONS.items():
+        if OmegaConf.select(cfg, f"trainer.{name}") is not None:
+            raise InputError(f"trainer.{name} cannot be set: {reason}")
+
+
+def _is_given(cfg: DictConfig, need: str) -> bool:
+    """Whether an option is not null, or has the value that `need` names (`name=value`)."""
+    name, _, wanted = need.partition("=")
+    value = OmegaConf.select(cfg, name)
+    return options.as_text(value) == wanted if wanted else value is not None
+
+
+def _check_component(name: str, group: str, value: Any) -> None:
+    """Raises InputError for what is no component, such as its name alone."""
+    if value is not None and not OmegaConf.is_config(value):
+        raise InputError(f"{name}={value}: choose a component with {group}@{name}={value}")
+
+
+def _refuse_unknown(cfg: DictConfig) -> None:
+    """Refuses what `+name=value` added beside the options: nothing would read it."""
+    outer = {name.partition(".")[0] for name in OPTIONS if "." in name}
+    inner = [f"{name}.{last}" for name in sorted(outer) for last in cfg[name]]
+    for name in [*map(str, cfg), *inner]:
+        if name not in {*GROUPS, *OPTIONS, *outer, "hydra"}:
+            raise InputError(f"{name} is no option{did_you_mean(name, [*GROUPS, *OPTIONS])}")
+
+
+def check_hub(cfg: DictConfig) -> None:
+    """Raises InputError for weights that only the hub has, if no hub answers.
+
+    To be called before heavy imports. Components of other packages may mean something else by
+    `name`, and so does a model behind an API; with `fresh`, no weights are read.
+    """
+    options = _used_components(cfg)
+    for name, value in options.items():
+        place, _, last = name.rpartition(".")
+        ours = str(options.get(f"{place}._target_")).startswith("lamp_exp.")
+        fresh = any(other.startswith(f"{place}.fresh.") for other in options)
+        has_weights = ours and not fresh and f"{place}.base_url" not in options
+        of_weights = last == "name" and place != "summary"  # whose writer may be an API
+        if has_weights and of_weights and isinstance(value, str):
+            check_reachable(name, value, str(options.get(f"{place}.gguf_file")))
+
+
+def _used_components(cfg: DictConfig) -> dict[str, Any]:
+    """The options, by dotted name, of the components that have weights, if the mode uses them."""
+    usage = usage_of(cfg)
+    profile = usage.retrieves
+    used = {
+        "model": usage.makes_prompts or usage.reads or _run_model_writes(cfg),
+        "retriever": profile,
+        "profile": profile,
+        "reader": usage.reads,
+        "summary": usage.writes,
+        "adapter": usage.answers and "adapter" in usage.others,
+    }
+    content = {
+        group: cast(dict[str, Any], OmegaConf.to_container(cfg[group], resolve=True))
+        for group in used
+        if used[group] and not OmegaConf.missing_keys(cfg[group])
+    }
+    return dict(flatten(content))
+
+
+def _run_model_writes(cfg: DictConfig) -> bool:
+    """Whether the run's own model writes summaries."""
+    return usage_of(cfg).writes and cfg.summary.get("model") is None
+
+
+def check_folders(cfg: DictConfig) -> None:
+    """Raises InputError for a name that looks like a folder, and is none."""
+    refuse_missing_folders(_used_components(cfg))
+
+
+def refuse_missing_folders(values: Mapping[str, Any]) -> None:
+    """`values` are options by their dotted names."""
+    for name, value in values.items():
+        if name.rpartition(".")[2] not in ("name", "tokenizer") or not isinstance(value, str):
+            continue
+        if value.startswith(("/", "./", "../", "~")) and not Path(value).expanduser().exists():
+            raise InputError(f"{name}={value}: there is no such folder")
+
+
+def check_passages(cfg: DictConfig) -> None:
+    """Raises InputError for several passages for a model that reads one."""
+    if cfg.mode not in ANSWERING:
+        return
+    passages = [class_value(cfg, group, "multiple_passages") for group in ("augmentation", "model")]
+    if passages == [True, False]:
+        raise InputError(
+            "augmentation=fid reads several passages apart, which only an encoder-decoder "
+            "model can: use augmentation=ipa, or a model such as model=flan_t5_base"
+        )
+
+
+def check_generation_options(cfg: DictConfig) -> None:
+    """Raises InputError for options of `model.generation` that no answer would obey."""
+    if cfg.mode in ANSWERING and class_value(cfg, "model", "uses_generation_config"):
+        given = OmegaConf.to_container(cfg.model, resolve=True)
+        check_generation(cast(dict[str, Any], given).get("generation") or {})
+
+
+def usage_of(cfg: DictConfig) -> Usage:
+    """What the experiment of a configuration does, by the classes of its components."""
+    uses_profile, learns = (
+        class_value(cfg, "retriever", name) for name in ("uses_profile", "learns")
+    )
+    writes = bool(class_value(cfg, "summary", "writes"))
+    groups = {"others": personal_groups(cfg), "general": general_groups(cfg)}
+    return Usage.of(cfg.mode, uses_profile, cfg.k, learns, writes=writes, **groups)
+
+
+def personal_groups(cfg: DictConfig) -> frozenset[str]:
+    """The groups whose chosen component is one that the baseline lacks, besides the retriever."""
+    reading = frozenset(g for g in PERSONAL_GROUPS if class_value(cfg, g, "uses_profile"))
+    return reading | general_groups(cfg)
+
+
+def general_groups(cfg: DictConfig) -> frozenset[str]:
+    """Those of them whose component reads no profile: an adapter that only learns from train."""
+    uses_profile, learns = (
+        class_value(cfg, "adapter", name) for name in ("uses_profile", "learns_from_train")
+    )
+    return frozenset({"adapter"} if learns and not uses_profile else ())
