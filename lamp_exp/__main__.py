@@ -78,7 +78,7 @@ def _run(cfg: DictConfig) -> None:
 
         show_dry_run_alone(cfg)
         return
-    config.draw_seed(cfg)
+    composition.draw_seed(cfg)
     show(config.run_composed(cfg, HydraConfig.get()))
 
 

@@ -15,6 +15,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from lamp_exp.errors import InputError, did_you_mean
+from lamp_exp.options import PERSONAL_GROUPS, Usage
 
 EXTRAS = {"openai": "openai", "gguf": "gguf", "peft": "lora"}  # package: our extra that brings it
 
@@ -66,6 +67,30 @@ def class_value(cfg: DictConfig, group: str, name: str) -> Any:
     return getattr(recipe(cfg, group).func, name) if found is None else found
 
 
+def usage_of(cfg: DictConfig) -> Usage:
+    """What the experiment of a configuration does, by the classes of its components."""
+    uses_profile, learns = (
+        class_value(cfg, "retriever", name) for name in ("uses_profile", "learns")
+    )
+    writes = bool(class_value(cfg, "summary", "writes"))
+    groups = {"others": personal_groups(cfg), "general": general_groups(cfg)}
+    return Usage.of(cfg.mode, uses_profile, cfg.k, learns, writes=writes, **groups)
+
+
+def personal_groups(cfg: DictConfig) -> frozenset[str]:
+    """The groups whose chosen component is one that the baseline lacks, besides the retriever."""
+    reading = frozenset(g for g in PERSONAL_GROUPS if class_value(cfg, g, "uses_profile"))
+    return reading | general_groups(cfg)
+
+
+def general_groups(cfg: DictConfig) -> frozenset[str]:
+    """The personal groups without a profile: those of an adapter that only learns from train."""
+    uses_profile, learns = (
+        class_value(cfg, "adapter", name) for name in ("uses_profile", "learns_from_train")
+    )
+    return frozenset({"adapter"} if learns and not uses_profile else ())
+
+
 @lru_cache(maxsize=1024)
 def _literal(target: str, name: str) -> Any:
     """The literal that a class, given by its dotted name, or a base of it has for `name`.
@@ -106,5 +131,5 @@ def _source(module: str) -> bytes:
 
 
 def forget_classes() -> None:
-    """Reads the classes of components anew when they are needed next."""
+    """Clears what is kept of the components' classes, so that they are read again."""
     _literal.cache_clear()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import field, make_dataclass
@@ -30,7 +31,7 @@ SCHEMA = "schema"
 def register() -> None:
     """Makes the table of options known to Hydra as the schema that conf/config.yaml names."""
     known = ConfigStore.instance()
-    if f"{SCHEMA}.yaml" not in known.list(""):  # to store it takes a tenth of a composition
+    if f"{SCHEMA}.yaml" not in known.list(""):  # storing it again takes a tenth of a composition
         known.store(name=SCHEMA, node=schema())
 
 
@@ -53,7 +54,7 @@ def schema() -> type:
 
 
 def _importable_dataclass(name: str, fields: list[tuple[str, Any, Any]]) -> type:
-    """A dataclass that is pickled by its name: by value, joblib's processes would damage it."""
+    """A dataclass that pickle finds by its name: pickled by value, joblib would change it."""
     made = make_dataclass(name, fields, namespace={"__module__": __name__})
     globals()[name] = made
     return made
@@ -67,24 +68,24 @@ def _typed(option: Option) -> tuple[Any, Any]:
     return (Optional[kind] if option.nullable else kind), option.default  # noqa: UP045
 
 
-schema()  # an imported module has the classes that pickles name
+schema()  # made at import, so that another process can unpickle these classes
 
 
 # --- composing -------------------------------------------------------------------------------
 
 
-def compose_today(overrides: list[str], **options: Any) -> DictConfig:
-    """Composes `conf/config.yaml`; within a Hydra application, with its search path."""
+def compose_config(overrides: list[str], **options: Any) -> DictConfig:
+    """Composes the present `conf/`; within a Hydra application, with its search path."""
     register()
     if GlobalHydra.instance().is_initialized():
         given = HydraConfig.get().overrides.hydra if HydraConfig.initialized() else []
-        search_path = [word for word in given if word.startswith("hydra.searchpath=")]
-        return compose("config", [*overrides, *search_path], **options)
+        searched = [word for word in given if word.startswith("hydra.searchpath=")]
+        return compose("config", [*overrides, *searched], **options)
     with initialize_config_dir(conf_folder(), version_base="1.3"):
-        return compose("config", [*overrides, *_search_path], **options)
+        return compose("config", [*overrides, *_added_search_path], **options)
 
 
-_search_path: list[str] = []  # the override that adds the user's folder
+_added_search_path: list[str] = []  # the override that adds the user's folder
 
 
 def search_path(folder: Path) -> str:
@@ -96,18 +97,22 @@ def search_path(folder: Path) -> str:
 
 @contextmanager
 def config_dir(folder: Path | None) -> Iterator[None]:
-    """Within the block, `compose_today` also finds the YAMLs of a folder, as --config-dir does."""
-    outer, _search_path[:] = list(_search_path), [] if folder is None else [search_path(folder)]
+    """Within the block, `compose_config` also finds the YAMLs of a folder, as --config-dir does.
+
+    It has no effect within a Hydra application, which has its own search path.
+    """
+    outer = list(_added_search_path)
+    _added_search_path[:] = [] if folder is None else [search_path(folder)]
     forget_defaults()
     try:
         yield
     finally:
-        _search_path[:] = outer
+        _added_search_path[:] = outer
         forget_defaults()
 
 
 def forget_defaults() -> None:
-    """Reads the components' YAMLs and classes anew when they are needed next."""
+    """Clears what is kept of the components' YAMLs and classes, so that they are read again."""
     for cached in (_nested_overrides, _flat_defaults):
         cached.cache_clear()
     forget_classes()
@@ -119,7 +124,7 @@ def forget_defaults() -> None:
 def configure(cfg: DictConfig, choices: Mapping[str, Any]) -> Configuration:
     """The configuration of one experiment; `choices` are Hydra's `runtime.choices`."""
     _refuse_emptied(cfg, choices)
-    settings = resolved(cfg)
+    settings = _resolved(cfg)
     chosen = _flat(cfg)
     defaults = _flat_defaults(_roots(choices), _nested(choices))
     values = dict(flatten(settings))
@@ -153,7 +158,7 @@ def _of_component(name: str) -> bool:
     return name.partition(".")[0] in GROUPS or any(name.startswith(f"{one}.") for one in places)
 
 
-def resolved(cfg: DictConfig) -> dict[str, Any]:
+def _resolved(cfg: DictConfig) -> dict[str, Any]:
     """The whole configuration as plain values, resolved; InputError for values that are missing."""
     missing = sorted(OmegaConf.missing_keys(cfg))
     if missing:
@@ -164,11 +169,17 @@ def resolved(cfg: DictConfig) -> dict[str, Any]:
     return {str(name): value for name, value in content.items()}
 
 
+def draw_seed(cfg: DictConfig) -> None:
+    """`seed=null` draws a seed, so that the record can name it."""
+    if cfg.seed is None:
+        cfg.seed = random.SystemRandom().randrange(2**31)
+
+
 Choices = tuple[tuple[str, str], ...]  # pairs of a group and the name of its option
 
 
 def _roots(choices: Mapping[str, Any]) -> Choices:
-    """The chosen component of each group whose YAML makes defaults."""
+    """The chosen component of each group, except `experiment`."""
     return tuple(
         (group, str(choice))
         for group, choice in sorted(choices.items())
@@ -195,7 +206,7 @@ def _nested_overrides(roots: Choices, nested: Choices) -> tuple[str, ...]:
     wanted, words = dict(nested), [f"{group}={name}" for group, name in roots]
     start = len(words)
     while wanted:
-        chosen = compose_today(words, return_hydra_config=True).hydra.runtime.choices
+        chosen = compose_config(words, return_hydra_config=True).hydra.runtime.choices
         made = dict(_nested(chosen))
         missing = [
             *(f"~{group}" for group in made if group not in wanted),
@@ -241,7 +252,7 @@ def _flat_defaults(roots: Choices, nested: Choices) -> Mapping[str, Any]:
         f"{group}={GROUPS[group].default if GROUPS[group].by_values else name}"
         for group, name in roots
     ]
-    return _flat(compose_today([*words, *_nested_overrides(roots, nested)]))
+    return _flat(compose_config([*words, *_nested_overrides(roots, nested)]))
 
 
 def is_interpolated(value: Any) -> bool:

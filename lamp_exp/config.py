@@ -1,8 +1,7 @@
-"""Builds an experiment's objects from Hydra's configuration; no other module does."""
+"""Builds an experiment from Hydra's configuration; `components.build` makes its parts."""
 
 from __future__ import annotations
 
-import random
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -16,18 +15,22 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lamp_exp import options
 from lamp_exp.artefacts import Adapter, LanguageModel, Router
-from lamp_exp.components import build, class_value, recipe
-from lamp_exp.composition import compose_today, configure
+from lamp_exp.components import (
+    build,
+    class_value,
+    general_groups,
+    personal_groups,
+    recipe,
+    usage_of,
+)
+from lamp_exp.composition import compose_config, configure
 from lamp_exp.config_checks import (
     check,
     check_folders,
     check_generation_options,
     check_hub,
     check_passages,
-    general_groups,
-    personal_groups,
     refuse_missing_folders,
-    usage_of,
 )
 from lamp_exp.contracts import DenseRetriever, Model, Retriever, Summary, Task, WrittenSummary
 from lamp_exp.data import check_sources
@@ -74,12 +77,6 @@ SHARED_BY_CANDIDATES = {  # what is the same for all candidates of a router
     "task", "seed", "router", "experiment", "logger", "output_dir", "data_dir", "rerun", "dry_run",
     "fail_fast", *(option.name for option in OPTIONS.values() if option.role == QUESTIONS),
 }  # fmt: skip
-
-
-def draw_seed(cfg: DictConfig) -> None:
-    """`seed=null` draws a seed, so that the record can name it."""
-    if cfg.seed is None:
-        cfg.seed = random.SystemRandom().randrange(2**31)
 
 
 def run_composed(
@@ -147,7 +144,7 @@ class ExperimentBuilder:
         cfg, choices = self.cfg.copy(), dict(self.choices)
         cfg.k = NO_PROFILE
         defaults = {group: str(GROUPS[group].default) for group in (*PERSONAL_GROUPS, "router")}
-        made = compose_today([f"{group}={name}" for group, name in defaults.items()])
+        made = compose_config([f"{group}={name}" for group, name in defaults.items()])
         with open_dict(cfg):
             cfg.update({group: made[group] for group in defaults})
         return self._build(cfg, choices | defaults)
@@ -205,7 +202,7 @@ class ExperimentBuilder:
             *("router=none", f"seed={self.cfg.seed}"),
         )
         try:
-            cfg = compose_today(list(words), return_hydra_config=True)
+            cfg = compose_config(list(words), return_hydra_config=True)
         except (HydraException, OmegaConfBaseException) as error:
             raise InputError(f"router.candidates.{name}: {explain(error)}") from error
         return ExperimentBuilder(cfg, dict(cfg.hydra.runtime.choices), self.answers, words)
@@ -289,6 +286,7 @@ def experiment_from_settings(settings: Mapping[str, Any]) -> Experiment:
 def check_quickly(cfg: DictConfig) -> tuple[str, Task, DataOptions, Usage]:
     """Checks values and files before a model's libraries are imported, which takes seconds.
 
+    What compares profiles (`profile.neighbours_by`) is built here, with the libraries it needs.
     Returns the mode, the task, the options of the data and what is used; raises InputError.
     """
     check(cfg)
@@ -464,6 +462,6 @@ def _reader(cfg: DictConfig, settings: ModelSettings) -> Reader:
 def _model_options(option: str, name: str) -> DictConfig:
     """The options of a model's YAML; `option` chose it."""
     try:
-        return cast(DictConfig, compose_today([f"model={name}"]).model)
+        return cast(DictConfig, compose_config([f"model={name}"]).model)
     except HydraException as error:
         raise InputError(f"{option}={name} is no option of model") from error

@@ -11,12 +11,12 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from lamp_exp import options
-from lamp_exp.components import class_value
+from lamp_exp.components import class_value, usage_of
 from lamp_exp.errors import InputError, did_you_mean
 from lamp_exp.experiment.experiment import flatten
 from lamp_exp.hub import check_reachable
 from lamp_exp.models.generation import check_generation
-from lamp_exp.options import ANSWERING, GROUPS, OPTIONS, PERSONAL_GROUPS, Usage
+from lamp_exp.options import ANSWERING, GROUPS, OPTIONS
 
 
 def check_launcher(hydra: HydraConf) -> None:
@@ -29,7 +29,7 @@ def check_launcher(hydra: HydraConf) -> None:
 
 
 def check(cfg: DictConfig) -> None:
-    """Raises InputError for a value that an option does not allow."""
+    """Raises InputError for unknown options, and for values that are not allowed or do nothing."""
     for group in ("experiment", "sweep"):
         if OmegaConf.is_config(OmegaConf.select(cfg, group)):
             raise InputError(
@@ -79,15 +79,15 @@ def check_hub(cfg: DictConfig) -> None:
     To be called before heavy imports. Components of other packages may mean something else by
     `name`, and so does a model behind an API; with `fresh`, no weights are read.
     """
-    options = _used_components(cfg)
-    for name, value in options.items():
+    used = _used_components(cfg)
+    for name, value in used.items():
         place, _, last = name.rpartition(".")
-        ours = str(options.get(f"{place}._target_")).startswith("lamp_exp.")
-        fresh = any(other.startswith(f"{place}.fresh.") for other in options)
-        has_weights = ours and not fresh and f"{place}.base_url" not in options
-        of_weights = last == "name" and place != "summary"  # whose writer may be an API
+        ours = str(used.get(f"{place}._target_")).startswith("lamp_exp.")
+        fresh = any(other.startswith(f"{place}.fresh.") for other in used)
+        has_weights = ours and not fresh and f"{place}.base_url" not in used
+        of_weights = last == "name" and place != "summary"  # summary.name may be behind an API
         if has_weights and of_weights and isinstance(value, str):
-            check_reachable(name, value, str(options.get(f"{place}.gguf_file")))
+            check_reachable(name, value, str(used.get(f"{place}.gguf_file")))
 
 
 def _used_components(cfg: DictConfig) -> dict[str, Any]:
@@ -121,7 +121,7 @@ def check_folders(cfg: DictConfig) -> None:
 
 
 def refuse_missing_folders(values: Mapping[str, Any]) -> None:
-    """`values` are options by their dotted names."""
+    """Raises InputError for a folder that does not exist; `values` are options by dotted name."""
     for name, value in values.items():
         if name.rpartition(".")[2] not in ("name", "tokenizer") or not isinstance(value, str):
             continue
@@ -146,27 +146,3 @@ def check_generation_options(cfg: DictConfig) -> None:
     if cfg.mode in ANSWERING and class_value(cfg, "model", "uses_generation_config"):
         given = OmegaConf.to_container(cfg.model, resolve=True)
         check_generation(cast(dict[str, Any], given).get("generation") or {})
-
-
-def usage_of(cfg: DictConfig) -> Usage:
-    """What the experiment of a configuration does, by the classes of its components."""
-    uses_profile, learns = (
-        class_value(cfg, "retriever", name) for name in ("uses_profile", "learns")
-    )
-    writes = bool(class_value(cfg, "summary", "writes"))
-    groups = {"others": personal_groups(cfg), "general": general_groups(cfg)}
-    return Usage.of(cfg.mode, uses_profile, cfg.k, learns, writes=writes, **groups)
-
-
-def personal_groups(cfg: DictConfig) -> frozenset[str]:
-    """The groups whose chosen component is one that the baseline lacks, besides the retriever."""
-    reading = frozenset(g for g in PERSONAL_GROUPS if class_value(cfg, g, "uses_profile"))
-    return reading | general_groups(cfg)
-
-
-def general_groups(cfg: DictConfig) -> frozenset[str]:
-    """Those of them whose component reads no profile: an adapter that only learns from train."""
-    uses_profile, learns = (
-        class_value(cfg, "adapter", name) for name in ("uses_profile", "learns_from_train")
-    )
-    return frozenset({"adapter"} if learns and not uses_profile else ())

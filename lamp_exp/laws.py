@@ -38,7 +38,7 @@ from lamp_exp.artefacts import (
     RouterSource,
     TrainSource,
 )
-from lamp_exp.composition import compose_today
+from lamp_exp.composition import compose_config
 from lamp_exp.composition import config_dir as use_config_dir
 from lamp_exp.config import ExperimentBuilder
 from lamp_exp.contracts import (
@@ -748,7 +748,7 @@ def _builders(words: Sequence[str]) -> Iterator[tuple[str, ExperimentBuilder]]:
 
 def _builder(words: Sequence[str]) -> ExperimentBuilder:
     try:
-        cfg = compose_today(list(words), return_hydra_config=True)
+        cfg = compose_config(list(words), return_hydra_config=True)
         return ExperimentBuilder(cfg, dict(cfg.hydra.runtime.choices), {}, tuple(words))
     except (HydraException, OmegaConfBaseException) as error:
         raise InputError(hydra_messages.explain(error)) from error

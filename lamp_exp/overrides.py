@@ -12,7 +12,7 @@ from omegaconf import OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from lamp_exp import composition, hydra_messages
-from lamp_exp.composition import compose_today, equal_values, is_interpolated, nested_overrides
+from lamp_exp.composition import compose_config, equal_values, is_interpolated, nested_overrides
 from lamp_exp.errors import InputError
 from lamp_exp.options import OPTIONS, TUNE, Usage, changes_numbers
 from lamp_exp.override_words import override
@@ -66,7 +66,7 @@ def overrides_of(
 
 def _group_overrides(settings: Mapping[str, Any], choices: Mapping[str, str | None]) -> list[str]:
     """The task, each other group whose chosen option is not the default, nested components."""
-    defaults = compose_today([], return_hydra_config=True).hydra.runtime.choices
+    defaults = compose_config([], return_hydra_config=True).hydra.runtime.choices
     groups = [g for g in choices if isinstance(settings.get(g), Mapping) and g not in OUTSIDE]
     changed = sorted(g for g in groups if choices[g] != defaults.get(g) and g != "task")
     names = [*(["task"] if "task" in groups else []), *changed]
@@ -75,7 +75,7 @@ def _group_overrides(settings: Mapping[str, Any], choices: Mapping[str, str | No
 
 def _composed(words: list[str], resolve: bool) -> dict[str, Any]:
     try:
-        cfg = compose_today(words)
+        cfg = compose_config(words)
         with open_dict(cfg):
             content = OmegaConf.to_container(cfg, resolve=resolve)
     except (HydraException, OmegaConfBaseException) as error:

@@ -174,14 +174,14 @@ def run(
     words = _words(overrides, options)
     with _application():
         words = [*words, *_search_path(config_dir)]
-        cfg = composition.compose_today(words, return_hydra_config=True)
+        cfg = composition.compose_config(words, return_hydra_config=True)
         with open_dict(cfg):
             cfg.hydra.mode = RunMode.RUN
         HydraConfig.instance().set_config(cfg)
         config_checks.check_launcher(HydraConfig.get())
         if cfg.dry_run:
             raise InputError("dry_run shows what a command would do: python -m lamp_exp dry_run=…")
-        config.draw_seed(cfg)
+        composition.draw_seed(cfg)
         finished = config.run_composed(cfg, HydraConfig.get(), with_baseline=baseline)
         return Run(finished.folder.path)
 

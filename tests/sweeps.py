@@ -1,4 +1,4 @@
-"""Sweeps of the real command, in processes of their own, and what they left on disk."""
+"""Sweeps and runs of the real command, and what they left on disk."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-# Fine-tunes the tiny T5 for a second, after which it answers otherwise from seed to seed.
+# Fine-tunes the tiny T5 for a second, after which its answers depend on the seed.
 SHORT = (
     "experiment=first", "task=lamp3", "limit=150", "trainer.max_epochs=2",
     "trainer.enable_progress_bar=false",
@@ -42,7 +42,8 @@ def finished_run(command: Sequence[str]) -> Path:
 
 
 def finished_here(lamp_exp: Callable[..., tuple[int, str, str]], command: Sequence[str]) -> Path:
-    """The same in this process, by the fixture `lamp_exp`: a new one takes seconds to import."""
+    """The same within this process, which saves seconds of imports. `lamp_exp` is the fixture."""
+    assert list(command[1:3]) == ["-m", "lamp_exp"], command
     code, out, err = lamp_exp(*command[3:])
     assert code == 0, err
     return Path(out.splitlines()[-1])

@@ -97,7 +97,7 @@ def test_what_scoring_needs_is_loaded_before_any_work(lamp_exp, monkeypatch, tmp
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+@pytest.mark.parametrize("encoding", ["ascii", pytest.param("latin-1", marks=pytest.mark.slow)])
 def test_a_terminal_of_another_encoding_is_no_failure(tmp_path, encoding):
     run = subprocess.run(
         [*PYTHON, *ZERO, "task=lamp4", "limit=2", "k=1", "max_new_tokens=4"],

@@ -53,7 +53,7 @@ MAY_IMPORT = {
     "experiment": BASE
     | {"storage", "options", "environment", "progress", "metrics", "tasks", "data", "results"}
     | {"score"},
-    "components": {"errors"},
+    "components": {"errors", "options"},
     "composition": {"components", "conf_files", "errors", "experiment", "options"},
     "config_checks": {"components", "errors", "experiment", "hub", "models", "options"},
     "config": BASE
@@ -102,7 +102,7 @@ DOORS = {  # single modules that may import more
     "routers/cross_encoder.py": {"models", "retrievers", "hub", "progress"},
     "retrievers/ropg_kd.py": {"models"},  # the loss
     "retrievers/learned_encoder.py": {"models"},  # seeds and threads, as models learn with
-    "experiment/ddp_worker.py": {"config"},  # started as `python -m`, it composes as __main__ does
+    "experiment/ddp_worker.py": {"config"},  # it builds the experiment of the leader's settings
     "report/card.py": {"overrides"},  # the command that repeats a run
     "report/imports.py": {"experiment"},
     "report/rerun.py": {"reproduction"},

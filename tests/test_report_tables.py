@@ -6,6 +6,7 @@ import csv
 import importlib
 import io
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -518,7 +519,11 @@ def test_latex_leaves_no_bare_special_character():
     assert tex("100% of a_b") == r"100\% of a\_b"
 
 
-@pytest.mark.skipif(not shutil.which("pdflatex"), reason="pdflatex is not installed")
+@pytest.mark.long
+@pytest.mark.skipif(
+    not shutil.which("pdflatex") and os.environ.get("LAMP_EXP_LATEX") != "1",
+    reason="pdflatex is not installed",
+)
 def test_latex_compiles(tmp_path: Path):
     for k in (0, 1):
         make_run(tmp_path, "lamp3", k=k)

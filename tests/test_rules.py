@@ -180,8 +180,14 @@ def test_each_named_grid_expands_to_what_the_paper_has(name):
     assert len({tuple(sorted(values.items())) for values in asked}) == len(jobs)
 
 
+LARGE = {"ablation", "internal_external"}  # which take several seconds
+
+
 @pytest.mark.long
-@pytest.mark.parametrize("name", options("sweep"))
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.slow) if n in LARGE else n for n in options("sweep")],
+)
 def test_each_named_grid_composes_and_runs_what_means_something(name):
     with grid(name) as made:
         plan = made.plan([f"+sweep={name}", "task=lamp4"])

@@ -32,7 +32,7 @@ def cluster() -> Iterator[Path]:
     missing = slurm_cluster.missing()
     if missing and os.environ.get("LAMP_EXP_SLURM") != "1":
         pytest.skip(f"Slurm is not installed: {', '.join(missing)} (see tests/slurm_cluster.py)")
-    folder = Path(tempfile.mkdtemp(prefix="slurm"))  # not pytest's, which is too long for sockets
+    folder = Path(tempfile.mkdtemp(prefix="slurm"))  # pytest's own has too long a path for a socket
     slurm_cluster.start(folder)
     yield folder
     slurm_cluster.stop(folder)
@@ -54,7 +54,7 @@ def slurm(*words: str) -> str:
 def wait(until: Callable[[], object], seconds: float = 300) -> None:
     end = time.monotonic() + seconds
     while not until():
-        assert time.monotonic() < end, "waited in vain"
+        assert time.monotonic() < end, f"not reached within {seconds} seconds"
         time.sleep(0.1)
 
 
@@ -117,10 +117,12 @@ def test_a_router_starts_when_its_candidates_have_ended(tmp_path: Path):
     assert len(runs(tmp_path)) == 4
 
 
+@pytest.mark.slow
 def test_after_a_cancelled_job_the_same_command_runs_only_what_is_missing(tmp_path: Path):
     grid = [*LONG, "limit=null,20"]
     first = Started(tmp_path, *grid, "hydra.launcher.array_parallelism=1")
     wait(lambda: first.began(0))
+    assert slurm("squeue", "--noheader", f"--job={first.job(0)}", "--format=%T") == "RUNNING"
     slurm("scancel", first.job(0))  # the other is still in the queue, and must be waited for
     assert first.ended() == 2
     assert [failure["name"] for failure in first.summary()["failures"]] == ["limit=null"]
@@ -182,13 +184,15 @@ def process_of(folder: Path, number: int) -> int | None:
 def test_a_process_that_is_killed_ends_its_run_and_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, until: str
 ):
-    """Before the processes have met, and while they train; the leader, and its worker."""
+    """The leader or its worker, before they have met or while they train."""
     monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
     sweeping = Started(tmp_path, *SHORT, *TWO_NODES, "k=0", "trainer.max_epochs=500")
     wait(lambda: process_of(tmp_path, number))
     if until == "train":
         wait(lambda: any(tmp_path.glob("outputs/lamp3*/training/metrics.csv")))
-    os.kill(process_of(tmp_path, number) or 0, signal.SIGKILL)
+    process = process_of(tmp_path, number)
+    assert process is not None, "the process ended before it could be killed"
+    os.kill(process, signal.SIGKILL)
     killed = time.monotonic()
     assert sweeping.ended() == 2
     assert time.monotonic() - killed < 300  # processes wait for each other half an hour

@@ -498,7 +498,9 @@ def test_after_ctrl_c_jobs_in_slurm_go_on_and_the_digest_says_how_to_cancel_them
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("words", [["-m", "seed=0,1,2"], ["seed=0"]])
+@pytest.mark.parametrize(
+    "words", [["-m", "seed=0,1,2"], pytest.param(["seed=0"], marks=pytest.mark.slow)]
+)
 def test_the_first_ctrl_c_ends_training_too(words, tmp_path: Path):
     """Lightning turns Ctrl-C into SystemExit(1), and ignores the next one."""
     process = launched(*words, "experiment=first", "k=0", "trainer.max_epochs=500")

@@ -481,7 +481,7 @@ def test_a_run_that_was_killed_ends_as_if_it_had_not_been(lamp_exp, weights, tmp
     assert kept.keys() == {WEIGHTS, f"{READER}/model.safetensors"}
 
 
-@pytest.mark.launcher
+@pytest.mark.slow
 def test_two_processes_answer_as_one_does(lamp_exp, weights, tmp_path):  # noqa: F811
     one = finished_here(lamp_exp, command(weights, tmp_path / "one", TOGETHER))
     devices = ["trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu"]

@@ -10,7 +10,7 @@ from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from lamp_exp import components, config
+from lamp_exp import components, composition, config
 from lamp_exp.environment import is_interrupt
 from lamp_exp.errors import InputError
 from lamp_exp.progress import announce
@@ -72,7 +72,7 @@ def run_job(cfg: DictConfig) -> JobStatus:
     hydra = HydraConfig.get()
     sweep = Path(hydra.sweep.dir)
     drawn = cfg.seed is None
-    config.draw_seed(cfg)
+    composition.draw_seed(cfg)
     folder, overrides = sweep / str(hydra.job.num), list(hydra.overrides.task)
     status = StatusWriter(folder, overrides, cfg.seed if drawn else None)
     if cfg.fail_fast and any_failed(sweep):

@@ -17,7 +17,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lamp_exp import components, composition, config_checks
+from lamp_exp import components, composition
 from lamp_exp.config import ExperimentBuilder
 from lamp_exp.errors import InputError
 from lamp_exp.experiment.builder import SingleRun
@@ -276,7 +276,7 @@ def _weights_of(composed: JobConfig) -> str:
 def _identity(composed: JobConfig, index: int) -> str:
     """Equal for jobs that are the same run, as far as their options decide."""
     cfg, configuration = composed.cfg, composed.configure()
-    usage = config_checks.usage_of(cfg)
+    usage = components.usage_of(cfg)
     identity = identity_options(configuration, usage, cfg.k if usage.retrieves else NO_PROFILE)
     drawn = index if cfg.seed is None else None  # each job draws its own seed
     if configuration.choices["router"] != GROUPS["router"].default:  # all that a candidate inherits

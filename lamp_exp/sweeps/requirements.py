@@ -10,7 +10,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from lamp_exp import components, config
+from lamp_exp import components, composition
 from lamp_exp.artefacts import Artefact
 from lamp_exp.config import ExperimentBuilder
 from lamp_exp.errors import InputError
@@ -134,7 +134,7 @@ def needs_of_job(
             unnamed = RunFolder(_unnamed(words))
             return Needs(run=unnamed, requires=(_reader(folder),), complete=False)
     cfg = composed.cfg.copy()
-    config.draw_seed(cfg)
+    composition.draw_seed(cfg)
     output_dir = Path(cfg.output_dir).expanduser()
     builder = ExperimentBuilder(cfg, composed.choices, words=words)
     try:
