@@ -610,8 +610,8 @@ def test_a_run_that_was_killed_ends_as_if_it_had_not_been(lamp_exp, weights, tmp
     assert not list((tmp_path / "killed").glob(".cache/artefacts/*/units/.*"))
 
 
-@pytest.mark.launcher
-@pytest.mark.parametrize("keep", [pytest.param("true", marks=pytest.mark.slow), "false"])
+@pytest.mark.slow
+@pytest.mark.parametrize("keep", ["true", "false"])
 def test_two_processes_answer_as_one_does(lamp_exp, weights, tmp_path, keep):
     words = ["limit=6", f"adapter.keep={keep}"]
     one = finished_here(lamp_exp, command(weights, tmp_path / "one", *words))

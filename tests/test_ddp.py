@@ -187,8 +187,8 @@ def test_a_worker_that_is_killed_at_any_time_ends_the_run_with_the_reason(tmp_pa
     )
 
 
-@pytest.mark.launcher
-@pytest.mark.parametrize("answered", [pytest.param(0, marks=pytest.mark.slow), 1])
+@pytest.mark.slow
+@pytest.mark.parametrize("answered", [0, 1])
 def test_fewer_questions_than_processes_are_answered_as_by_one(lamp_exp, tmp_path, answered):
     words = ["mode=zeroshot", "limit=2"]
     one = RunFolder(finished_here(lamp_exp, command(tmp_path / "one", *words)))

@@ -172,15 +172,9 @@ def process_of(folder: Path, number: int) -> int | None:
     return None
 
 
-@pytest.mark.parametrize(
-    ("number", "until"),
-    [
-        pytest.param(0, "begin", marks=pytest.mark.slow),
-        pytest.param(0, "train", marks=pytest.mark.slow),
-        pytest.param(1, "begin", marks=pytest.mark.slow),
-        (1, "train"),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("until", ["begin", "train"])
+@pytest.mark.parametrize("number", [0, 1])
 def test_a_process_that_is_killed_ends_its_run_and_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, until: str
 ):

@@ -461,7 +461,7 @@ def predictions(folder: Path) -> object:
     return json.loads((folder / "predictions.json").read_text())
 
 
-@pytest.mark.process
+@pytest.mark.slow
 def test_a_run_that_was_killed_ends_as_if_it_had_not_been(lamp_exp, weights, tmp_path):  # noqa: F811
     many = ["limit=100", "adapter.epochs=4", TOGETHER]
     whole = finished_here(lamp_exp, command(weights, tmp_path / "whole", *many))
