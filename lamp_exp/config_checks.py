@@ -94,8 +94,9 @@ def _used_components(cfg: DictConfig) -> dict[str, Any]:
     """The options, by dotted name, of the components that have weights, if the mode uses them."""
     usage = usage_of(cfg)
     profile = usage.retrieves
+    own_writer = usage.writes and cfg.summary.get("model") is None
     used = {
-        "model": usage.makes_prompts or usage.reads or _run_model_writes(cfg),
+        "model": usage.makes_prompts or usage.reads or own_writer,
         "retriever": profile,
         "profile": profile,
         "reader": usage.reads,
@@ -108,11 +109,6 @@ def _used_components(cfg: DictConfig) -> dict[str, Any]:
         if used[group] and not OmegaConf.missing_keys(cfg[group])
     }
     return dict(flatten(content))
-
-
-def _run_model_writes(cfg: DictConfig) -> bool:
-    """Whether the run's own model writes summaries."""
-    return usage_of(cfg).writes and cfg.summary.get("model") is None
 
 
 def check_folders(cfg: DictConfig) -> None:

@@ -57,7 +57,6 @@ def _asks_an_api(result: RunResult) -> bool:
 
 def _builder(result: RunResult, output_dir: Path) -> ExperimentBuilder:
     """The recorded settings; options that are newer than the record have their defaults."""
-    composition.register()
     recorded = {**requested_settings(result), "output_dir": str(output_dir), "logger": LOGGER}
     cfg = OmegaConf.merge(OmegaConf.structured(composition.schema()), recorded)
     assert isinstance(cfg, DictConfig), "settings are a mapping"
