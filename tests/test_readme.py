@@ -97,8 +97,17 @@ def test_every_root_key_is_in_the_manual():
 
 def test_links_between_the_files_lead_somewhere():
     for file in FILES:
-        for link in re.findall(r"\]\((?!https?:)([^)#]+)\)", file.read_text(encoding="utf-8")):
-            assert (file.parent / link).exists(), f"{file}: {link}"
+        links = re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", file.read_text(encoding="utf-8"))
+        for link, heading in links:
+            target = file.parent / link if link else file
+            assert target.exists(), f"{file}: {link}"
+            assert not heading or heading in anchors(target), f"{file}: {link}#{heading}"
+
+
+def anchors(file: Path) -> set[str]:
+    """The anchors that GitHub gives to the headings of a Markdown file."""
+    headings = re.findall(r"(?m)^#+ (.+)$", file.read_text(encoding="utf-8"))
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.slow
