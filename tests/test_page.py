@@ -465,7 +465,23 @@ def test_a_run_with_other_users_profiles_is_never_the_best(tmp_path: Path):
     assert [group.shown("control") for group in panel.candidates] == ["none"]
     assert panel.best.shown("control") == "none" and card(panel).of == 1
     labels = [method.label for method, _ in matrix([panel]).rows]
-    assert labels == ["bm25 ipa control=none", "bm25 ipa control=shuffled_user (control)"]
+    assert labels == ["bm25 ipa", "bm25 ipa (control)"]
+
+
+def test_what_is_run_with_one_k_alone_does_not_cut_the_curve_over_k(tmp_path: Path):
+    make_run(tmp_path, k=0, **asked(6))
+    for k in (1, 4, 16):
+        make_run(tmp_path, k=k, **asked(6))
+    make_run(tmp_path, k=4, profile={"control": "shuffled_user"}, **asked(6))
+    lines = {line.label: line for line in curves(only(tmp_path))}
+    assert [point.x for point in lines["bm25 ipa"].points] == [1, 4, 16]
+    assert [point.x for point in lines["bm25 ipa (control)"].points] == [4]
+    assert len({line.style for line in lines.values()}) == 2
+    make_run(tmp_path, k=4, profile={"max_items": 8}, **asked(6))
+    lines = {line.label: line for line in curves(only(tmp_path))}
+    assert [point.x for point in lines["bm25 ipa max_items=8"].points] == [4]
+    assert max(len(line.points) for line in lines.values()) == 3
+    assert len({line.style for line in lines.values()}) == len(lines) == 3
 
 
 def test_runs_that_others_learn_from_have_no_panel_of_their_own(tmp_path: Path):

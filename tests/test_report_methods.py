@@ -132,6 +132,15 @@ def test_what_is_the_same_and_what_was_chosen_is_told(tmp_path):
     assert ("learned retrieval", "ropg_kd") in {row.head for row in metrics.rows}
 
 
+def test_every_row_names_its_k_where_none_is_usual(tmp_path):
+    for k in (0, 1, 4):
+        make_run(tmp_path, k=k, questions=QUESTIONS)
+    metrics, *_ = methods_tables(records(tmp_path))
+    named = dict.fromkeys(row.head[1] for row in metrics.rows)
+    assert list(named) == ["none", "bm25 k=1", "bm25 k=4"]
+    assert not any("unless a row says otherwise" in line for line in metrics.footers)
+
+
 def test_methods_of_other_readers_are_in_tables_of_their_own(tmp_path):
     place = field_of_methods(tmp_path)
     for k in (0, 4):

@@ -142,10 +142,11 @@ class Field:
 
     @property
     def usual_k(self) -> str:
-        """The k of most rows that show items."""
+        """The k that more rows show than any other; `""` if there is none."""
         groups = [group for column in self.columns for group in column.groups]
         counts = Counter(group.shown("k") for group in groups if shows_items(group))
-        return min(counts, key=lambda k: (-counts[k], k)) if counts else ""
+        first, second = (*counts.most_common(2), ("", 0), ("", 0))[:2]
+        return first[0] if first[1] > second[1] else ""
 
     @property
     def rows(self) -> list[Head]:

@@ -276,12 +276,13 @@ def gain_distribution(gains: Sequence[float], metric: str, bins: int = 10) -> Dr
 
 
 def cold_start(
-    bins: Sequence[Bin], metric: str, higher: bool, by: str, style: int = 0, legend: bool = True
-) -> Draw:
+    bins: Sequence[Bin], metric: str, higher: bool, by: str,
+    style: int = 0, dashed: bool = False, legend: bool = True,
+) -> Draw:  # fmt: skip
     """The metric with and without profile over kinds of questions, and below it the gain.
 
-    `style` is the colour and marker of the run. Intervals that are far longer than the others end
-    at the edge of the plot.
+    `style` and `dashed` are the look of the run (see `Series`). Intervals that are far longer than
+    the others end at the edge of the plot.
     """
     intervals: dict[str, list[Interval | None]] = {
         "with profile": [one.value for one in bins],
@@ -290,10 +291,11 @@ def cold_start(
     }
     mine, baseline, gain = (
         Series(
-            name, tuple(Point(n, i.value, i.low, i.high) for n, i in enumerate(own) if i), style,
-            name == "no profile",
+            name, tuple(Point(n, i.value, i.low, i.high) for n, i in enumerate(own) if i), *look
         )
-        for style, (name, own) in zip((style, SERIES - 1, style), intervals.items(), strict=True)
+        for look, (name, own) in zip(
+            ((style, dashed), (SERIES - 1, True), (style, dashed)), intervals.items(), strict=True
+        )
     )  # fmt: skip
 
     def draw(colours: Colours) -> Drawing:

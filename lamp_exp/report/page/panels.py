@@ -230,11 +230,12 @@ class _Looks:
         for group in groups:
             rest = further[group.configuration]
             words = method_words(group, augmentation=True)
+            if reason := aside(group):
+                rest = [*rest, f"({reason})"]
             label = " ".join([*words, *rest])
             augmentation = group.shown("augmentation")
             style = self._style((*(word for word in words if word != augmentation), *rest))
-            dashed, reason = group.shown("augmentation") != self._solid, aside(group)
-            label += f" ({reason})" if reason else ""
+            dashed = augmentation != self._solid
             found[group.configuration] = Method(label, style, dashed, reason)
         return found
 
@@ -245,14 +246,18 @@ class _Looks:
 
 
 def _further(groups: Sequence[Group]) -> dict[str, list[str]]:
-    """What tells groups of the same components and k apart; usually nothing."""
-    by_place: dict[tuple[str, ...], list[Group]] = {}
+    """What tells groups of the same components and k apart; usually nothing.
+
+    It is told of all k of these components, so that they are one method. Controls and bounds are
+    told by `aside`.
+    """
+    by_components: dict[tuple[str, ...], list[Group]] = {}
     for group in groups:
-        place = (*method_words(group, augmentation=True), group.shown("k"))
-        by_place.setdefault(place, []).append(group)
+        components = (*method_words(group, augmentation=True), aside(group))
+        by_components.setdefault(components, []).append(group)
     found = {}
-    for same in by_place.values():
-        names = telling(same) if len(same) > 1 else []
+    for same in by_components.values():
+        names = telling(same, [group.place(["k"]) for group in same])
         for group in same:
             values = {LABELS.get(name, name): group.option(name) for name in names}
             found[group.configuration] = [

@@ -181,7 +181,9 @@ def _cold_plot(panel: Panel) -> Plot | None:
     ]  # fmt: skip
     table = Table.of(f"{panel.metric} by {by}", (by,), rows)
     method = panel.method(panel.best)
-    draw = plots.cold_start(bins, panel.metric, panel.higher, by, method.style, legend=False)
+    draw = plots.cold_start(
+        bins, panel.metric, panel.higher, by, method.style, method.dashed, legend=False
+    )
     gained = [one.gain.value for one in bins if one.gain]
     description = panel.named(panel.best)
     if gained:
@@ -220,7 +222,9 @@ def _cost_plot(panel: Panel) -> Plot:
     words = "tokens per question"
     draw = plots.cost_quality(spots, words, panel.metric, panel.higher, legend=False)
     description = count_of(len(groups), "run")
-    if best and len(groups) > 1:
+    if len(best) == 1 < len(groups):
+        description += f", one of them best for its cost: {best[0].y:.3f} at {best[0].x:.0f} tokens"
+    elif len(groups) > 1:
         description += (
             f", {len(best)} of them best for their cost: from {best[0].y:.3f} at {best[0].x:.0f} "
             f"tokens to {best[-1].y:.3f} at {best[-1].x:.0f}"
