@@ -87,6 +87,7 @@ def test_gains_intervals_and_tests_of_the_whole_table(tmp_path):
     assert cell(users, "random", "lamp1 helped").value == pytest.approx(1 / 40)
     assert cell(users, "bm25", "lamp1 by another's").value == pytest.approx(2 / 40)
     assert any("without such a control run" in line for line in users.footers)
+    assert "lamp3 by another's" not in users.columns
 
 
 def pooled_of(group, metric):
@@ -121,7 +122,7 @@ def test_what_is_the_same_and_what_was_chosen_is_told(tmp_path):
     metrics, *_ = methods_tables(records(place))
     told = "\n".join(metrics.footers)
     assert "lamp1: the same 40 questions, 1 seed; lamp3: the same 40 questions" in told
-    assert "reader of all rows of lamp1: google/flan-t5-base" in told
+    assert "reader of all rows: google/flan-t5-base" in told
     assert "k=4 items in all rows that show items, unless a row says otherwise" in told
     assert "bm25 k=tune (lamp1): k chosen from 3 values on dev" in told
     assert (
@@ -133,12 +134,14 @@ def test_what_is_the_same_and_what_was_chosen_is_told(tmp_path):
 
 
 def test_every_row_names_its_k_where_none_is_usual(tmp_path):
-    for k in (0, 1, 4):
+    for k in (0, 4, 16):
         make_run(tmp_path, k=k, questions=QUESTIONS)
-    metrics, *_ = methods_tables(records(tmp_path))
+    metrics, users, _ = methods_tables(records(tmp_path))
     named = dict.fromkeys(row.head[1] for row in metrics.rows)
-    assert list(named) == ["none", "bm25 k=1", "bm25 k=4"]
+    assert list(named) == ["none", "bm25 k=4", "bm25 k=16"]
     assert not any("unless a row says otherwise" in line for line in metrics.footers)
+    assert any("no run has the profiles of other users" in line for line in users.footers)
+    assert not any("by another's" in text for text in (*users.columns, *users.footers))
 
 
 def test_methods_of_other_readers_are_in_tables_of_their_own(tmp_path):

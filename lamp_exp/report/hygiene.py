@@ -23,12 +23,16 @@ def hygiene_footers(rows: Rows, usual_k: str) -> list[str]:
 
 
 def _readers(rows: Rows) -> Iterator[str]:
-    """The reader of each task, and how it was fine-tuned if its run is there."""
+    """The reader of the tasks, and how it was fine-tuned if its run is there."""
     readers = {g.first.task: g for groups in rows.values() for g in groups}
+    tasks: dict[str, list[str]] = {}
     for task, group in readers.items():
         trained = _run_of_weights(group.first)
         how = "" if trained is None else f", {_training(trained)}"
-        yield f"reader of all rows of {task}: {group.shown(WEIGHTS)}{how}"
+        tasks.setdefault(f"{group.shown(WEIGHTS)}{how}", []).append(task)
+    for reader, own in tasks.items():
+        where = f" of {', '.join(own)}" if len(tasks) > 1 else ""
+        yield f"reader of all rows{where}: {reader}"
 
 
 def _run_of_weights(record: Record) -> RunResult | None:
@@ -84,7 +88,8 @@ def _learned_words(record: Record) -> Iterator[str]:
 
 
 def _chosen_epoch(fact: Mapping[str, Any]) -> str:
-    held_out = count_of(fact.get("questions_held_out", 0), "question")
+    known = fact.get("questions_held_out")
+    held_out = "questions" if known is None else count_of(known, "question")
     last = max((one.get("epoch", n) for n, one in enumerate(fact.get("curve", ()))), default=0)
     chosen = f"epoch {fact['chosen_epoch']} of {last}"
     return f"{chosen} chosen on {held_out} of held-out users of train"

@@ -7,6 +7,7 @@ stand apart: they are neither tested nor the best.
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -150,8 +151,13 @@ class Field:
 
     @property
     def rows(self) -> list[Head]:
-        """All heads, the baseline first and bounds last."""
-        return sorted(set(self.heads.values()), key=lambda head: (KINDS.index(head[0]), head[1]))
+        """All heads, the baseline first and bounds last; k=4 before k=16."""
+
+        def place(head: Head) -> tuple[int, list[str | int]]:
+            words = re.split(r"(\d+)", head[1])  # texts and numbers in turn
+            return KINDS.index(head[0]), [int(w) if w.isdecimal() else w for w in words]
+
+        return sorted(set(self.heads.values()), key=place)
 
     def cells(self) -> Iterator[tuple[Head, TaskColumn, Group]]:
         """Each group with its place."""
@@ -348,16 +354,23 @@ def _users_table(field: Field, title: str) -> Table:
             f"{column.task} helped": percent(gain.helped),
             f"{column.task} harmed": percent(gain.hurt),
             f"{column.task} gain": number(gain.gain, 3, sign=True),
-            f"{column.task} by another's": number(gain.control, 3, sign=True),
         }
-    without = sum(pd.isna(gain.control) for gain in _gains(field))
+        if column.gains["control"].notna().any():
+            rows[head][f"{column.task} by another's"] = number(gain.control, 3, sign=True)
+    known = list(_gains(field))
+    without = sum(pd.isna(gain.control) for gain in known)
     notes = [
         "helped, harmed: the share of users whose mean score is better, or worse, than without a "
-        "profile",
-        "by another's: the gain of the same run with the profile of another user "
-        "(profile.control=shuffled_user)",
-        *([f"without such a control run: {count_of(without, 'number')}"] if without else []),
+        "profile"
     ]
+    if without < len(known):
+        notes.append(
+            "by another's: the gain of the same run with the profile of another user "
+            "(profile.control=shuffled_user)"
+        )
+        notes += [f"without such a control run: {count_of(without, 'number')}"] if without else []
+    else:
+        notes.append("no run has the profiles of other users (profile.control=shuffled_user)")
     return Table.of(title, HEADS, [Row(h, c) for h, c in rows.items() if c], notes)
 
 
