@@ -172,9 +172,9 @@ def test_each_cell_has_its_gain_and_the_users_harmed(tmp_path: Path):
     rows = {head[-3:]: row for head, row in cells(table).items()}
     assert rows["none", "none", "none"]["value"].value == 8 / QUESTIONS
     assert rows["none", "none", "none"]["gain"].text == "–"
-    harmed = rows["none", "none", "user_lora"]
-    assert harmed["gain"].value == pytest.approx(-4 / QUESTIONS)
-    shares_of_users = [harmed[name].value for name in ("helped", "unchanged", "harmed")]
+    hurt = rows["none", "none", "user_lora"]
+    assert hurt["gain"].value == pytest.approx(-4 / QUESTIONS)
+    shares_of_users = [hurt[name].value for name in ("helped", "unchanged", "hurt")]
     assert shares_of_users == pytest.approx([0, 0.9, 0.1])
 
 

@@ -82,8 +82,8 @@ def test_gains_intervals_and_tests_of_the_whole_table(tmp_path):
     mae = [cell(metrics, name, "lamp3 mae").value for name in ("none", "bm25")]
     assert cell(metrics, "bm25", "lamp3 gain").value == pytest.approx(mae[0] - mae[1])
     assert mae[0] > mae[1]
-    assert cell(users, "bm25", "lamp1 harmed").value == 0.0
-    assert cell(users, "random", "lamp1 harmed").value == pytest.approx(3 / 40)
+    assert cell(users, "bm25", "lamp1 hurt").value == 0.0
+    assert cell(users, "random", "lamp1 hurt").value == pytest.approx(3 / 40)
     assert cell(users, "random", "lamp1 helped").value == pytest.approx(1 / 40)
     assert cell(users, "bm25", "lamp1 by another's").value == pytest.approx(2 / 40)
     assert any("without such a control run" in line for line in users.footers)

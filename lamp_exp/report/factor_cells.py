@@ -117,7 +117,7 @@ def _gain_cells(one: Any) -> dict[str, Any]:
         "p": p_cell(one.comparison.decisive.p),
         "helped": percent(one.helped),
         "unchanged": percent(one.unchanged),
-        "harmed": percent(one.hurt),
+        "hurt": percent(one.hurt),
         "by another's": number(one.control, sign=True),
         "over another's": number(own.value if own else None, sign=True),
         "its interval": interval_cell(own, sign=True) if own else None,

@@ -352,7 +352,7 @@ def _users_table(field: Field, title: str) -> Table:
             continue
         rows[head] |= {
             f"{column.task} helped": percent(gain.helped),
-            f"{column.task} harmed": percent(gain.hurt),
+            f"{column.task} hurt": percent(gain.hurt),
             f"{column.task} gain": number(gain.gain, 3, sign=True),
         }
         if column.gains["control"].notna().any():
@@ -360,7 +360,7 @@ def _users_table(field: Field, title: str) -> Table:
     known = list(_gains(field))
     without = sum(pd.isna(gain.control) for gain in known)
     notes = [
-        "helped, harmed: the share of users whose mean score is better, or worse, than without a "
+        "helped, hurt: the share of users whose mean score is better, or worse, than without a "
         "profile"
     ]
     if without < len(known):
