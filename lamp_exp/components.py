@@ -5,18 +5,22 @@ from __future__ import annotations
 import ast
 import importlib.util
 import inspect
+import re
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from hydra.errors import InstantiationException
-from hydra.utils import instantiate
+from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from lamp_exp.errors import InputError, did_you_mean
-from lamp_exp.options import PERSONAL_GROUPS, Usage
+from lamp_exp.options import PERSONAL_GROUPS, Usage, as_text
 
+KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
 EXTRAS = {"openai": "openai", "gguf": "gguf", "peft": "lora"}  # package: our extra that brings it
 
 
@@ -28,7 +32,8 @@ def build(cfg: DictConfig, group: str, **given: Any) -> Any:
 def recipe(cfg: DictConfig, group: str, check_names: bool = True) -> partial[Any]:
     """A partial that builds a component.
 
-    Options that the component does not have are refused, unless they are not looked at.
+    Options that the component does not have are refused, unless they are not looked at, and so are
+    numbers, texts, true and false where its annotations want something else.
     """
     try:
         node = OmegaConf.select(cfg, group)
@@ -43,18 +48,83 @@ def recipe(cfg: DictConfig, group: str, check_names: bool = True) -> partial[Any
         if name not in parameters and not takes_any:
             hint = did_you_mean(name, parameters)
             raise InputError(f"{group}.{name} is no option of {made.func.__qualname__}{hint}")
+    _check_types(made.func, made.keywords, group)
+    _check_inner_types(OmegaConf.to_container(node, resolve=True), group)
     return made
 
 
+def _check_types(made: Callable[..., Any], given: Mapping[str, Any], place: str) -> None:
+    """Raises InputError for a plain value that the annotations of what is made do not allow."""
+    for name, hint in _annotations(made).items():
+        if name in given and not _fits(given[name], hint):
+            value = as_text(given[name])
+            raise InputError(f"{place}.{name}={value} must be {_in_words(hint)}")
+
+
+def _check_inner_types(content: Any, place: str) -> None:
+    """The same for the components inside a component."""
+    for name, inner in content.items() if isinstance(content, Mapping) else ():
+        if isinstance(inner, Mapping) and "_target_" in inner:
+            _check_types(get_object(inner["_target_"]), inner, f"{place}.{name}")
+        _check_inner_types(inner, f"{place}.{name}")
+
+
+def _annotations(made: Callable[..., Any]) -> Mapping[str, Any]:
+    """The annotations of what a class or function takes, as far as they can be read."""
+    with suppress(NameError, TypeError, AttributeError):  # of what is imported for types alone
+        return get_type_hints(made.__init__ if isinstance(made, type) else made)  # type: ignore[misc]
+    return {}
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a plain value may be what an annotation says; True for what is not plain."""
+    return any(_is_one(value, kind) for kind in _alternatives(hint))
+
+
+def _is_one(value: Any, kind: Any) -> bool:
+    if get_origin(kind) is Literal:
+        return value in get_args(kind)
+    if kind is NoneType:
+        return value is None
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return True
+    return type(value) is kind if kind in KINDS else True
+
+
+def _in_words(hint: Any) -> str:
+    """What an annotation allows."""
+    kinds = list(_alternatives(hint))
+    named = [as_text(value) for kind in kinds if get_origin(kind) is Literal
+             for value in get_args(kind)]  # fmt: skip
+    words = [f"one of {', '.join(dict.fromkeys(named))}"] if named else []
+    words += [KINDS[kind] for kind in kinds if kind in KINDS]
+    return " or ".join([*words, *(["null"] if NoneType in kinds else [])])
+
+
+def _alternatives(hint: Any) -> Iterator[Any]:
+    """The annotations of which one must fit."""
+    if get_origin(hint) in (Union, UnionType):
+        for one in get_args(hint):
+            yield from _alternatives(one)
+    else:
+        yield hint
+
+
 def _explained(error: InstantiationException, group: str) -> InputError:
-    """An import that failed names the extra to install; any other error, its own first line."""
+    """An import that failed names what to install or where to start; else what Hydra says."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ModuleNotFoundError) and cause.name in EXTRAS:
             extra = EXTRAS[cause.name]
             return InputError(f"{group} needs {cause.name}: pip install 'lamp-exp[{extra}]'")
+        if isinstance(cause, ModuleNotFoundError) and cause.name:
+            package = cause.name.partition(".")[0]
+            known = importlib.util.find_spec(package) is not None
+            hint = "" if known else f": start from the folder that contains {package}, or install it"
+            return InputError(f"{group}: there is no module {cause.name}{hint}")
         cause = cause.__cause__
-    return InputError(f"{group}: {' '.join(str(error).split())}")
+    text = re.sub(r",? ?set env var HYDRA_FULL_ERROR=1[^:]*:?", "", str(error))
+    return InputError(f"{group}: {' '.join(text.split())}")
 
 
 def class_value(cfg: DictConfig, group: str, name: str) -> Any:

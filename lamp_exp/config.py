@@ -169,9 +169,13 @@ class ExperimentBuilder:
     @property
     def candidates(self) -> dict[str, dict[str, Any]]:
         """What each candidate changes, by name; InputError for what no candidate may change."""
-        given = cast(
-            dict[str, Any], OmegaConf.to_container(self.cfg.router.candidates, resolve=True)
-        )
+        named = self.cfg.router.candidates
+        if not OmegaConf.is_dict(named):
+            raise InputError(
+                f"router.candidates={options.as_text(named)} must be names with options, or choose "
+                "those of a YAML with a slash: router/candidates=fixed"
+            )
+        given = cast(dict[str, Any], OmegaConf.to_container(named, resolve=True))
         for name, changes in given.items():
             if changes is not None and not (isinstance(changes, dict) and changes):
                 raise InputError(f"router.candidates.{name}={changes} must name options: {{k: 1}}")

@@ -17,6 +17,7 @@ from lamp_exp.experiment.experiment import flatten
 from lamp_exp.hub import check_reachable
 from lamp_exp.models.generation import check_generation
 from lamp_exp.options import ANSWERING, GROUPS, OPTIONS
+from lamp_exp.results.folder import CHECKPOINT, RESULT
 
 
 def check_launcher(hydra: HydraConf) -> None:
@@ -117,12 +118,22 @@ def check_folders(cfg: DictConfig) -> None:
 
 
 def refuse_missing_folders(values: Mapping[str, Any]) -> None:
-    """Raises InputError for a folder that does not exist; `values` are options by dotted name."""
+    """Raises InputError for a folder of weights that does not exist, or is a run's.
+
+    `values` are options by dotted name. A hub id has one slash at most.
+    """
     for name, value in values.items():
         if name.rpartition(".")[2] not in ("name", "tokenizer") or not isinstance(value, str):
             continue
-        if value.startswith(("/", "./", "../", "~")) and not Path(value).expanduser().exists():
+        folder = Path(value).expanduser()
+        of_a_folder = value.startswith(("/", "./", "../", "~")) or value.count("/") > 1
+        if of_a_folder and not folder.exists():
             raise InputError(f"{name}={value}: there is no such folder")
+        if (folder / RESULT).is_file():
+            hint = f" that has no weights: choose one of mode=finetune, {name}=RUN/{CHECKPOINT}"
+            if (folder / CHECKPOINT).is_dir():
+                hint = f": its weights are {name}={value.rstrip('/')}/{CHECKPOINT}"
+            raise InputError(f"{name}={value} is a run{hint}")
 
 
 def check_passages(cfg: DictConfig) -> None:

@@ -23,6 +23,7 @@ from lamp_exp.wording import count_of
 
 SECONDS = 3.0  # that a hub has to answer
 WEIGHT_FILES = ("*.safetensors", "*.bin", "*.pt", "*.gguf", "*.h5", "*.msgpack")
+MODEL_FILES = ("*.json", "*.gguf")  # of which the folder of a model has one
 LOAD_ERRORS = (  # that libraries raise for files that are missing, damaged, or of another kind
     OSError, ValueError, ImportError, RuntimeError, EOFError, KeyError, SafetensorError,
     pickle.UnpicklingError, struct.error,
@@ -71,6 +72,8 @@ def load_error(option: str, name: str, what: str, error: BaseException) -> Input
     """Why `what` could not be loaded from the hub id or folder that `option` names."""
     if Path(name).is_dir():
         reason = f"{first_line(error)}: is the folder complete?"
+        if not any(file for pattern in MODEL_FILES for file in Path(name).glob(pattern)):
+            reason = f"the folder holds no model (no {' or '.join(MODEL_FILES)})"
     elif not only_local_files(name):
         reason = first_line(error)
     elif Path(name).is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:

@@ -166,6 +166,20 @@ def test_a_folder_that_is_not_whole_is_refused_before_any_work(
     assert not list(tmp_path.glob("outputs/lamp4*"))
 
 
+def test_the_folder_of_a_run_is_not_that_of_its_weights(lamp_exp, tmp_path):
+    (tmp_path / "result.json").touch()
+    code, _, err = lamp_exp("mode=zeroshot", "model=tiny", f"model.name={tmp_path}")
+    assert (code, "is a run that has no weights: choose one of mode=finetune" in err) == (2, True)
+    (tmp_path / "checkpoint").mkdir()
+    code, _, err = lamp_exp("mode=zeroshot", "model=tiny", f"model.name={tmp_path}")
+    assert (code, f"its weights are model.name={tmp_path}/checkpoint" in err) == (2, True)
+
+
+def test_a_folder_without_a_model_is_told_apart_from_a_broken_one(lamp_exp, tmp_path):
+    code, _, err = lamp_exp("mode=zeroshot", "model=tiny", f"model.name={tmp_path}")
+    assert (code, "the folder holds no model (no *.json or *.gguf)" in err) == (2, True)
+
+
 @pytest.mark.parametrize("kind", ["t5", "gpt2", "chat", "bert"])
 def test_a_whole_folder_works(lamp_exp, folders, kind):
     whole, component, option = folders[kind]

@@ -99,6 +99,26 @@ def test_a_misspelt_option_of_it_is_explained(package, lamp_exp):
     assert err == "lamp_exp: retriever.lowr is no option of TfIdf: did you mean lower?\n"
 
 
+def test_a_value_that_its_annotation_does_not_allow_is_refused(package, lamp_exp):
+    code, _, err = lamp_exp(*RUN, "retriever=tfidf", "retriever.lower=maybe")
+    assert code == 2
+    assert err == "lamp_exp: retriever.lower=maybe must be true or false\n"
+
+
+def test_a_module_that_is_not_there_is_named(package, lamp_exp):
+    (package / "tfidf.py").unlink()
+    code, _, err = lamp_exp(*RUN, "retriever=tfidf")
+    assert (code, err) == (2, "lamp_exp: retriever: there is no module my.tfidf\n")
+
+
+def test_from_another_folder_the_import_is_explained(package, lamp_exp):
+    conf = package.rename(package.parent / "elsewhere") / "conf"
+    code, _, err = lamp_exp(*RUN, "retriever=tfidf", "--config-dir", str(conf))
+    assert code == 2
+    line = "there is no module my: start from the folder that contains my, or install it"
+    assert err == f"lamp_exp: retriever: {line}\n"
+
+
 def test_its_exceptions_name_it(package, lamp_exp):
     (package / "tfidf.py").write_text(CODE.replace("math.log(1 + ", "math.log(0 * "))
     code, _, err = lamp_exp(*RUN, "retriever=tfidf")

@@ -223,14 +223,17 @@ def _candidate(
 
 @contextmanager
 def _naming(candidate: str) -> Iterator[None]:
-    """Says of which candidate an error of the block is."""
+    """Says of which candidate an error of the block is, and how to do without it."""
     try:
         yield
     except InputError as error:
         where = f"router.candidates.{candidate}"
         if isinstance(error, UndatedItems) or str(error).startswith(where):
             raise
-        raise InputError(f"{where}: {error}") from error
+        raise InputError(
+            f"{where}: {error} (without this candidate: {where}=null; without any that needs "
+            "weights of its own: router/candidates=fixed)"
+        ) from error
 
 
 def _refuse_few_users(candidate: Candidate) -> None:
