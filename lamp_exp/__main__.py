@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 
 from lamp_exp import composition, config, config_checks, hydra_messages, usage
 from lamp_exp.conf_files import conf_folder
-from lamp_exp.environment import ignore_slurm_advice, is_interrupt, prepare_process
+from lamp_exp.environment import ignore_known_warnings, is_interrupt, prepare_process
 from lamp_exp.errors import InputError
 from lamp_exp.experiment import ddp
 from lamp_exp.sweeps import sweeper
@@ -147,7 +147,7 @@ def set_up_logging() -> None:
     for chatty in ("absl", "sentence_transformers", "httpx"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     logging.captureWarnings(True)
-    ignore_slurm_advice()
+    ignore_known_warnings()
 
 
 def _fail(line: str, exit_code: int = 2) -> None:

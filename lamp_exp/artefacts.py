@@ -32,13 +32,17 @@ WORK = "work"  # below an artefact's folder: what an interrupted call goes on fr
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What making an artefact takes, as far as it is known beforehand: `units` of `what`."""
+    """What making an artefact takes, as far as it is known beforehand: `units` of `what`.
+
+    `what` is in the singular; `more` follows it in messages.
+    """
 
     units: int
     what: str
+    more: str = ""
 
     def __str__(self) -> str:
-        return f"{self.units:,} {self.what}"
+        return f"{self.units:,} {self.what}{'' if self.units == 1 else 's'}{self.more}"
 
 
 class Artefact(ABC):

@@ -119,9 +119,10 @@ def _explained(error: InstantiationException, group: str) -> InputError:
             return InputError(f"{group} needs {cause.name}: pip install 'lamp-exp[{extra}]'")
         if isinstance(cause, ModuleNotFoundError) and cause.name:
             package = cause.name.partition(".")[0]
-            known = importlib.util.find_spec(package) is not None
-            hint = "" if known else f": start from the folder that contains {package}, or install it"
-            return InputError(f"{group}: there is no module {cause.name}{hint}")
+            missing = f"{group}: there is no module {cause.name}"
+            if importlib.util.find_spec(package) is None:
+                missing += f": start from the folder that contains {package}, or install it"
+            return InputError(missing)
         cause = cause.__cause__
     text = re.sub(r",? ?set env var HYDRA_FULL_ERROR=1[^:]*:?", "", str(error))
     return InputError(f"{group}: {' '.join(text.split())}")

@@ -43,12 +43,22 @@ def without_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
-def ignore_slurm_advice() -> None:
-    """Hides Lightning's advice wherever Slurm is installed; hydra/launcher=slurm does what it says.
+KNOWN_WARNINGS = (
+    "The `srun` command is available",  # Lightning's advice: hydra/launcher=slurm does what it says
+    ".*does not have many workers",  # Lightning's advice: on CPUs they would compete
+    "Checkpoint directory .* is not empty",  # Lightning's: training is resumed
+    ".*LeafSpec",  # Lightning's own call of torch
+    ".is_gradient_checkpointing. is deprecated",  # peft's own call of transformers
+)
 
-    Lasts as long as Python's filters of warnings do.
+
+def ignore_known_warnings() -> None:
+    """Hides warnings of libraries that tell a user nothing.
+
+    Lasts as long as Python's filters of warnings do: until the end of `warnings.catch_warnings`.
     """
-    warnings.filterwarnings("ignore", "The `srun` command is available")
+    for pattern in KNOWN_WARNINGS:
+        warnings.filterwarnings("ignore", pattern)
 
 
 def prepare_process() -> None:
@@ -87,5 +97,6 @@ def end_with_the_reader() -> None:
 def run_command(main: Callable[[], int]) -> NoReturn:
     """Runs a command in any terminal, and exits with its code."""
     prepare_process()
+    ignore_known_warnings()
     end_with_the_reader()
     sys.exit(main())

@@ -116,6 +116,8 @@ def _usable(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _comparable(frame: pd.DataFrame, metric: str | None) -> pd.DataFrame:
     """The rows of one metric. Raises InputError if they are of several tasks or questions."""
+    if frame.empty:
+        raise InputError("there is no run in this frame")
     rows = _usable(frame)
     rows = rows[rows["main"]] if metric is None else rows[rows["metric"] == metric]
     if rows.empty:

@@ -23,6 +23,7 @@ PLUGINS = {  # of Hydra: our extra
 }  # fmt: skip
 CANDIDATES = "router.candidates"
 TYPES = {"Integer": "a whole number", "Float": "a number", "bool": "true or false"}
+OPTIONS_LISTED = ": python -m lamp_exp options lists all"
 HOME = "this shell does not replace ~ there: write $HOME instead"
 QUOTES = "a value with = , : or brackets needs quotes inside quotes: 'key=\"a=b\"'"
 
@@ -106,7 +107,7 @@ def _no_option(name: str) -> str:
     by_last_part = {option.rpartition(".")[2]: option for option in names}
     near = difflib.get_close_matches(name, names, n=1)
     meant = by_last_part.get(name) or (near[0] if near else None)
-    return f"{name} is no option" + (f": did you mean {meant}?" if meant else "; see --help")
+    return f"{name} is no option" + (f": did you mean {meant}?" if meant else OPTIONS_LISTED)
 
 
 def _no_candidate(name: str) -> str:

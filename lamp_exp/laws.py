@@ -287,7 +287,7 @@ class MadeUpFeedback(Artefact):
         return {"base": type(self.base).__qualname__}
 
     def cost(self) -> Cost:
-        return Cost(len(_questions()), "made-up questions")
+        return Cost(len(_questions()), "made-up question")
 
     def make(self, folder: Path, required: Sequence[Path]) -> dict[str, Any]:
         rows = [

@@ -36,7 +36,7 @@ from omegaconf import open_dict
 
 from lamp_exp import composition, config, config_checks, hydra_messages, statistics
 from lamp_exp.conf_files import conf_folder
-from lamp_exp.environment import ignore_slurm_advice, is_interrupt
+from lamp_exp.environment import ignore_known_warnings, is_interrupt
 from lamp_exp.errors import InputError
 from lamp_exp.experiment import ddp
 from lamp_exp.options import OPTIONS
@@ -229,8 +229,10 @@ def _words(
             if found := SEVERAL_OPTIONS.search(one):
                 raise InputError(f"{one!r} has several options: give {found[1]}… in its own string")
             words.append(one)
-        else:
+        elif isinstance(one, Mapping):
             words += [_word(name, value, several) for name, value in one.items()]
+        else:
+            raise InputError(f"{one!r} names no option: give 'k=4', {{'k': 4}} or k=4")
     return words
 
 
@@ -310,7 +312,7 @@ def _messages() -> Iterator[None]:
     captured = warnings.showwarning is not show
     try:
         with warnings.catch_warnings():
-            ignore_slurm_advice()
+            ignore_known_warnings()
             yield
     finally:
         if captured:
@@ -376,6 +378,8 @@ def load_results(
 
     Raises InputError for a place that is no folder, or a column that no run has.
     """
+    if where is not None and not isinstance(where, Mapping):
+        raise InputError(f"where={where!r} must be a mapping, such as {{'task': 'lamp4'}}")
     folders = [Path(place).expanduser().absolute() for place in places or ("outputs",)]
     estimate = _interval if intervals else lambda run, metric: None
     return results_frame(folders, where or {}, estimate)

@@ -11,6 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lamp_exp import composition, hydra_messages
 from lamp_exp.config import ExperimentBuilder
+from lamp_exp.environment import ignore_known_warnings
 from lamp_exp.errors import InputError
 from lamp_exp.experiment import ddp
 from lamp_exp.experiment.launch import launch
@@ -42,7 +43,7 @@ def run_again(
     output_dir.mkdir(parents=True, exist_ok=True)
     try:
         with composition.config_dir(config_dir), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "The `srun` command is available")
+            ignore_known_warnings()
             return launch(_builder(result, output_dir), output_dir, rerun=True).folder
     except (HydraException, OmegaConfBaseException) as error:
         raise InputError(hydra_messages.explain(error)) from error

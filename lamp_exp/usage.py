@@ -58,13 +58,18 @@ def show_experiments() -> None:
 COMMANDS: Mapping[str, Callable[[], None]] = {
     "options": show_options,
     "experiments": show_experiments,
+    "help": show_start,
 }
 
 
 def show_usage(arguments: list[str]) -> bool:
-    """Prints what `arguments` ask for; False if they are an experiment."""
+    """Prints what `arguments` ask for; False if they are an experiment.
+
+    Raises InputError for what looks like a command or an option, and is none.
+    """
     if arguments and (len(arguments) > 1 or arguments[0] not in COMMANDS):
         _refuse_bare_word(arguments[0])
+        _refuse_dashes(arguments)
         return False
     end_with_the_reader()
     (COMMANDS[arguments[0]] if arguments else show_start)()
@@ -75,8 +80,17 @@ def _refuse_bare_word(word: str) -> None:
     """Raises InputError for a first word that is no option, such as a misspelt command."""
     if "=" not in word and not word.startswith(("-", "~")):
         raise InputError(
-            f"{word} is no command{did_you_mean(word, COMMANDS)}; options are given as name=value"
+            f"{word} is no command{did_you_mean(word, COMMANDS)}; commands are "
+            f"{', '.join(COMMANDS)}, and options are given as name=value"
         )
+
+
+def _refuse_dashes(words: Sequence[str]) -> None:
+    """Raises InputError for an option that is written as a flag (`--k 4`)."""
+    for word, following in zip(words, [*words[1:], "VALUE"], strict=True):
+        name, _, value = word.lstrip("-").partition("=")
+        if word.startswith("--") and name in {*GROUPS, *OPTIONS}:
+            raise InputError(f"{word}: options have no dashes: {name}={value or following}")
 
 
 def names_of(group: str) -> list[str]:
@@ -101,7 +115,7 @@ def _print_table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> N
     table = Table(box=box.SIMPLE_HEAD, show_edge=False)
     for number, column in enumerate(columns):
         last = number == len(columns) - 1
-        table.add_column(column, no_wrap=number == 0, max_width=None if last else 40)
+        table.add_column(column, overflow="fold", max_width=None if last else 40)
     for row in rows:
         table.add_row(*row)
     Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 120).print(table)

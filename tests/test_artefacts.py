@@ -40,7 +40,7 @@ class Word(Artefact):
         return self.needs
 
     def cost(self) -> Cost:
-        return Cost(len(self.text), "letters")
+        return Cost(len(self.text), "letter")
 
     def make(self, folder: Path, required: Sequence[Path]) -> dict[str, Any]:
         for number, letter in enumerate(self.text):
@@ -184,7 +184,7 @@ class Letters(KeyedArtefact):
         return list(dict.fromkeys(self.keys))
 
     def cost(self) -> Cost:
-        return Cost(len(self.unit_keys()), "letters")
+        return Cost(len(self.unit_keys()), "letter")
 
     def make_units(
         self, keys: Sequence[str], write: UnitWriter, required: Sequence[Path]

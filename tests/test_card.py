@@ -167,7 +167,7 @@ def test_a_stale_run_and_changed_code_are_said(report, run):
     path.write_text(json.dumps({**result, "code": code}))
     out = report("card", run)[1]
     assert "**Stale:** old code." in out
-    assert "commit `abc`, **with changes that were not committed**" in out
+    assert "- lamp-exp 0.1.0, commit `abc`, **with changes that were not committed**" in out
 
 
 def test_a_run_whose_options_are_gone_has_a_card_without_a_command(report, run):

@@ -180,7 +180,7 @@ def test_all_faults_of_a_file_are_found_at_once_with_their_first_places(
     found = next(one for one in file["findings"] if one["code"] == "fields_malformed")
     assert found["first"] == [{"question": str(n), "item": "4"} for n in range(5)]
     told = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    assert "1 files checked; kinds of findings: 3 errors, 1 warnings, 1 notes" in told
+    assert "1 file checked; kinds of findings: 3 errors, 1 warning, 1 note" in told
     assert "question '0', '1', '2', '3', '4', ..." in told
 
 
@@ -535,7 +535,7 @@ def test_only_what_is_asked_for_is_checked(data_dir: Callable[..., Path]):
     ("words", "said"),
     [
         (["--task", "lamp9"], "lamp9: choose from lamp1"),
-        (["--task", "lamp5"], "no part that was asked for lies below"),
+        (["--task", "lamp5"], "no part that was asked for is in"),
         (["--task", "lamp4", "--split", "user", "--part", "test"], "no questions at"),
         (["--tokenizer", "nowhere"], "--tokenizer nowhere"),
         (["--json", "no/such/folder/report.json"], "--json no/such/folder/report.json"),

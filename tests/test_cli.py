@@ -418,8 +418,7 @@ MISTAKES = {
     "trainer.precision=foo": "trainer.precision=foo must be one of 64, 32, 16,",
     "retriever.k1=high": "retriever.k1=high must be a number",
     "retriever.k1=true": "retriever.k1=true must be a number",
-    "retriever=time_decay retriever@retriever.of=bm25 retriever.of.k1=high":
-        "retriever.of.k1=high must be a number",
+    "split=time retriever=time_decay retriever@retriever.of=bm25 retriever.of.b=x": "b=x must be",
     "model.name=a/b/c": "model.name=a/b/c: there is no such folder",
     "router=vote router.candidates=fixed": "choose those of a YAML with a slash: router/candidates",
     "router=vote router.candidates=null": "router.candidates=null must be names with options",
@@ -571,7 +570,8 @@ def test_a_misspelt_command_is_explained(lamp_exp):
     code, _, err = lamp_exp("option")
     assert code == 2
     assert err == (
-        "lamp_exp: option is no command: did you mean options?; options are given as name=value\n"
+        "lamp_exp: option is no command: did you mean options?; commands are options, "
+        "experiments, help, and options are given as name=value\n"
     )
 
 
@@ -579,6 +579,19 @@ def test_flags_may_stand_between_options():
     words = "k=4 --config-dir my/a=b retriever=tfidf -m seed=0,1 ~training.lr --cfg job"
     first = ["k=4", "retriever=tfidf", "seed=0,1", "~training.lr"]
     assert options_first(words.split()) == [*first, "--config-dir", "my/a=b", "-m", "--cfg", "job"]
+
+
+@pytest.mark.parametrize("word", ["--k", "--k=4", "--retriever"])
+def test_an_option_with_dashes_is_explained(lamp_exp, word):
+    name = word.strip("-").partition("=")[0]
+    code, _, err = lamp_exp("mode=rank", word, "4")
+    assert (code, err) == (2, f"lamp_exp: {word}: options have no dashes: {name}=4\n")
+
+
+def test_help_names_the_lists(tmp_path: Path):
+    words = [sys.executable, "-m", "lamp_exp", "-h"]
+    told = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert "python -m lamp_exp options " in told and "retriever: bm25, bm25_okapi" in told
 
 
 def test_all_options_are_listed(lamp_exp):

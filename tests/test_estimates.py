@@ -22,7 +22,7 @@ class Fit(Artefact):
         return {"name": "fit"}
 
     def cost(self):
-        return Cost(10, "epochs")
+        return Cost(10, "epoch")
 
     def make(self, folder: Path, required):
         (folder / "weights").write_bytes(b"x" * 50)

@@ -55,7 +55,7 @@ MAY_IMPORT = {
     | {"score"},
     "components": {"errors", "options"},
     "composition": {"components", "conf_files", "errors", "experiment", "options"},
-    "config_checks": {"components", "errors", "experiment", "hub", "models", "options"},
+    "config_checks": {"components", "errors", "experiment", "hub", "models", "options", "results"},
     "config": BASE
     | {"components", "composition", "config_checks", "hydra_messages", "override_words"}
     | {"storage", "options", "data", "experiment", "results"},
@@ -67,7 +67,8 @@ MAY_IMPORT = {
     | {"components", "composition", "config_checks", "config"}
     | {"conf_files", "overrides", "override_words"},
     "reproduction": BASE
-    | {"options", "results", "experiment", "composition", "config", "hydra_messages", "overrides"},
+    | {"environment", "options", "results", "experiment", "composition", "config"}
+    | {"hydra_messages", "overrides"},
     "report": BASE
     | {"options", "storage", "environment", "metrics", "statistics", "tasks", "data", "results"},
     "cache": {"errors", "environment", "storage", "results"},

@@ -190,7 +190,7 @@ def test_runs_without_predictions_are_left_out_and_told(report, lamp_exp, finish
         shutil.rmtree(run)
     code, _, err = report(*VERB)
     assert code == 2
-    assert "no run with predictions is left" in err
+    assert "there is no run with predictions" in err
 
 
 def test_a_stale_run_is_left_out(report, finished):

@@ -295,7 +295,7 @@ def test_the_runs_to_browse_can_be_chosen(runs: Path):
     assert sum("-k4-" in run["label"] for run in chosen.runs) == 6  # and their baseline
     bare = embed(records(runs), Limits(conditions=("k=0",)))
     assert [run["task"] for run in bare.runs] == ["lamp3", "lamp4"]
-    with pytest.raises(InputError, match="no run is left to browse of k=99"):
+    with pytest.raises(InputError, match="there is no run to browse with k=99"):
         embed(records(runs), Limits(conditions=("k=99",)))
 
 
@@ -349,7 +349,7 @@ def test_the_command_writes_one_file(runs: Path, capsys: pytest.CaptureFixture[s
     ("words", "told"),
     [
         (["--examples", "-1"], "--examples must not be negative"),
-        (["--where", "task=lamp9"], "no run with metrics is left"),
+        (["--where", "task=lamp9"], "there is no run with metrics, of those with task=lamp9"),
         (["--browse", "colour=red"], "colour is no property"),
         (["--browse", "k"], "is no condition"),
     ],

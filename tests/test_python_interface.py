@@ -27,6 +27,7 @@ from hydra.version import VersionBase
 from matplotlib.figure import Figure
 
 import lamp_exp as lamp
+from lamp_exp import python_interface
 from lamp_exp.models.checkpoints import LAST
 from lamp_exp.results.folder import RunFolder
 from lamp_exp.results.schema import TunedK
@@ -138,6 +139,9 @@ def test_mistakes_of_calls_are_refused():
         (lambda: lamp.run(dry_run=True), "dry_run"),
         (lambda: lamp.run(config_dir="nowhere"), "nowhere is no folder"),
         (lambda: lamp.run(mode="rank", baseline=True), "needs answers"),
+        (lambda: lamp.run(["task=lamp4"]), r"\['task=lamp4'\] names no option: give 'k=4'"),
+        (lambda: lamp.load_results(where="task=lamp4"), "must be a mapping, such as"),
+        (lambda: lamp.figures.k_curve(lamp.load_results(".")), "there is no run in this frame"),
         (lambda: lamp.Run("nowhere"), "nowhere has no finished run"),
         (lambda: lamp.load_results("nowhere"), "nowhere is no folder"),
         (lambda: lamp.load_results(DATA / "runs", where={"retreiver": 1}), "mean retriever"),
@@ -251,6 +255,19 @@ def test_seeds_are_compared_where_both_have_them(tmp_path: Path):
     assert frame.loc["rouge_1", "difference"] == pytest.approx(other - one)
     with pytest.raises(lamp.InputError, match="do not differ in the seed alone"):
         lamp.compare([a[0], b[0]], b)
+
+
+def test_known_warnings_are_hidden_in_every_call():
+    told = ["The `srun` command is available on your system", "`isinstance(treespec, LeafSpec)` is"]
+    with warnings.catch_warnings():
+        warnings.resetwarnings()
+        warnings.simplefilter("error")
+        for _ in range(2):  # the filters of the first call end with it
+            with python_interface._messages():
+                for text in told:
+                    warnings.warn(text, stacklevel=1)
+        with pytest.raises(UserWarning), python_interface._messages():
+            warnings.warn("another one", stacklevel=1)
 
 
 def test_the_intervals_are_those_of_the_report(tmp_path: Path, report):

@@ -21,6 +21,7 @@ from lamp_exp.report.page.sections import k_curves
 from lamp_exp.report.selection import choices_apart, grouped
 from lamp_exp.report.table import Cell, Table
 from lamp_exp.results.record import Record
+from lamp_exp.results.schema import CodeVersion
 from tests.records import change_record, make_run
 
 Said = Callable[..., tuple[int, str, str]]
@@ -122,7 +123,7 @@ def test_what_is_detectable_is_by_the_level_of_the_family(tmp_path: Path, report
     among = float(value(many, "detectable", first="retriever=none k=0 augmentation=none",
                         second="retriever=bm25 k=4 augmentation=ipa"))  # fmt: skip
     assert among > 1.2 * alone
-    assert "at 5% over the 6 pairs" in notes(many)
+    assert "at 5% over 6 pairs" in notes(many)
 
 
 def test_the_number_of_users_is_told_where_they_are_what_counts(tmp_path: Path, report: Said):
@@ -143,11 +144,16 @@ def test_intervals_that_may_cover_less_are_marked_and_told(tmp_path: Path, repor
     for k, first in ((0, "far"), (4, "3")):
         make_run(tmp_path, "lamp3", k=k, questions=40, skill=1.0, outputs=[first])
     runs = sorted(tmp_path.glob("*"))
-    few = "°: fewer than 10 users make up the errors: the interval may cover less"
-    spread = "°: fewer than 6 users make up the spread: the interval may cover less"
+    errors, users = (
+        "fewer than 10 users make up the errors",
+        "fewer than 6 users make up the spread",
+    )
+    few, spread, both = (
+        f"°: {why}: the interval may cover less" for why in (errors, users, f"{errors} or {users}")
+    )
     for words, notes_told in (
         (["ablation"], [few]), (["tests"], [spread]), (["personal"], [spread]),
-        (["compare", *runs], [spread]), (["coldstart", "--quantiles", "1"], [few, spread]),
+        (["compare", *runs], [spread]), (["coldstart", "--quantiles", "1"], [both]),
     ):  # fmt: skip
         code, out, _ = report(*words, "--runs", tmp_path)
         assert code == 0 and "]°" in out
@@ -188,7 +194,7 @@ def test_runs_without_a_common_seed_are_told_and_not_tested(tmp_path: Path, repo
     make_run(tmp_path, k=4, seed=2, skill=0.9)
     code, _, err = report("tests", "--runs", tmp_path)
     assert code == 2
-    assert "nothing is left to test; pairs without a seed in common: 1 (not tested)" in err
+    assert "there is nothing to test; pairs without a seed in common: 1 (not tested)" in err
     table = rows(report, "ablation", "--runs", tmp_path)
     assert "lamp4: the runs have no seed in common: each number is of its own seeds" in notes(table)
     assert not [row for row in table if row["what"] == "p (Holm)" or row["note"] == "best"]
@@ -250,6 +256,25 @@ def test_what_two_runs_differ_in_is_a_choice_with_all_that_belongs_to_it(tmp_pat
     assert choices_apart(bm25, named[4, "random", None]) == ["retriever"]
     assert choices_apart(bm25, named[4, "bm25", 1.2]) == ["retriever.k1"]
     assert choices_apart(bm25, named[1, "random", None]) == ["retriever", "k", "augmentation"]
+
+
+def test_code_differs_between_two_runs_only_if_another_version_made_them(tmp_path, report: Said):
+    """Fingerprints are of the components in use."""
+    code = {"code": CodeVersion("a", "abc"), "versions": {"lamp-exp": "1"}}
+    base = make_run(tmp_path, k=0, **code)
+    same = make_run(tmp_path, k=4, **code | {"code": CodeVersion("b", "abc")})
+    other = make_run(tmp_path, k=1, **code | {"code": CodeVersion("b", "def", True)})
+    again = make_run(tmp_path, k=2, **code | {"code": CodeVersion("c", "abc")})
+
+    def codes(one: Path, another: Path) -> list[str]:
+        found = rows(report, "compare", one, another)
+        return [
+            row["value"] for row in found if row["table"] == "What differs" if row[""] == "code"
+        ]
+
+    assert codes(base, same) == []
+    assert codes(base, other) == ["abc", "def with changes"]
+    assert codes(same, again) == ["b", "c"]
 
 
 def test_two_runs_side_by_side_are_marked_as_confounded(tmp_path: Path, report: Said):

@@ -300,7 +300,7 @@ def test_every_pair_of_the_same_questions_is_tested_once(tmp_path: Path):
     for name in ("Holm", "BH"):
         raw, corrected = column(table, "p"), column(table, name)
         assert all(c.value >= p.value for p, c in zip(raw, corrected, strict=True))  # type: ignore[operator]
-    with pytest.raises(InputError, match="nothing to test against"):
+    with pytest.raises(InputError, match="there is no run with .* to test against"):
         compared_pairs(records(tmp_path), ["k=16"])
 
 
@@ -511,7 +511,8 @@ def test_runs_that_fit_no_column_are_told(tmp_path: Path, report: Said):  # noqa
     make_run(tmp_path, k=1)
     make_run(tmp_path, k=7)
     _, out, _ = report("table2", "--runs", tmp_path, "--format", "md")
-    assert "without a column in this layout: 1 configuration" in out
+    assert "1 configuration without a column in this layout, which" in out
+    assert "lamp4 bm25 ipa k=7" in out
 
 
 def test_a_run_is_not_compared_with_itself(tmp_path: Path, report: Said):  # noqa: F811

@@ -353,7 +353,7 @@ def test_stale_broken_and_unscored_runs_are_left_out_and_told(tmp_path: Path, re
     assert "k=1" in out
     shutil.rmtree(good)
     code, _, err = report("table", "--runs", tmp_path)
-    assert code == 2 and "no run with metrics is left" in err
+    assert code == 2 and "there is no run with metrics" in err
 
 
 def test_a_run_in_two_folders_counts_once_and_two_that_differ_are_told(tmp_path: Path):
@@ -549,8 +549,20 @@ def test_a_narrow_screen_shows_a_wide_table_in_parts(monkeypatch: pytest.MonkeyP
     wide = Table.of("wide", ("head",), [(("row",), {name: Cell("1.0") for name in columns})])
     text = terminal([wide])
     assert max(len(line) for line in _bare(text).splitlines()) <= 60
-    assert text.count("wide") > 1
+    assert "wide (1 of 3)" in _bare(text) and "wide (3 of 3)" in _bare(text)
     assert all(column in _bare(text) for column in columns)
+
+
+def test_a_narrow_screen_tells_once_what_all_rows_share(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("COLUMNS", "50")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    cells = {"value": Cell("0.5"), "another value": Cell("0.25"), "never": Cell("–")}
+    rows = [(("lamp4", "retrieval", name * 20), cells) for name in ("first", "second")]
+    text = _bare(terminal([Table.of("wide", ("task", "kind", "method"), rows)]))
+    assert "wide: task=lamp4, kind=retrieval" in text and "never" not in text
+    assert text.count("0.25") == 2 and max(map(len, text.splitlines())) <= 50
+    assert "".join(text.split()).count("first") > 2  # a long head is folded, not cut
 
 
 def _bare(text: str) -> str:
@@ -567,6 +579,17 @@ def test_into_a_pipe_a_table_goes_whole():
 
 def test_markdown_has_the_best_in_bold():
     assert "**\\*1\\* ± 2**" in markdown([NASTY])
+
+
+def test_the_ending_of_the_file_chooses_the_format(tmp_path: Path, report: Said):
+    make_run(tmp_path / "runs")
+    words = ["ablation", "--runs", tmp_path / "runs", "--out"]
+    for name, start in (("t.tex", "\\begin{table"), ("t.csv", "table,"), ("t.html", "<")):
+        assert report(*words, tmp_path / name)[0] == 0
+        assert (tmp_path / name).read_text(encoding="utf-8").lstrip().startswith(start), name
+    code, _, err = report(*words, tmp_path / "t.pdf")
+    assert code == 2 and "tables are not written as .pdf: give --format, or a name that" in err
+    assert report(*words, tmp_path / "t.pdf", "--format", "csv")[0] == 0
 
 
 @pytest.mark.parametrize("verb", VERBS)

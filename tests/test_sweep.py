@@ -258,7 +258,7 @@ def test_a_dry_run_of_one_experiment(lamp_exp, tmp_path):
     assert not list(tmp_path.glob("outputs/lamp4*"))
     lamp_exp(*ZERO)
     _, out, _ = lamp_exp(*ZERO, "dry_run=true")
-    assert out.splitlines()[-1] == "nothing is to do"
+    assert out.splitlines()[-1] == "nothing to do"
 
 
 def test_a_dry_run_of_an_experiment_that_cannot_run_says_so(lamp_exp):
@@ -274,6 +274,13 @@ def test_a_dry_run_names_jobs_that_cannot_run_and_probes_that_fail(lamp_exp, mon
     assert code == 0
     assert "data_dir=nowhere cannot run: no questions at nowhere" in out
     assert "no estimate (the timed run failed: TypeError" in out
+
+
+def test_a_dry_run_tells_a_reason_once_for_all_its_jobs(lamp_exp):
+    code, out, _ = lamp_exp("-m", *ZERO, "k=0,1,2", "data_dir=nowhere", "dry_run=true")
+    assert code == 0
+    (line,) = [line for line in out.splitlines() if "no questions at nowhere" in line]
+    assert line.startswith("3 jobs cannot run: ") and line.endswith("(k=0; k=1; k=2)")
 
 
 def test_durations_are_readable():
@@ -316,7 +323,7 @@ def test_an_output_folder_may_depend_on_the_job(lamp_exp):
         ("out_lamp4", "lamp4"), ("out_lamp5", "lamp5"),
     }  # fmt: skip
     _, out, _ = lamp_exp("-m", *RANK[1:], "task=lamp5,lamp4", place, "dry_run=true")
-    assert "nothing is to do" in out
+    assert "nothing to do" in out
 
 
 def test_a_launcher_that_a_list_of_experiments_would_lose_is_refused(lamp_exp, tmp_path: Path):

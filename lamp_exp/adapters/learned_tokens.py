@@ -219,7 +219,7 @@ class FittedTokens(Artefact):
         return self.train.requires
 
     def cost(self) -> Cost:
-        return Cost(self.adapter.recipe.epochs, "epochs over the questions of train")
+        return Cost(self.adapter.recipe.epochs, "epoch", " over the questions of train")
 
     def make(self, folder: Path, required: Sequence[Path]) -> dict[str, Any]:
         model = self.source.model

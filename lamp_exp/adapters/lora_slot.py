@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,6 @@ from transformers import PreTrainedModel
 from lamp_exp.errors import InputError, first_line
 from lamp_exp.storage.atomic import Damaged
 
-warnings.filterwarnings("ignore", ".is_gradient_checkpointing. is deprecated.*")  # peft asks it
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"  # peft's names
 NAME = "default"  # peft's name of an adapter in a network
 PREFIX = "base_model.model."  # of the names of weights in peft's files

@@ -240,7 +240,7 @@ class UserLoras(KeyedArtefact):
         return self.adapter.learned_keys(self.source)
 
     def cost(self) -> Cost:
-        return Cost(len(self.unit_keys()), "adapters, one per profile")
+        return Cost(len(self.unit_keys()), "adapter", ", one per profile")
 
     def check_unit(self, folder: Path) -> None:
         check_adapter(folder)

@@ -152,8 +152,9 @@ def show(examined: Sequence[Examined], unit: str) -> None:
             console.print(_lengths_table(one, unit))
         console.print()
     counts = _severities(examined)
-    told = ", ".join(f"{counts[severity]} {severity}s" for severity in (ERROR, WARNING, NOTE))
-    console.print(Text(f"{len(examined)} files checked; kinds of findings: {told}", style="bold"))
+    told = ", ".join(count_of(counts[severity], severity) for severity in (ERROR, WARNING, NOTE))
+    line = f"{count_of(len(examined), 'file')} checked; kinds of findings: {told}"
+    console.print(Text(line, style="bold"))
 
 
 def _findings_table(findings: Sequence[Finding]) -> Table:

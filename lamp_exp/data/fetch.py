@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import httpx2
@@ -56,15 +56,21 @@ class Fetcher:
         self.data_dir = data_dir
         self.patience = patience
         self.force = force
+        self._answered = False  # whether the server has ever answered
 
     def bring(self, wanted: Wanted) -> Outcome:
-        """Never raises for what is wrong with one file: the others may be fine."""
+        """Never raises for what is wrong with one file: the others may be fine.
+
+        Once a server has never answered to all tries for one file, it gets one try for each other.
+        """
         final = self.data_dir / wanted.path
         try:
             final.parent.mkdir(parents=True, exist_ok=True)
             with exclusive(final, waiting=announce):
                 return self._bring(wanted, final)
         except Refused as error:
+            if not self._answered:
+                self.patience = replace(self.patience, retries=0)
             state = "not offered" if error.missing and wanted.optional else "failed"
             return Outcome(wanted.path, state, str(error))
         except OSError as error:  # of the disk: those of the network come as Interrupted
@@ -139,6 +145,7 @@ class Fetcher:
         """The answer while its body is still to come; the network's errors come as ours."""
         try:
             with self.client.stream(method, address, headers=headers) as response:
+                self._answered = True
                 if response.headers.get("Content-Encoding", "identity") != "identity":
                     raise Refused("the server sends it compressed, so its length says nothing")
                 yield response

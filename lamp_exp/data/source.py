@@ -114,7 +114,10 @@ def parts_there(
             if options.task and options.split and options.part:
                 raise
     if not found:
-        raise InputError(f"no part that was asked for lies below {options.data_dir}")
+        where = options.data_dir
+        if not Path(where).expanduser().is_dir():
+            raise InputError(f"--data-dir {where}: there is no such folder: download makes it")
+        raise InputError(f"no part that was asked for is in {where}: download brings it")
     return found
 
 

@@ -76,7 +76,7 @@ class Feedback(Artefact):
 
     def cost(self) -> Cost:
         prompts = len(self.part.examples) * self.reader.feedback.items
-        return Cost(prompts, "prompts at most, each with one item")
+        return Cost(prompts, "prompt", " at most, each with one item")
 
     def make(self, folder: Path, required: Sequence[Path]) -> dict[str, Any]:
         """Chunk after chunk; finished chunks, and single answers, are kept when it is killed."""

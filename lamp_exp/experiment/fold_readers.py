@@ -64,7 +64,7 @@ class FoldReader(Artefact):
         return self.reader.trainer.max_epochs or self.task.training_epochs
 
     def cost(self) -> Cost:
-        return Cost(self._epochs, "epochs over half of the users of train")
+        return Cost(self._epochs, "epoch", " over half of the users of train")
 
     def make(self, folder: Path, required: Sequence[Path]) -> dict[str, Any]:
         rankings, examples = self.ranking.rankings(), self.part.examples

@@ -45,7 +45,7 @@ class Summaries(KeyedArtefact):
         return {"writer": self.writer.settings, "code": code}
 
     def cost(self) -> Cost:
-        return Cost(len(self._requests), "profiles at most")
+        return Cost(len(self._requests), "profile", " at most")
 
     def unit_keys(self) -> list[str]:
         return list(self._requests)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import astuple
@@ -52,9 +51,6 @@ from lamp_exp.values import ModelSettings, Prediction, Prompt
 for name in ("pytorch_lightning", "lightning_fabric", "lightning"):
     logging.getLogger(name).setLevel(logging.WARNING)
 transformers_logging.disable_progress_bar()  # of loading and saving
-warnings.filterwarnings("ignore", ".*does not have many workers.*")  # on CPUs they would compete
-warnings.filterwarnings("ignore", "Checkpoint directory .* is not empty")  # training is resumed
-warnings.filterwarnings("ignore", ".*LeafSpec.*")  # Lightning's own, about torch
 
 log = logging.getLogger("lamp_exp")
 FREE, LABELS, LIKELIHOOD = DECODINGS = ("free", "labels", "likelihood")

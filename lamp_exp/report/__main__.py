@@ -59,6 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = parser.parse_args(words[1:], argparse.Namespace(verb=name))
     try:
         if hasattr(verb, "tables"):
+            cli.check_format(parsed)  # before any work
             return int(cli.write(verb.tables(parsed), parsed))
         return int(verb.run(parsed))
     except (InputError, OSError) as error:

@@ -16,6 +16,7 @@ from lamp_exp.results.folder import PREDICTIONS
 from lamp_exp.results.record import Record
 from lamp_exp.storage.atomic import write_text as write_file
 
+SUFFIXES = {".csv": "csv", ".md": "md", ".tex": "latex", ".html": "html", ".txt": "terminal"}
 LISTED = 3  # folders that are named of those left out for one reason
 
 
@@ -52,8 +53,20 @@ def add_config_dir(parser: argparse.ArgumentParser) -> None:
 
 
 def add_format(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--format", choices=FORMATS, default="terminal", help="default: terminal")
+    text = f"by default that of --out's ending ({', '.join(SUFFIXES)}), or else terminal"
+    parser.add_argument("--format", choices=FORMATS, help=text)
     parser.add_argument("--out", type=Path, metavar="FILE", help="a file instead of the screen")
+
+
+def check_format(arguments: argparse.Namespace) -> None:
+    """Chooses the format by the ending of the file; InputError for one that no format has."""
+    ending = arguments.out.suffix.lower() if arguments.out else ""
+    if arguments.format is None and ending and ending not in SUFFIXES:
+        raise InputError(
+            f"--out {arguments.out}: tables are not written as {ending}: give --format, or a name "
+            f"that ends in {', '.join(SUFFIXES)}"
+        )
+    arguments.format = arguments.format or SUFFIXES.get(ending, "terminal")
 
 
 def chosen(
@@ -74,8 +87,8 @@ def chosen(
         print(line, file=sys.stderr)
     records = select(usable, arguments.where)
     if not records:
-        of = f" of {' '.join(arguments.where)}" if arguments.where else ""
-        raise InputError(f"no run with {needed} is left{of}")
+        where = f", of those with {' '.join(arguments.where)}" if arguments.where else ""
+        raise InputError(f"there is no run with {needed}{where}")
     return records
 
 

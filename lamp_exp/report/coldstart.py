@@ -185,7 +185,7 @@ def _bins_table(found: Mapping[Group, list[Bin]], by: str, wanted: int, by_edges
         f"bins of the {words}: lowest to highest value in it; equal values are in one bin",
         "gain: against the same run without a profile; above zero is better, whatever the metric's "
         "direction",
-        "all over the seeds that both runs have; no gain where they have none",
+        "means over the seeds that the run and its baseline share; no gain where they share none",
         *interval_footers(
             [i for bins in found.values() for one in bins for i in (one.value, one.gain) if i]
         ),

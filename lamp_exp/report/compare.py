@@ -79,13 +79,13 @@ def _scores(a: Record, b: Record) -> pd.DataFrame:
 
 
 def _differences_table(one: Group, other: Group) -> Table:
-    """All options that decide the numbers and differ, the seed, and the code."""
+    """All options that decide the numbers and differ, the seed, and the version of the code."""
     values = {"run": (one.first.name, other.first.name)}
     values[WEIGHTS] = (one.shown(WEIGHTS), other.shown(WEIGHTS))
     for name in differing([one, other]):
         values[name] = (shown(one.option(name)), shown(other.option(name)))
     values["seed"] = (str(one.first.seed), str(other.first.seed))
-    values["code"] = (one.first.result.code.fingerprint, other.first.result.code.fingerprint)
+    values["code"] = _versions_of_code(one.first, other.first)
     rows = [((name,), {A: x, B: y}) for name, (x, y) in values.items() if x != y]
     footers = data_footers([one.first, other.first])
     apart = choices_apart(one, other)
@@ -95,6 +95,22 @@ def _differences_table(one: Group, other: Group) -> Table:
             "difference"
         )
     return Table.of("What differs", ("",), rows, footers)
+
+
+def _versions_of_code(a: Record, b: Record) -> tuple[str, str]:
+    """The commit of each run, or the version that was installed.
+
+    Their fingerprints tell only of runs with the same components, as each is of the code in use.
+    """
+    codes = [record.result.code for record in (a, b)]
+    if a.result.choices == b.result.choices and a.personal == b.personal:
+        return codes[0].fingerprint, codes[1].fingerprint
+    installed = [record.result.versions.get("lamp-exp", "") for record in (a, b)]
+    one, other = (
+        f"{code.commit or version}{' with changes' if code.changed else ''}"
+        for code, version in zip(codes, installed, strict=True)
+    )
+    return one, other
 
 
 def _metrics_table(a: Record, b: Record, compared: Mapping[str, Comparison]) -> Table:

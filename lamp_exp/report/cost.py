@@ -99,8 +99,8 @@ def cost_table(records: Sequence[Record], prices: Prices) -> Table:
     rows = [(g, (g.first.main_metric,), _cells(g, of_group)) for g, of_group in means.items()]
     notes = [
         "tokens: a question's, by the tokenizer of the model that read it; means over seeds",
-        "seconds of each stage; train includes its own ranking and prompts' use, not their making; "
-        "ms a question: of prediction",
+        "seconds of each stage; rank s: of the asked part; prompts s: where a model is fine-tuned, "
+        "also of ranking train and making its prompts; ms a question: of prediction",
         "peak MB: of the process, in which a sweep's earlier jobs ran, too",
         "kept: the share of rankings and of distinct texts' vectors that were not computed anew",
         f"API $: list prices of {prices.date} ({prices.source}), all questions asked once; "

@@ -27,6 +27,7 @@ from lamp_exp.report.personal import as_gain
 from lamp_exp.report.table import Table, interval_cell, number, p_cell, worth_of
 from lamp_exp.statistics import Contrast, Interval, compare, contrast, holm, share_of_gain
 from lamp_exp.statistics.paired import SIGNIFICANT
+from lamp_exp.wording import count_of
 
 LISTED = 6  # cells that a footer names
 
@@ -71,16 +72,17 @@ def effects_table(found: Sequence[Grid], reasons: Sequence[str]) -> Table:
             shown.append(one.interval)
     tests = ", ".join(sorted({one.test.name for one in contrasts}))
     methods = ", ".join(sorted({one.value.method for one in contrasts}))
+    number = count_of(len(contrasts), "effect")
     notes = [
         "an effect: of a level against none, paired by question; above zero is better, whatever "
         "the metric's direction; (mean): over all levels of that factor",
         "interaction: what the levels bring together beyond the sum of what each brings alone",
         "by another's: the same effect with the profiles of other users",
-        f"p: {tests}; Holm over the {len(contrasts)} effects",
+        f"p: {tests}; Holm over {number}",
         f"interval: {methods}",
         *interval_footers(shown),
         "detectable: the smallest effect that this test would find with 80% power at 5% over the "
-        f"{len(contrasts)} effects",
+        f"{number}",
         *_share_notes(found),
         *_missing_notes(found),
         *(f"no grid, {reason}" for reason in dict.fromkeys(reasons)),

@@ -11,7 +11,7 @@ from lamp_exp.report.table import Table
 from lamp_exp.results.display import tallied_remarks
 from lamp_exp.results.record import Record
 from lamp_exp.results.schema import SCHEMA_VERSION
-from lamp_exp.statistics import Interval
+from lamp_exp.statistics import Interval, caution_notes
 from lamp_exp.wording import count_of
 
 LISTED = 5  # runs that a footer names
@@ -118,10 +118,10 @@ def interval_footers(intervals: Iterable[Interval], tested: Iterable[Interval] =
     """
     shown_ones = list(intervals)
     users = [one.users for one in (*shown_ones, *tested) if one.users]
-    cautions = sorted({one.caution for one in shown_ones} - {""})
+    plural = "s" if users and max(users) > 1 else ""
     return [
-        *([f"{number_range(users)} users, who count as independent"] if users else []),
-        *(f"°: {caution}" for caution in cautions),
+        *([f"{number_range(users)} user{plural}, who count as independent"] if users else []),
+        *caution_notes(one.caution for one in shown_ones),
     ]
 
 

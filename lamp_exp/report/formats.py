@@ -21,10 +21,11 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from lamp_exp.report.table import TIDY, VALUE, Cell, Table
+from lamp_exp.report.table import MISSING, TIDY, VALUE, Cell, Table
 
 TEMPLATES = Path(__file__).parent / "templates"
 WIDE = 100_000  # a file or a pipe
+LEAST_HEAD = 12  # characters that a column of heads has, whatever the screen
 MAX_COLUMN = 60  # characters of a column on a screen; longer texts are folded
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a formula begins in a spreadsheet
 LATEX = str.maketrans({
@@ -95,8 +96,8 @@ def as_html(tables: Sequence[Table]) -> str:
 def terminal(tables: Sequence[Table]) -> str:
     """For a terminal, in colour if it has colours.
 
-    A wider table is shown in parts, each with the rows' heads; into a file or a pipe it goes in
-    one piece.
+    A wider table is shown in parts, each with the rows' heads, without columns that are empty;
+    into a file or a pipe it goes in one piece.
     """
     screen = Console(highlight=False)
     out = io.StringIO()
@@ -114,25 +115,52 @@ def terminal(tables: Sequence[Table]) -> str:
 
 
 def _parts(table: Table, console: Console) -> Iterator[RichTable]:
-    unlimited = console.options.update(width=WIDE)
-    start, end = 0, len(table.columns)
-    while start < len(table.columns):
-        part = _rich(replace(table, cells=table.cells.iloc[:, start:end]))
-        narrow = end > start + 1 and console.width < WIDE
-        if narrow and console.measure(part, options=unlimited).maximum > console.width:
-            end -= 1
-            continue
-        yield part
-        start, end = end, len(table.columns)
+    """The table, or parts that fit the screen: as many of its columns as do, but at least one."""
+    if console.width >= WIDE or _fits(table, console):
+        yield _rich(table)
+        return
+    narrow = _narrowed(table)
+    most = max(LEAST_HEAD, console.width // (2 * len(narrow.heads)))  # half of the screen
+    parts: list[Table] = []
+    columns = list(narrow.columns)
+    while columns:
+        size = len(columns)
+        while size > 1 and not _fits(_of_columns(narrow, columns[:size]), console, most):
+            size -= 1
+        parts.append(_of_columns(narrow, columns[:size]))
+        columns = columns[size:]
+    for number, part in enumerate(parts, 1):
+        words = f" ({number} of {len(parts)})" if len(parts) > 1 else ""
+        yield _rich(replace(part, title=f"{part.title}{words}"), most)
 
 
-def _rich(table: Table) -> RichTable:
+def _fits(table: Table, console: Console, head_width: int = MAX_COLUMN) -> bool:
+    made, unlimited = _rich(table, head_width), console.options.update(width=WIDE)
+    return bool(console.measure(made, options=unlimited).maximum <= console.width)
+
+
+def _of_columns(table: Table, columns: Sequence[str]) -> Table:
+    return replace(table, cells=table.cells[columns])
+
+
+def _narrowed(table: Table) -> Table:
+    """Heads that all rows share stand in the title; columns without any value are left out."""
+    frame = table.cells
+    values = {n: frame.index.get_level_values(n).unique() for n in range(len(table.heads) - 1)}
+    same = [n for n, own in values.items() if table.heads[n] and len(own) == 1]
+    words = [f"{table.heads[n]}={values[n][0]}" for n in same]
+    title = f"{table.title}: {', '.join(words)}" if words else table.title
+    known = [name for name in frame if any(cell.text not in ("", MISSING) for cell in frame[name])]
+    return replace(table, title=title, cells=frame.droplevel(same)[known])
+
+
+def _rich(table: Table, head_width: int = MAX_COLUMN) -> RichTable:
     rich_table = RichTable(
         title=Text(table.title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD,
         show_edge=False,
     )  # fmt: skip
     for name in table.heads:
-        rich_table.add_column(Text(name), overflow="fold", max_width=MAX_COLUMN)
+        rich_table.add_column(Text(name), overflow="fold", max_width=head_width)
     for name, cells in table.cells.items():
         prose = any(cell_len(cell.text) > MAX_COLUMN for cell in cells)
         rich_table.add_column(

@@ -103,12 +103,12 @@ def _choices(rows: Rows) -> Iterator[str]:
     for name, groups in rows.items():
         for group in groups:
             if group.first.result.tuned is not None:
-                values = len(group.first.result.tuned.curve)
-                yield f"{name} ({group.first.task}): k chosen from {values} values on dev"
+                values = count_of(len(group.first.result.tuned.curve), "value")
+                yield f"{name} ({group.first.task}): k chosen from {values} on dev"
                 break
     first = next(group for groups in rows.values() for group in groups).first
     systems = sum(not aside(groups[0]) for groups in rows.values())
-    if first.result.part == "dev":
+    if first.result.part == "dev" and systems > 1:
         yield (
             f"dev: {systems} rows are compared on it, and whoever takes the best of them chooses "
             "on dev: report it on test"

@@ -447,10 +447,11 @@ def _gain_notes(field: Field) -> list[str]:
     intervals = [one.interval for one in found]
     tests = ", ".join(sorted({one.comparison.decisive.name for one in found}))
     methods = "; ".join(sorted({one.method for one in intervals}))
+    gains_tested = count_of(len(set(field.ps)), "gain")
     return [
         "gain: over the same reader without a profile (none), above zero is better, whatever the "
         f"metric's direction; 95% interval: {methods}",
-        f"*: p < {SIGNIFICANT:g} after Holm over the {len(set(field.ps))} gains of the table "
+        f"*: p < {SIGNIFICANT:g} after Holm over {gains_tested} of the table "
         f"({tests}); bounds are not tested",
         "bold: the best of its column; a bound reads the golds, and is no system: the oracle "
         "retriever goes by single items, of which sets may do better; the oracle router by its "

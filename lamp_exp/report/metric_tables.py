@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import textwrap
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -135,10 +136,11 @@ def metric_tables(
         _table(shared, members, layout, options, baselines)
         for shared, members in _sets(groups, layout)
     ]
-    if unfit := len(chosen) - len(groups):
+    if unfit := [group for group in chosen if group not in groups]:
+        named = "; ".join(dict.fromkeys(f"{g.first.task} {system_words(g)}" for g in unfit))
         line = (
-            f"without a column in this layout: {count_of(unfit, 'configuration')}; `table` and "
-            "`ablation` show all"
+            f"{count_of(len(unfit), 'configuration')} without a column in this layout, which "
+            f"`table` and `ablation` show: {textwrap.shorten(named, 200, placeholder=' …')}"
         )
         made = [replace(table, footers=(*table.footers, line)) for table in made]
     return made

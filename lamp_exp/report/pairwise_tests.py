@@ -26,6 +26,7 @@ from lamp_exp.report.table import Cell, Row, Table, number, p_cell, worth_of
 from lamp_exp.results.record import Record
 from lamp_exp.statistics import benjamini_hochberg, compare, holm
 from lamp_exp.statistics.paired import SIGNIFICANT
+from lamp_exp.wording import count_of
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -105,7 +106,7 @@ def _candidates(
         return pairs
     bases = {record.configuration for record in select(records, against)}
     if not bases:
-        raise InputError(f"no run is {' '.join(against)}: nothing to test against")
+        raise InputError(f"there is no run with {' '.join(against)} to test against")
     ordered = [sorted(both, key=lambda group: group.configuration not in bases) for both in pairs]
     return [
         (one, other)
@@ -125,7 +126,7 @@ def pairs_table(
     if found.empty:
         why = "; ".join(left_out)
         reason = "no two runs answered the same questions of the same part"
-        raise InputError(f"nothing is left to test; {why}" if why else reason)
+        raise InputError(f"there is nothing to test; {why}" if why else reason)
     groups = list(pd.unique(found[["first", "second"]].to_numpy().ravel()))
     names, heads = naming(groups)
     labels = {
@@ -151,12 +152,12 @@ def _notes(found: pd.DataFrame) -> list[str]:
         "second - first: the difference of the metric itself, paired by question; of an error, "
         "less is better",
         f"p: {', '.join(tests)}; Holm (family-wise) and Benjamini-Hochberg (false discoveries), "
-        f"over the {len(found)} pairs",
+        f"over {count_of(len(found), 'pair')}",
         f"interval: {'; '.join(methods)}",
         *interval_footers(differences),
         *([f"seeds left out, as only one of two runs has them: {seeds}"] if seeds else []),
         "detectable: the smallest difference that this test would find with 80% power at 5% over "
-        f"the {len(found)} pairs (Holm's first step)",
+        f"{count_of(len(found), 'pair')} (Holm's first step)",
         "verdict on the second by Holm at 5%: inconclusive is not equal",
         *unreadable_footers(found["verdict"].tolist()),
     ]

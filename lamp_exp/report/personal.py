@@ -141,7 +141,8 @@ def _gain_table(found: pd.DataFrame) -> Table:
         "gain: with the profile against the same run without; above zero is better, whatever the "
         "metric's direction",
         f"p: {tests}, not corrected for the number of rows (see the verb tests)",
-        "all over the seeds that both runs have; users: by the mean gain of their questions",
+        "means over the seeds that the run and its baseline share",
+        "users: by the mean gain of their questions",
         *([f"seeds left out, as the baseline lacks them: {left_out}"] if left_out else []),
         *(f"interval of {metric}: {method}" for metric, method in methods),
         *interval_footers(found["interval"]),

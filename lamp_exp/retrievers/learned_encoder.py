@@ -193,7 +193,8 @@ class FittedEncoder(Artefact):
         return [self.feedback]
 
     def cost(self) -> Cost:
-        return Cost(self.retriever.learning.epochs, "epochs over the questions with feedback")
+        epochs = self.retriever.learning.epochs
+        return Cost(epochs, "epoch", " over the questions with feedback")
 
     def make(self, folder: Path, required: Sequence[Path]) -> dict[str, Any]:
         (feedback,) = required

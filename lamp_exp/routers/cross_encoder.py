@@ -36,6 +36,7 @@ from lamp_exp.models.threads import limit_threads, threads_restored
 from lamp_exp.progress import progress
 from lamp_exp.retrievers.encoder import fresh_bert, longest_input
 from lamp_exp.values import Choice, RoutedQuestion
+from lamp_exp.wording import count_of
 
 CLASSIFIER = "classifier"  # the folder of the fitted classifier
 BATCH_TOKENS, BATCH_TOKENS_ON_CPU = 16_384, 4_096
@@ -304,8 +305,8 @@ class FittedRouter(Artefact):
         return digest.hexdigest()
 
     def cost(self) -> Cost:
-        what = f"epochs over {len(self.source.questions):,} questions of train"
-        return Cost(self.router.epoch_options.epochs, what)
+        questions = count_of(len(self.source.questions), "question")
+        return Cost(self.router.epoch_options.epochs, "epoch", f" over {questions} of train")
 
     def make(self, folder: Path, required: Sequence[Path]) -> dict[str, Any]:
         return self.router.fit(self.source.questions, folder)

@@ -8,7 +8,7 @@ whatever numpy's global state.
 
 from lamp_exp.statistics.contrasts import Contrast, contrast, share_of_gain
 from lamp_exp.statistics.corrections import benjamini_hochberg, holm
-from lamp_exp.statistics.intervals import Interval, interval
+from lamp_exp.statistics.intervals import Interval, caution_notes, interval
 from lamp_exp.statistics.paired import Comparison, Test, compare
 from lamp_exp.statistics.samples import (
     Sample,
@@ -26,6 +26,7 @@ __all__ = [
     "Sample",
     "Test",
     "benjamini_hochberg",
+    "caution_notes",
     "compare",
     "contrast",
     "f1_sample",

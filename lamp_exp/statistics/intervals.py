@@ -10,13 +10,14 @@ users make (86% at 50 users near 1). Large errors that no example has cannot be 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import special
 
 from lamp_exp.statistics.resampling import bca, without_each
-from lamp_exp.statistics.samples import BINARY, OTHER, SHARE, Sample
+from lamp_exp.statistics.samples import BINARY, COVERS_LESS, OTHER, SHARE, Sample
 
 NO_SPREAD = 1e-12  # a standard error this small is rounding: metrics are of the size of 1
 PSEUDO_USERS = 0.5  # all right, and as many all wrong, in the interval of a share
@@ -88,6 +89,12 @@ def interval_of(
         ends, method = _ends_of(found, level), "jackknife interval"
     method = f"{method}, clustered by user" if sample.clustered else method
     return interval_between(sample, found.value, ends, level, method)
+
+
+def caution_notes(cautions: Iterable[str]) -> list[str]:
+    """The note on the intervals that are marked with °, if any has a caution."""
+    reasons = sorted({caution.removesuffix(COVERS_LESS) for caution in cautions} - {""})
+    return [f"°: {' or '.join(reasons)}{COVERS_LESS}"] if reasons else []
 
 
 def interval_between(

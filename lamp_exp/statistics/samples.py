@@ -20,6 +20,7 @@ from lamp_exp.errors import InputError
 Floats = NDArray[np.float64]
 FEW_USERS = 10  # that make up the errors: with fewer, further users may have far larger ones
 FEW_NAMED = 10  # times that a label is expected or predicted: with fewer, its F1 jumps
+COVERS_LESS = ": the interval may cover less"  # the end of each caution
 FEW_IN_SPREAD = 6  # users that make up the spread of a mean: with fewer, t intervals are too short
 BINARY, SHARE, MEAN, OTHER = "binary", "share", "mean", "other"  # kinds of samples
 
@@ -82,7 +83,7 @@ class Sample:
         if self.clusters < 2 or self.kind in (BINARY, SHARE):
             return ""
         reason = _few_users(self.sums) if self.log_scale else self.doubt(self.sums)
-        return f"{reason}: the interval may cover less" if reason else ""
+        return f"{reason}{COVERS_LESS}" if reason else ""
 
     def measured(self) -> float:
         """The metric over all examples; NaN without any."""

@@ -345,6 +345,8 @@ def _interval(one: Mapping[str, Any] | None) -> str:
 
 def _interval_lines(rows: Iterable[Row]) -> list[str]:
     """How the intervals were made, and why those with ° may cover less."""
+    from lamp_exp.statistics import caution_notes
+
     found = [
         item for row in rows for item in row["intervals"].items() if item[1]["low"] is not None
     ]
@@ -353,7 +355,7 @@ def _interval_lines(rows: Iterable[Row]) -> list[str]:
         users = f" ({count_of(one['users'], 'user')})" if one["users"] else ""
         methods.setdefault(f"{one['method']}{users}", {})[name] = None
     lines = [f"95% interval over questions ({', '.join(n)}): {m}" for m, n in methods.items()]
-    return [*lines, *(f"°: {why}" for why in sorted({one["caution"] for _, one in found} - {""}))]
+    return [*lines, *caution_notes(one["caution"] for _, one in found)]
 
 
 def _title(rows: Sequence[Row], keys: Sequence[str]) -> str:

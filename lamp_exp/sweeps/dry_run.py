@@ -71,7 +71,7 @@ class Forecast:
 
     @property
     def is_settled(self) -> bool:
-        """Whether nothing is to do for it."""
+        """Whether there is nothing to do for it."""
         return self.state in ("finished", "cannot run")
 
     @property
@@ -106,10 +106,8 @@ def show_dry_run_alone(cfg: DictConfig) -> None:
 def _show(forecasts: Sequence[Forecast], cfg: DictConfig) -> None:
     console = Console(soft_wrap=True, highlight=False)
     console.print(_table(forecasts))
-    for one in forecasts:
-        if one.needs.error:
-            name = short_name(one.job, [other.job for other in forecasts])
-            console.print(f"{name} cannot run: {one.needs.error}", style="red", markup=False)
+    for line in _refusals(forecasts):
+        console.print(line, style="red", markup=False)
     experience = Experience.of(Path(cfg.output_dir).expanduser())
     made = _requirements(forecasts)
     costs = {one.key: _cost(one, experience) for one, _ in made if one.state != THERE}
@@ -117,6 +115,20 @@ def _show(forecasts: Sequence[Forecast], cfg: DictConfig) -> None:
         print(line)
     for line in _estimate(forecasts, experience, list(costs.values()), cfg.dry_run == MEASURE):
         print(line, flush=True)
+
+
+def _refusals(forecasts: Sequence[Forecast]) -> list[str]:
+    """A line for each reason why jobs cannot run, with all of these jobs."""
+    jobs = [one.job for one in forecasts]
+    reasons: dict[str, list[str]] = {}
+    for one in forecasts:
+        if one.needs.error:
+            reasons.setdefault(one.needs.error, []).append(short_name(one.job, jobs))
+    return [
+        f"{names[0] if len(names) == 1 else count_of(len(names), 'job')} cannot run: {reason}"
+        + (f" ({'; '.join(names)})" if len(names) > 1 else "")
+        for reason, names in reasons.items()
+    ]
 
 
 def _requirements(forecasts: Sequence[Forecast]) -> list[tuple[Requirement, list[int]]]:
@@ -186,7 +198,7 @@ def _estimate(
             kinds.setdefault(planned.kind, {}).setdefault(planned.folder, planned)
     if all(one.is_settled for one in forecasts):
         refused = sum(one.needs.error is not None for one in forecasts)
-        return [f"{count_of(refused, 'job')} cannot run" if refused else "nothing is to do"]
+        return [f"{count_of(refused, 'job')} cannot run" if refused else "nothing to do"]
     unnamed = sum(not (one.planned or one.is_settled) for one in forecasts)
     lines, found, missing = [], list[Estimate](), 0
     for kind, runs in progress(kinds.items(), len(kinds), "estimate"):
@@ -202,7 +214,7 @@ def _estimate(
         return lines
     total = Estimate(sum(o.seconds or 0 for o in known), sum(o.bytes or 0 for o in known))
     unknown = sum(one.seconds is None for one in known) + unnamed
-    rest = f", and {count_of(unknown, 'thing')} without an estimate" if unknown else ""
+    rest = f", and {count_of(unknown, 'part')} without an estimate" if unknown else ""
     return [*lines, f"an estimate, one job after another: {total}{rest}"]
 
 

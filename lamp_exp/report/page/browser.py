@@ -67,7 +67,7 @@ def embed(records: Sequence[Record], limits: Limits) -> Embedded:
     groups = grouped(records)
     wanted, needed = in_turn(select(records, limits.conditions), groups)
     if not wanted:
-        raise InputError(f"no run is left to browse of {' '.join(limits.conditions)}")
+        raise InputError(f"there is no run to browse with {' '.join(limits.conditions)}")
     questions = QuestionSets(records)
     embedded: list[Record] = []
     numbers: list[int] = []
