@@ -6,21 +6,20 @@ import ast
 import importlib.util
 import inspect
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import lru_cache, partial
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any
 
 from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from lamp_exp.annotations import check_types
 from lamp_exp.errors import InputError, did_you_mean
-from lamp_exp.options import PERSONAL_GROUPS, Usage, as_text
+from lamp_exp.options import PERSONAL_GROUPS, Usage
 
-KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
 EXTRAS = {"openai": "openai", "gguf": "gguf", "peft": "lora"}  # package: our extra that brings it
 
 
@@ -33,13 +32,13 @@ def recipe(cfg: DictConfig, group: str, check_names: bool = True) -> partial[Any
     """A partial that builds a component.
 
     Options that the component does not have are refused, unless they are not looked at, and so are
-    numbers, texts, true and false where its annotations want something else.
+    values that its annotations do not allow (see `check_types`).
     """
     try:
         node = OmegaConf.select(cfg, group)
         made: partial[Any] = instantiate(node, _partial_=True, _convert_="all")
     except InstantiationException as error:
-        raise _explained(error, group) from error
+        raise _explained(error, group, str(node.get("_target_", ""))) from error
     if group == "model":
         made.keywords.pop("display_name", None)  # only reports read it
     parameters = inspect.signature(made.func).parameters
@@ -48,69 +47,23 @@ def recipe(cfg: DictConfig, group: str, check_names: bool = True) -> partial[Any
         if name not in parameters and not takes_any:
             hint = did_you_mean(name, parameters)
             raise InputError(f"{group}.{name} is no option of {made.func.__qualname__}{hint}")
-    _check_types(made.func, made.keywords, group)
+    check_types(made.func, made.keywords, group)
     _check_inner_types(OmegaConf.to_container(node, resolve=True), group)
     return made
 
 
-def _check_types(made: Callable[..., Any], given: Mapping[str, Any], place: str) -> None:
-    """Raises InputError for a plain value that the annotations of what is made do not allow."""
-    for name, hint in _annotations(made).items():
-        if name in given and not _fits(given[name], hint):
-            value = as_text(given[name])
-            raise InputError(f"{place}.{name}={value} must be {_in_words(hint)}")
-
-
 def _check_inner_types(content: Any, place: str) -> None:
-    """The same for the components inside a component."""
-    for name, inner in content.items() if isinstance(content, Mapping) else ():
-        if isinstance(inner, Mapping) and "_target_" in inner:
-            _check_types(get_object(inner["_target_"]), inner, f"{place}.{name}")
-        _check_inner_types(inner, f"{place}.{name}")
+    """Checks the components inside a component, also in lists; see `check_types`."""
+    inner = dict(content) if isinstance(content, Mapping) else {}
+    if isinstance(content, list):
+        inner = {str(number): one for number, one in enumerate(content)}
+    for name, one in inner.items() if inner.get("_recursive_", True) else ():
+        if isinstance(one, Mapping) and "_target_" in one:
+            check_types(get_object(one["_target_"]), one, f"{place}.{name}")
+        _check_inner_types(one, f"{place}.{name}")
 
 
-def _annotations(made: Callable[..., Any]) -> Mapping[str, Any]:
-    """The annotations of what a class or function takes, as far as they can be read."""
-    with suppress(NameError, TypeError, AttributeError):  # of what is imported for types alone
-        return get_type_hints(made.__init__ if isinstance(made, type) else made)  # type: ignore[misc]
-    return {}
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    """Whether a plain value may be what an annotation says; True for what is not plain."""
-    return any(_is_one(value, kind) for kind in _alternatives(hint))
-
-
-def _is_one(value: Any, kind: Any) -> bool:
-    if get_origin(kind) is Literal:
-        return value in get_args(kind)
-    if kind is NoneType:
-        return value is None
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return True
-    return type(value) is kind if kind in KINDS else True
-
-
-def _in_words(hint: Any) -> str:
-    """What an annotation allows."""
-    kinds = list(_alternatives(hint))
-    named = [as_text(value) for kind in kinds if get_origin(kind) is Literal
-             for value in get_args(kind)]  # fmt: skip
-    words = [f"one of {', '.join(dict.fromkeys(named))}"] if named else []
-    words += [KINDS[kind] for kind in kinds if kind in KINDS]
-    return " or ".join([*words, *(["null"] if NoneType in kinds else [])])
-
-
-def _alternatives(hint: Any) -> Iterator[Any]:
-    """The annotations of which one must fit."""
-    if get_origin(hint) in (Union, UnionType):
-        for one in get_args(hint):
-            yield from _alternatives(one)
-    else:
-        yield hint
-
-
-def _explained(error: InstantiationException, group: str) -> InputError:
+def _explained(error: InstantiationException, group: str, target: str) -> InputError:
     """An import that failed names what to install or where to start; else what Hydra says."""
     cause: BaseException | None = error
     while cause is not None:
@@ -118,14 +71,25 @@ def _explained(error: InstantiationException, group: str) -> InputError:
             extra = EXTRAS[cause.name]
             return InputError(f"{group} needs {cause.name}: pip install 'lamp-exp[{extra}]'")
         if isinstance(cause, ModuleNotFoundError) and cause.name:
-            package = cause.name.partition(".")[0]
-            missing = f"{group}: there is no module {cause.name}"
-            if importlib.util.find_spec(package) is None:
-                missing += f": start from the folder that contains {package}, or install it"
-            return InputError(missing)
+            return InputError(f"{group}: {_missing_module(cause.name, target)}")
         cause = cause.__cause__
     text = re.sub(r",? ?set env var HYDRA_FULL_ERROR=1[^:]*:?", "", str(error))
     return InputError(f"{group}: {' '.join(text.split())}")
+
+
+def _missing_module(name: str, target: str) -> str:
+    """Why `target` cannot be imported; `name` is what Python did not find."""
+    module, _, last = name.rpartition(".")
+    package = target.partition(".")[0]
+    if importlib.util.find_spec(package) is None:
+        return (
+            f"there is no module {package}: start from the folder that contains it, or install it"
+        )
+    if name == target and importlib.util.find_spec(module) is not None:
+        return f"{module} has no {last}"
+    if target.startswith(f"{name}."):
+        return f"there is no module {name}"
+    return f"{target} needs {name}, which is not installed"
 
 
 def class_value(cfg: DictConfig, group: str, name: str) -> Any:

@@ -30,7 +30,7 @@ from lamp_exp.config_checks import (
     check_generation_options,
     check_hub,
     check_passages,
-    refuse_missing_folders,
+    refuse_wrong_folders,
 )
 from lamp_exp.contracts import DenseRetriever, Model, Retriever, Summary, Task, WrittenSummary
 from lamp_exp.data import check_sources
@@ -172,8 +172,8 @@ class ExperimentBuilder:
         named = self.cfg.router.candidates
         if not OmegaConf.is_dict(named):
             raise InputError(
-                f"router.candidates={options.as_text(named)} must be names with options, or choose "
-                "those of a YAML with a slash: router/candidates=fixed"
+                f"router.candidates={options.as_text(named)} must map names to options; to choose "
+                "a file of candidates, write router/candidates=fixed"
             )
         given = cast(dict[str, Any], OmegaConf.to_container(named, resolve=True))
         for name, changes in given.items():
@@ -223,7 +223,7 @@ class ExperimentBuilder:
         with open_dict(cfg):
             cfg.pop("hydra", None)
         content = cast(dict[str, Any], OmegaConf.to_container(cfg.router, resolve=False))
-        refuse_missing_folders(dict(flatten(content, "router.")))
+        refuse_wrong_folders(dict(flatten(content, "router.")))
         if getattr(recipe(cfg, "router", check_names=False).func, "asks_a_model", False):
             given["language_model"] = self._language_model(cfg)
         return cast(Router, build(cfg, "router", **given))

@@ -84,7 +84,8 @@ def check_hub(cfg: DictConfig) -> None:
     for name, value in used.items():
         place, _, last = name.rpartition(".")
         ours = str(used.get(f"{place}._target_")).startswith("lamp_exp.")
-        fresh = any(other.startswith(f"{place}.fresh.") for other in used)
+        # Of a model, a name that is given has a tokenizer at least.
+        fresh = place != "model" and any(other.startswith(f"{place}.fresh.") for other in used)
         has_weights = ours and not fresh and f"{place}.base_url" not in used
         of_weights = last == "name" and place != "summary"  # summary.name may be behind an API
         if has_weights and of_weights and isinstance(value, str):
@@ -113,26 +114,28 @@ def _used_components(cfg: DictConfig) -> dict[str, Any]:
 
 
 def check_folders(cfg: DictConfig) -> None:
-    """Raises InputError for a name that looks like a folder, and is none."""
-    refuse_missing_folders(_used_components(cfg))
+    """Raises InputError for a folder of weights that is none."""
+    refuse_wrong_folders(_used_components(cfg))
 
 
-def refuse_missing_folders(values: Mapping[str, Any]) -> None:
-    """Raises InputError for a folder of weights that does not exist, or is a run's.
+def refuse_wrong_folders(values: Mapping[str, Any]) -> None:
+    """Raises InputError for a folder of weights that does not exist, or is the folder of a run.
 
-    `values` are options by dotted name. A hub id has one slash at most.
+    `values` are options by dotted name.
     """
     for name, value in values.items():
-        if name.rpartition(".")[2] not in ("name", "tokenizer") or not isinstance(value, str):
+        owner, _, last = name.rpartition(".")
+        if last not in ("name", "tokenizer") or not isinstance(value, str):
             continue
         folder = Path(value).expanduser()
-        of_a_folder = value.startswith(("/", "./", "../", "~")) or value.count("/") > 1
-        if of_a_folder and not folder.exists():
+        if value.startswith(("/", "./", "../", "~")) and not folder.exists():
             raise InputError(f"{name}={value}: there is no such folder")
         if (folder / RESULT).is_file():
-            hint = f" that has no weights: choose one of mode=finetune, {name}=RUN/{CHECKPOINT}"
-            if (folder / CHECKPOINT).is_dir():
-                hint = f": its weights are {name}={value.rstrip('/')}/{CHECKPOINT}"
+            hint = ", and has no such weights"
+            if owner in ("model", "reader", "summary"):
+                hint = f" that has no weights: choose one of mode=finetune, {name}=RUN/{CHECKPOINT}"
+                if (folder / CHECKPOINT).is_dir():
+                    hint = f": its weights are {name}={value.rstrip('/')}/{CHECKPOINT}"
             raise InputError(f"{name}={value} is a run{hint}")
 
 

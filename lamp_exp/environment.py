@@ -71,6 +71,7 @@ def prepare_process() -> None:
     At its end the interpreter would search all objects of the libraries for garbage, which takes
     seconds: they are kept from that search.
     """
+    ignore_known_warnings()
     atexit.unregister(gc.freeze)  # in case it was called before
     atexit.register(gc.freeze)
     for stream in (sys.stdout, sys.stderr):
@@ -97,6 +98,5 @@ def end_with_the_reader() -> None:
 def run_command(main: Callable[[], int]) -> NoReturn:
     """Runs a command in any terminal, and exits with its code."""
     prepare_process()
-    ignore_known_warnings()
     end_with_the_reader()
     sys.exit(main())

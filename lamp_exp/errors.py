@@ -21,6 +21,14 @@ class InputError(ValueError):
         return [f"{type(self).__name__}: {self}"]
 
 
+class WeightsError(InputError):
+    """Weights could not be loaded from the hub id or folder that `option` names."""
+
+    def __init__(self, option: str, message: str) -> None:
+        super().__init__(message)
+        self.option = option
+
+
 class ComponentError(RuntimeError):
     """An exception inside a component; the message names the component and the question."""
 

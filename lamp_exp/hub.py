@@ -18,7 +18,7 @@ from zipfile import is_zipfile
 
 from safetensors import SafetensorError, safe_open
 
-from lamp_exp.errors import InputError, first_line
+from lamp_exp.errors import InputError, WeightsError, first_line
 from lamp_exp.wording import count_of
 
 SECONDS = 3.0  # that a hub has to answer
@@ -49,8 +49,11 @@ def only_local_files(name: str) -> bool:
 def check_reachable(option: str, name: str, file: str) -> None:
     """Raises InputError for a hub id of which this machine has nothing, if no hub answers.
 
-    To be called before heavy imports. `file` is one that the user named.
+    Also for a name of several slashes, which no hub id has, that is no folder. `file` is one that
+    the user named. To be called before heavy imports.
     """
+    if name.count("/") > 1 and not Path(name).is_dir():
+        raise InputError(f"{option}={name}: there is no such folder")
     try:
         on_this_machine = Path(name).is_dir() or _is_cached(name, file)
     except ValueError:  # no name that a hub could have: loading tells
@@ -83,7 +86,8 @@ def load_error(option: str, name: str, what: str, error: BaseException) -> Input
             "it is not on this machine, and the hub does not answer: give a local folder, "
             f"{option}=FOLDER"
         )
-    return InputError(f"{option}={name}: no {what} could be loaded from it: {reason}")
+    message = f"{option}={name}: no {what} could be loaded from it: {reason}"
+    return WeightsError(option, message)
 
 
 def check_weight_files(folder: Path) -> set[str]:

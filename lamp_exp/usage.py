@@ -78,6 +78,8 @@ def show_usage(arguments: list[str]) -> bool:
 
 def _refuse_bare_word(word: str) -> None:
     """Raises InputError for a first word that is no option, such as a misspelt command."""
+    if word in COMMANDS:
+        raise InputError(f"{word} takes no further words")
     if "=" not in word and not word.startswith(("-", "~")):
         raise InputError(
             f"{word} is no command{did_you_mean(word, COMMANDS)}; commands are "
@@ -87,9 +89,10 @@ def _refuse_bare_word(word: str) -> None:
 
 def _refuse_dashes(words: Sequence[str]) -> None:
     """Raises InputError for an option that is written as a flag (`--k 4`)."""
+    roots = {name.partition(".")[0] for name in (*GROUPS, *OPTIONS)}
     for word, following in zip(words, [*words[1:], "VALUE"], strict=True):
         name, _, value = word.lstrip("-").partition("=")
-        if word.startswith("--") and name in {*GROUPS, *OPTIONS}:
+        if word.startswith("-") and name.partition(".")[0] in roots:
             raise InputError(f"{word}: options have no dashes: {name}={value or following}")
 
 
@@ -115,7 +118,8 @@ def _print_table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> N
     table = Table(box=box.SIMPLE_HEAD, show_edge=False)
     for number, column in enumerate(columns):
         last = number == len(columns) - 1
-        table.add_column(column, overflow="fold", max_width=None if last else 40)
+        most = None if last else 40
+        table.add_column(column, no_wrap=number == 0, overflow="fold", max_width=most)
     for row in rows:
         table.add_row(*row)
     Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 120).print(table)

@@ -420,8 +420,8 @@ MISTAKES = {
     "retriever.k1=true": "retriever.k1=true must be a number",
     "split=time retriever=time_decay retriever@retriever.of=bm25 retriever.of.b=x": "b=x must be",
     "model.name=a/b/c": "model.name=a/b/c: there is no such folder",
-    "router=vote router.candidates=fixed": "choose those of a YAML with a slash: router/candidates",
-    "router=vote router.candidates=null": "router.candidates=null must be names with options",
+    "router=vote router.candidates=fixed": "write router/candidates=fixed",
+    "router=vote router.candidates=null": "router.candidates=null must map names to options",
     "trainer.accelerator=foo": "trainer: ",
     "model.dtype=float23": "model.dtype=float23 does not exist",
     "model.dtype=bfloat16": "use model.dtype=float32",
@@ -473,7 +473,7 @@ MISTAKES = {
     "data_dir=nowhere": (
         "no questions at nowhere/LaMP_4/dev/dev_questions.json (there is no folder nowhere)"
     ),
-    "model.name=nowhere": "model.name=nowhere: no tokenizer could be loaded",
+    "model.name=nowhere": "model.name=nowhere: no files could be loaded",
     "trainer.precision=16-mixed": "use trainer.precision=bf16-mixed",
     "model=causal": "model.name must be given",
     "model=openai model.name=x": "cannot be fine-tuned",
@@ -581,7 +581,7 @@ def test_flags_may_stand_between_options():
     assert options_first(words.split()) == [*first, "--config-dir", "my/a=b", "-m", "--cfg", "job"]
 
 
-@pytest.mark.parametrize("word", ["--k", "--k=4", "--retriever"])
+@pytest.mark.parametrize("word", ["--k", "-k", "--k=4", "--retriever", "--trainer.max_epochs"])
 def test_an_option_with_dashes_is_explained(lamp_exp, word):
     name = word.strip("-").partition("=")[0]
     code, _, err = lamp_exp("mode=rank", word, "4")

@@ -165,7 +165,7 @@ def test_a_gain_of_an_error_is_positive_where_it_falls(tmp_path: Path):
     assert all(value is None or value > 0 for value in gains_of(made["cost"]).values())
 
 
-def test_each_cell_has_its_gain_and_the_users_harmed(tmp_path: Path):
+def test_each_cell_has_its_gain_and_the_users_hurt(tmp_path: Path):
     make_grid(tmp_path, [cell for cell in SMALL if cell != ("none", "none", "user_lora")])
     make_cell(tmp_path, ("none", "none", "user_lora"), 4)  # below the baseline
     table = tables_of(tmp_path)["cells"]

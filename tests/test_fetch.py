@@ -13,8 +13,10 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
 
+import httpx2
 import pytest
 
+from lamp_exp.data.fetch import Fetcher, Wanted
 from lamp_exp.data.retry import Patience, seconds_asked
 from tests.file_server import (
     DEV,
@@ -239,6 +241,39 @@ def test_no_server_at_all_is_one_clear_line(server: Server, tmp_path: Path, caps
     told = capsys.readouterr()
     assert "ConnectError" in told.out
     assert told.err.count("next try in") == 2  # for the first of the two files
+
+
+def test_without_a_server_what_is_there_is_asked_for_once(server: Server, tmp_path: Path, capsys):
+    assert run(server, tmp_path) == 0
+    gone = Server()
+    gone.server_close()
+    capsys.readouterr()
+    assert run(gone, tmp_path) == 0
+    told = capsys.readouterr()
+    assert told.out.count("not compared with the server") == 2
+    assert told.err.count("next try in") == 2  # for the first of the two files
+
+
+def test_once_the_server_answers_each_file_has_all_tries_again(monkeypatch, tmp_path: Path):
+    """A server that comes back after the first file, and then fails once in a while."""
+    asked: list[str] = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        asked.append(Path(request.url.path).name[0])
+        if asked[-1] == "a":
+            raise httpx2.ConnectError("refused")
+        if asked[-1] == "c" and asked.count("c") < 3:
+            return httpx2.Response(503)
+        body = b'{"task": "LaMP_3", "golds": [{"id": "1", "output": "1"}]}'
+        headers = {"Content-Length": str(len(body)), "ETag": '"x"'}
+        return httpx2.Response(200, headers=headers, stream=httpx2.ByteStream(body))
+
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    with httpx2.Client(transport=httpx2.MockTransport(answer)) as client:
+        fetcher = Fetcher(client, "http://here", tmp_path, Patience(2, 1.0), force=False)
+        found = [fetcher.bring(Wanted(f"LaMP_3/dev/{name}_outputs.json")) for name in "abc"]
+    assert [one.state for one in found] == ["failed", "downloaded", "downloaded"], found
+    assert "".join(asked) == "aaabccc"
 
 
 # --- disk and locks

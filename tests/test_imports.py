@@ -53,7 +53,8 @@ MAY_IMPORT = {
     "experiment": BASE
     | {"storage", "options", "environment", "progress", "metrics", "tasks", "data", "results"}
     | {"score"},
-    "components": {"errors", "options"},
+    "annotations": {"errors", "options"},
+    "components": {"annotations", "errors", "options"},
     "composition": {"components", "conf_files", "errors", "experiment", "options"},
     "config_checks": {"components", "errors", "experiment", "hub", "models", "options", "results"},
     "config": BASE

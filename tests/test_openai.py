@@ -657,7 +657,7 @@ MISTAKES = {
     "model.base_url=ftp://x/v1": "is no address",
     "model.base_url=http://x:99999/v1": "is no address",
     "model.base_url=http://x:port/v1": "is no address",
-    "model.base_url=null": "model.base_url=null must be a text",
+    "model.base_url=null": "model.base_url=null must be text",
     "model.base_url=http://x/v1/chat/completions": "is no address of an API: it is like http://",
     "model.concurrency=0": "model.concurrency=0 must be at least 1",
     "model.concurrency=two": "model.concurrency=two must be a whole number",

@@ -114,7 +114,7 @@ def test_from_another_folder_the_import_is_explained(package, lamp_exp):
     conf = package.rename(package.parent / "elsewhere") / "conf"
     code, _, err = lamp_exp(*RUN, "retriever=tfidf", "--config-dir", str(conf))
     assert code == 2
-    line = "there is no module my: start from the folder that contains my, or install it"
+    line = "there is no module my: start from the folder that contains it, or install it"
     assert err == f"lamp_exp: retriever: {line}\n"
 
 

@@ -468,6 +468,15 @@ def test_a_run_with_other_users_profiles_is_never_the_best(tmp_path: Path):
     assert labels == ["bm25 ipa", "bm25 ipa (control)"]
 
 
+@pytest.mark.parametrize("aside", [{"bound": True}, {"profile": {"control": "shuffled_user"}}])
+def test_a_page_of_bounds_or_controls_alone_is_made(tmp_path: Path, aside):
+    for k in (1, 4):
+        make_run(tmp_path / "runs", k=k, **aside, **asked(6))
+    out = tmp_path / "page.html"
+    assert main(["html", "--runs", str(tmp_path / "runs"), "--out", str(out)]) == 0
+    assert "2 runs." in out.read_text(encoding="utf-8")
+
+
 def test_what_is_run_with_one_k_alone_does_not_cut_the_curve_over_k(tmp_path: Path):
     make_run(tmp_path, k=0, **asked(6))
     for k in (1, 4, 16):
@@ -482,6 +491,14 @@ def test_what_is_run_with_one_k_alone_does_not_cut_the_curve_over_k(tmp_path: Pa
     assert [point.x for point in lines["bm25 ipa max_items=8"].points] == [4]
     assert max(len(line.points) for line in lines.values()) == 3
     assert len({line.style for line in lines.values()}) == len(lines) == 3
+
+
+def test_runs_with_other_options_at_another_k_are_not_one_curve(tmp_path: Path):
+    make_run(tmp_path, k=0, **asked(6))
+    for k, k1, b in ((1, 1.0, 0.9), (4, 2.0, 0.9), (4, 2.0, 0.5)):
+        make_run(tmp_path, k=k, settings={"retriever": {"k1": k1, "b": b}}, **asked(6))
+    lines = curves(only(tmp_path))
+    assert len(lines) == 3 and all("k1=" in line.label and "b=" in line.label for line in lines)
 
 
 def test_runs_that_others_learn_from_have_no_panel_of_their_own(tmp_path: Path):

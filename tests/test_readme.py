@@ -106,7 +106,8 @@ def test_links_between_the_files_lead_somewhere():
 
 def anchors(file: Path) -> set[str]:
     """The anchors that GitHub gives to the headings of a Markdown file."""
-    headings = re.findall(r"(?m)^#+ (.+)$", file.read_text(encoding="utf-8"))
+    text = re.sub(r"(?ms)^```.*?^```", "", file.read_text(encoding="utf-8"))
+    headings = re.findall(r"(?m)^#+ (.+)$", text)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 

@@ -259,22 +259,22 @@ def test_what_two_runs_differ_in_is_a_choice_with_all_that_belongs_to_it(tmp_pat
 
 
 def test_code_differs_between_two_runs_only_if_another_version_made_them(tmp_path, report: Said):
-    """Fingerprints are of the components in use."""
-    code = {"code": CodeVersion("a", "abc"), "versions": {"lamp-exp": "1"}}
-    base = make_run(tmp_path, k=0, **code)
-    same = make_run(tmp_path, k=4, **code | {"code": CodeVersion("b", "abc")})
-    other = make_run(tmp_path, k=1, **code | {"code": CodeVersion("b", "def", True)})
-    again = make_run(tmp_path, k=2, **code | {"code": CodeVersion("c", "abc")})
+    """Fingerprints differ as the components in use do."""
 
-    def codes(one: Path, another: Path) -> list[str]:
-        found = rows(report, "compare", one, another)
-        return [
-            row["value"] for row in found if row["table"] == "What differs" if row[""] == "code"
-        ]
+    def made(k: int, code: CodeVersion) -> Path:
+        return make_run(tmp_path, k=k, code=code, versions={"lamp-exp": "1"})
 
+    def codes(*runs: Path) -> list[str]:
+        first_table = [r for r in rows(report, "compare", *runs) if r["table"] == "What differs"]
+        return [row["value"] for row in first_table if row[""] == "code"]
+
+    base, same = made(0, CodeVersion("a", "abc", False)), made(4, CodeVersion("b", "abc", False))
+    changed, other = (made(k, CodeVersion(name, "abc", True)) for k, name in ((1, "b"), (2, "c")))
+    installed = made(8, CodeVersion("a"))
     assert codes(base, same) == []
-    assert codes(base, other) == ["abc", "def with changes"]
-    assert codes(same, again) == ["b", "c"]
+    assert codes(base, changed) == ["abc", "abc with changes (b)"]
+    assert codes(changed, other) == ["abc with changes (b)", "abc with changes (c)"]
+    assert codes(base, installed) == ["abc", "1"]
 
 
 def test_two_runs_side_by_side_are_marked_as_confounded(tmp_path: Path, report: Said):

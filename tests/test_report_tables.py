@@ -562,7 +562,7 @@ def test_a_narrow_screen_tells_once_what_all_rows_share(monkeypatch: pytest.Monk
     text = _bare(terminal([Table.of("wide", ("task", "kind", "method"), rows)]))
     assert "wide: task=lamp4, kind=retrieval" in text and "never" not in text
     assert text.count("0.25") == 2 and max(map(len, text.splitlines())) <= 50
-    assert "".join(text.split()).count("first") > 2  # a long head is folded, not cut
+    assert "".join(text.split()).count("first") == 20 * text.count("wide")  # folded, and not cut
 
 
 def _bare(text: str) -> str:
@@ -590,6 +590,15 @@ def test_the_ending_of_the_file_chooses_the_format(tmp_path: Path, report: Said)
     code, _, err = report(*words, tmp_path / "t.pdf")
     assert code == 2 and "tables are not written as .pdf: give --format, or a name that" in err
     assert report(*words, tmp_path / "t.pdf", "--format", "csv")[0] == 0
+
+
+@pytest.mark.parametrize("rows", [[], [(("row",), dict.fromkeys(map(str, range(12)), Cell("–")))]])
+def test_a_narrow_screen_shows_a_table_without_values(monkeypatch: pytest.MonkeyPatch, rows):
+    for name, value in {"COLUMNS": "40", "FORCE_COLOR": "1", "TERM": "xterm"}.items():
+        monkeypatch.setenv(name, value)
+    text = _bare(terminal([Table.of("nothing known", ("head",), rows, ["a footer"])]))
+    assert "nothingknown" in "".join(text.split()) and "a footer" in text
+    assert text.count("row") == text.count("head") * len(rows)
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -207,7 +207,7 @@ def test_jobs_that_mean_nothing_are_left_out_aloud(lamp_exp):
     assert summary_of(out)["counts"]["left_out"] == 4
     code, out, err = lamp_exp("-m", *RANK, "retriever=recency", "k=1,4")
     assert (code, out) == (2, "")
-    assert "lamp_exp: no job of this sweep is left to run" in err
+    assert "lamp_exp: this sweep has no job to run" in err
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,11 @@ is right and its content has been read to the end.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import httpx2
 
@@ -20,6 +21,7 @@ from lamp_exp.data.stream import Broken
 from lamp_exp.progress import announce, as_bytes, progress_of_bytes
 from lamp_exp.storage.locks import exclusive
 
+T = TypeVar("T")
 TRY_AGAIN = {408, 425, 429, 500, 502, 503, 504}
 
 
@@ -56,12 +58,13 @@ class Fetcher:
         self.data_dir = data_dir
         self.patience = patience
         self.force = force
-        self._answered = False  # whether the server has ever answered
+        self._answered = self._gave_up = False  # the server ever; we, on a file, before it did
 
     def bring(self, wanted: Wanted) -> Outcome:
         """Never raises for what is wrong with one file: the others may be fine.
 
-        Once a server has never answered to all tries for one file, it gets one try for each other.
+        If all tries for one file get no answer, each further file is tried once, until the server
+        answers.
         """
         final = self.data_dir / wanted.path
         try:
@@ -69,8 +72,6 @@ class Fetcher:
             with exclusive(final, waiting=announce):
                 return self._bring(wanted, final)
         except Refused as error:
-            if not self._answered:
-                self.patience = replace(self.patience, retries=0)
             state = "not offered" if error.missing and wanted.optional else "failed"
             return Outcome(wanted.path, state, str(error))
         except OSError as error:  # of the disk: those of the network come as Interrupted
@@ -83,16 +84,14 @@ class Fetcher:
             if note is not None:
                 partial.discard()
                 return Outcome(wanted.path, "was there", note)
-        self.patience.until_done(
-            wanted.path, lambda: self._attempt(partial, final), lambda: partial.size
-        )
+        self._until_done(wanted.path, lambda: self._attempt(partial, final), lambda: partial.size)
         size = as_bytes(final.stat().st_size)
         return Outcome(wanted.path, "downloaded", size)
 
     def _why_it_will_do(self, wanted: Wanted, final: Path, address: str) -> str | None:
         """A note for the report, often empty; None if the file there must be replaced."""
         try:
-            total = self.patience.until_done(wanted.path, lambda: self._length(address))
+            total = self._until_done(wanted.path, lambda: self._length(address))
         except Refused as error:
             return f"not compared with the server ({error})" if is_complete(final) else None
         if total == final.stat().st_size:
@@ -100,6 +99,17 @@ class Fetcher:
         if wanted.changes and is_complete(final):  # hours of the user's work may be in it
             return "kept, though it differs from the server's; --force downloads it again"
         return None
+
+    def _until_done(
+        self, what: str, attempt: Callable[[], T], progress: Callable[[], int] = lambda: 0
+    ) -> T:
+        once = self._gave_up and not self._answered
+        patience = replace(self.patience, retries=0) if once else self.patience
+        try:
+            return patience.until_done(what, attempt, progress)
+        except Refused:
+            self._gave_up = True
+            raise
 
     def _length(self, address: str) -> int:
         with self._answer("HEAD", address, {}) as response:

@@ -114,10 +114,10 @@ def parts_there(
             if options.task and options.split and options.part:
                 raise
     if not found:
-        where = options.data_dir
+        where, fetch = options.data_dir, "python -m lamp_exp.data download fetches the files"
         if not Path(where).expanduser().is_dir():
-            raise InputError(f"--data-dir {where}: there is no such folder: download makes it")
-        raise InputError(f"no part that was asked for is in {where}: download brings it")
+            raise InputError(f"--data-dir {where}: there is no such folder: {fetch}")
+        raise InputError(f"no part that was asked for is in {where}: {fetch}")
     return found
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lamp_exp import config
+from lamp_exp.environment import ignore_known_warnings
 from lamp_exp.experiment import ddp
 from lamp_exp.experiment.experiment import Configuration
 from lamp_exp.experiment.launch import make_output_dir
@@ -24,6 +25,7 @@ from lamp_exp.experiment.stages import load_parts, work_along
 
 def main() -> None:
     """Works along until the leader ends."""
+    ignore_known_warnings()
     pipe = int(sys.argv[1])
     work: dict[str, Any] = json.loads(sys.stdin.readline())
     threading.Thread(target=_end_with_leader, daemon=True).start()

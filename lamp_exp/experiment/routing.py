@@ -21,7 +21,7 @@ from typing import Any
 from lamp_exp.artefacts import Made, Router, RouterSource
 from lamp_exp.contracts import RunLogger, Task
 from lamp_exp.data.view import FOLDS, is_held_out
-from lamp_exp.errors import InputError
+from lamp_exp.errors import InputError, WeightsError
 from lamp_exp.experiment.builder import Builder, SingleRun, run_one
 from lamp_exp.experiment.code_fingerprint import code_fingerprint
 from lamp_exp.experiment.experiment import Configuration
@@ -195,7 +195,7 @@ def _candidates(
     """The candidates that can run on these data, and those that cannot, with the reason."""
     found, left_out = [], {}
     for name, options in builder.candidates.items():
-        with _naming(name):
+        with _naming(name, options):
             try:
                 found.append(_candidate(name, options, builder, router, output_dir))
             except UndatedItems as error:
@@ -222,18 +222,25 @@ def _candidate(
 
 
 @contextmanager
-def _naming(candidate: str) -> Iterator[None]:
-    """Says of which candidate an error of the block is, and how to do without it."""
+def _naming(candidate: str, options: Mapping[str, Any] = {}) -> Iterator[None]:
+    """Says of which candidate an error of the block is.
+
+    Where weights of its own `options` are missing, it says how to do without them.
+    """
     try:
         yield
     except InputError as error:
         where = f"router.candidates.{candidate}"
         if isinstance(error, UndatedItems) or str(error).startswith(where):
             raise
-        raise InputError(
-            f"{where}: {error} (without this candidate: {where}=null; without any that needs "
-            "weights of its own: router/candidates=fixed)"
-        ) from error
+        groups = {key.partition(".")[0] for key in options}
+        hint = ""
+        if isinstance(error, WeightsError) and error.option.partition(".")[0] in groups:
+            hint = (
+                f" (without this candidate: {where}=null; without any that needs weights of its "
+                "own: router/candidates=fixed)"
+            )
+        raise InputError(f"{where}: {error}{hint}") from error
 
 
 def _refuse_few_users(candidate: Candidate) -> None:

@@ -30,13 +30,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_named_runs(parser, "run")
     add_config_dir(parser)
     add = parser.add_argument
-    add("--format", choices=("md", "json"), default="md", help="default: md")
+    add("--format", choices=("md", "json"), help="default: json for an --out that ends so, or md")
     add("--out", type=Path, metavar="FILE", help="a file instead of the screen")
 
 
 def run(arguments: argparse.Namespace) -> int:
     card = card_of(one_run(arguments.run, arguments.runs), arguments.config_dir)
-    as_json = arguments.format == "json"
+    ending = arguments.out.suffix if arguments.out else ""
+    as_json = (arguments.format or ending.lstrip(".")) == "json"
     text = f"{json.dumps(card, ensure_ascii=False, indent=1)}\n" if as_json else markdown(card)
     return write_text(text, arguments.out)
 

@@ -85,7 +85,7 @@ def _differences_table(one: Group, other: Group) -> Table:
     for name in differing([one, other]):
         values[name] = (shown(one.option(name)), shown(other.option(name)))
     values["seed"] = (str(one.first.seed), str(other.first.seed))
-    values["code"] = _versions_of_code(one.first, other.first)
+    values["code"] = (_version_of_code(one.first), _version_of_code(other.first))
     rows = [((name,), {A: x, B: y}) for name, (x, y) in values.items() if x != y]
     footers = data_footers([one.first, other.first])
     apart = choices_apart(one, other)
@@ -97,20 +97,14 @@ def _differences_table(one: Group, other: Group) -> Table:
     return Table.of("What differs", ("",), rows, footers)
 
 
-def _versions_of_code(a: Record, b: Record) -> tuple[str, str]:
-    """The commit of each run, or the version that was installed.
+def _version_of_code(record: Record) -> str:
+    """The commit of a run, or the version that was installed; with changes, also a fingerprint.
 
-    Their fingerprints tell only of runs with the same components, as each is of the code in use.
+    Fingerprints alone tell nothing, as each is of the components in use.
     """
-    codes = [record.result.code for record in (a, b)]
-    if a.result.choices == b.result.choices and a.personal == b.personal:
-        return codes[0].fingerprint, codes[1].fingerprint
-    installed = [record.result.versions.get("lamp-exp", "") for record in (a, b)]
-    one, other = (
-        f"{code.commit or version}{' with changes' if code.changed else ''}"
-        for code, version in zip(codes, installed, strict=True)
-    )
-    return one, other
+    code = record.result.code
+    known = code.commit or record.result.versions.get("lamp-exp", "unknown")
+    return f"{known} with changes ({code.fingerprint})" if code.changed else known
 
 
 def _metrics_table(a: Record, b: Record, compared: Mapping[str, Comparison]) -> Table:

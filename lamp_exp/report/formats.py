@@ -25,7 +25,7 @@ from lamp_exp.report.table import MISSING, TIDY, VALUE, Cell, Table
 
 TEMPLATES = Path(__file__).parent / "templates"
 WIDE = 100_000  # a file or a pipe
-LEAST_HEAD = 12  # characters that a column of heads has, whatever the screen
+LEAST_HEAD = 12  # characters that a column of heads may have, whatever the screen
 MAX_COLUMN = 60  # characters of a column on a screen; longer texts are folded
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a formula begins in a spreadsheet
 LATEX = str.maketrans({
@@ -96,8 +96,8 @@ def as_html(tables: Sequence[Table]) -> str:
 def terminal(tables: Sequence[Table]) -> str:
     """For a terminal, in colour if it has colours.
 
-    A wider table is shown in parts, each with the rows' heads, without columns that are empty;
-    into a file or a pipe it goes in one piece.
+    A wider table is shown in parts, each with the rows' heads, and without its empty columns. Into
+    a file or a pipe it goes in one piece.
     """
     screen = Console(highlight=False)
     out = io.StringIO()
@@ -120,7 +120,7 @@ def _parts(table: Table, console: Console) -> Iterator[RichTable]:
         yield _rich(table)
         return
     narrow = _narrowed(table)
-    most = max(LEAST_HEAD, console.width // (2 * len(narrow.heads)))  # half of the screen
+    most = _head_width(narrow, console.width // 2)
     parts: list[Table] = []
     columns = list(narrow.columns)
     while columns:
@@ -132,6 +132,18 @@ def _parts(table: Table, console: Console) -> Iterator[RichTable]:
     for number, part in enumerate(parts, 1):
         words = f" ({number} of {len(parts)})" if len(parts) > 1 else ""
         yield _rich(replace(part, title=f"{part.title}{words}"), most)
+
+
+def _head_width(table: Table, room: int) -> int:
+    """The most characters of a column of heads, so that all heads together have `room`."""
+    words = [table.heads, *(table.words(row) for row in table.rows)]
+    widths = sorted(max(map(cell_len, column)) for column in zip(*words, strict=True))
+    for number, width in enumerate(widths):
+        share = room // (len(widths) - number)
+        if width > share:
+            return max(share, LEAST_HEAD)
+        room -= width
+    return MAX_COLUMN
 
 
 def _fits(table: Table, console: Console, head_width: int = MAX_COLUMN) -> bool:
@@ -151,7 +163,7 @@ def _narrowed(table: Table) -> Table:
     words = [f"{table.heads[n]}={values[n][0]}" for n in same]
     title = f"{table.title}: {', '.join(words)}" if words else table.title
     known = [name for name in frame if any(cell.text not in ("", MISSING) for cell in frame[name])]
-    return replace(table, title=title, cells=frame.droplevel(same)[known])
+    return replace(table, title=title, cells=frame.droplevel(same)[known or list(frame)])
 
 
 def _rich(table: Table, head_width: int = MAX_COLUMN) -> RichTable:

@@ -94,7 +94,7 @@ class GridSweeper(Sweeper):
         for line in (*describe(plan.excluded), *plan.not_run) if cluster is None else ():
             announce(line)
         if not plan.jobs:
-            raise InputError("no job of this sweep is left to run")
+            raise InputError("this sweep has no job to run")
         for job, composed in zip(plan.jobs, plan.configs, strict=True):
             check_nodes(composed)
             if composed.hydra.launcher != self.master.hydra.launcher:

@@ -219,7 +219,8 @@ class _Looks:
 
     def __init__(self, groups: Sequence[Group]) -> None:
         self._styles: dict[tuple[str, ...], int] = {}
-        for name in sorted({group.shown("retriever") for group in groups}):
+        systems = [group for group in groups if not aside(group)]
+        for name in sorted({group.shown("retriever") for group in systems}):
             self._style((name,))
         self._solid = max((group.shown("augmentation") for group in groups), default="")
 
@@ -246,10 +247,10 @@ class _Looks:
 
 
 def _further(groups: Sequence[Group]) -> dict[str, list[str]]:
-    """What tells groups of the same components and k apart; usually nothing.
+    """What groups of the same components differ in besides k; usually nothing.
 
-    It is told of all k of these components, so that they are one method. Controls and bounds are
-    told by `aside`.
+    It is told of each k, so that one method is the same at all k. Controls and bounds are told by
+    `aside`.
     """
     by_components: dict[tuple[str, ...], list[Group]] = {}
     for group in groups:
@@ -257,7 +258,7 @@ def _further(groups: Sequence[Group]) -> dict[str, list[str]]:
         by_components.setdefault(components, []).append(group)
     found = {}
     for same in by_components.values():
-        names = telling(same, [group.place(["k"]) for group in same])
+        names = [name for name in telling(same) if name not in ("k", "k_values")]
         for group in same:
             values = {LABELS.get(name, name): group.option(name) for name in names}
             found[group.configuration] = [

@@ -224,7 +224,7 @@ def _cost_plot(panel: Panel) -> Plot:
     description = count_of(len(groups), "run")
     if len(best) == 1 < len(groups):
         description += f", one of them best for its cost: {best[0].y:.3f} at {best[0].x:.0f} tokens"
-    elif len(groups) > 1:
+    elif best and len(groups) > 1:
         description += (
             f", {len(best)} of them best for their cost: from {best[0].y:.3f} at {best[0].x:.0f} "
             f"tokens to {best[-1].y:.3f} at {best[-1].x:.0f}"
