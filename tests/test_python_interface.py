@@ -28,7 +28,7 @@ from matplotlib.figure import Figure
 
 import lamp_exp as lamp
 from lamp_exp import python_interface
-from lamp_exp.environment import KNOWN_WARNINGS
+from lamp_exp.environment import KNOWN_WARNINGS, prepare_process
 from lamp_exp.models.checkpoints import LAST
 from lamp_exp.results.folder import RunFolder
 from lamp_exp.results.schema import TunedK
@@ -258,8 +258,23 @@ def test_seeds_are_compared_where_both_have_them(tmp_path: Path):
         lamp.compare([a[0], b[0]], b)
 
 
+def known_warnings() -> list[str]:
+    return [pattern.replace(".*", "the ") for pattern in KNOWN_WARNINGS]
+
+
+def test_a_command_hides_known_warnings():
+    with warnings.catch_warnings():
+        warnings.resetwarnings()
+        warnings.simplefilter("error")
+        prepare_process()
+        for text in known_warnings():
+            warnings.warn(text, stacklevel=1)
+        with pytest.raises(UserWarning):
+            warnings.warn("another one", stacklevel=1)
+
+
 def test_known_warnings_are_hidden_in_every_call():
-    told = [pattern.replace(".*", "the ") for pattern in KNOWN_WARNINGS]
+    told = known_warnings()
     with warnings.catch_warnings():
         warnings.resetwarnings()
         warnings.simplefilter("error")
