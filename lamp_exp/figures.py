@@ -150,19 +150,18 @@ def _metric_of(rows: pd.DataFrame) -> tuple[str, bool]:
 def _methods(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame, int, bool]]:
     """Label, rows, colour and dash of each method: runs that differ in k and seed alone.
 
-    Retrievers have colours, augmentations dashes.
+    Retrievers have colours, and so has what differs in more; augmentations have dashes.
     """
     names = _telling(rows)
-    retrievers = sorted(set(rows["retriever"].dropna()) - {"none"})
+    styles: dict[tuple[str, ...], int] = {}
+    for name in sorted(set(rows["retriever"].dropna()) - {"none"}):
+        styles.setdefault((name,), len(styles))
     augmentations = sorted(set(rows["augmentation"].dropna()) - {"none"}, reverse=True)
     found = []
     for values, own in rows.groupby(names, dropna=False, sort=True):
         said = dict(zip(names, values, strict=True))
-        style = (
-            retrievers.index(said["retriever"])
-            if said["retriever"] in retrievers
-            else len(retrievers)
-        )
+        rest = [f"{n}={v}" for n, v in said.items() if n not in SYSTEM and not pd.isna(v)]
+        style = styles.setdefault((str(said["retriever"]), *rest), len(styles))
         dashed = said["augmentation"] in augmentations[1:]
         found.append((_label(said), own, style, dashed))
     return found

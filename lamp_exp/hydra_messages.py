@@ -76,16 +76,27 @@ def explain(error: Exception) -> str:
         if found := re.search(r"could not be converted to (\w+)|is not a valid (\w+)", reason):
             kind = found[1] or found[2]
             return f"{override} must be {TYPES.get(kind, kind)}"
+        if "DictConfig with ListConfig" in reason:
+            return f"{override} must map names to values: {override.partition('=')[0]}.NAME=VALUE"
         return f"{override}: {reason}"
     if found := re.search(r"Ambiguous value for argument '(.+?)'", text):
         return f"{found[1]} is several values: add -m (in Python: lamp_exp.sweep) to run each"
     if "Config group override must be a string" in text:
         return "a group cannot be null: for the run without a profile, use retriever=none"
-    if first.startswith("LexerNoViableAltException") and (words := _bare_words()):
-        return f"{' '.join(words)}: an option is name=value"
+    if words := _without_value(first):
+        return f"{words}: an option is name=value, without spaces around ="
     if "=~" in first:
         return f"{first.partition(': ')[2] or first}: {HOME}"
     return f"{first}: {QUOTES}" if lines[-1].startswith("See https") else first
+
+
+def _without_value(line: str) -> str:
+    """The words of the command that are neither options nor flags, if `line` complains of them."""
+    if found := re.search(r"Error parsing override '([^'=]*)'", line):
+        return found[1]
+    if not line.startswith("LexerNoViableAltException"):
+        return ""
+    return " ".join(_bare_words())
 
 
 def _bare_words() -> list[str]:

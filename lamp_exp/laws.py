@@ -718,7 +718,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m lamp_exp.laws", description=__doc__)
     parser.add_argument("--config-dir", type=Path, help="a folder with YAMLs of one's own")
     parser.add_argument("words", nargs="+", metavar="retriever=NAME or option=VALUE")
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     broken = 0
     try:
         with use_config_dir(options.config_dir):

@@ -380,6 +380,9 @@ def load_results(
     """
     if where is not None and not isinstance(where, Mapping):
         raise InputError(f"where={where!r} must be a mapping, such as {{'task': 'lamp4'}}")
+    for place in places:
+        if not isinstance(place, str | os.PathLike):
+            raise InputError(f"{place!r} is no folder: give its path")
     folders = [Path(place).expanduser().absolute() for place in places or ("outputs",)]
     estimate = _interval if intervals else lambda run, metric: None
     return results_frame(folders, where or {}, estimate)
@@ -449,7 +452,10 @@ def _with_seeds(group: Group, seeds: set[int]) -> Group:
 
 
 def _group(runs: Run | PathLike | Sequence[Run | PathLike]) -> Group:
-    listed = [runs] if isinstance(runs, Run | str | os.PathLike) else list(runs)
+    single = isinstance(runs, Run | str | os.PathLike)
+    if not single and not (isinstance(runs, Sequence) and runs):
+        raise InputError(f"{runs!r} is no run: give a Run, its folder, or a list of them")
+    listed: list[Any] = [runs] if single else list(runs)  # type: ignore[arg-type]
     records = [(one if isinstance(one, Run) else Run(one)).record for one in listed]
     if len({record.configuration for record in records}) != 1:
         raise InputError(f"{len(records)} runs that do not differ in the seed alone")

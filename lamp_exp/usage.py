@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from lamp_exp.environment import end_with_the_reader
 from lamp_exp.errors import InputError, did_you_mean
 from lamp_exp.options import GROUPS, OPTIONS, Option, as_text
 
+TABLE_WIDTH = 110  # characters that the table of options needs
 START = """\
 lamp_exp: personalise language models on the LaMP benchmark
 
@@ -43,7 +46,7 @@ def show_options() -> None:
         (option.name, as_text(option.default), _values(option), option.help)
         for option in OPTIONS.values()
     ]
-    _print_table(("option", "default", "values", "meaning"), rows)
+    _print_options(rows)
     print("Options of a component (retriever.k1, model.name): python -m lamp_exp --cfg job")
 
 
@@ -112,6 +115,21 @@ def _values(option: Option) -> str:
     if option.choices:
         return ", ".join(map(as_text, option.choices))
     return "number" if option.kind in (int, float) else "true, false" if option.kind is bool else ""
+
+
+def _print_options(rows: Sequence[tuple[str, ...]]) -> None:
+    """A table; on a narrow screen a list, so that no name is broken."""
+    width = shutil.get_terminal_size().columns
+    if not sys.stdout.isatty() or width >= TABLE_WIDTH:
+        _print_table(("option", "default", "values", "meaning"), rows)
+        return
+    for name, default, values, meaning in rows:
+        print(f"{name}={default}")
+        for text in filter(None, (meaning, values and f"values: {values}")):
+            print(textwrap.fill(
+                text, width, initial_indent="    ", subsequent_indent="    ",
+                break_long_words=False, break_on_hyphens=False,
+            ))  # fmt: skip
 
 
 def _print_table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:

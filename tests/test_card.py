@@ -21,6 +21,7 @@ from lamp_exp.overrides import (
 )
 from lamp_exp.results.folder import RunFolder
 from tests.conftest import build, compose, name_of
+from tests.records import make_rankings
 from tests.test_cli import QUICK, folder_of
 from tests.test_leaderboard import questions
 
@@ -168,6 +169,11 @@ def test_a_stale_run_and_changed_code_are_said(report, run):
     out = report("card", run)[1]
     assert "**Stale:** old code." in out
     assert "- lamp-exp 0.1.0, commit `abc`, **with changes that were not committed**" in out
+
+
+def test_a_ranking_has_no_metrics_as_nothing_is_answered(report, tmp_path):
+    run = make_rankings(tmp_path, {"1": ["a"], "2": ["b"]})
+    assert "No metrics: mode=rank answers no question." in report("card", run)[1]
 
 
 def test_a_run_whose_options_are_gone_has_a_card_without_a_command(report, run):

@@ -18,7 +18,7 @@ from lamp_exp.options import GROUPS, OPTIONS
 from lamp_exp.results.folder import RunFolder
 from lamp_exp.storage.contents import folder_fingerprint
 from lamp_exp.tasks.lamp3 import Lamp3
-from lamp_exp.usage import description_of
+from lamp_exp.usage import description_of, show_options
 from tests.conftest import TINY, name_of, options, recorded
 
 QUICK = ["model=tiny", "trainer=cpu", "trainer.enable_progress_bar=false", "max_new_tokens=8"]
@@ -416,6 +416,10 @@ MISTAKES = {
     "seed=-1": "seed=-1 must be at least 0",
     "seed=4294967296": "seed=4294967296 must be at most 4294967295",
     "trainer.precision=foo": "trainer.precision=foo must be one of 64, 32, 16,",
+    "retriever.k1=-1": "retriever.k1=-1 must be at least 0",
+    "retriever.b=5": "retriever.b=5 must be from 0 to 1",
+    "router.candidates=[1] router=vote": "router.candidates=[1] must map names to values",
+    "k": "k: an option is name=value, without spaces around =",
     "retriever.k1=high": "retriever.k1=high must be a number",
     "retriever.k1=true": "retriever.k1=true must be a number",
     "split=time retriever=time_decay retriever@retriever.of=bm25 retriever.of.b=x": "b=x must be",
@@ -592,6 +596,15 @@ def test_help_names_the_lists(tmp_path: Path):
     words = [sys.executable, "-m", "lamp_exp", "-h"]
     told = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
     assert "python -m lamp_exp options " in told and "retriever: bm25, bm25_okapi" in told
+
+
+def test_on_a_narrow_screen_no_name_of_an_option_is_broken(monkeypatch, capsys):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "40")
+    show_options()
+    words = set(capsys.readouterr().out.replace(",", " ").split())
+    assert {name.partition("=")[0] for name in words} >= {*GROUPS, *OPTIONS}
+    assert {"recent_and_similar", "user_vector_fresh", "flan_t5_base"} <= words
 
 
 def test_all_options_are_listed(lamp_exp):

@@ -241,6 +241,7 @@ def test_no_server_at_all_is_one_clear_line(server: Server, tmp_path: Path, caps
     told = capsys.readouterr()
     assert "ConnectError" in told.out
     assert told.err.count("next try in") == 2  # for the first of the two files
+    assert told.out.splitlines()[-1].startswith(f"{free.url} did not answer: is there a network?")
 
 
 def test_without_a_server_what_is_there_is_asked_for_once(server: Server, tmp_path: Path, capsys):

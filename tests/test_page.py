@@ -468,6 +468,14 @@ def test_a_run_with_other_users_profiles_is_never_the_best(tmp_path: Path):
     assert labels == ["bm25 ipa", "bm25 ipa (control)"]
 
 
+def test_a_page_is_html_only(tmp_path: Path, capsys):
+    make_run(tmp_path / "runs", k=4, **asked(6))
+    assert main(["html", "--runs", str(tmp_path / "runs"), "--out", "page.pdf"]) == 2
+    assert (
+        "--out page.pdf: a page is HTML: give a name that ends in .html" in capsys.readouterr().err
+    )
+
+
 @pytest.mark.parametrize("aside", [{"bound": True}, {"profile": {"control": "shuffled_user"}}])
 def test_a_page_of_bounds_or_controls_alone_is_made(tmp_path: Path, aside):
     for k in (1, 4):

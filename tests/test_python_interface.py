@@ -141,6 +141,8 @@ def test_mistakes_of_calls_are_refused():
         (lambda: lamp.run(config_dir="nowhere"), "nowhere is no folder"),
         (lambda: lamp.run(mode="rank", baseline=True), "needs answers"),
         (lambda: lamp.run(["task=lamp4"]), r"\['task=lamp4'\] names no option: give 'k=4'"),
+        (lambda: lamp.load_results(3), "3 is no folder: give its path"),
+        (lambda: lamp.compare(None, None), "None is no run: give a Run, its folder, or a list"),
         (lambda: lamp.load_results(where="task=lamp4"), "must be a mapping, such as"),
         (lambda: lamp.figures.k_curve(lamp.load_results(".")), "there is no run in this frame"),
         (lambda: lamp.Run("nowhere"), "nowhere has no finished run"),
@@ -381,6 +383,21 @@ def test_each_figure_is_made_of_a_frame_or_a_run(grid: pd.DataFrame):
     }  # fmt: skip
     personal = lamp4[(lamp4["k"] == 4) & lamp4["main"]]["folder"].iloc[0]
     assert isinstance(lamp.figures.user_gains(lamp.Run(personal)), Figure)
+
+
+def test_methods_that_differ_in_more_have_colours_of_their_own_and_labels_that_fit(tmp_path: Path):
+    for k in (0, 1, 4):
+        for items in (None, 8, 16) if k else (None,):
+            make_run(
+                tmp_path, k=k, profile={"max_items": items}, settings={"limit_sample": "first"}
+            )
+    figure = lamp.figures.k_curve(lamp.load_results(tmp_path))
+    (legend,) = figure.legends
+    colours = [line.get_color() for line in legend.get_lines()]
+    assert len(set(colours)) == len(colours) == 4  # three, and the baseline
+    figure.canvas.draw()
+    box = legend.get_window_extent()
+    assert box.x0 >= 0 and box.x1 <= figure.bbox.width and box.y1 < figure.axes[0].bbox.y0
 
 
 def test_rows_that_do_not_belong_in_one_figure_are_refused(grid: pd.DataFrame, tmp_path: Path):

@@ -144,6 +144,19 @@ def test_every_row_names_its_k_where_none_is_usual(tmp_path):
     assert not any("by another's" in text for text in (*users.columns, *users.footers))
 
 
+def test_each_baseline_has_a_table(tmp_path):
+    """Readers that were fine-tuned otherwise, two of them with a run without a profile."""
+    for epochs in (1, 8, 9):
+        for k in (0, 4) if epochs < 9 else (4,):
+            make_run(tmp_path, k=k, settings={"trainer": {"max_epochs": epochs}})
+    found = methods_tables(records(tmp_path))
+    titles = [table.title for table in found if "users" not in table.title]
+    assert [sum(f"trainer.max_epochs={n}" in title for title in titles) for n in (1, 8, 9)] == [
+        2, 2, 0,
+    ]  # fmt: skip
+    assert "left out, without their baseline or scores: 1 configuration" in found[0].footers
+
+
 def test_methods_of_other_readers_are_in_tables_of_their_own(tmp_path):
     place = field_of_methods(tmp_path)
     for k in (0, 4):

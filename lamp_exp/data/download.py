@@ -47,7 +47,10 @@ def run(options: argparse.Namespace, tasks: Mapping[str, Task]) -> int:
     patience = Patience(options.retries, options.wait)
     with httpx2.Client(headers=headers, timeout=options.timeout, follow_redirects=True) as client:
         fetcher = Fetcher(client, mirror, data_dir, patience, options.force)
-        return report([fetcher.bring(file) for file in wanted])
+        code = report([fetcher.bring(file) for file in wanted])
+    if code and not fetcher.answered:
+        print(f"{mirror} did not answer: is there a network? --mirror names another server")
+    return code
 
 
 def wanted_files(options: argparse.Namespace, tasks: Mapping[str, Task]) -> list[Wanted]:

@@ -58,7 +58,7 @@ class Fetcher:
         self.data_dir = data_dir
         self.patience = patience
         self.force = force
-        self._answered = self._gave_up = False  # the server ever; we, on a file, before it did
+        self.answered = self._gave_up = False  # the server ever; we, on a file, before it did
 
     def bring(self, wanted: Wanted) -> Outcome:
         """Never raises for what is wrong with one file: the others may be fine.
@@ -103,7 +103,7 @@ class Fetcher:
     def _until_done(
         self, what: str, attempt: Callable[[], T], progress: Callable[[], int] = lambda: 0
     ) -> T:
-        once = self._gave_up and not self._answered
+        once = self._gave_up and not self.answered
         patience = replace(self.patience, retries=0) if once else self.patience
         try:
             return patience.until_done(what, attempt, progress)
@@ -155,7 +155,7 @@ class Fetcher:
         """The answer while its body is still to come; the network's errors come as ours."""
         try:
             with self.client.stream(method, address, headers=headers) as response:
-                self._answered = True
+                self.answered = True
                 if response.headers.get("Content-Encoding", "identity") != "identity":
                     raise Refused("the server sends it compressed, so its length says nothing")
                 yield response

@@ -530,7 +530,10 @@ def _build(trainer: Callable[..., pl.Trainer]) -> pl.Trainer:
     try:
         return trainer(logger=False, enable_checkpointing=False, max_epochs=1)
     except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
-        raise InputError(f"trainer: {first_line(error)}") from error
+        raise InputError(
+            f"trainer: {first_line(error)} (see trainer.accelerator, trainer.devices and "
+            "trainer.precision; trainer=cpu runs anywhere)"
+        ) from error
 
 
 def _device_name(device: torch.device) -> str:

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from lamp_exp.errors import InputError
+from lamp_exp.options import ANSWERING
 from lamp_exp.report.cli_arguments import add_config_dir, add_named_runs, write_text
 from lamp_exp.report.formats import render
 from lamp_exp.report.loading import one_run
 from lamp_exp.results.display import remarks
 from lamp_exp.results.record import Record
 from lamp_exp.results.redaction import scrubbed
-from lamp_exp.results.schema import RunResult
+from lamp_exp.results.schema import IMPORTED, RunResult
 
 Card = dict[str, Any]
 NOT_INSTALLED = {"python", "lamp-exp"}  # of the versions that a record names
@@ -60,6 +61,7 @@ def card_of(record: Record, config_dir: Path | None = None) -> Card:
         "seed": record.seed,
         "questions": record.questions,
         "metrics": dict(record.metrics),
+        "no_metrics": None if record.metrics else _no_metrics(result),
         "tuned": asdict(result.tuned) if result.tuned else None,
         "remarks": remarks(result),
         "code": result.code.known(),
@@ -83,6 +85,11 @@ def card_of(record: Record, config_dir: Path | None = None) -> Card:
     }
 
 
+def _no_metrics(result: RunResult) -> str:
+    answers = result.mode in (*ANSWERING, IMPORTED)
+    return "no golds are known" if answers else f"mode={result.mode} answers no question"
+
+
 def _command(record: Record, config_dir: Path | None) -> dict[str, str | None]:
     if record.imported:
         return {"command": _import_command(record), "no_command": None}
@@ -93,7 +100,8 @@ def _command(record: Record, config_dir: Path | None) -> dict[str, str | None]:
         command = command_of(settings, record.result.choices, scrubbed, config_dir)
         return {"command": command, "no_command": None}
     except InputError as error:
-        return {"command": None, "no_command": str(error)}
+        hint = "" if config_dir else " (--config-dir, if the run was given one)"
+        return {"command": None, "no_command": f"{error}{hint}"}
 
 
 def _import_command(record: Record) -> str | None:

@@ -81,8 +81,8 @@ def chosen(
     needed = "predictions" if answered else "metrics"
     usable = [r for r in found.records if (r.has_file(PREDICTIONS) if answered else r.metrics)]
     lines = left_out(found, arguments.where)
-    if without := len(found.records) - len(usable):
-        lines.append(f"left out, without {needed}: {without} of {len(found.records)}")
+    if without := [record.name for record in found.records if record not in usable]:
+        lines.append(f"left out, without {needed}: {_first_of(without)}")
     for line in lines:
         print(line, file=sys.stderr)
     records = select(usable, arguments.where)
@@ -113,12 +113,16 @@ def left_out(found: Found, conditions: Sequence[str] = ()) -> list[str]:
             reasons.setdefault(reason, []).append(path.name)
     lines = []
     for reason, names in reasons.items():
-        more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-        lines.append(f"left out, {reason}: {', '.join(names[:LISTED])}{more}")
+        lines.append(f"left out, {reason}: {_first_of(names)}")
     if unfinished := sum(may_meet(folder, conditions) for folder in found.unfinished):
         runs = "run goes on or was killed" if unfinished == 1 else "runs go on or were killed"
         lines.append(f"left out, not finished: {unfinished} {runs}")
     return lines
+
+
+def _first_of(names: Sequence[str]) -> str:
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return f"{', '.join(names[:LISTED])}{more}"
 
 
 def write(tables: Sequence[Table], arguments: argparse.Namespace) -> int:

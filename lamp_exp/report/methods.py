@@ -11,7 +11,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -81,7 +81,15 @@ def methods_tables(records: Sequence[Record], pool: Sequence[Record] = ()) -> li
             "no run that reads profiles has its baseline, the same run without a profile: "
             "run it with k=0 (+sweep=methods does)"
         )
-    return [table for field in found for table in _tables_of(field)]
+    first, *others = [table for field in found for table in _tables_of(field)]
+    columns = [column for field in found for column in field.columns]
+    used = {g.configuration for column in columns for g in column.groups}
+    used |= {name for column in columns for name in column.gains.index}
+    personal = reported([group for group in grouped(records).values() if group.first.personal])
+    if left := sum(group.configuration not in used for group in personal):
+        line = f"left out, without their baseline or scores: {count_of(left, 'configuration')}"
+        first = replace(first, footers=(*first.footers, line))
+    return [first, *others]
 
 
 # --- which runs stand where --------------------------------------------------------------------
@@ -205,24 +213,42 @@ def fields(records: Sequence[Record], pool: Sequence[Record] = ()) -> list[Field
     found: dict[str, list[TaskColumn]] = {}
     for shared, groups in comparable_sets(personal, ("task", *SAME_BASELINE)):
         for known, options, members in by_model_options(shared, groups):
-            column = _column(known, members, everything)
-            if column is not None:
-                apart = {k: v for k, v in known.items() if k not in ("task", WEIGHTS, DATA_VERSION)}
-                words = ", ".join(filter(None, (shared_words(apart), *options)))
-                found.setdefault(words, []).append(column)
+            apart = {k: v for k, v in known.items() if k not in ("task", WEIGHTS, DATA_VERSION)}
+            for more, own, baseline in _by_baseline(members, everything):
+                column = _column(known, own, baseline)
+                if column is not None:
+                    words = ", ".join(filter(None, (shared_words(apart), *options, *more)))
+                    found.setdefault(words, []).append(column)
     return [Field(words, columns) for words, own in found.items() for columns in _one_per_task(own)]
 
 
+def _by_baseline(
+    groups: Sequence[Group], everything: Mapping[str, Group]
+) -> Iterator[tuple[list[str], Sequence[Group], Group]]:
+    """The options in which baselines differ, the groups of each, and the baseline.
+
+    Groups whose baseline is not there are with the others where there is a single one.
+    """
+    found: dict[str, list[Group]] = {}
+    for group in groups:
+        if (name := group.first.baseline or "") in everything:
+            found.setdefault(name, []).append(group)
+    baselines = [everything[name] for name in found]
+    if len(baselines) == 1:
+        yield [], groups, baselines[0]
+        return
+    names = telling(baselines)
+    for baseline, own in zip(baselines, found.values(), strict=True):
+        words = zip(names, baseline.effective(names), strict=True)
+        yield [f"{LABELS.get(name, name)}={value}" for name, value in words], own, baseline
+
+
 def _column(
-    shared: Mapping[str, str], groups: Sequence[Group], everything: Mapping[str, Group]
+    shared: Mapping[str, str], groups: Sequence[Group], its_baseline: Group
 ) -> TaskColumn | None:
-    """None without a baseline, or without scores."""
-    wanted = dict.fromkeys(group.first.baseline or "" for group in groups)
-    baselines = [everything[name] for name in wanted if name in everything]
-    if len(baselines) != 1:
-        return None
-    same = on_common_seeds([*groups, *baselines])
-    baseline = same[baselines[0].configuration]
+    """The column of groups that share a baseline; None without scores."""
+    same = on_common_seeds([*groups, its_baseline])
+    baseline = same[its_baseline.configuration]
     known = [same[group.configuration] for group in groups]
     frame = gains([r for group in (*known, baseline) for r in group.records])
     if frame.empty:

@@ -34,6 +34,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 WIDTH = 4.6  # inches, of 72 points: a phone shows it in about its own size
 LEFT, ABOVE, BELOW = 0.8, 0.1, 0.48  # room around axes, for their labels
 LINE, LETTER = 0.185, 0.078  # of a legend; the width of one in names
+LEGEND = 48  # characters of a line of a legend
 LABEL = 28  # characters of a line of a label
 FAR = 5  # times as long as the median: intervals that an axis does not show whole
 KINDS = (".svg", ".png", ".pdf")
@@ -112,7 +113,8 @@ def k_curves(
     apart = min(0.07, 0.5 / max(len(curves), 1))
 
     def draw(colours: Colours) -> Drawing:
-        drawing, axes = _axes(2.0, legend=legend * (len(curves) + (baseline is not None)))
+        labels = [one.label for one in curves] + ["no profile"] * (baseline is not None)
+        drawing, axes = _axes(2.0, legend=labels if legend else ())
         if band is not None:
             axes.axhspan(*band, color=colours["surface"], zorder=0)
         if baseline is not None:
@@ -299,7 +301,8 @@ def cold_start(
     )  # fmt: skip
 
     def draw(colours: Colours) -> Drawing:
-        drawing, (top, bottom) = _axes(3.4, rows=2, legend=2 * legend, below=0.64)
+        labels = list(intervals)[:2] if legend else ()
+        drawing, (top, bottom) = _axes(3.4, rows=2, legend=labels, below=0.64)
         bottom.axhline(0, color=colours["muted"], linestyle=":")
         for axes, series in ((top, mine), (top, baseline), (bottom, gain)):
             _line(axes, series, colours, [point.x for point in series.points])
@@ -321,7 +324,8 @@ def cost_quality(
     front = frontier([point for spot in systems for point in spot.points], higher)
 
     def draw(colours: Colours) -> Drawing:
-        drawing, axes = _axes(2.1, legend=legend * (len(spots) + 1))
+        labels = [*(spot.label for spot in spots), "best for its cost"]
+        drawing, axes = _axes(2.1, legend=labels if legend else ())
         axes.plot(
             [point.x for point in front], [point.y for point in front], color=colours["muted"],
             linestyle=":", drawstyle="steps-post", label="best for its cost", zorder=1,
@@ -382,13 +386,14 @@ def save(draw: Draw, path: Path) -> None:
 
 
 def _axes(
-    height: float, rows: int = 1, legend: int = 0, below: float = BELOW
+    height: float, rows: int = 1, legend: Sequence[str] = (), below: float = BELOW
 ) -> tuple[Drawing, Any]:
-    """A drawing and its axes, of that height in inches, with room for labels and a legend.
+    """A drawing and its axes, of that height in inches, with room for a legend of these labels.
 
     The margins are fixed: a layout engine takes longer to find them than the drawing itself.
     """
-    bottom = below + LINE * -(-legend // 2) + (0.1 if legend else 0)
+    lines = sum(_folded(label).count("\n") + 1 for label in legend)
+    bottom = below + LINE * -(-lines // _legend_columns(legend)) + (0.1 if legend else 0)
     whole = height + bottom + ABOVE
     drawing = Drawing(figsize=(WIDTH, whole))
     drawing.subplots_adjust(LEFT / WIDTH, bottom / whole, 1 - ABOVE / WIDTH, 1 - ABOVE / whole, 0)
@@ -480,6 +485,15 @@ def _with_legend(drawing: Drawing, axes: Axes, wanted: bool = True) -> Drawing:
     handles, labels = axes.get_legend_handles_labels()
     if handles and wanted:
         drawing.legend(
-            handles, labels, loc="lower center", bbox_to_anchor=(0.5, 0), borderaxespad=0.1, ncols=2
-        )
+            handles, list(map(_folded, labels)), loc="lower center", bbox_to_anchor=(0.5, 0),
+            borderaxespad=0.1, ncols=_legend_columns(labels),
+        )  # fmt: skip
     return drawing
+
+
+def _legend_columns(labels: Sequence[str]) -> int:
+    return 2 if all(len(label) <= LEGEND // 2 for label in labels) else 1
+
+
+def _folded(label: str) -> str:
+    return textwrap.fill(label, LEGEND)

@@ -5,6 +5,7 @@ Words are compared as 64-bit hashes (`fingerprints`), and only the query's own w
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lamp_exp.contracts import Retriever
+from lamp_exp.errors import InputError
 from lamp_exp.retrievers.fingerprints import Fingerprints, Numbers, fingerprints
 from lamp_exp.retrievers.inverted import InvertedIndex
 from lamp_exp.values import Document, Documents, Query, Ranking
@@ -32,6 +34,12 @@ class Lexical(Retriever):
     def __init__(self, k1: float = 1.5, b: float = 0.75) -> None:
         self.k1 = k1
         self.b = b
+
+    def validate(self) -> None:
+        if not (math.isfinite(self.k1) and self.k1 >= 0):
+            raise InputError(f"retriever.k1={self.k1} must be at least 0")
+        if not 0 <= self.b <= 1:
+            raise InputError(f"retriever.b={self.b} must be from 0 to 1")
 
     @abstractmethod
     def words(self, text: str) -> list[str]:

@@ -54,6 +54,8 @@ def run(arguments: argparse.Namespace) -> int:
     for name in ("examples", "characters", "megabytes"):
         if getattr(arguments, name) < 0:
             raise InputError(f"--{name} must not be negative")
+    if arguments.out.suffix.lower() not in ("", ".html", ".htm"):
+        raise InputError(f"--out {arguments.out}: a page is HTML: give a name that ends in .html")
     conditions = tuple(arguments.browse)
     limits = Limits(arguments.examples, arguments.characters, arguments.megabytes, conditions)
     found = find(arguments.runs, arguments.stale)
