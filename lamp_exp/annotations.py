@@ -8,9 +8,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from lamp_exp.errors import InputError
-from lamp_exp.options import as_text
-
-KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+from lamp_exp.options import KINDS, as_text
 
 
 def check_types(made: Callable[..., Any], given: Mapping[str, Any], place: str) -> None:

@@ -114,7 +114,7 @@ def _used_components(cfg: DictConfig) -> dict[str, Any]:
 
 
 def check_folders(cfg: DictConfig) -> None:
-    """Raises InputError for a folder of weights that is none."""
+    """Raises InputError for a folder that holds no weights; see `refuse_wrong_folders`."""
     refuse_wrong_folders(_used_components(cfg))
 
 

@@ -153,15 +153,13 @@ def _methods(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame, int, bool]]:
     Retrievers have colours, and so has what differs in more; augmentations have dashes.
     """
     names = _telling(rows)
-    styles: dict[tuple[str, ...], int] = {}
-    for name in sorted(set(rows["retriever"].dropna()) - {"none"}):
-        styles.setdefault((name,), len(styles))
+    retrievers = sorted(set(rows["retriever"].dropna()) - {"none"})
+    styles: dict[tuple[str, ...], int] = {(name,): n for n, name in enumerate(retrievers)}
     augmentations = sorted(set(rows["augmentation"].dropna()) - {"none"}, reverse=True)
     found = []
     for values, own in rows.groupby(names, dropna=False, sort=True):
         said = dict(zip(names, values, strict=True))
-        rest = [f"{n}={v}" for n, v in said.items() if n not in SYSTEM and not pd.isna(v)]
-        style = styles.setdefault((str(said["retriever"]), *rest), len(styles))
+        style = styles.setdefault((str(said["retriever"]), *_further(said)), len(styles))
         dashed = said["augmentation"] in augmentations[1:]
         found.append((_label(said), own, style, dashed))
     return found
@@ -189,8 +187,12 @@ def _label(values: Mapping[str, Any]) -> str:
         words = ["no profile"]
     else:
         words = [str(values[name]) for name in SYSTEM if not pd.isna(values[name])]
-    rest = [f"{n}={v}" for n, v in values.items() if n not in SYSTEM and not pd.isna(v)]
-    return " ".join([*words, *rest]) or "imported"
+    return " ".join([*words, *_further(values)]) or "imported"
+
+
+def _further(values: Mapping[str, Any]) -> list[str]:
+    """What tells a method apart beyond retriever and augmentation."""
+    return [f"{n}={v}" for n, v in values.items() if n not in SYSTEM and not pd.isna(v)]
 
 
 def _points(rows: pd.DataFrame, x: str) -> list[Point]:

@@ -15,14 +15,14 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lamp_exp.conf_files import conf_folder
 from lamp_exp.errors import InputError, did_you_mean
-from lamp_exp.options import GROUPS, OPTIONS
+from lamp_exp.options import GROUPS, KINDS, OPTIONS
 
 PLUGINS = {  # of Hydra: our extra
     "joblib-launcher": "joblib", "submitit-launcher": "slurm", "ray-launcher": "ray",
     "optuna-sweeper": "optuna",
 }  # fmt: skip
 CANDIDATES = "router.candidates"
-TYPES = {"Integer": "a whole number", "Float": "a number", "bool": "true or false"}
+TYPES = {"Integer": KINDS[int], "Float": KINDS[float], "bool": KINDS[bool]}  # of OmegaConf
 OPTIONS_LISTED = ": python -m lamp_exp options lists all"
 HOME = "this shell does not replace ~ there: write $HOME instead"
 QUOTES = "a value with = , : or brackets needs quotes inside quotes: 'key=\"a=b\"'"

@@ -34,6 +34,7 @@ NAME_ORDER = (
     "task", "split", "part", "mode", "retriever", "k", "skip", "augmentation", "summary", "adapter",
     "model",
 )  # fmt: skip
+KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}  # in words
 # The role of an option in reports, if runs differ in it:
 QUESTIONS = "questions"  # they answered other questions, and are not compared
 METHOD = "method"  # they are methods, which tables compare; always a column
@@ -256,8 +257,7 @@ class Option:
         if self.kind in (int, float):
             kinds = (int,) if self.kind is int else (int, float)
             if isinstance(value, bool) or not isinstance(value, kinds):
-                whole = "a whole number" if self.kind is int else "a number"
-                raise InputError(f"{self.name}={as_text(value)} must be {whole}")
+                raise InputError(f"{self.name}={as_text(value)} must be {KINDS[self.kind]}")
         if isinstance(value, int | float) and not isinstance(value, bool):
             self._check_range(value)
 

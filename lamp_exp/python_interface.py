@@ -452,10 +452,9 @@ def _with_seeds(group: Group, seeds: set[int]) -> Group:
 
 
 def _group(runs: Run | PathLike | Sequence[Run | PathLike]) -> Group:
-    single = isinstance(runs, Run | str | os.PathLike)
-    if not single and not (isinstance(runs, Sequence) and runs):
+    listed = [runs] if isinstance(runs, Run | str | os.PathLike) else runs
+    if not (isinstance(listed, Sequence) and listed):
         raise InputError(f"{runs!r} is no run: give a Run, its folder, or a list of them")
-    listed: list[Any] = [runs] if single else list(runs)  # type: ignore[arg-type]
     records = [(one if isinstance(one, Run) else Run(one)).record for one in listed]
     if len({record.configuration for record in records}) != 1:
         raise InputError(f"{len(records)} runs that do not differ in the seed alone")

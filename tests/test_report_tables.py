@@ -541,10 +541,14 @@ def test_latex_compiles(tmp_path: Path):
     assert told.returncode == 0, told.stdout[-2000:]
 
 
+def make_screen(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    """Lets a terminal of that width be found."""
+    for name, value in {"COLUMNS": str(columns), "FORCE_COLOR": "1", "TERM": "xterm"}.items():
+        monkeypatch.setenv(name, value)
+
+
 def test_a_narrow_screen_shows_a_wide_table_in_parts(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("COLUMNS", "60")
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    monkeypatch.setenv("TERM", "xterm")
+    make_screen(monkeypatch, 60)
     columns = tuple(f"column {n}" for n in range(12))
     wide = Table.of("wide", ("head",), [(("row",), {name: Cell("1.0") for name in columns})])
     text = terminal([wide])
@@ -554,9 +558,7 @@ def test_a_narrow_screen_shows_a_wide_table_in_parts(monkeypatch: pytest.MonkeyP
 
 
 def test_a_narrow_screen_tells_once_what_all_rows_share(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("COLUMNS", "50")
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    monkeypatch.setenv("TERM", "xterm")
+    make_screen(monkeypatch, 50)
     cells = {"value": Cell("0.5"), "another value": Cell("0.25"), "never": Cell("–")}
     rows = [(("lamp4", "retrieval", name * 20), cells) for name in ("first", "second")]
     text = _bare(terminal([Table.of("wide", ("task", "kind", "method"), rows)]))
@@ -594,8 +596,7 @@ def test_the_ending_of_the_file_chooses_the_format(tmp_path: Path, report: Said)
 
 @pytest.mark.parametrize("rows", [[], [(("row",), dict.fromkeys(map(str, range(12)), Cell("–")))]])
 def test_a_narrow_screen_shows_a_table_without_values(monkeypatch: pytest.MonkeyPatch, rows):
-    for name, value in {"COLUMNS": "40", "FORCE_COLOR": "1", "TERM": "xterm"}.items():
-        monkeypatch.setenv(name, value)
+    make_screen(monkeypatch, 40)
     text = _bare(terminal([Table.of("nothing known", ("head",), rows, ["a footer"])]))
     assert "nothingknown" in "".join(text.split()) and "a footer" in text
     assert text.count("row") == text.count("head") * len(rows)

@@ -38,6 +38,7 @@ from lamp_exp.report.selection import (
     grouped,
     method_words,
     reported,
+    reported_personal,
     shared_words,
     telling,
 )
@@ -85,7 +86,7 @@ def methods_tables(records: Sequence[Record], pool: Sequence[Record] = ()) -> li
     columns = [column for field in found for column in field.columns]
     used = {g.configuration for column in columns for g in column.groups}
     used |= {name for column in columns for name in column.gains.index}
-    personal = reported([group for group in grouped(records).values() if group.first.personal])
+    personal = reported_personal(grouped(records).values())
     if left := sum(group.configuration not in used for group in personal):
         line = f"left out, without their baseline or scores: {count_of(left, 'configuration')}"
         first = replace(first, footers=(*first.footers, line))
@@ -207,7 +208,7 @@ def fields(records: Sequence[Record], pool: Sequence[Record] = ()) -> list[Field
     Runs from which others learn are left out (`selection.reported`).
     """
     everything = grouped([*records, *pool])
-    personal = reported([group for group in grouped(records).values() if group.first.personal])
+    personal = reported_personal(grouped(records).values())
     if not personal:
         return []
     found: dict[str, list[TaskColumn]] = {}
@@ -244,11 +245,11 @@ def _by_baseline(
 
 
 def _column(
-    shared: Mapping[str, str], groups: Sequence[Group], its_baseline: Group
+    shared: Mapping[str, str], groups: Sequence[Group], baseline: Group
 ) -> TaskColumn | None:
     """The column of groups that share a baseline; None without scores."""
-    same = on_common_seeds([*groups, its_baseline])
-    baseline = same[its_baseline.configuration]
+    same = on_common_seeds([*groups, baseline])
+    baseline = same[baseline.configuration]
     known = [same[group.configuration] for group in groups]
     frame = gains([r for group in (*known, baseline) for r in group.records])
     if frame.empty:

@@ -247,6 +247,11 @@ def reported(groups: Sequence[Group]) -> list[Group]:
     ]
 
 
+def reported_personal(groups: Iterable[Group]) -> list[Group]:
+    """The groups with a personal part that are `reported`."""
+    return reported([group for group in groups if group.first.personal])
+
+
 def grouped(records: Iterable[Record]) -> dict[str, Group]:
     """Groups over seeds, by their configuration, sorted by the usual properties."""
     found: dict[str, dict[int, Record]] = {}

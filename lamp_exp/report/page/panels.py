@@ -161,7 +161,7 @@ def panels(records: Sequence[Record]) -> list[Panel]:
     Raises InputError if no run reads profiles.
     """
     all_groups = grouped(records)
-    personal = selection.reported([group for group in all_groups.values() if group.first.personal])
+    personal = selection.reported_personal(all_groups.values())
     if not personal:
         raise InputError("no run that reads profiles is among these")
     sets = [
